@@ -1,0 +1,1 @@
+"""What router and putter both speak. Imports nothing of ours above it."""

@@ -1,0 +1,92 @@
+"""Every limit of the store in one place, with the relations between them asserted.
+
+Units stand last in the names. What the operator may change is in `common.settings`; these
+are the bounds that hold whatever the settings say.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+KIB: Final = 1024
+MIB: Final = 1024 * KIB
+GIB: Final = 1024 * MIB
+
+# Frames
+FRAME_HEADER_BYTES: Final = 16
+RAW_DATA_BYTES: Final = 1458
+RAW_FRAME_BYTES: Final = FRAME_HEADER_BYTES + RAW_DATA_BYTES
+FRAME_DATA_BYTES_MIN: Final = RAW_DATA_BYTES
+FRAME_DATA_BYTES_MAX: Final = MIB
+FRAME_DATA_BYTES_DEFAULT: Final = 64 * KIB
+ACK_BYTES: Final = 9
+
+# Runs and extents
+RUN_BYTES_TARGET: Final = MIB
+"""A run holds as many whole frames as fit in here, at least one."""
+EXTENT_BYTES_MAX: Final = GIB
+EXTENTS_IN_REDIS_MAX: Final = 64
+
+# Session messages
+MESSAGE_HEADER_BYTES_MAX: Final = MIB
+MESSAGE_PAYLOAD_BYTES_MAX: Final = 4 * MIB
+HELLO_BYTES_MAX: Final = 4 * KIB
+COMMIT_RECORD_BYTES_MAX: Final = 2 * MIB
+
+# Bounds of memory
+LINK_WINDOW_BYTES: Final = 16 * MIB
+"""Unacknowledged frame bytes a router keeps per putter."""
+CONNECTION_PENDING_BYTES_MAX: Final = 16 * MIB
+"""Bytes received on one connection of a putter that are not yet durable; then it pauses."""
+NODE_PENDING_BYTES_MAX: Final = 48 * MIB
+"""The same over all connections of a putter."""
+INGEST_PENDING_BYTES_MAX: Final = 64 * MIB
+"""Bytes that all streams of a router together hold before they wait for acks."""
+BUFFERS_KEPT_MAX: Final = 32
+CONNECTIONS_MAX: Final = 4096
+REPLY_QUEUE_BYTES_MAX: Final = 4 * MIB
+"""Bytes of answers a slow reader may leave in our send queue before it is paused."""
+ACKS_KEPT_BYTES_MAX: Final = MIB
+"""Acks a putter keeps for a router that cannot be reached; older ones are dropped, and the
+router sends those frames again."""
+
+# Names
+BUCKET_CHARS_MIN: Final = 3
+BUCKET_CHARS_MAX: Final = 63
+KEY_BYTES_MAX: Final = 1024
+HEADERS_BYTES_MAX: Final = 8 * KIB
+LIST_PAGE_MAX: Final = 1000
+OBJECT_BYTES_MAX: Final = 50 * 1024 * GIB
+
+# Times
+HANDSHAKE_TIMEOUT_MS: Final = 5_000
+CONNECT_TIMEOUT_MS: Final = 3_000
+RECONNECT_DELAY_MS_MIN: Final = 50
+RECONNECT_DELAY_MS_MAX: Final = 2_000
+HEARTBEAT_MS: Final = 1_000
+MEMBER_LOST_MS: Final = 5_000
+OBJECT_LEASE_MS: Final = 30_000
+READER_LEASE_MS: Final = 30_000
+JANITOR_PERIOD_MS: Final = 2_000
+JANITOR_LEASE_MS: Final = 10_000
+
+# Leases of numbers
+TICKET_LEASE: Final = 65_536
+OBJECT_LEASE: Final = 4_096
+STAMP_HORIZON_US: Final = 60_000_000
+"""How far above Redis's clock the ceiling of the stamps lies."""
+CEILING_STEPS: Final = 16
+"""A ceiling is raised by so many leases at once."""
+
+# Retries
+CHECKSUM_RETRIES_MAX: Final = 3
+
+assert FRAME_DATA_BYTES_MIN <= FRAME_DATA_BYTES_DEFAULT <= FRAME_DATA_BYTES_MAX
+assert FRAME_DATA_BYTES_MAX <= RUN_BYTES_TARGET
+# A run with its frame headers, at the smallest frames, fits one message, and so does a record.
+assert RUN_BYTES_TARGET // RAW_DATA_BYTES * RAW_FRAME_BYTES <= MESSAGE_PAYLOAD_BYTES_MAX
+assert COMMIT_RECORD_BYTES_MAX <= MESSAGE_PAYLOAD_BYTES_MAX
+assert MESSAGE_PAYLOAD_BYTES_MAX <= CONNECTION_PENDING_BYTES_MAX <= NODE_PENDING_BYTES_MAX
+assert LINK_WINDOW_BYTES >= 4 * RUN_BYTES_TARGET
+assert HEARTBEAT_MS * 3 < MEMBER_LOST_MS < OBJECT_LEASE_MS
+assert JANITOR_PERIOD_MS * 2 < JANITOR_LEASE_MS

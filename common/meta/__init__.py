@@ -1,0 +1,1 @@
+"""What the routers agree on through Redis. The only package that imports redis."""

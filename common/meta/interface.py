@@ -1,0 +1,404 @@
+"""The seam to the coordinator: numbers, objects, files, members, leases.
+
+Every implementation passes ``tests/contract/test_metadata.py``. All methods raise
+`common.errors.MetadataUnavailable` when the coordinator did not answer within its patience;
+all of them may be retried: a repeated call has the effect of one.
+
+An object's life is one table; no other transition exists:
+
+| from | to | by |
+|---|---|---|
+| — | ``writing`` | `Objects.begin` |
+| ``writing`` | ``written`` | `Objects.commit`, at once with its name |
+| ``writing`` | ``failed`` | `Objects.fail`: the writer, or the janitor after its lease ran out |
+| ``written`` | ``deleted`` | a newer version or tombstone of the name |
+| ``failed``, ``deleted`` | — | `Objects.forget`, once every putter has freed its tickets |
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Protocol
+
+import msgspec
+
+from common.records import Tombstone, Version
+
+
+class Kind(StrEnum):
+    """The three sequences whose numbers are never used twice."""
+
+    TICKETS = "tickets"
+    OBJECTS = "objects"
+    STAMPS = "stamps"
+
+
+class Ceilings(msgspec.Struct, frozen=True, array_like=True):
+    """No number at or above these was ever given out. Durable on the putters before it counts."""
+
+    tickets: int = 0
+    objects: int = 0
+    stamps: int = 0
+
+    def highest(self, other: Ceilings) -> Ceilings:
+        """The larger of both, for each kind."""
+        return Ceilings(
+            max(self.tickets, other.tickets),
+            max(self.objects, other.objects),
+            max(self.stamps, other.stamps),
+        )
+
+    def of(self, kind: Kind) -> int:
+        """The ceiling of one kind."""
+        ceiling: int = getattr(self, kind.value)
+        return ceiling
+
+
+@dataclass(frozen=True)
+class Granted:
+    """Numbers ``first … first + count - 1`` belong to the caller alone."""
+
+    first: int
+    count: int
+
+
+@dataclass(frozen=True)
+class CeilingReached:
+    """The next numbers would reach the ceiling: make a higher one durable, then `raise_to`.
+
+    Attributes:
+        epoch: the coordinator's run.
+        wanted: the end of the range that was asked for; the new ceiling must be at least this.
+        ceilings: the present ones.
+    """
+
+    epoch: str
+    wanted: int
+    ceilings: Ceilings
+
+
+@dataclass(frozen=True)
+class EpochUnknown:
+    """The coordinator started anew since the counters were last established: `establish` them
+    above the highest ceiling that any putter reports."""
+
+    epoch: str
+
+
+class Counters(Protocol):
+    """Sequences under a ceiling.
+
+    Tickets and ObjectIDs count from 0. Stamps are a hybrid clock in microseconds:
+    ``max(last + 1, now)`` with the coordinator's own clock.
+    """
+
+    async def lease(self, kind: Kind, count: int) -> Granted | CeilingReached | EpochUnknown:
+        """Take ``count`` ≥ 1 consecutive numbers."""
+        ...
+
+    async def raise_to(self, epoch: str, ceilings: Ceilings) -> bool:
+        """Lift the ceilings (never lowers one). False if the epoch is not the present one."""
+        ...
+
+    async def establish(self, epoch: str, floor: Ceilings) -> bool:
+        """Set each counter and ceiling to the higher of its own and the floor, and accept the
+        epoch. False if the epoch is not the present one."""
+        ...
+
+
+@dataclass(frozen=True)
+class Begin:
+    """An object that a router starts to write.
+
+    Attributes:
+        bucket: the bucket its name will be in.
+        object_id: ObjectID.
+        router: instance of the writing router.
+        lease_ms: how long it stays ``writing`` without a sign of life.
+        ranges: (first ticket, count) that may be in use for it.
+        nodes: putters that may hold some of it.
+    """
+
+    bucket: str
+    object_id: str
+    router: str
+    lease_ms: int
+    ranges: tuple[tuple[int, int], ...]
+    nodes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Progress:
+    """A sign of life, with absolute numbers by the owning router.
+
+    Attributes:
+        acked: tickets that enough putters hold.
+        ranges: all ranges in use so far, or None to leave them.
+        nodes: all putters in use so far, or None to leave them.
+    """
+
+    bucket: str
+    object_id: str
+    lease_ms: int
+    acked: int
+    ranges: tuple[tuple[int, int], ...] | None = None
+    nodes: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Commit:
+    """A version whose commit record is durable, to be published.
+
+    Attributes:
+        version: the record; its objects are what becomes ``written``.
+        tickets: how many tickets the object has, by the end of the stream.
+        acked: how many of them enough putters hold.
+        if_match: publish only if the name's present etag is this one; ``"*"``: only if it
+            holds anything; ``""``: only if it holds nothing; None: always.
+    """
+
+    version: Version
+    tickets: int
+    acked: int
+    if_match: str | None = None
+
+
+class Outcome(StrEnum):
+    """What `Objects.commit` and `Files.delete` did."""
+
+    PUBLISHED = "published"
+    """The name holds this version now (also if it already did)."""
+    SUPERSEDED = "superseded"
+    """A change with a higher stamp was there first: this one counts as overwritten."""
+    INCOMPLETE = "incomplete"
+    """Not every ticket is acknowledged; nothing changed."""
+    GONE = "gone"
+    """The object is not ``writing``; nothing changed."""
+    REFUSED = "refused"
+    """The condition does not hold; nothing changed."""
+    ABSENT = "absent"
+    """Nothing to delete; nothing changed."""
+
+
+@dataclass(frozen=True)
+class ObjectState:
+    """What the coordinator knows of an object.
+
+    Attributes:
+        state: ``writing``, ``written``, ``failed`` or ``deleted``.
+        tickets: total, 0 while unknown.
+        acked: tickets that enough putters hold.
+        key, stamp: its file and version once written; "" and 0 before.
+        ranges, nodes: where its bytes may be.
+        router: who writes or wrote it.
+    """
+
+    bucket: str
+    object_id: str
+    state: str
+    tickets: int
+    acked: int
+    key: str
+    stamp: int
+    router: str
+    ranges: tuple[tuple[int, int], ...]
+    nodes: tuple[str, ...]
+
+
+class Objects(Protocol):
+    """The life of objects. Calls made in the same moment travel together."""
+
+    async def begin(self, item: Begin) -> None:
+        """``— → writing``. A repeated call with the same router changes nothing."""
+        ...
+
+    async def progress(self, item: Progress) -> bool:
+        """Note ticket totals and extend the lease. False if the object is not ``writing``."""
+        ...
+
+    async def commit(self, item: Commit) -> Outcome:
+        """One atomic step: counts complete? condition holds? stamp above the name's last? Then
+        ``writing → written``, the name holds the version, and what it held before is
+        ``deleted``, to be freed after the grace time.
+
+        A version without objects (no bytes) needs no `begin`. An object that was superseded
+        becomes ``deleted`` at once. A repeated call for a published version is ``PUBLISHED``.
+        """
+        ...
+
+    async def fail(self, bucket: str, object_id: str) -> bool:
+        """``writing → failed``. False if it was not ``writing`` (or failed already)."""
+        ...
+
+    async def get(self, object_id: str) -> ObjectState | None:
+        """Look an object up in all buckets."""
+        ...
+
+    async def stale(self, limit: int) -> list[ObjectState]:
+        """Objects still ``writing`` although their lease ran out, oldest first."""
+        ...
+
+    async def to_free(self, limit: int) -> list[ObjectState]:
+        """Objects ``failed`` or ``deleted`` whose grace time is over and that nobody reads."""
+        ...
+
+    async def forget(self, bucket: str, object_id: str) -> None:
+        """Remove what is left of a ``failed`` or ``deleted`` object."""
+        ...
+
+    async def hold(self, bucket: str, object_id: str, reader: str, lease_ms: int) -> bool:
+        """Keep a written object's bytes while ``reader`` reads them; repeat it to extend.
+        False if the object is not ``written`` or ``deleted`` any more (its bytes may be gone)."""
+        ...
+
+    async def release(self, bucket: str, object_id: str, reader: str) -> None:
+        """The reader is done."""
+        ...
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line of a listing."""
+
+    key: str
+    size: int
+    etag: str
+    stamp: int
+    created_ms: int
+
+
+@dataclass(frozen=True)
+class Page:
+    """A part of a listing, keys in the order of their UTF-8 bytes.
+
+    Attributes:
+        entries: what matched.
+        next_after: pass as ``after`` for the next page; None at the end.
+    """
+
+    entries: tuple[Entry, ...]
+    next_after: str | None
+
+
+class Files(Protocol):
+    """Names and what they hold."""
+
+    async def resolve(self, bucket: str, key: str) -> Version | None:
+        """The version the name holds now, or None."""
+        ...
+
+    async def delete(self, tombstone: Tombstone) -> Outcome:
+        """One atomic step: the name holds nothing, and what it held is ``deleted``.
+        ``PUBLISHED``, ``SUPERSEDED`` (a newer version stays) or ``ABSENT``."""
+        ...
+
+    async def list(self, bucket: str, prefix: str, after: str, limit: int) -> Page:
+        """Names that start with ``prefix`` and sort behind ``after`` ("" = from the start);
+        1 ≤ limit ≤ `common.limits.LIST_PAGE_MAX`. The cost depends on the page, not the bucket."""
+        ...
+
+    async def buckets(self) -> list[str]:
+        """All buckets that ever held a file, sorted."""
+        ...
+
+
+class Member(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A process that takes part.
+
+    Attributes:
+        node: identity; a putter's survives restarts, a router's is its instance.
+        role: ``putter`` or ``router``.
+        instance: new at each start.
+        host, port: where its sessions (putter) or raw streams (router) are taken.
+        web_port: its health and metrics.
+        version: of the software.
+        storage: engine of a putter.
+        capacity_bytes, free_bytes: of a putter's disk.
+        zone: failure zone.
+    """
+
+    node: str
+    role: str
+    instance: str
+    host: str
+    port: int
+    web_port: int = 0
+    version: str = ""
+    storage: str = ""
+    capacity_bytes: int = 0
+    free_bytes: int = 0
+    zone: str = ""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A member and how long ago, by the coordinator's clock, it last gave a sign of life."""
+
+    member: Member
+    age_ms: int = field(compare=False)
+
+
+class Members(Protocol):
+    """Who takes part."""
+
+    async def heartbeat(self, member: Member) -> None:
+        """Register, or renew with fresh numbers."""
+        ...
+
+    async def leave(self, node: str) -> None:
+        """A clean stop: not seen any more, identity kept out of the list."""
+        ...
+
+    async def seen(self) -> list[Seen]:
+        """All that registered and did not leave, sorted by node."""
+        ...
+
+
+class Leases(Protocol):
+    """Work that one process at a time does."""
+
+    async def acquire(self, name: str, holder: str, ttl_ms: int) -> bool:
+        """Take or extend the lease; False while somebody else holds it."""
+        ...
+
+    async def release(self, name: str, holder: str) -> None:
+        """Give it back if it is held by ``holder``."""
+        ...
+
+
+class Metadata(Protocol):
+    """The coordinator as a whole."""
+
+    @property
+    def counters(self) -> Counters:
+        """Numbers."""
+        ...
+
+    @property
+    def objects(self) -> Objects:
+        """Objects."""
+        ...
+
+    @property
+    def files(self) -> Files:
+        """Names."""
+        ...
+
+    @property
+    def members(self) -> Members:
+        """Members."""
+        ...
+
+    @property
+    def leases(self) -> Leases:
+        """Leases."""
+        ...
+
+    async def ping(self) -> None:
+        """Return when the coordinator answers."""
+        ...
+
+    async def close(self) -> None:
+        """Close all connections."""
+        ...

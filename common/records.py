@@ -1,0 +1,163 @@
+"""Commit records: the self-describing description of a change, durable on the putters.
+
+A record is one msgpack map with a field ``kind``. Everything that Redis knows about committed
+names can be rebuilt from records alone: for each name the highest stamp wins. Kinds that this
+version does not know are kept as they came and handed on (`Unknown`).
+
+| kind | says |
+|---|---|
+| ``version`` | a version of a name was written: where each of its bytes is |
+| ``tombstone`` | the name holds nothing from this stamp on |
+| ``abort`` | the version record with this stamp must not be rolled forward |
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+from common.errors import IntegrityError
+
+
+class Extent(msgspec.Struct, frozen=True, array_like=True):
+    """Consecutive tickets of one object on the same putters.
+
+    Attributes:
+        first: number of the first ticket.
+        count: how many tickets.
+        size: data bytes in them; every ticket but the object's last holds ``frame_bytes``.
+        nodes: identities of the putters that hold all of it.
+    """
+
+    first: int
+    count: int
+    size: int
+    nodes: tuple[str, ...]
+
+
+class StoredObject(msgspec.Struct, frozen=True, array_like=True):
+    """An immutable sequence of extents.
+
+    Attributes:
+        object_id: ObjectID, base 36.
+        size: data bytes.
+        frame_bytes: data bytes of every ticket but the last.
+        blake3: 32-byte BLAKE3 of all bytes.
+        extents: in the order of the bytes.
+    """
+
+    object_id: str
+    size: int
+    frame_bytes: int
+    blake3: bytes
+    extents: tuple[Extent, ...]
+
+    @property
+    def tickets(self) -> int:
+        """How many tickets the object has."""
+        return sum(extent.count for extent in self.extents)
+
+
+class Version(msgspec.Struct, frozen=True, tag="version", tag_field="kind", omit_defaults=True):
+    """What a name holds from ``stamp`` on.
+
+    Attributes:
+        bucket: bucket name.
+        key: key, UTF-8, 1…1024 bytes.
+        stamp: the change's place in the total order of changes; also the version's ID.
+        size: data bytes of all objects.
+        etag: entity tag without quotes.
+        created_ms: wall clock, milliseconds since 1970.
+        objects: the bytes; empty for a file without a byte.
+        headers: what is given back with the bytes, such as ``content-type``.
+        replicas: how many putters should hold each extent; fewer were alive if its nodes
+            are fewer.
+    """
+
+    bucket: str
+    key: str
+    stamp: int
+    size: int
+    etag: str
+    created_ms: int
+    objects: tuple[StoredObject, ...]
+    headers: dict[str, str] = {}
+    replicas: int = 1
+
+
+class Tombstone(msgspec.Struct, frozen=True, tag="tombstone", tag_field="kind"):
+    """The name holds nothing from ``stamp`` on."""
+
+    bucket: str
+    key: str
+    stamp: int
+    created_ms: int
+
+
+class Abort(msgspec.Struct, frozen=True, tag="abort", tag_field="kind"):
+    """The version record ``stamp`` of this name was given up and must never become visible."""
+
+    bucket: str
+    key: str
+    stamp: int
+    object_id: str
+
+
+class Unknown(msgspec.Struct, frozen=True):
+    """A record of a kind that this version does not know."""
+
+    kind: str
+    raw: bytes
+
+
+Known = Version | Tombstone | Abort
+CommitRecord = Known | Unknown
+
+_encoder: Final = msgspec.msgpack.Encoder()
+_decoder: Final = msgspec.msgpack.Decoder(Known)
+_version_decoder: Final = msgspec.msgpack.Decoder(Version)
+
+
+class _Kind(msgspec.Struct):
+    kind: str
+
+
+_kind_decoder: Final = msgspec.msgpack.Decoder(_Kind)
+
+
+def encode(record: CommitRecord) -> bytes:
+    """The record's bytes; an unknown one comes back as it was read."""
+    if isinstance(record, Unknown):
+        return record.raw
+    return _encoder.encode(record)
+
+
+def decode(data: bytes) -> CommitRecord:
+    """The record in these bytes.
+
+    Raises:
+        IntegrityError: not a commit record of any version.
+    """
+    try:
+        return _decoder.decode(data)
+    except msgspec.MsgspecError as error:
+        try:
+            kind = _kind_decoder.decode(data).kind
+        except msgspec.MsgspecError:
+            kind = ""
+        if not kind or kind in {"version", "tombstone", "abort"}:
+            raise IntegrityError(f"not a commit record: {error}") from error
+        return Unknown(kind=kind, raw=bytes(data))
+
+
+def decode_version(data: bytes) -> Version:
+    """A record that must be a version's.
+
+    Raises:
+        IntegrityError: it is not.
+    """
+    try:
+        return _version_decoder.decode(data)
+    except msgspec.MsgspecError as error:
+        raise IntegrityError(f"not a version's commit record: {error}") from error

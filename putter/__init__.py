@@ -1,0 +1,1 @@
+"""The node that owns disks, the client, and the command line."""

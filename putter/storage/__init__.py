@@ -1,0 +1,1 @@
+"""Storage engines: one interface, one contract suite, several layouts."""

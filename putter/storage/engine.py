@@ -1,0 +1,199 @@
+"""The seam to the disk: what every storage engine does.
+
+An engine is synchronous and used from one thread at a time, except `Engine.read`,
+`Engine.stat` and `Engine.capacity`, which other threads may call at any moment. It keeps
+
+* **tickets of runs**: written many at a time, in a namespace that the cluster's counters number;
+* **raw tickets**: written by raw connections, in a namespace of their own;
+* **commit records**: opaque bytes, numbered 1, 2, 3 … by the node;
+* **ceilings**: numbers below which everything may have been given out.
+
+Nothing is durable before `Engine.sync` returns. After a crash, what was not synced may be there
+or not, ticket by ticket, but a ticket that is there is whole: its data fit its checksum.
+
+`tests/contract/test_engine.py` is the executable form of this text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from common.checksum import Buffer
+from common.meta.interface import Ceilings
+from common.wire.frames import Statuses
+
+
+@dataclass(frozen=True)
+class Run:
+    """Consecutive tickets of one object as they come off the wire, already verified.
+
+    Attributes:
+        first: number of the first ticket.
+        frames: whole frames (`common.wire.frames`); only borrowed until `Engine.put` returns.
+        frame_bytes: data bytes of every frame but the last.
+        object_id: ObjectID they belong to; "" for raw tickets.
+        key_id: which cluster key the checksums use.
+    """
+
+    first: int
+    frames: memoryview
+    frame_bytes: int
+    object_id: str
+    key_id: str
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Stored frames of consecutive tickets, as `Engine.read` finds them.
+
+    Attributes:
+        first: number of the first ticket.
+        count: how many tickets.
+        frames: whole frames, fit to be sent as they are.
+        frame_bytes: data bytes of every frame but the last.
+        key_id: which cluster key the checksums use.
+    """
+
+    first: int
+    count: int
+    frames: Buffer
+    frame_bytes: int
+    key_id: str
+
+
+@dataclass(frozen=True)
+class TicketInfo:
+    """What the node knows of a stored ticket.
+
+    Attributes:
+        size: data bytes.
+        checksum: 8 bytes.
+        object_id: ObjectID; "" for a raw ticket.
+        key_id: which cluster key the checksum uses.
+    """
+
+    size: int
+    checksum: bytes
+    object_id: str
+    key_id: str
+
+
+@dataclass(frozen=True)
+class Record:
+    """A commit record to be kept.
+
+    Attributes:
+        stamp: the change's stamp; one record a stamp on each node.
+        object_id: the object that it commits; "" if none.
+        body: the encoded record (`common.records`).
+    """
+
+    stamp: int
+    object_id: str
+    body: bytes
+
+
+@dataclass(frozen=True)
+class NumberedRecord:
+    """A record with the number that this node gave it."""
+
+    number: int
+    record: Record
+
+
+@dataclass(frozen=True)
+class Capacity:
+    """Of the disk below the engine: all of it, and what a new ticket may still use."""
+
+    total_bytes: int
+    free_bytes: int
+
+
+class Engine(Protocol):
+    """One node's disk."""
+
+    @property
+    def layout(self) -> str:
+        """The name of the layout: ``memory``, ``tree``, ``segments``."""
+        ...
+
+    def put(self, run: Run, *, raw: bool = False) -> Statuses:
+        """Write a run, ticket by ticket all or nothing.
+
+        Returns:
+            uint8, one status a ticket: ``WRITTEN`` also where the ticket already holds these
+            very bytes (same checksum, same size), ``TICKET_TAKEN`` where it holds others,
+            ``NO_SPACE`` or ``IO_ERROR`` where the disk refused. Durable after `sync`.
+        """
+        ...
+
+    def put_record(self, record: Record) -> int:
+        """Keep a commit record and number it. Durable after `sync`.
+
+        A record with a stamp that is already kept changes nothing and gives its number.
+
+        Raises:
+            NoSpace, StorageError: nothing was kept.
+        """
+        ...
+
+    def sync(self) -> None:
+        """Make everything that `put`, `put_record` and `free` did durable.
+
+        Raises:
+            StorageError: nothing since the last sync may be acknowledged.
+        """
+        ...
+
+    def read(self, first: int, count: int, *, raw: bool = False) -> Iterable[Piece]:
+        """The stored tickets among ``first … first + count - 1``, in order.
+
+        Tickets that are not there are left out; the checksums are not verified here. Lazy:
+        pieces are at most `common.limits.MESSAGE_PAYLOAD_BYTES_MAX` long.
+
+        Raises:
+            StorageError: the disk refused to read.
+        """
+        ...
+
+    def stat(self, ticket: int, *, raw: bool = False) -> TicketInfo | None:
+        """What is known of one ticket, or None."""
+        ...
+
+    def free(self, ranges: Sequence[tuple[int, int]], *, raw: bool = False) -> int:
+        """Remove tickets of ``(first, count)`` ranges; absent ones do not matter.
+
+        Returns:
+            How many tickets were removed. Durable after `sync`.
+        """
+        ...
+
+    def records(self, after: int, limit: int) -> list[NumberedRecord]:
+        """At most ``limit`` records with numbers above ``after``, in order of their numbers."""
+        ...
+
+    def find_record(self, object_id: str) -> NumberedRecord | None:
+        """The record that commits this object, or None; the highest number if several do."""
+        ...
+
+    def drop_records(self, object_ids: Sequence[str]) -> int:
+        """Remove the records that commit these objects. Durable after `sync`."""
+        ...
+
+    def raise_ceilings(self, ceilings: Ceilings) -> Ceilings:
+        """Lift the ceilings to at least these; durable when it returns.
+
+        Returns:
+            The ceilings that are durable now; ``Ceilings()`` asks without lifting.
+        """
+        ...
+
+    def capacity(self) -> Capacity:
+        """Of the disk."""
+        ...
+
+    def close(self) -> None:
+        """Sync and let go of the data directory."""
+        ...

@@ -1,0 +1,1 @@
+"""The pipeline and its doors. Keeps nothing that matters: run as many as you like."""
