@@ -1,0 +1,177 @@
+"""All metrics of a router and of a putter, named and described in one place.
+
+Each process object has a registry of its own, so that a router and a putter in one process, or
+many of them in one test, do not share numbers. Counters are moved once per batch, never once
+per frame. Labels take few values: a port, a status, a node, an error code; never a name or a
+ticket.
+"""
+
+from __future__ import annotations
+
+from typing import Final, Literal
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    generate_latest,
+)
+
+from common.wire.status import Status
+
+CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+
+_SYNC_BUCKETS: Final = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5)
+_REQUEST_BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5, 30, 120)
+
+
+class Metrics:
+    """The counters, gauges and histograms of one process.
+
+    Both roles declare all of them; those that a role never moves stay at zero and, where they
+    have labels, do not appear.
+
+    Attributes:
+        registry: what `render` reads.
+        connections: open connections, by port.
+        refused: connections and requests that were turned away, by port and reason.
+        ingest_bytes: bytes taken from clients, by port.
+        served_bytes: bytes of files sent to clients.
+        objects_written: objects that were answered OK.
+        objects_failed: objects that were answered with an error, by its code.
+        objects_freed: objects whose tickets were freed on every node.
+        degraded_writes: objects written on fewer than the wanted replicas.
+        requests: answered web requests, by method and HTTP status.
+        request_seconds: their duration, by method.
+        acks: acks, by status; a router counts those it took, a putter those it gave.
+        acks_ignored: acks for a ticket that is not in flight to that putter, by reason.
+        frames: frames received and checked by a putter.
+        frames_resent: frames that were sent again, to the same node or to another.
+        link_up: 1 while the session to a node stands, by node.
+        inflight_bytes: frame bytes sent and not yet acknowledged, by node.
+        pending_bytes: bytes held in memory for writes.
+        write_seconds: from the first byte of an object to its answer.
+        metadata_seconds: duration of a pipeline to Redis.
+        metadata_errors: pipelines to Redis that failed.
+        tickets_used: highest ticket number that was leased.
+        heals: replicas that were found bad and written again.
+        group_commit_seconds: from the first write of a batch to the end of its sync.
+        group_commit_size: write requests that shared one sync.
+        stored_bytes: data bytes made durable by a putter.
+        read_bytes: data bytes read and verified by a putter.
+        fsyncs: syncs of a putter's disk.
+        free_bytes: free space of a putter's disk.
+        records: commit records that a putter keeps.
+    """
+
+    def __init__(self, role: Literal["router", "putter"]) -> None:
+        self.role = role
+        self.registry = CollectorRegistry()
+        self._process()
+        self._writing()
+        self._links()
+        self._disk()
+
+    def render(self) -> bytes:
+        """Everything in the text format of Prometheus (`CONTENT_TYPE`)."""
+        return generate_latest(self.registry)
+
+    def count_acks(self, statuses: dict[int, int]) -> None:
+        """Add a batch of acks, status byte to count."""
+        for status, count in statuses.items():
+            try:
+                name = Status(status).name.lower()
+            except ValueError:
+                name = "unknown"
+            self.acks.labels(name).inc(count)
+
+    def _process(self) -> None:
+        ProcessCollector(registry=self.registry)
+        self._gauge("putter_info", "1; which role answers.", "role").labels(self.role).set(1)
+        self.connections = self._gauge("putter_connections", "Open connections.", "port")
+        self.refused = self._counter(
+            "putter_refused", "Connections and requests turned away.", "port", "reason"
+        )
+        self.requests = self._counter(
+            "putter_requests", "Answered web requests.", "method", "status"
+        )
+        self.request_seconds = self._histogram(
+            "putter_request_seconds", "Duration of web requests.", _REQUEST_BUCKETS, "method"
+        )
+        self.metadata_seconds = self._histogram(
+            "putter_metadata_seconds", "Duration of a pipeline to Redis.", _SYNC_BUCKETS
+        )
+        self.metadata_errors = self._counter(
+            "putter_metadata_errors", "Pipelines to Redis that failed."
+        )
+
+    def _writing(self) -> None:
+        self.ingest_bytes = self._counter(
+            "putter_ingest_bytes", "Bytes taken from clients.", "port"
+        )
+        self.served_bytes = self._counter("putter_served_bytes", "Bytes of files sent to clients.")
+        self.objects_written = self._counter(
+            "putter_objects_written", "Objects that were answered OK."
+        )
+        self.objects_failed = self._counter(
+            "putter_objects_failed", "Objects that were answered with an error.", "code"
+        )
+        self.objects_freed = self._counter(
+            "putter_objects_freed", "Objects whose tickets were freed on every node."
+        )
+        self.degraded_writes = self._counter(
+            "putter_degraded_writes", "Objects written on fewer than the wanted replicas."
+        )
+        self.write_seconds = self._histogram(
+            "putter_write_seconds", "First byte of an object to its answer.", _REQUEST_BUCKETS
+        )
+        self.pending_bytes = self._gauge("putter_pending_bytes", "Bytes held in memory for writes.")
+        self.tickets_used = self._gauge(
+            "putter_tickets_used", "Highest ticket number that was leased."
+        )
+
+    def _links(self) -> None:
+        self.acks = self._counter("putter_acks", "Acks taken or given.", "status")
+        self.acks_ignored = self._counter(
+            "putter_acks_ignored", "Acks for tickets not in flight to that putter.", "reason"
+        )
+        self.frames = self._counter("putter_frames", "Frames received and checked.")
+        self.frames_resent = self._counter("putter_frames_resent", "Frames sent again.")
+        self.link_up = self._gauge("putter_link_up", "1 while the session stands.", "node")
+        self.inflight_bytes = self._gauge(
+            "putter_inflight_bytes", "Frame bytes sent and not yet acknowledged.", "node"
+        )
+        self.heals = self._counter(
+            "putter_heals", "Replicas that were found bad and written again."
+        )
+
+    def _disk(self) -> None:
+        self.group_commit_seconds = self._histogram(
+            "putter_group_commit_seconds",
+            "First write of a batch to the end of its sync.",
+            _SYNC_BUCKETS,
+        )
+        self.group_commit_size = self._histogram(
+            "putter_group_commit_size",
+            "Write requests that shared one sync.",
+            (1, 2, 4, 8, 16, 32, 64, 128, 256),
+        )
+        self.stored_bytes = self._counter("putter_stored_bytes", "Data bytes made durable.")
+        self.read_bytes = self._counter("putter_read_bytes", "Data bytes read and verified.")
+        self.fsyncs = self._counter("putter_fsync", "Syncs of the disk.")
+        self.free_bytes = self._gauge("putter_free_bytes", "Free space of the disk.")
+        self.records = self._gauge("putter_records", "Commit records that are kept.")
+
+    def _counter(self, name: str, text: str, *labels: str) -> Counter:
+        """A counter; ``_total`` is added to its name."""
+        return Counter(name, text, labels, registry=self.registry)
+
+    def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
+        return Gauge(name, text, labels, registry=self.registry)
+
+    def _histogram(
+        self, name: str, text: str, buckets: tuple[float, ...], *labels: str
+    ) -> Histogram:
+        return Histogram(name, text, labels, registry=self.registry, buckets=buckets)
