@@ -115,7 +115,7 @@ Known = Version | Tombstone | Abort
 CommitRecord = Known | Unknown
 
 _encoder: Final = msgspec.msgpack.Encoder()
-_decoder: Final = msgspec.msgpack.Decoder(Known)
+_decoder: Final[msgspec.msgpack.Decoder[Known]] = msgspec.msgpack.Decoder(Known)
 _version_decoder: Final = msgspec.msgpack.Decoder(Version)
 
 

@@ -1,0 +1,50 @@
+"""A bounded pool of large buffers: fresh pages cost more than the bytes copied into them."""
+
+from __future__ import annotations
+
+from common.limits import KIB, MIB
+from common.wire.session import Buffers
+
+
+class BufferPool(Buffers):
+    """Hands out writable buffers and takes them back.
+
+    Sizes are rounded up to powers of two for keeping; what is handed out has exactly the length
+    that was asked for. A buffer that is never given back is simply garbage collected.
+    """
+
+    _SMALLEST = 16 * KIB
+
+    def __init__(self, kept_bytes_max: int = 32 * MIB) -> None:
+        self._kept_bytes_max = kept_bytes_max
+        self._kept_bytes = 0
+        self._free: dict[int, list[bytearray]] = {}
+
+    def take(self, size: int) -> memoryview:
+        """A writable buffer of ``size`` ≥ 1 bytes with arbitrary content."""
+        room = self._room(size)
+        kept = self._free.get(room)
+        if kept:
+            self._kept_bytes -= room
+            return memoryview(kept.pop())[:size]
+        return memoryview(bytearray(room))[:size]
+
+    def give(self, buffer: memoryview) -> None:
+        """Take a buffer back; neither it nor a part of it may be used any more."""
+        owner = buffer.obj
+        buffer.release()
+        if not isinstance(owner, bytearray):
+            return
+        room = len(owner)
+        if room != self._room(room) or self._kept_bytes + room > self._kept_bytes_max:
+            return
+        self._free.setdefault(room, []).append(owner)
+        self._kept_bytes += room
+
+    @property
+    def kept_bytes(self) -> int:
+        """Bytes that wait to be used again."""
+        return self._kept_bytes
+
+    def _room(self, size: int) -> int:
+        return max(self._SMALLEST, 1 << (size - 1).bit_length())

@@ -1,0 +1,113 @@
+"""Both sides of a session's beginning as byte machines around `common.wire.handshake`."""
+
+from __future__ import annotations
+
+from common.errors import ProtocolError, PutterError
+from common.keys import Keyring
+from common.limits import HELLO_BYTES_MAX
+from common.wire.handshake import ClientHandshake, Identity, Peer, ServerHandshake
+from common.wire.session import (
+    GREETING,
+    AnyMessage,
+    Hello,
+    MessageReader,
+    Refused,
+    check_greeting,
+    encode,
+)
+
+
+class _Greeting:
+    """Eight greeting bytes, then short messages without payload."""
+
+    def __init__(self) -> None:
+        self._first = b""
+        self._reader = MessageReader(header_bytes_max=HELLO_BYTES_MAX, payload_bytes_max=0)
+
+    def _messages(self, data: bytes) -> list[AnyMessage]:
+        if len(self._first) < len(GREETING):
+            missing = len(GREETING) - len(self._first)
+            self._first += data[:missing]
+            data = data[missing:]
+            if len(self._first) < len(GREETING):
+                if not GREETING.startswith(self._first[:7]):
+                    check_greeting(self._first)
+                return []
+            check_greeting(self._first)
+        return [message for message, _ in self._reader.feed(data)]
+
+    def _no_more(self) -> None:
+        if not self._reader.idle:
+            raise ProtocolError("bytes came before the greeting was over")
+
+
+class ServerGreeting(_Greeting):
+    """The server's side: bytes in, bytes out, and `peer` once the client has proved itself."""
+
+    def __init__(self, keyring: Keyring, identity: Identity, challenge: bytes) -> None:
+        super().__init__()
+        self._handshake = ServerHandshake(keyring, identity, challenge)
+        self._greeted = False
+
+    @property
+    def peer(self) -> Peer | None:
+        """Who the client is, once it has proved itself."""
+        return self._handshake.peer
+
+    def receive(self, data: bytes) -> bytes:
+        """Take the next bytes, give what to send.
+
+        Raises:
+            PutterError: refuse the client: send `refusal` of the error and close.
+        """
+        out = b""
+        for message in self._messages(data):
+            if self.peer is not None:
+                raise ProtocolError("bytes came before the greeting was over")
+            answer = self._handshake.receive(message)
+            if not self._greeted:
+                out += GREETING
+                self._greeted = True
+            out += encode(answer)
+        if self.peer is not None:
+            self._no_more()
+        return out
+
+    def refusal(self, error: PutterError) -> bytes:
+        """The bytes that tell the client why it is not welcome."""
+        greeting = b"" if self._greeted else GREETING
+        self._greeted = True
+        return greeting + encode(Refused(error.status, error.message, error.hint))
+
+
+class ClientGreeting(_Greeting):
+    """The client's side: send `opening`, then feed what comes back."""
+
+    def __init__(self, keyring: Keyring, hello: Hello) -> None:
+        super().__init__()
+        self._handshake = ClientHandshake(keyring, hello)
+
+    @property
+    def opening(self) -> bytes:
+        """The first bytes to send."""
+        return GREETING + encode(self._handshake.hello)
+
+    @property
+    def peer(self) -> Peer | None:
+        """What was agreed on, once the server said `Ready`."""
+        return self._handshake.peer if self._handshake.complete else None
+
+    def receive(self, data: bytes) -> bytes:
+        """Take the next bytes, give what to send.
+
+        Raises:
+            PutterError: the server refused us, is not who it should be, or speaks nonsense.
+        """
+        out = b""
+        for message in self._messages(data):
+            if self.peer is not None:
+                raise ProtocolError("bytes came before the greeting was over")
+            answer = self._handshake.receive(message)
+            if answer is not None:
+                out += encode(answer)
+        return out

@@ -1,0 +1,487 @@
+"""Sessions: length-prefixed msgpack messages after the greeting ``PUTTER/1``.
+
+Both directions start with eight bytes, ``PUTTER/1``; `/` is not base 36, so no TicketID begins
+like this. Then messages follow:
+
+```
+offset  size  field
+0       4     length of the header, big endian, 1 … 1 MiB
+4       4     length of the payload, big endian, 0 … 4 MiB
+8       …     header: one msgpack array, its first element names the message
+…       …     payload: frames or records, as the header says
+```
+
+Requests carry a number that their answers repeat; runs are answered by acks on the router's ack
+port (or with `RunsDone` if the client named no ack address). Fields may be added at the end of a
+message; a reader ignores those it does not know.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+
+from common.errors import ProtocolError, TooLarge, VersionUnknown
+from common.limits import (
+    FRAME_DATA_BYTES_DEFAULT,
+    MESSAGE_HEADER_BYTES_MAX,
+    MESSAGE_PAYLOAD_BYTES_MAX,
+)
+from common.meta.interface import Ceilings
+
+GREETING: Final = b"PUTTER/1"
+GREETING_STEM: Final = b"PUTTER/"
+_PRELUDE: Final = struct.Struct(">II")
+PRELUDE_BYTES: Final = _PRELUDE.size
+
+assert len(GREETING) == 8
+assert PRELUDE_BYTES == 8
+
+
+class Message(msgspec.Struct, array_like=True, frozen=True):
+    """Base of all messages."""
+
+
+class Hello(Message, tag="hello", frozen=True):
+    """Client → server, the first message.
+
+    Attributes:
+        role: ``router``, ``acks`` (a putter that brings acks) or ``client``.
+        node: identity of the sender.
+        instance: new at each start of the sender.
+        frame_bytes: data bytes of a frame that the sender wants to use.
+        key_ids: ids of the keys it holds, the writing one first.
+        challenge: 16 random bytes.
+        ack_host: where acks are to be brought; "" means the address the session comes from.
+        ack_port: 0 asks for `RunsDone` on this session instead.
+        version: of the software.
+    """
+
+    role: str
+    node: str
+    instance: str
+    frame_bytes: int
+    key_ids: tuple[str, ...]
+    challenge: bytes
+    ack_host: str = ""
+    ack_port: int = 0
+    version: str = ""
+
+
+class Welcome(Message, tag="welcome", frozen=True):
+    """Server → client: who it is, which key both use, and its proof that it holds it."""
+
+    node: str
+    instance: str
+    frame_bytes: int
+    key_id: str
+    challenge: bytes
+    proof: bytes
+    version: str = ""
+    storage: str = ""
+
+
+class Proof(Message, tag="proof", frozen=True):
+    """Client → server: the client's proof."""
+
+    proof: bytes
+
+
+class Ready(Message, tag="ready", frozen=True):
+    """Server → client: the proof holds, send."""
+
+
+class Refused(Message, tag="refused", frozen=True):
+    """Either way: the sender closes the connection, and this is why."""
+
+    status: int
+    reason: str
+    hint: str = ""
+
+
+class RunHeader(Message, frozen=True):
+    """One run in a `Batch`.
+
+    Attributes:
+        first: number of the first ticket.
+        wire_bytes: length of its frames in the payload.
+        object_id: ObjectID.
+    """
+
+    first: int
+    wire_bytes: int
+    object_id: str
+
+
+class RecordHeader(Message, frozen=True):
+    """One commit record in a `Batch`; its bytes follow the runs in the payload."""
+
+    request: int
+    length: int
+    stamp: int
+    object_id: str
+
+
+class Batch(Message, tag="batch", frozen=True):
+    """Client → putter: runs and commit records, all with the session's frame size and key."""
+
+    runs: tuple[RunHeader, ...]
+    records: tuple[RecordHeader, ...] = ()
+
+
+class RecordsDone(Message, tag="records", frozen=True):
+    """Putter → client: (request, status) for commit records, durable if the status is 0."""
+
+    done: tuple[tuple[int, int], ...]
+
+
+class RunsDone(Message, tag="runs", frozen=True):
+    """Putter → client without an ack port: (first ticket, count, status)."""
+
+    done: tuple[tuple[int, int, int], ...]
+
+
+class Read(Message, tag="read", frozen=True):
+    """Client → putter: send these tickets."""
+
+    request: int
+    first: int
+    count: int
+    raw: bool = False
+
+
+class Data(Message, tag="data", frozen=True):
+    """Putter → client: frames of consecutive tickets in the payload.
+
+    The last message of an answer has ``more`` unset and may be empty; tickets that were left out
+    are not there. ``status`` is 0, or says why the answer ends early.
+    """
+
+    request: int
+    first: int
+    count: int
+    frame_bytes: int
+    key_id: str
+    more: bool
+    status: int = 0
+    reason: str = ""
+
+
+class Stat(Message, tag="stat", frozen=True):
+    """Client → putter: what is known of a ticket?"""
+
+    request: int
+    ticket: int
+    raw: bool = False
+
+
+class StatReply(Message, tag="stat-reply", frozen=True):
+    """Putter → client."""
+
+    request: int
+    found: bool
+    size: int = 0
+    checksum: bytes = b""
+    object_id: str = ""
+    key_id: str = ""
+
+
+class Free(Message, tag="free", frozen=True):
+    """Client → putter: remove these tickets, and the records that commit these objects."""
+
+    request: int
+    ranges: tuple[tuple[int, int], ...]
+    objects: tuple[str, ...] = ()
+    raw: bool = False
+
+
+class FindRecord(Message, tag="find", frozen=True):
+    """Client → putter: the commit record of this object, in the payload of a `RecordReply`."""
+
+    request: int
+    object_id: str
+
+
+class RecordReply(Message, tag="record", frozen=True):
+    """Putter → client: the record is the payload if ``found``."""
+
+    request: int
+    found: bool
+    number: int = 0
+
+
+class ListRecords(Message, tag="list", frozen=True):
+    """Client → putter: records numbered above ``after``."""
+
+    request: int
+    after: int
+    limit: int
+
+
+class RecordList(Message, tag="record-list", frozen=True):
+    """Putter → client: (number, length) of the records in the payload; empty at the end."""
+
+    request: int
+    records: tuple[tuple[int, int], ...]
+
+
+class Raise(Message, tag="raise", frozen=True):
+    """Client → putter: lift the ceilings to at least these; all zero only asks."""
+
+    request: int
+    ceilings: Ceilings
+
+
+class CeilingsReply(Message, tag="ceilings", frozen=True):
+    """Putter → client: the ceilings that are durable now."""
+
+    request: int
+    ceilings: Ceilings
+    status: int = 0
+
+
+class Done(Message, tag="done", frozen=True):
+    """Putter → client: the answer to a request that returns nothing but a status."""
+
+    request: int
+    status: int
+    reason: str = ""
+    count: int = 0
+
+
+class Ping(Message, tag="ping", frozen=True):
+    """Client → putter: are you there? Answered with `Done`."""
+
+    request: int
+
+
+AnyMessage = (
+    Hello
+    | Welcome
+    | Proof
+    | Ready
+    | Refused
+    | Batch
+    | RecordsDone
+    | RunsDone
+    | Read
+    | Data
+    | Stat
+    | StatReply
+    | Free
+    | FindRecord
+    | RecordReply
+    | ListRecords
+    | RecordList
+    | Raise
+    | CeilingsReply
+    | Done
+    | Ping
+)
+Reply = Data | StatReply | RecordReply | RecordList | CeilingsReply | Done
+
+_encoder: Final = msgspec.msgpack.Encoder()
+_decoder: Final[msgspec.msgpack.Decoder[AnyMessage]] = msgspec.msgpack.Decoder(AnyMessage)
+
+
+def encode(message: Message, payload_bytes: int = 0) -> bytes:
+    """Prelude and header of a message whose payload of ``payload_bytes`` follows.
+
+    Raises:
+        TooLarge: header or payload are past their limits.
+    """
+    header = _encoder.encode(message)
+    if len(header) > MESSAGE_HEADER_BYTES_MAX or payload_bytes > MESSAGE_PAYLOAD_BYTES_MAX:
+        raise TooLarge(f"a message of {len(header)} + {payload_bytes} bytes is too large")
+    return _PRELUDE.pack(len(header), payload_bytes) + header
+
+
+def transcript(message: Message) -> bytes:
+    """The bytes of a greeting message that a proof covers."""
+    return _encoder.encode(message)
+
+
+def check_greeting(first: bytes) -> None:
+    """Check the first eight bytes of a session.
+
+    Raises:
+        VersionUnknown: a session of another version.
+        ProtocolError: no session at all.
+    """
+    if first == GREETING:
+        return
+    if first.startswith(GREETING_STEM):
+        raise VersionUnknown(
+            f"session version {first[7:]!r} is unknown here",
+            hint=f"this side speaks {GREETING.decode()}; use the same release on both sides",
+        )
+    raise ProtocolError(f"a session begins with {GREETING.decode()}, not with {first!r}")
+
+
+class Buffers:
+    """Where a `MessageReader` gets memory for payloads. See `common.buffers.BufferPool`."""
+
+    def take(self, size: int) -> memoryview:
+        """A writable buffer of ``size`` bytes."""
+        return memoryview(bytearray(size))
+
+
+class MessageReader:
+    """Cuts a byte stream into messages; payloads are received where they stay.
+
+    Use it like an `asyncio.BufferedProtocol`: fill what `get_buffer` returns, then tell
+    `buffer_updated` how much came.
+    """
+
+    _STAGING: Final = 64 * 1024
+
+    def __init__(
+        self,
+        buffers: Buffers | None = None,
+        *,
+        header_bytes_max: int = MESSAGE_HEADER_BYTES_MAX,
+        payload_bytes_max: int = MESSAGE_PAYLOAD_BYTES_MAX,
+    ) -> None:
+        self._buffers = buffers or Buffers()
+        self._header_max = header_bytes_max
+        self._payload_max = payload_bytes_max
+        self._staging = bytearray(0)
+        self._filled = 0
+        self._message: AnyMessage | None = None
+        self._payload: memoryview | None = None
+        self._received = 0
+
+    def limit(self, header_bytes_max: int, payload_bytes_max: int) -> None:
+        """Change the limits, as when the greeting is over."""
+        self._header_max = header_bytes_max
+        self._payload_max = payload_bytes_max
+
+    @property
+    def idle(self) -> bool:
+        """Whether the stream stands between two messages."""
+        return self._filled == 0 and self._message is None
+
+    def get_buffer(self) -> memoryview:
+        """Where the next bytes go; never empty."""
+        if self._payload is not None:
+            return self._payload[self._received :]
+        if not self._staging:
+            self._staging = bytearray(self._STAGING)
+        return memoryview(self._staging)[self._filled :]
+
+    def feed(self, data: bytes) -> list[tuple[AnyMessage, memoryview]]:
+        """Take bytes that were received elsewhere."""
+        out: list[tuple[AnyMessage, memoryview]] = []
+        view = memoryview(data)
+        while view:
+            buffer = self.get_buffer()
+            size = min(len(buffer), len(view))
+            buffer[:size] = view[:size]
+            view = view[size:]
+            out += self.buffer_updated(size)
+        return out
+
+    def buffer_updated(self, size: int) -> list[tuple[AnyMessage, memoryview]]:
+        """``size`` bytes were put into the buffer.
+
+        Returns:
+            The messages that are complete now, each with its payload.
+
+        Raises:
+            ProtocolError: not a message; the stream cannot be re-synchronised.
+            TooLarge: announced lengths are past the limits.
+        """
+        if self._payload is not None and self._message is not None:
+            self._received += size
+            if self._received < len(self._payload):
+                return []
+            done = [(self._message, self._payload)]
+            self._message = self._payload = None
+            return done
+        self._filled += size
+        return self._parse()
+
+    def _parse(self) -> list[tuple[AnyMessage, memoryview]]:
+        out: list[tuple[AnyMessage, memoryview]] = []
+        position = 0
+        view = memoryview(self._staging)
+        while self._filled - position >= PRELUDE_BYTES:
+            header_bytes, payload_bytes = _PRELUDE.unpack_from(view, position)
+            self._check(header_bytes, payload_bytes)
+            start = position + PRELUDE_BYTES
+            if self._filled - start < header_bytes:
+                break
+            message = _decode(view[start : start + header_bytes])
+            position = start + header_bytes
+            if payload_bytes == 0:
+                out.append((message, memoryview(b"")))
+                continue
+            payload = self._buffers.take(payload_bytes)
+            here = min(self._filled - position, payload_bytes)
+            payload[:here] = view[position : position + here]
+            position += here
+            if here < payload_bytes:
+                self._message, self._payload, self._received = message, payload, here
+                break
+            out.append((message, payload))
+        self._compact(view, position)
+        return out
+
+    def _compact(self, view: memoryview, position: int) -> None:
+        left = self._filled - position
+        needed = PRELUDE_BYTES
+        if left >= PRELUDE_BYTES:
+            needed += _PRELUDE.unpack_from(view, position)[0]
+        if needed > len(self._staging):
+            grown = bytearray(needed + self._STAGING)
+            grown[:left] = view[position : self._filled]
+            self._staging = grown
+        elif left == 0 and len(self._staging) > self._STAGING:
+            self._staging = bytearray(0)
+        elif position:
+            view[:left] = bytes(view[position : self._filled])
+        self._filled = left
+
+    def _check(self, header_bytes: int, payload_bytes: int) -> None:
+        if header_bytes == 0:
+            raise ProtocolError("a message without a header")
+        if header_bytes > self._header_max or payload_bytes > self._payload_max:
+            raise TooLarge(
+                f"a message announces {header_bytes} + {payload_bytes} bytes; "
+                f"{self._header_max} + {self._payload_max} are allowed here"
+            )
+
+
+def _decode(header: memoryview) -> AnyMessage:
+    try:
+        return _decoder.decode(header)
+    except msgspec.MsgspecError as error:
+        raise ProtocolError(f"not a session message: {error}") from error
+
+
+def frame_bytes_agreed(asked: int, lowest: int, highest: int) -> int:
+    """The frame size both sides use: what was asked for, within the server's bounds."""
+    if asked <= 0:
+        return FRAME_DATA_BYTES_DEFAULT
+    return max(lowest, min(asked, highest))
+
+
+def split_payload(payload: memoryview, lengths: Sequence[int]) -> list[memoryview]:
+    """Cut a payload at announced lengths.
+
+    Raises:
+        ProtocolError: the lengths do not add up to the payload.
+    """
+    if sum(lengths) != len(payload) or (lengths and min(lengths) <= 0):
+        raise ProtocolError(
+            f"announced parts of {sum(lengths)} bytes in a payload of {len(payload)}"
+        )
+    parts = []
+    position = 0
+    for length in lengths:
+        parts.append(payload[position : position + length])
+        position += length
+    return parts

@@ -1,0 +1,1 @@
+"""The node: verify → append → fsync (group commit) → ack."""

@@ -1,0 +1,188 @@
+"""A putter node as a whole: made of its parts, started, and stopped without losing a byte."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from typing import Final
+
+from common.buffers import BufferPool
+from common.errors import PutterError
+from common.heartbeat import Heartbeat
+from common.keys import Keyring
+from common.limits import CONNECTIONS_MAX, NODE_PENDING_BYTES_MAX
+from common.logs import get_logger
+from common.meta.interface import Member, Metadata
+from common.metrics import Metrics
+from common.transport import Listener, Network
+from common.wire.handshake import Identity
+from putter.node.acks import AckLinks
+from putter.node.budget import Budget
+from putter.node.committer import Committer
+from putter.node.port import Connections, PutterConnection
+from putter.node.services import Services
+from putter.storage.engine import Engine
+
+_log = get_logger(__name__)
+_DRAIN_MS: Final = 5_000
+
+
+@dataclass(frozen=True)
+class NodeOptions:
+    """What the operator decides.
+
+    Attributes:
+        host: address to listen on.
+        port: for frames and sessions; 0 = any free one.
+        advertise_host: where the routers reach this node.
+        web_port: told to the others, for `status`.
+        zone: failure zone.
+        idle_ms: silence after which a raw connection is closed.
+        connections_max: at the same time.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 5000
+    advertise_host: str = "127.0.0.1"
+    web_port: int = 0
+    zone: str = ""
+    idle_ms: int = 60_000
+    connections_max: int = CONNECTIONS_MAX
+
+
+class PutterNode:
+    """One node.
+
+    Args:
+        options: what the operator decides.
+        identity: of the node; the same for every start on one data directory.
+        engine: its disk; closed by `stop`.
+        keyring: the cluster keys.
+        network: the transport seam.
+        metadata: where it registers; None: nowhere, routers name it by hand.
+        rng: challenges and jitter.
+        disk_thread: the one thread that writes.
+        readers: threads that read.
+    """
+
+    def __init__(
+        self,
+        options: NodeOptions,
+        identity: Identity,
+        engine: Engine,
+        keyring: Keyring,
+        network: Network,
+        metadata: Metadata | None,
+        rng: random.Random,
+        *,
+        disk_thread: Executor,
+        readers: Executor,
+    ) -> None:
+        self.options: Final = options
+        self.identity: Final = identity
+        self.metrics: Final = Metrics("putter")
+        self._engine = engine
+        self._network = network
+        self._metadata = metadata
+        self._disk_thread = disk_thread
+        self._readers = readers
+        self._services = Services(
+            identity=identity,
+            keyring=keyring,
+            engine=engine,
+            committer=Committer(engine, disk_thread, self.metrics),
+            readers=readers,
+            pool=BufferPool(),
+            budget=Budget(NODE_PENDING_BYTES_MAX),
+            acks=AckLinks(network, keyring, identity, rng),
+            metrics=self.metrics,
+            rng=rng,
+        )
+        self._connections = Connections(options.connections_max)
+        self._listener: Listener | None = None
+        self._heartbeat: Heartbeat | None = None
+
+    @property
+    def port(self) -> int:
+        """The port it listens on, once started."""
+        return self._listener.port if self._listener is not None else 0
+
+    @property
+    def ready(self) -> bool:
+        """Whether it takes frames (and is registered, where it should be)."""
+        registered = self._heartbeat is None or self._heartbeat.healthy
+        return self._listener is not None and registered
+
+    async def start(self) -> None:
+        """Listen and register.
+
+        Raises:
+            Unavailable: the port is taken.
+        """
+        self._listener = await self._network.listen(
+            lambda: PutterConnection(self._services, self._connections, self.options.idle_ms),
+            self.options.host,
+            self.options.port,
+            flag="--putter-port",
+        )
+        if self._metadata is not None:
+            self._heartbeat = Heartbeat(self._metadata.members, self._member)
+            self._heartbeat.start()
+        _log.info(
+            "putter listens",
+            node=self.identity.node,
+            address=f"{self.options.host}:{self.port}",
+            storage=self._engine.layout,
+        )
+
+    async def stop(self) -> None:
+        """Finish what was received, refuse the rest with status 6, let go of the disk."""
+        if self._heartbeat is not None:
+            await self._heartbeat.stop()
+        if self._listener is not None:
+            await self._listener.close()
+            self._listener = None
+        for connection in self._connections.all():
+            connection.stop()
+        await self._drained()
+        await self._services.committer.stop()
+        await self._services.acks.close(flush_ms=_DRAIN_MS)
+        for connection in self._connections.all():
+            connection.close()
+        try:
+            await asyncio.get_running_loop().run_in_executor(self._disk_thread, self._engine.close)
+        except PutterError as error:
+            _log.error("the storage engine did not close cleanly", reason=str(error))
+        _log.info("putter stopped", node=self.identity.node)
+
+    async def _drained(self) -> None:
+        await _until(
+            lambda: all(c.pending_bytes == 0 for c in self._connections.all()), _DRAIN_MS
+        )
+
+    def _member(self) -> Member:
+        capacity = self._engine.capacity()
+        self.metrics.free_bytes.set(capacity.free_bytes)
+        return Member(
+            node=self.identity.node,
+            role="putter",
+            instance=self.identity.instance,
+            host=self.options.advertise_host,
+            port=self.port,
+            web_port=self.options.web_port,
+            version=self.identity.version,
+            storage=self._engine.layout,
+            capacity_bytes=capacity.total_bytes,
+            free_bytes=capacity.free_bytes,
+            zone=self.options.zone,
+        )
+
+
+async def _until(holds: Callable[[], bool], limit_ms: int) -> None:
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + limit_ms / 1000
+    while not holds() and loop.time() < deadline:
+        await asyncio.sleep(0.01)

@@ -1,0 +1,266 @@
+"""The door on 5000: tells raw frames from sessions by their first eight bytes."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final, Protocol
+
+from common.errors import PutterError
+from common.limits import HANDSHAKE_TIMEOUT_MS
+from common.logs import get_logger
+from common.wire.greeting import ServerGreeting
+from common.wire.handshake import CHALLENGE_BYTES, Peer
+from common.wire.session import GREETING, GREETING_STEM
+from putter.node.acks import AckAddress, AckLink
+from putter.node.raw import RawConnection
+from putter.node.services import Services
+from putter.node.session import SessionConnection
+
+_log = get_logger(__name__)
+_SCRATCH_BYTES: Final = 4096
+
+
+class _Handler(Protocol):
+    """What a connection turned out to be."""
+
+    def get_buffer(self) -> memoryview: ...
+    def buffer_updated(self, size: int) -> None: ...
+    def eof_received(self) -> bool: ...
+    def connection_lost(self) -> None: ...
+    def pause_writing(self) -> None: ...
+    def resume_writing(self) -> None: ...
+    def stop(self) -> None: ...
+    @property
+    def pending_bytes(self) -> int: ...
+
+
+class Connections:
+    """The open connections of the port."""
+
+    def __init__(self, limit: int) -> None:
+        self._open: dict[int, PutterConnection] = {}
+        self._limit = limit
+
+    @property
+    def full(self) -> bool:
+        """Whether one more must be turned away."""
+        return len(self._open) >= self._limit
+
+    def add(self, connection: PutterConnection) -> None:
+        """It was accepted."""
+        self._open[id(connection)] = connection
+
+    def remove(self, connection: PutterConnection) -> None:
+        """It is gone."""
+        self._open.pop(id(connection), None)
+
+    def all(self) -> list[PutterConnection]:
+        """Those that are open now."""
+        return list(self._open.values())
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+
+class PutterConnection(asyncio.BufferedProtocol):
+    """One accepted connection on 5000.
+
+    Args:
+        services: what the node shares.
+        connections: where it registers.
+        idle_ms: silence after which a connection without pending bytes is closed; sessions live
+            on, TCP keep-alive watches them.
+    """
+
+    def __init__(self, services: Services, connections: Connections, idle_ms: int) -> None:
+        self._services = services
+        self._connections = connections
+        self._idle_ms = idle_ms
+        self._scratch = bytearray(_SCRATCH_BYTES)
+        self._first = b""
+        self._greeting: ServerGreeting | None = None
+        self._handler: _Handler | None = None
+        self._session: SessionConnection | None = None
+        self._ack_link: AckLink | None = None
+        self._transport: asyncio.Transport | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._heard = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Somebody connected."""
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        if self._connections.full:
+            self._services.metrics.refused.labels("putter", "connections").inc()
+            _log.warning("too many connections on the putter port: one was turned away")
+            transport.abort()
+            return
+        self._connections.add(self)
+        self._services.metrics.connections.labels("putter").set(len(self._connections))
+        self._arm(self._idle_ms)
+
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - asyncio's signature
+        """Where the next bytes go."""
+        if self._handler is not None:
+            return self._handler.get_buffer()
+        return memoryview(self._scratch)
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Bytes came."""
+        self._heard = True
+        try:
+            if self._handler is not None:
+                self._handler.buffer_updated(nbytes)
+            else:
+                self._begin(bytes(self._scratch[:nbytes]))
+        except PutterError as error:
+            self._refuse(error)
+
+    def eof_received(self) -> bool:
+        """The other side is done sending."""
+        if self._first and self._greeting is None and self._handler is None:
+            self._become_raw()
+        return self._handler.eof_received() if self._handler is not None else False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """It is gone."""
+        self._connections.remove(self)
+        self._services.metrics.connections.labels("putter").set(len(self._connections))
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._handler is not None:
+            self._handler.connection_lost()
+        if self._ack_link is not None:
+            self._services.acks.leave(self._ack_link)
+        if exc is not None:
+            _log.info("a connection on the putter port broke", peer=self._peername(), reason=str(exc))
+
+    def pause_writing(self) -> None:
+        """The other side does not read."""
+        if self._handler is not None:
+            self._handler.pause_writing()
+
+    def resume_writing(self) -> None:
+        """It reads again."""
+        if self._handler is not None:
+            self._handler.resume_writing()
+
+    @property
+    def pending_bytes(self) -> int:
+        """Bytes received and not yet acked."""
+        return self._handler.pending_bytes if self._handler is not None else 0
+
+    def stop(self) -> None:
+        """The node is stopping."""
+        if self._handler is not None:
+            self._handler.stop()
+        else:
+            self.close()
+
+    def close(self) -> None:
+        """End the connection after what is queued was sent."""
+        if self._transport is not None:
+            self._transport.close()
+
+    # -- inside ----------------------------------------------------------------------------
+
+    def _begin(self, data: bytes) -> None:
+        if self._greeting is not None:
+            self._greet(data)
+            return
+        self._first += data
+        if self._first.startswith(GREETING_STEM[: len(self._first)]):
+            if len(self._first) < len(GREETING):
+                return
+            services = self._services
+            challenge = services.rng.randbytes(CHALLENGE_BYTES)
+            self._greeting = ServerGreeting(services.keyring, services.identity, challenge)
+            self._arm(min(self._idle_ms, HANDSHAKE_TIMEOUT_MS))
+            self._greet(self._first)
+            return
+        self._become_raw()
+
+    def _greet(self, data: bytes) -> None:
+        assert self._greeting is not None
+        assert self._transport is not None
+        answer = self._greeting.receive(data)
+        peer = self._greeting.peer
+        if peer is not None:
+            self._become_session(peer)
+        self._transport.write(answer)
+
+    def _become_session(self, peer: Peer) -> None:
+        assert self._transport is not None
+        services = self._services
+        hello = peer.hello
+        if hello.ack_port:
+            host = hello.ack_host or self._peer_host()
+            self._ack_link = services.acks.open(AckAddress(hello.instance, host, hello.ack_port))
+        self._session = SessionConnection(self._transport, peer, services, self._ack_link)
+        self._handler = self._session
+        self._disarm()
+        _log.info("session", client=hello.role, node=hello.node, frame_bytes=peer.frame_bytes)
+
+    def _become_raw(self) -> None:
+        assert self._transport is not None
+        services = self._services
+        raw = RawConnection(
+            self._transport,
+            services.committer,
+            services.keyring,
+            services.pool,
+            services.budget,
+            services.metrics,
+        )
+        self._handler = raw
+        self._arm(self._idle_ms)
+        view = memoryview(self._first)
+        while view:
+            buffer = raw.get_buffer()
+            size = min(len(buffer), len(view))
+            buffer[:size] = view[:size]
+            view = view[size:]
+            raw.buffer_updated(size)
+        self._first = b"?"
+
+    def _refuse(self, error: PutterError) -> None:
+        _log.warning(
+            "refused a connection on the putter port", peer=self._peername(), reason=str(error)
+        )
+        self._services.metrics.refused.labels("putter", error.code).inc()
+        assert self._transport is not None
+        if self._session is not None:
+            self._session.refuse(error)
+        elif self._greeting is not None:
+            self._transport.write(self._greeting.refusal(error))
+        self._transport.close()
+
+    def _arm(self, delay_ms: int) -> None:
+        self._disarm()
+        self._heard = False
+        self._timer = asyncio.get_running_loop().call_later(
+            delay_ms / 1000, self._check_idle, delay_ms
+        )
+
+    def _disarm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _check_idle(self, delay_ms: int) -> None:
+        if self._transport is None or self._transport.is_closing():
+            return
+        if (self._heard and self._greeting is None) or self.pending_bytes:
+            self._arm(delay_ms)
+            return
+        self._services.metrics.refused.labels("putter", "idle").inc()
+        _log.info("closed a silent connection on the putter port", peer=self._peername())
+        self._transport.close()
+
+    def _peername(self) -> str:
+        name = self._transport.get_extra_info("peername") if self._transport else None
+        return f"{name[0]}:{name[1]}" if name else "?"
+
+    def _peer_host(self) -> str:
+        name = self._transport.get_extra_info("peername") if self._transport else None
+        return str(name[0]) if name else "127.0.0.1"

@@ -1,0 +1,274 @@
+"""What a session asks that is no write: read, stat, find, list, ping; and free and raise.
+
+Answers that need the disk run as tasks, a bounded number at a time, and wait while the client
+does not read what was sent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine, Iterator
+from concurrent.futures import Executor
+from typing import Final
+
+from common.checksum import Buffer
+from common.errors import ProtocolError, PutterError
+from common.limits import MESSAGE_PAYLOAD_BYTES_MAX, MIB
+from common.metrics import Metrics
+from common.tickets import TICKETS_MAX
+from common.wire.session import (
+    AnyMessage,
+    CeilingsReply,
+    Data,
+    Done,
+    FindRecord,
+    Free,
+    ListRecords,
+    Message,
+    Ping,
+    Raise,
+    Read,
+    RecordList,
+    RecordReply,
+    Stat,
+    StatReply,
+    encode,
+)
+from putter.node.committer import Committer
+from putter.storage.engine import Engine, Piece
+
+Answer = tuple[Message, Buffer]
+_AT_ONCE: Final = 16
+_QUEUED_MAX: Final = 1024
+_RECORDS_MAX: Final = 1000
+
+
+class Queries:
+    """Answers one session's questions.
+
+    Args:
+        transport: where answers go.
+        engine: is only read here.
+        committer: for what needs the disk thread.
+        readers: threads for the reading.
+        metrics: counters.
+    """
+
+    def __init__(
+        self,
+        transport: asyncio.Transport,
+        engine: Engine,
+        committer: Committer,
+        readers: Executor,
+        metrics: Metrics,
+    ) -> None:
+        self._transport = transport
+        self._engine = engine
+        self._committer = committer
+        self._readers = readers
+        self._metrics = metrics
+        self._slots = asyncio.Semaphore(_AT_ONCE)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._writable = asyncio.Event()
+        self._writable.set()
+
+    def send(self, message: Message, payload: Buffer = b"") -> None:
+        """Send one message; swallowed if the client is gone."""
+        if self._transport.is_closing():
+            return
+        header = encode(message, len(payload))
+        if payload:
+            self._transport.writelines([header, payload])
+        else:
+            self._transport.write(header)
+
+    def pause(self) -> None:
+        """The client does not read."""
+        self._writable.clear()
+
+    def resume(self) -> None:
+        """It reads again."""
+        self._writable.set()
+
+    def cancel(self) -> None:
+        """The client is gone."""
+        self._writable.set()
+        for task in self._tasks:
+            task.cancel()
+
+    def take(self, message: AnyMessage) -> None:
+        """Answer a question.
+
+        Raises:
+            ProtocolError: this message is no question.
+        """
+        match message:
+            case Ping():
+                self.send(Done(message.request, 0))
+            case Read():
+                _check_range(message.first, message.count)
+                self._start(self._read(message))
+            case Stat():
+                self._start(self._stat(message))
+            case FindRecord():
+                self._spawn(answer_find(message, self._committer), message.request)
+            case ListRecords():
+                self._spawn(answer_list(message, self._committer), message.request)
+            case Free():
+                self._spawn(answer_free(message, self._committer), message.request)
+            case Raise():
+                self._spawn(answer_raise(message, self._committer), message.request)
+            case _:
+                raise ProtocolError(f"{type(message).__name__} was not expected here")
+
+    def _spawn(self, answer: Coroutine[None, None, Answer], request: int) -> None:
+        self._start(self._send_later(answer, request))
+
+    # -- inside ----------------------------------------------------------------------------
+
+    def _start(self, work: Coroutine[None, None, None]) -> None:
+        if len(self._tasks) >= _QUEUED_MAX:
+            work.close()
+            raise ProtocolError(f"more than {_QUEUED_MAX} questions at once")
+        task = asyncio.get_running_loop().create_task(self._bounded(work))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _bounded(self, work: Coroutine[None, None, None]) -> None:
+        try:
+            async with self._slots:
+                await work
+        finally:
+            work.close()
+
+    async def _send_later(self, answer: Coroutine[None, None, Answer], request: int) -> None:
+        try:
+            message, payload = await answer
+        except PutterError as error:
+            message, payload = Done(request, error.status, error.message), b""
+        finally:
+            answer.close()
+        self.send(message, payload)
+
+    async def _read(self, message: Read) -> None:
+        loop = asyncio.get_running_loop()
+        status, reason = 0, ""
+        cursor = _Cursor(self._engine, message)
+        try:
+            while not cursor.exhausted:
+                for piece in await loop.run_in_executor(self._readers, cursor.advance):
+                    self._metrics.read_bytes.inc(len(piece.frames))
+                    await self._send_piece(message.request, piece)
+        except PutterError as error:
+            status, reason = error.status, error.message
+        self.send(
+            Data(message.request, 0, 0, 0, "", more=False, status=status, reason=reason)
+        )
+
+    async def _send_piece(self, request: int, piece: Piece) -> None:
+        await self._writable.wait()
+        if len(piece.frames) > MESSAGE_PAYLOAD_BYTES_MAX:
+            raise ProtocolError(f"the engine gave a piece of {len(piece.frames)} bytes")
+        self.send(
+            Data(
+                request=request,
+                first=piece.first,
+                count=piece.count,
+                frame_bytes=piece.frame_bytes,
+                key_id=piece.key_id,
+                more=True,
+            ),
+            piece.frames,
+        )
+
+    async def _stat(self, message: Stat) -> None:
+        loop = asyncio.get_running_loop()
+        info = await loop.run_in_executor(
+            self._readers, lambda: self._engine.stat(message.ticket, raw=message.raw)
+        )
+        if info is None:
+            self.send(StatReply(message.request, found=False))
+            return
+        self.send(
+            StatReply(
+                message.request,
+                found=True,
+                size=info.size,
+                checksum=info.checksum,
+                object_id=info.object_id,
+                key_id=info.key_id,
+            )
+        )
+
+
+class _Cursor:
+    """Steps through a read on a reader thread, about a megabyte at a time."""
+
+    def __init__(self, engine: Engine, message: Read) -> None:
+        self._engine = engine
+        self._message = message
+        self._pieces: Iterator[Piece] | None = None
+        self.exhausted = False
+
+    def advance(self) -> list[Piece]:
+        """The next pieces, in order."""
+        if self._pieces is None:
+            asked = self._message
+            self._pieces = iter(self._engine.read(asked.first, asked.count, raw=asked.raw))
+        out: list[Piece] = []
+        size = 0
+        while size < MIB:
+            piece = next(self._pieces, None)
+            if piece is None:
+                self.exhausted = True
+                break
+            out.append(piece)
+            size += len(piece.frames)
+        return out
+
+
+async def answer_find(message: FindRecord, committer: Committer) -> Answer:
+    """The record that commits an object."""
+    found = await committer.run(lambda engine: engine.find_record(message.object_id))
+    if found is None:
+        return RecordReply(message.request, found=False), b""
+    return RecordReply(message.request, found=True, number=found.number), found.record.body
+
+
+async def answer_list(message: ListRecords, committer: Committer) -> Answer:
+    """Records above a number, as many as one message holds."""
+    limit = max(1, min(message.limit, _RECORDS_MAX))
+    found = await committer.run(lambda engine: engine.records(message.after, limit))
+    listed, bodies, size = [], [], 0
+    for entry in found:
+        size += len(entry.record.body)
+        if size > MESSAGE_PAYLOAD_BYTES_MAX:
+            break
+        listed.append((entry.number, len(entry.record.body)))
+        bodies.append(entry.record.body)
+    return RecordList(message.request, tuple(listed)), b"".join(bodies)
+
+
+async def answer_free(message: Free, committer: Committer) -> Answer:
+    """Free tickets and drop records; the answer is durable."""
+
+    def free(engine: Engine) -> int:
+        for first, count in message.ranges:
+            _check_range(first, count)
+        removed = engine.free(message.ranges, raw=message.raw)
+        if message.objects:
+            engine.drop_records(message.objects)
+        return removed
+
+    return Done(message.request, 0, count=await committer.run(free)), b""
+
+
+async def answer_raise(message: Raise, committer: Committer) -> Answer:
+    """Lift the ceilings; the answer is durable."""
+    raised = await committer.run(lambda engine: engine.raise_ceilings(message.ceilings))
+    return CeilingsReply(message.request, raised), b""
+
+
+def _check_range(first: int, count: int) -> None:
+    if first < 0 or count < 1 or first + count > TICKETS_MAX:
+        raise ProtocolError(f"tickets {first} + {count} do not exist")

@@ -1,0 +1,45 @@
+"""What all connections of a node share."""
+
+from __future__ import annotations
+
+import random
+from concurrent.futures import Executor
+from dataclasses import dataclass
+
+from common.buffers import BufferPool
+from common.keys import Keyring
+from common.metrics import Metrics
+from common.wire.handshake import Identity
+from putter.node.acks import AckLinks
+from putter.node.budget import Budget
+from putter.node.committer import Committer
+from putter.storage.engine import Engine
+
+
+@dataclass(frozen=True)
+class Services:
+    """Made once by `putter.node.app`.
+
+    Attributes:
+        identity: of the node.
+        keyring: the cluster keys.
+        engine: for reading; everything that changes it goes through the committer.
+        committer: the way to the disk.
+        readers: threads that read from the disk.
+        pool: memory for payloads.
+        budget: bytes in memory that are not yet durable.
+        acks: the ways back to the routers.
+        metrics: counters.
+        rng: challenges and jitter.
+    """
+
+    identity: Identity
+    keyring: Keyring
+    engine: Engine
+    committer: Committer
+    readers: Executor
+    pool: BufferPool
+    budget: Budget
+    acks: AckLinks
+    metrics: Metrics
+    rng: random.Random

@@ -1,0 +1,243 @@
+"""One session on 5000, after the greeting: runs and records in, answers out.
+
+A run is the unit of storage: if one of its frames is bad, nothing of it is stored and all of its
+tickets are acked with that status, so that the sender repeats the run as a whole.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from common.errors import ProtocolError, PutterError
+from common.limits import (
+    COMMIT_RECORD_BYTES_MAX,
+    CONNECTION_PENDING_BYTES_MAX,
+)
+from common.tickets import TICKETS_MAX
+from common.wire import frames
+from common.wire.handshake import Peer
+from common.wire.session import (
+    AnyMessage,
+    Batch,
+    MessageReader,
+    RecordsDone,
+    Refused,
+    RunsDone,
+    encode,
+    split_payload,
+)
+from common.wire.status import Status
+from putter.node.acks import AckLink
+from putter.node.budget import Budget, Gate
+from putter.node.committer import Committer
+from putter.node.queries import Queries
+from putter.node.services import Services
+from putter.storage.engine import Engine, Record, Run
+
+
+@dataclass
+class _PendingRun:
+    run: Run
+    count: int
+    status: int
+
+
+class _BatchJob:
+    """The runs and records of one `Batch` on their way to the disk."""
+
+    def __init__(
+        self,
+        payload: memoryview,
+        runs: list[_PendingRun],
+        records: list[tuple[int, Record]],
+        done: Callable[[_BatchJob, PutterError | None], None],
+    ) -> None:
+        self.size = len(payload)
+        self.payload = payload
+        self.runs = runs
+        self.records = records
+        self.answers: list[tuple[int, int]] = []
+        self._done = done
+
+    def apply(self, engine: Engine) -> None:
+        for pending in self.runs:
+            if pending.status == Status.WRITTEN:
+                pending.status = int(engine.put(pending.run).max())
+        for request, record in self.records:
+            try:
+                engine.put_record(record)
+            except PutterError as error:
+                self.answers.append((request, error.status))
+            else:
+                self.answers.append((request, Status.WRITTEN))
+
+    def finish(self, error: PutterError | None) -> None:
+        if error is not None:
+            for pending in self.runs:
+                pending.status = pending.status or error.status
+            self.answers = [(request, error.status) for request, _ in self.records]
+        self._done(self, error)
+
+
+class SessionConnection:
+    """The handler of one session.
+
+    Args:
+        transport: where answers go.
+        peer: what the greeting established.
+        services: what the node shares among its connections.
+        acks: the link to the client's ack port, or None to answer on this session.
+    """
+
+    def __init__(
+        self,
+        transport: asyncio.Transport,
+        peer: Peer,
+        services: Services,
+        acks: AckLink | None,
+    ) -> None:
+        self._transport = transport
+        self._peer = peer
+        self._committer: Committer = services.committer
+        self._pool = services.pool
+        self._metrics = services.metrics
+        self._acks = acks
+        self._reader = MessageReader(services.pool)
+        self._stopping = False
+        self._queries = Queries(
+            transport, services.engine, services.committer, services.readers, services.metrics
+        )
+        budget: Budget = services.budget
+        self._gate = Gate(
+            budget, CONNECTION_PENDING_BYTES_MAX, transport.pause_reading, self._resume
+        )
+
+    def get_buffer(self) -> memoryview:
+        """Where the next bytes go."""
+        return self._reader.get_buffer()
+
+    def buffer_updated(self, size: int) -> None:
+        """``size`` bytes came.
+
+        Raises:
+            PutterError: the stream cannot be re-synchronised.
+        """
+        for message, payload in self._reader.buffer_updated(size):
+            self._take(message, payload)
+
+    def eof_received(self) -> bool:
+        """The client says nothing more: answers on their way are dropped with the connection."""
+        return False
+
+    def connection_lost(self) -> None:
+        """The client is gone; what it sent whole is stored all the same."""
+        self._queries.cancel()
+
+    def pause_writing(self) -> None:
+        """The client does not read its answers."""
+        self._queries.pause()
+
+    def resume_writing(self) -> None:
+        """It reads again."""
+        self._queries.resume()
+
+    @property
+    def pending_bytes(self) -> int:
+        """Bytes that are received and not yet acked."""
+        return self._gate.held_bytes
+
+    def stop(self) -> None:
+        """The node is stopping: runs that come now are refused with status 6."""
+        self._stopping = True
+
+    def refuse(self, error: PutterError) -> None:
+        """Tell the client why the session ends."""
+        if not self._transport.is_closing():
+            self._transport.write(encode(Refused(error.status, error.message, error.hint)))
+
+    # -- inside ----------------------------------------------------------------------------
+
+    def _take(self, message: AnyMessage, payload: memoryview) -> None:
+        if isinstance(message, Batch):
+            self._store(message, payload)
+            return
+        if payload:
+            raise ProtocolError(f"{type(message).__name__} has no payload")
+        self._queries.take(message)
+
+    def _store(self, batch: Batch, payload: memoryview) -> None:
+        lengths = [run.wire_bytes for run in batch.runs]
+        lengths += [record.length for record in batch.records]
+        if not lengths:
+            raise ProtocolError("a batch without runs and records")
+        parts = split_payload(payload, lengths)
+        runs = [
+            self._check(header.first, part, header.object_id)
+            for header, part in zip(batch.runs, parts, strict=False)
+        ]
+        records = []
+        for record, part in zip(batch.records, parts[len(batch.runs) :], strict=True):
+            if record.length > COMMIT_RECORD_BYTES_MAX:
+                raise ProtocolError(f"a commit record of {record.length} bytes is too large")
+            body = Record(record.stamp, record.object_id, bytes(part))
+            records.append((record.request, body))
+        del parts
+        job = _BatchJob(payload, runs, records, self._finished)
+        if self._stopping:
+            for pending in runs:
+                pending.status = Status.SHUTTING_DOWN
+            job.answers = [(request, Status.SHUTTING_DOWN) for request, _ in records]
+            self._answer(job)
+            return
+        self._gate.take(job.size)
+        self._committer.submit(job)
+
+    def _check(self, first: int, part: memoryview, object_id: str) -> _PendingRun:
+        frame_bytes = self._peer.frame_bytes
+        size = frames.data_bytes_of(len(part), frame_bytes)
+        if size <= 0:
+            raise ProtocolError(f"a run of {len(part)} bytes ends within a frame header")
+        count = frames.frame_count(size, frame_bytes)
+        if not 0 <= first <= TICKETS_MAX - count:
+            raise ProtocolError(f"tickets {first} + {count} do not exist")
+        key = self._peer.key
+        statuses = frames.check(part, first, frame_bytes, key.checksum)
+        self._metrics.frames.inc(count)
+        run = Run(first, part, frame_bytes, object_id, key.key_id)
+        return _PendingRun(run, count, int(statuses.max()))
+
+    def _finished(self, job: _BatchJob, error: PutterError | None) -> None:
+        size = job.size
+        if error is None:
+            self._metrics.stored_bytes.inc(size)
+        self._answer(job)
+        # The views into the payload die with the job; the pool may have the buffer back.
+        job.runs = []
+        self._give_back(job)
+        self._gate.give(size)
+
+    def _give_back(self, job: _BatchJob) -> None:
+        try:
+            self._pool.give(job.payload)
+        except BufferError:
+            return  # somebody still looks at a part of it: the garbage collector takes it
+
+    def _answer(self, job: _BatchJob) -> None:
+        totals: dict[int, int] = {}
+        for pending in job.runs:
+            totals[pending.status] = totals.get(pending.status, 0) + pending.count
+        self._metrics.count_acks(totals)
+        if self._acks is not None:
+            for pending in job.runs:
+                self._acks.send(pending.run.first, pending.count, pending.status)
+        elif job.runs:
+            done = tuple((p.run.first, p.count, p.status) for p in job.runs)
+            self._queries.send(RunsDone(done))
+        if job.answers:
+            self._queries.send(RecordsDone(tuple(job.answers)))
+
+    def _resume(self) -> None:
+        if not self._transport.is_closing():
+            self._transport.resume_reading()
