@@ -1,7 +1,7 @@
 """The seam to the network: two calls, connect and listen, and the only place that hears `OSError`.
 
 What connects or listens takes a `Network`. `TcpNetwork` is the real one, for asyncio's own loop
-and for uvloop; `common.transport_memory.MemoryNetwork` is its seeded twin for tests.
+and for uvloop; `common.twins.network.MemoryNetwork` is its seeded twin for tests.
 
 Protocols are asyncio's: `asyncio.Protocol`, or `asyncio.BufferedProtocol` where bytes should land
 in a buffer of ours.
@@ -16,7 +16,7 @@ import os
 import socket
 import struct
 from collections.abc import Callable
-from typing import Final, Protocol, TypeVar
+from typing import Final, Protocol, TypeVar, runtime_checkable
 
 from common.errors import Unavailable
 
@@ -98,6 +98,15 @@ class Network(Protocol):
         ...
 
 
+@runtime_checkable
+class CanReset(Protocol):
+    """A transport that needs no socket option to end with a reset."""
+
+    def reset(self) -> None:
+        """Forget what is not sent yet and tell the peer that the connection broke."""
+        ...
+
+
 def address(host: str, port: int) -> str:
     """``host:port`` as people write it, with an IPv6 address in brackets."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
@@ -109,6 +118,9 @@ def abort(transport: asyncio.BaseTransport) -> None:
     A plain ``transport.abort()`` forgets what was not sent yet and then closes, which a peer
     cannot tell from a stream that is complete. Buffered bytes of ours are lost.
     """
+    if isinstance(transport, CanReset):
+        transport.reset()
+        return
     sock = transport.get_extra_info("socket")
     if sock is not None:
         # The descriptor may be gone already when the connection ends at this very moment.
@@ -177,7 +189,7 @@ class TcpNetwork:
         except (OSError, ValueError) as error:
             if server is not None:
                 server.close()
-            raise _bind_error(error, host, port, flag) from error
+            raise bind_error(error, host, port, flag) from error
         return _TcpListener(server, host)
 
 
@@ -230,7 +242,8 @@ def reason(error: BaseException) -> str:
     return str(error) or type(error).__name__
 
 
-def _bind_error(error: Exception, host: str, port: int, flag: str) -> Unavailable:
+def bind_error(error: Exception, host: str, port: int, flag: str) -> Unavailable:
+    """What to raise, and to advise, when a port cannot be opened."""
     choose = f"choose another with {flag}" if flag else "choose another port"
     number = error.errno if isinstance(error, OSError) else None
     if number == errno.EADDRINUSE:

@@ -1,0 +1,1 @@
+"""In-memory twins of the seams: the same manners, decided by a seed."""
