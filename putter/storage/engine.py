@@ -119,6 +119,11 @@ class Engine(Protocol):
         """The name of the layout: ``memory``, ``tree``, ``segments``."""
         ...
 
+    @property
+    def identity(self) -> str:
+        """The node's identity, as the data directory keeps it: 12 hex digits."""
+        ...
+
     def put(self, run: Run, *, raw: bool = False) -> Statuses:
         """Write a run, ticket by ticket all or nothing.
 
@@ -132,7 +137,9 @@ class Engine(Protocol):
     def put_record(self, record: Record) -> int:
         """Keep a commit record and number it. Durable after `sync`.
 
-        A record with a stamp that is already kept changes nothing and gives its number.
+        A record with a stamp that is already kept changes nothing and gives its number. Numbers
+        ascend, and one that was durable is never given again, also if its record was dropped.
+        A record that survives a crash never lacks a ticket that was put before it.
 
         Raises:
             NoSpace, StorageError: nothing was kept.
@@ -140,10 +147,11 @@ class Engine(Protocol):
         ...
 
     def sync(self) -> None:
-        """Make everything that `put`, `put_record` and `free` did durable.
+        """Make everything that `put`, `put_record`, `free` and `drop_records` did durable.
 
         Raises:
-            StorageError: nothing since the last sync may be acknowledged.
+            StorageError: nothing since the last sync may be acknowledged; it may be put
+                again.
         """
         ...
 
@@ -167,6 +175,9 @@ class Engine(Protocol):
 
         Returns:
             How many tickets were removed. Durable after `sync`.
+
+        Raises:
+            StorageError: the disk refused; some may be removed.
         """
         ...
 
@@ -187,6 +198,9 @@ class Engine(Protocol):
 
         Returns:
             The ceilings that are durable now; ``Ceilings()`` asks without lifting.
+
+        Raises:
+            NoSpace, StorageError: they may not be lifted.
         """
         ...
 
@@ -195,5 +209,5 @@ class Engine(Protocol):
         ...
 
     def close(self) -> None:
-        """Sync and let go of the data directory."""
+        """Sync and let go of the data directory; a second call does nothing."""
         ...

@@ -1,0 +1,273 @@
+"""The layout ``memory``: the reference model for tests, and the ceiling for benchmarks.
+
+A run is kept as it came, one copy of its frames; nothing is done per frame. Runs are found by
+their tickets through a table of *drawers* of 1024 consecutive tickets each: a drawer lists, in
+order, the runs that hold some of its tickets. So a million runs of one ticket cost as much each as
+one, and a range touches only its drawers. Where runs overlap (retries cut in another way), what is
+there stays, ticket by ticket, and only the gaps are filled.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from operator import attrgetter
+from threading import Lock
+from typing import Final
+
+import numpy as np
+
+from common.checksum import CHECKSUM_BYTES
+from common.errors import NoSpace
+from common.limits import FRAME_HEADER_BYTES, GIB, MESSAGE_PAYLOAD_BYTES_MAX
+from common.meta.interface import Ceilings
+from common.wire import frames
+from common.wire.frames import Statuses
+from common.wire.status import Status
+from putter.storage.engine import Capacity, NumberedRecord, Piece, Record, Run, TicketInfo
+from putter.storage.record_index import RecordIndex
+
+_DRAWER_BITS: Final = 10
+_FIRST: Final = attrgetter("first")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Stored:
+    """A stretch of tickets that came in one run."""
+
+    first: int
+    count: int
+    frames: bytes
+    frame_bytes: int
+    object_id: str
+    key_id: str
+
+    @property
+    def end(self) -> int:
+        return self.first + self.count
+
+    def rows(self, first: int, end: int) -> memoryview:
+        """The frames of the tickets ``first … end - 1``."""
+        stride = self.frame_bytes + FRAME_HEADER_BYTES
+        return memoryview(self.frames)[(first - self.first) * stride : (end - self.first) * stride]
+
+    def part(self, first: int, end: int) -> _Stored:
+        """A stretch of its own for some of the tickets."""
+        rows = bytes(self.rows(first, end))
+        return _Stored(first, end - first, rows, self.frame_bytes, self.object_id, self.key_id)
+
+
+class _Runs:
+    """One namespace of tickets."""
+
+    def __init__(self) -> None:
+        self._drawers: dict[int, list[_Stored]] = {}
+        self.used_bytes = 0
+
+    def add(self, stored: _Stored) -> None:
+        for drawer in range(stored.first >> _DRAWER_BITS, (stored.end - 1 >> _DRAWER_BITS) + 1):
+            runs = self._drawers.setdefault(drawer, [])
+            if runs and runs[-1].first > stored.first:
+                insort(runs, stored, key=_FIRST)
+            else:
+                runs.append(stored)
+        self.used_bytes += len(stored.frames)
+
+    def remove(self, stored: _Stored) -> None:
+        for drawer in range(stored.first >> _DRAWER_BITS, (stored.end - 1 >> _DRAWER_BITS) + 1):
+            runs = self._drawers[drawer]
+            del runs[bisect_left(runs, stored.first, key=_FIRST)]
+            if not runs:
+                del self._drawers[drawer]
+        self.used_bytes -= len(stored.frames)
+
+    def next(self, first: int, end: int) -> _Stored | None:
+        """The run that holds the lowest stored ticket of ``first … end - 1``."""
+        return next(self.within(first, end), None)
+
+    def within(self, first: int, end: int) -> Iterator[_Stored]:
+        """The runs that hold some of the tickets ``first … end - 1``, in order."""
+        seen = first
+        for drawer in self._drawers_of(first, end):
+            runs = self._drawers[drawer]
+            at = max(0, bisect_left(runs, seen, key=_FIRST) - 1)
+            while at < len(runs) and runs[at].first < end:
+                if runs[at].end > seen:
+                    yield runs[at]
+                    seen = runs[at].end
+                at += 1
+
+    def _drawers_of(self, first: int, end: int) -> Sequence[int]:
+        low, high = first >> _DRAWER_BITS, (max(first, end - 1) >> _DRAWER_BITS) + 1
+        if high - low <= len(self._drawers):
+            return [drawer for drawer in range(low, high) if drawer in self._drawers]
+        return sorted(drawer for drawer in self._drawers if low <= drawer < high)
+
+
+class MemoryEngine:
+    """An engine whose disk is a part of the memory; everything is gone with the process."""
+
+    def __init__(self, *, capacity_bytes: int = 4 * GIB, identity: str = "memory") -> None:
+        """An empty engine.
+
+        Args:
+            capacity_bytes: how many bytes of frames and records it takes.
+            identity: of the node.
+        """
+        self._capacity_bytes = capacity_bytes
+        self._identity = identity
+        self._lock = Lock()
+        self._runs = {False: _Runs(), True: _Runs()}
+        self._records: dict[int, Record] = {}
+        self._record_bytes = 0
+        self._index = RecordIndex()
+        self._last_number = 0
+        self._ceilings = Ceilings()
+
+    @property
+    def layout(self) -> str:
+        """``memory``."""
+        return "memory"
+
+    @property
+    def identity(self) -> str:
+        """The node's identity."""
+        return self._identity
+
+    def put(self, run: Run, *, raw: bool = False) -> Statuses:
+        """Write a run; its frames are copied once and as a whole."""
+        stride = run.frame_bytes + FRAME_HEADER_BYTES
+        count = -(-len(run.frames) // stride)
+        with self._lock:
+            runs = self._runs[raw]
+            if runs.next(run.first, run.first + count) is None and self._fits(len(run.frames)):
+                runs.add(_stored(run, count))
+                return np.zeros(count, np.uint8)
+            return self._put_slowly(runs, _stored(run, count))
+
+    def put_record(self, record: Record) -> int:
+        """Keep a commit record and number it."""
+        number = self._index.with_stamp(record.stamp)
+        if number is not None:
+            return number
+        with self._lock:
+            if not self._fits(len(record.body)):
+                raise NoSpace("the memory of this node is full")
+            self._record_bytes += len(record.body)
+        self._last_number += 1
+        self._index.add(self._last_number, record.stamp, record.object_id)
+        self._records[self._last_number] = record
+        return self._last_number
+
+    def sync(self) -> None:
+        """Nothing to do: memory is as durable as it gets."""
+
+    def read(self, first: int, count: int, *, raw: bool = False) -> Iterator[Piece]:
+        """The stored tickets of a range; pieces are views of the runs, not copies."""
+        at, end = first, first + count
+        while at < end:
+            with self._lock:
+                stored = self._runs[raw].next(at, end)
+            if stored is None:
+                return
+            at, stop = max(at, stored.first), min(end, stored.end)
+            most = max(1, MESSAGE_PAYLOAD_BYTES_MAX // (stored.frame_bytes + FRAME_HEADER_BYTES))
+            for low in range(at, stop, most):
+                high = min(stop, low + most)
+                rows = stored.rows(low, high)
+                yield Piece(low, high - low, rows, stored.frame_bytes, stored.key_id)
+            at = stop
+
+    def stat(self, ticket: int, *, raw: bool = False) -> TicketInfo | None:
+        """What is known of one ticket, or None."""
+        with self._lock:
+            stored = self._runs[raw].next(ticket, ticket + 1)
+        if stored is None:
+            return None
+        row = stored.rows(ticket, ticket + 1)
+        size = len(row) - FRAME_HEADER_BYTES
+        return TicketInfo(size, _checksum(row), stored.object_id, stored.key_id)
+
+    def free(self, ranges: Sequence[tuple[int, int]], *, raw: bool = False) -> int:
+        """Remove tickets; what is left of a run that is cut becomes a run of its own."""
+        removed = 0
+        for first, count in ranges:
+            end = first + count
+            with self._lock:
+                runs = self._runs[raw]
+                for stored in list(runs.within(first, end)):
+                    low, high = max(first, stored.first), min(end, stored.end)
+                    removed += high - low
+                    runs.remove(stored)
+                    if stored.first < low:
+                        runs.add(stored.part(stored.first, low))
+                    if high < stored.end:
+                        runs.add(stored.part(high, stored.end))
+        return removed
+
+    def records(self, after: int, limit: int) -> list[NumberedRecord]:
+        """At most ``limit`` records with numbers above ``after``, in order."""
+        numbers = zip(self._index.after(after), range(limit), strict=False)
+        return [NumberedRecord(number, self._records[number]) for number, _ in numbers]
+
+    def find_record(self, object_id: str) -> NumberedRecord | None:
+        """The record with the highest number that commits this object, or None."""
+        numbers = self._index.of_object(object_id)
+        return NumberedRecord(numbers[-1], self._records[numbers[-1]]) if numbers else None
+
+    def drop_records(self, object_ids: Sequence[str]) -> int:
+        """Remove the records that commit these objects."""
+        numbers = [number for name in set(object_ids) for number in self._index.of_object(name)]
+        for number in numbers:
+            self._index.remove(number)
+            body = self._records.pop(number).body
+            with self._lock:
+                self._record_bytes -= len(body)
+        return len(numbers)
+
+    def raise_ceilings(self, ceilings: Ceilings) -> Ceilings:
+        """Lift the ceilings to at least these."""
+        self._ceilings = self._ceilings.highest(ceilings)
+        return self._ceilings
+
+    def capacity(self) -> Capacity:
+        """Of the memory that was set aside."""
+        with self._lock:
+            return Capacity(self._capacity_bytes, max(0, self._capacity_bytes - self._used()))
+
+    def close(self) -> None:
+        """Let go of everything."""
+        with self._lock:
+            self._runs = {False: _Runs(), True: _Runs()}
+
+    def _used(self) -> int:
+        return self._runs[False].used_bytes + self._runs[True].used_bytes + self._record_bytes
+
+    def _fits(self, size: int) -> bool:
+        return self._used() + size <= self._capacity_bytes
+
+    def _put_slowly(self, runs: _Runs, run: _Stored) -> Statuses:
+        """Ticket by ticket: some are there already, or not all find room."""
+        statuses = np.zeros(run.count, np.uint8)
+        for ticket in range(run.first, run.end):
+            row = run.rows(ticket, ticket + 1)
+            held = runs.next(ticket, ticket + 1)
+            if held is not None:
+                there = held.rows(ticket, ticket + 1)
+                same = len(there) == len(row) and _checksum(there) == _checksum(row)
+                statuses[ticket - run.first] = Status.WRITTEN if same else Status.TICKET_TAKEN
+            elif self._fits(len(row)):
+                runs.add(run.part(ticket, ticket + 1))
+            else:
+                statuses[ticket - run.first] = Status.NO_SPACE
+        return statuses
+
+
+def _stored(run: Run, count: int) -> _Stored:
+    rows = bytes(run.frames)
+    return _Stored(run.first, count, rows, run.frame_bytes, run.object_id, run.key_id)
+
+
+def _checksum(row: memoryview) -> bytes:
+    return frames.checksums(row, len(row) - FRAME_HEADER_BYTES)[:CHECKSUM_BYTES]
