@@ -37,7 +37,7 @@ from common.settings import (
 CONFIG_FILE: Final = "putter.toml"
 REDIS_SCHEMES: Final = ("redis", "rediss", "unix", "redis+sentinel", "redis+cluster")
 
-_OTHER_VARIABLES: Final = frozenset({"PUTTER_URL", "PUTTER_CONFIG"})
+_OTHER_VARIABLES: Final = frozenset({"PUTTER_URL", "PUTTER_CONFIG", "PUTTER_ADDRESS"})
 """Variables of the command line that are no settings of a process."""
 
 

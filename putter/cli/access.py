@@ -1,0 +1,78 @@
+"""Where the store is, and how the command line shows that it may."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+from common.errors import SettingInvalid
+from common.keys import Keyring, load_keyring
+from putter.client.http import DEFAULT_URL
+from putter.client.store import Store
+
+DEFAULT_DATA_DIR: Final = Path("data")
+
+Url = Annotated[
+    str,
+    typer.Option("--url", envvar="PUTTER_URL", help="Web door of the store.", metavar="URL"),
+]
+Token = Annotated[
+    str | None,
+    typer.Option(
+        "--token",
+        envvar="PUTTER_TOKEN",
+        help="Bearer token; else it comes from the key file, where that can be read.",
+        metavar="TOKEN",
+    ),
+]
+KeyFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--key-file",
+        envvar="PUTTER_KEY_FILE",
+        help="Cluster key; else cluster.key in the data directory.",
+        metavar="PATH",
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+URL = DEFAULT_URL
+
+
+def key_path(key_file: Path | None) -> Path:
+    """The key file that counts for a command without settings of its own."""
+    if key_file is not None:
+        return key_file
+    return Path(os.environ.get("PUTTER_DATA_DIR") or DEFAULT_DATA_DIR) / "cluster.key"
+
+
+def keyring(key_file: Path | None) -> Keyring:
+    """The cluster keys.
+
+    Raises:
+        SettingInvalid: there is no key file, or it cannot be read.
+    """
+    return load_keyring(key_path(key_file), create=False)
+
+
+def open_store(url: str, token: str | None, key_file: Path | None) -> Store:
+    """A client for a command.
+
+    A key file that was named must be readable; the default one is used if it can be.
+
+    Raises:
+        SettingInvalid: the key file that was named cannot be used.
+        UsageError: the URL is none.
+    """
+    return Store(url, token or _token_of(key_file))
+
+
+def _token_of(key_file: Path | None) -> str | None:
+    try:
+        return keyring(key_file).writing.token
+    except SettingInvalid:
+        if key_file is not None:
+            raise
+        return None

@@ -1,0 +1,92 @@
+"""Commands on the store as a whole: status, keys."""
+
+from __future__ import annotations
+
+import typer
+
+from common.keys import readable_by_others
+from putter.cli.access import URL, Json, KeyFile, Token, Url, key_path, keyring, open_store
+from putter.cli.output import human_age, human_size, print_json, print_table
+from putter.cli.shell import Shell, help_of, warn
+from putter.client.models import StoreStatus
+
+keys = typer.Typer(cls=Shell, help="The cluster key.", no_args_is_help=True)
+
+
+def status(
+    url: Url = URL, token: Token = None, key_file: KeyFile = None, as_json: Json = False
+) -> None:
+    """Tell how the cluster is: Redis, putters, links, tickets.
+
+    Examples:
+        putter status
+        putter status --json | python -m json.tool
+    """
+    with open_store(url, token, key_file) as store:
+        told = store.status()
+    if as_json:
+        print_json(told)
+    else:
+        _print_status(url, told)
+
+
+def print_token(key_file: KeyFile = None) -> None:
+    """Print the bearer token of the web door.
+
+    Examples:
+        curl -H "Authorization: Bearer $(putter keys token)" http://store:5004/status
+    """
+    typer.echo(keyring(key_file).writing.token)
+
+
+def show_keys(key_file: KeyFile = None, as_json: Json = False) -> None:
+    """List the ids of the keys in the key file; the first one writes, all verify.
+
+    Examples:
+        putter keys show --key-file data/cluster.key
+    """
+    ids = keyring(key_file).ids
+    path = key_path(key_file)
+    if readable_by_others(path):
+        warn(f"others can read {path}; chmod 600 {path}")
+    if as_json:
+        print_json([{"id": key_id, "writes": at == 0} for at, key_id in enumerate(ids)])
+        return
+    for at, key_id in enumerate(ids):
+        typer.echo(f"{key_id}  {'writes' if at == 0 else 'verifies'}")
+
+
+keys.command("token", help=help_of(print_token))(print_token)
+keys.command("show", help=help_of(show_keys))(show_keys)
+
+
+def _print_status(url: str, told: StoreStatus) -> None:
+    redis = f"{'ok' if told.redis.ok else 'down'} {told.redis.address}".strip()
+    used, most = told.numbers.get("tickets_used", 0), told.numbers.get("tickets_max", 0)
+    typer.echo(f"router:   {url} (version {told.version})")
+    typer.echo(f"redis:    {redis}")
+    if most:
+        typer.echo(f"tickets:  {used} of {most} ({100 * used / most:.2g} %)")
+    for state, count in told.objects.items():
+        typer.echo(f"objects:  {count} {state}")
+    if not told.nodes:
+        typer.echo("nodes:    none")
+        return
+    print_table(
+        ("node", "address", "state", "storage", "link", "seen", "free", "size", "in flight"),
+        [
+            (
+                node.node,
+                node.address,
+                node.state,
+                node.storage,
+                node.link,
+                human_age(node.age_ms),
+                human_size(node.free_bytes),
+                human_size(node.capacity_bytes),
+                human_size(node.inflight_bytes),
+            )
+            for node in told.nodes
+        ],
+        left=5,
+    )

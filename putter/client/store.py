@@ -1,0 +1,305 @@
+"""A store behind its web door: the client of scripts and of the command line.
+
+```python
+from pathlib import Path
+from putter.client import Store
+
+with Store() as store:
+    store.put("photos/cat.jpg", Path("cat.jpg"))
+    for entry in store.list("photos"):
+        print(entry.key, entry.size)
+```
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self, TypeVar
+from urllib.parse import quote, urlencode
+
+import msgspec
+
+from common.checksum import object_digest
+from common.errors import IntegrityError, ProtocolError, RangeInvalid
+from common.limits import LIST_PAGE_MAX
+from common.names import check_bucket, parse_name
+from common.tickets import format_id, parse_ticket
+from putter.client.http import DEFAULT_URL, Answer, Connect, Exchange, connector
+from putter.client.models import (
+    Buckets,
+    Entry,
+    FileInfo,
+    Page,
+    StoreStatus,
+    TicketInfo,
+    info_from_headers,
+)
+from putter.client.reader import Reader, save
+from putter.client.sources import Progress, Source, opened
+
+JSON_BYTES_MAX: Final = 64 * 1024 * 1024
+"""A file of many extents has a long description."""
+_SAFE: Final = "/-._~"
+_PARTIAL: Final = 206
+T = TypeVar("T")
+
+
+class Store:
+    """The files of one store. Not for use by several threads at once."""
+
+    def __init__(
+        self,
+        url: str = DEFAULT_URL,
+        token: str | None = None,
+        timeout_s: float = 60.0,
+        connect: Connect | None = None,
+    ) -> None:
+        """Prepare a client; nothing is connected yet.
+
+        Args:
+            url: the web door, ``http://host:port``.
+            token: bearer token; a store on loopback asks for none.
+            timeout_s: patience of each read and write on the socket.
+            connect: opens connections instead of the URL; for tests.
+
+        Raises:
+            UsageError: the URL is none.
+        """
+        self.url = url.rstrip("/")
+        self._exchange = Exchange(self.url, connect or connector(url, timeout_s), token)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._exchange.close()
+
+    def put(
+        self,
+        name: str,
+        source: Source,
+        *,
+        content_type: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        progress: Progress | None = None,
+        if_none_match: str | None = None,
+        if_match: str | None = None,
+    ) -> FileInfo:
+        """Store a file; when this returns, its bytes are durable.
+
+        The bytes are hashed while they are sent and compared with what the router received.
+
+        Args:
+            name: ``bucket/key``; one segment is a key in the bucket ``files``.
+            source: bytes, a path, or an open binary file; a pipe is sent to its end.
+            content_type: media type to keep with the file.
+            headers: more header fields to keep with the file.
+            progress: called with bytes done and bytes in total.
+            if_none_match: ``*`` writes only if there is no such file.
+            if_match: an ETag: writes only if the file is this one.
+
+        Raises:
+            NameInvalid: no valid name.
+            PreconditionFailed: a condition does not hold.
+            IntegrityError: the router received other bytes than were sent.
+            StorageError: the source cannot be read.
+            PutterError: anything else that the router answered.
+        """
+        path = _file_path(*parse_name(name))
+        fields = dict(headers or {})
+        given = {
+            "Content-Type": content_type,
+            "If-None-Match": _quoted(if_none_match),
+            "If-Match": _quoted(if_match),
+        }
+        fields |= {field: value for field, value in given.items() if value is not None}
+        if isinstance(source, bytes | bytearray | memoryview):
+            data = bytes(source)
+            info = self._told(self._exchange.send("PUT", path, headers=fields, body=data), FileInfo)
+            sent = object_digest(data)
+            if progress is not None:
+                progress(len(data), len(data))
+        else:
+            with opened(source, progress) as outgoing:
+                if outgoing.size is not None:
+                    fields["Content-Length"] = str(outgoing.size)
+                answer = self._exchange.send("PUT", path, headers=fields, body=outgoing)
+                info = self._told(answer, FileInfo)
+                sent = outgoing.hash.digest()
+        if info.blake3 is not None and info.blake3 != sent.hex():
+            raise IntegrityError(
+                f"{info.name} was stored with BLAKE3 {info.blake3}, but {sent.hex()} was sent",
+                hint="something between here and the router changes bytes; delete the file",
+            )
+        return info
+
+    def open(
+        self,
+        name: str,
+        start: int | None = None,
+        end: int | None = None,
+        progress: Progress | None = None,
+    ) -> Reader:
+        """Begin to read a file, or the bytes from ``start`` up to but not including ``end``.
+
+        Args:
+            name: ``bucket/key``.
+            start: first byte; a negative one counts from the end, as in a slice.
+            end: the byte after the last one, more than ``start``.
+            progress: called with bytes done and bytes in total.
+
+        Returns:
+            A reader to iterate and to close.
+
+        Raises:
+            NameInvalid: no valid name.
+            NotFound: no such file.
+            RangeInvalid: the range is empty or lies outside of the file.
+            PutterError: anything else that the router answered.
+        """
+        bucket, key = parse_name(name)
+        wanted = _range(start, end)
+        fields = {} if wanted is None else {"Range": wanted}
+        answer = self._exchange.send("GET", _file_path(bucket, key), headers=fields)
+        if wanted is not None and answer.status != _PARTIAL:
+            self.close()
+            raise ProtocolError(f"{self.url} answered {answer.status} to a request for a range")
+        info = info_from_headers(bucket, key, answer.headers)
+        length = int(answer.headers.get("content-length", info.size))
+        return Reader(self._exchange, answer, info, length, progress)
+
+    def iter(self, name: str, start: int | None = None, end: int | None = None) -> Iterator[bytes]:
+        """The chunks of a file or range; see `open`.
+
+        Raises:
+            IntegrityError: after the last chunk: the bytes are not those that were written.
+        """
+        with self.open(name, start, end) as reader:
+            yield from reader
+
+    def get(
+        self,
+        name: str,
+        start: int | None = None,
+        end: int | None = None,
+        progress: Progress | None = None,
+    ) -> bytes:
+        """A whole file or range in memory; see `open`.
+
+        Raises:
+            IntegrityError: too few bytes came, or they are not those that were written.
+        """
+        with self.open(name, start, end, progress) as reader:
+            return reader.read()
+
+    def download(self, name: str, path: Path, progress: Progress | None = None) -> FileInfo:
+        """Copy a file to the local disk: whole, verified and synced, or not at all.
+
+        Raises:
+            NotFound: no such file in the store.
+            IntegrityError: too few bytes came, or they are not those that were written.
+            StorageError: the local disk refused.
+        """
+        with self.open(name, progress=progress) as reader:
+            save(reader, path)
+            return reader.info
+
+    def stat(self, name: str) -> FileInfo:
+        """Everything that is known of a file, down to the tickets of its objects.
+
+        Raises:
+            NotFound: no such file.
+        """
+        bucket, key = parse_name(name)
+        path = f"/metadata/{quote(bucket, safe=_SAFE)}/{quote(key, safe=_SAFE)}"
+        return self._told(self._exchange.send("GET", path), FileInfo)
+
+    def list(self, bucket: str, prefix: str = "") -> Iterator[Entry]:
+        """The files of a bucket whose keys begin with a prefix, in the order of their keys.
+
+        Pages are asked for as they are needed.
+
+        Raises:
+            NameInvalid: no valid bucket.
+            NotFound: no such bucket.
+        """
+        query = {"bucket": check_bucket(bucket), "prefix": prefix, "limit": str(LIST_PAGE_MAX)}
+        while True:
+            answer = self._exchange.send("GET", f"/metadata?{urlencode(query)}")
+            page = self._told(answer, Page)
+            yield from page.entries
+            if page.next_after is None:
+                return
+            if page.next_after <= query.get("after", ""):
+                raise ProtocolError(f"{self.url} lists {bucket} in circles")
+            query["after"] = page.next_after
+
+    def buckets(self) -> tuple[str, ...]:
+        """The names of all buckets."""
+        return self._told(self._exchange.send("GET", "/metadata"), Buckets).buckets
+
+    def delete(self, name: str) -> None:
+        """Delete a file; when this returns, the deletion is durable.
+
+        Raises:
+            NotFound: no such file.
+        """
+        answer = self._exchange.send("DELETE", _file_path(*parse_name(name)))
+        self._exchange.text(answer, JSON_BYTES_MAX)
+
+    def ticket(self, ticket_id: str) -> TicketInfo:
+        """What a ticket holds and where.
+
+        Raises:
+            TicketInvalid: not a TicketID.
+            NotFound: no object has this ticket.
+        """
+        ticket = format_id(parse_ticket(ticket_id))
+        return self._told(self._exchange.send("GET", f"/ticket/{ticket}"), TicketInfo)
+
+    def status(self) -> StoreStatus:
+        """The cluster as the router sees it."""
+        return self._told(self._exchange.send("GET", "/status"), StoreStatus)
+
+    def _told(self, answer: Answer, kind: type[T]) -> T:
+        body = self._exchange.text(answer, JSON_BYTES_MAX)
+        try:
+            return msgspec.json.decode(body, type=kind)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise ProtocolError(f"{self.url} answered what no router answers: {error}") from error
+
+
+def _file_path(bucket: str, key: str) -> str:
+    return f"/file/{quote(bucket, safe=_SAFE)}/{quote(key, safe=_SAFE)}"
+
+
+def _quoted(etag: str | None) -> str | None:
+    """An ETag as it stands in a condition; ``*`` stands for any."""
+    return etag if etag is None or etag == "*" else '"' + etag.strip('"') + '"'
+
+
+def _range(start: int | None, end: int | None) -> str | None:
+    """The value of ``Range`` for a slice (RFC 9110, section 14.1.2); None for all bytes."""
+    if start is None and end is None:
+        return None
+    first = start or 0
+    if first < 0:
+        if end is not None:
+            raise RangeInvalid("a range from the end of a file has no end of its own")
+        return f"bytes={first}"
+    if end is None:
+        return f"bytes={first}-"
+    if end <= first:
+        raise RangeInvalid(f"the range from {first} to {end} is empty")
+    return f"bytes={first}-{end - 1}"
