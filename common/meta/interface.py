@@ -17,6 +17,7 @@ An object's life is one table; no other transition exists:
 
 from __future__ import annotations
 
+import builtins
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
@@ -80,8 +81,10 @@ class CeilingReached:
 
 @dataclass(frozen=True)
 class EpochUnknown:
-    """The coordinator started anew since the counters were last established: `establish` them
-    above the highest ceiling that any putter reports."""
+    """The coordinator started anew since the counters were last established.
+
+    `Counters.establish` them above the highest ceiling that any putter reports.
+    """
 
     epoch: str
 
@@ -98,12 +101,17 @@ class Counters(Protocol):
         ...
 
     async def raise_to(self, epoch: str, ceilings: Ceilings) -> bool:
-        """Lift the ceilings (never lowers one). False if the epoch is not the present one."""
+        """Lift the ceilings (never lowers one).
+
+        False if the epoch is not the present one, or not established yet.
+        """
         ...
 
     async def establish(self, epoch: str, floor: Ceilings) -> bool:
-        """Set each counter and ceiling to the higher of its own and the floor, and accept the
-        epoch. False if the epoch is not the present one."""
+        """Lift each counter and ceiling to the floor where it is lower, and accept the epoch.
+
+        False if the epoch is not the present one.
+        """
         ...
 
 
@@ -178,7 +186,7 @@ class Outcome(StrEnum):
     REFUSED = "refused"
     """The condition does not hold; nothing changed."""
     ABSENT = "absent"
-    """Nothing to delete; nothing changed."""
+    """The name held nothing; the tombstone's stamp counts as its last change all the same."""
 
 
 @dataclass(frozen=True)
@@ -210,7 +218,11 @@ class Objects(Protocol):
     """The life of objects. Calls made in the same moment travel together."""
 
     async def begin(self, item: Begin) -> None:
-        """``— → writing``. A repeated call with the same router changes nothing."""
+        """``— → writing``. A repeated call with the same router changes nothing.
+
+        Raises:
+            ObjectGone: another router began this object.
+        """
         ...
 
     async def progress(self, item: Progress) -> bool:
@@ -218,7 +230,9 @@ class Objects(Protocol):
         ...
 
     async def commit(self, item: Commit) -> Outcome:
-        """One atomic step: counts complete? condition holds? stamp above the name's last? Then
+        """Publish a version in one atomic step.
+
+        Counts complete? Condition holds? Stamp above the name's last? Then
         ``writing → written``, the name holds the version, and what it held before is
         ``deleted``, to be freed after the grace time.
 
@@ -249,7 +263,10 @@ class Objects(Protocol):
 
     async def hold(self, bucket: str, object_id: str, reader: str, lease_ms: int) -> bool:
         """Keep a written object's bytes while ``reader`` reads them; repeat it to extend.
-        False if the object is not ``written`` or ``deleted`` any more (its bytes may be gone)."""
+
+        False if the object is not ``written`` or ``deleted`` any more, or if its grace time is
+        over and nobody else holds it: its bytes may be gone.
+        """
         ...
 
     async def release(self, bucket: str, object_id: str, reader: str) -> None:
@@ -290,15 +307,22 @@ class Files(Protocol):
 
     async def delete(self, tombstone: Tombstone) -> Outcome:
         """One atomic step: the name holds nothing, and what it held is ``deleted``.
-        ``PUBLISHED``, ``SUPERSEDED`` (a newer version stays) or ``ABSENT``."""
+
+        ``PUBLISHED``, ``SUPERSEDED`` (a newer version stays) or ``ABSENT``. Unless a newer
+        version stays, an older version that is committed later is ``SUPERSEDED``, as it would be
+        after a rebuild from the records.
+        """
         ...
 
     async def list(self, bucket: str, prefix: str, after: str, limit: int) -> Page:
-        """Names that start with ``prefix`` and sort behind ``after`` ("" = from the start);
-        1 ≤ limit ≤ `common.limits.LIST_PAGE_MAX`. The cost depends on the page, not the bucket."""
+        """Names that start with ``prefix`` and sort behind ``after`` ("" = from the start).
+
+        1 ≤ limit ≤ `common.limits.LIST_PAGE_MAX`; a page may have fewer entries and still not be
+        the last. The cost depends on the page, not the bucket.
+        """
         ...
 
-    async def buckets(self) -> list[str]:
+    async def buckets(self) -> builtins.list[str]:
         """All buckets that ever held a file, sorted."""
         ...
 
@@ -351,7 +375,10 @@ class Members(Protocol):
         ...
 
     async def seen(self) -> list[Seen]:
-        """All that registered and did not leave, sorted by node."""
+        """All that registered and did not leave, sorted by node.
+
+        A router that has been silent for a day is dropped: each start is a member of its own.
+        """
         ...
 
 

@@ -1,0 +1,180 @@
+"""Gather calls that are made in the same moment, and send them together.
+
+A `Gatherer` clocks itself: while a batch is under way, whatever arrives waits and becomes the
+next batch. An idle gatherer sends a lone item at once, a busy one sends large batches; no timer,
+nothing to tune.
+
+```
+call ─┐                       ┌─ result or exception, to each caller its own
+call ─┼─► waiting ─► batch ───┤
+call ─┘   ▲          (≤ batch_max items, ≤ in_flight_max batches at a time)
+          └── AGAIN ──────────┘
+```
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from enum import Enum
+from typing import Final, Generic, TypeVar
+
+from common.errors import ShuttingDown
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+IN_FLIGHT_MAX_DEFAULT: Final = 2
+BATCH_MAX_DEFAULT: Final = 1024
+
+
+class Again(Enum):
+    """What `send` answers for an item that shall travel once more, at the head of the queue."""
+
+    AGAIN = "again"
+
+
+AGAIN: Final = Again.AGAIN
+
+Send = Callable[[Sequence[Item]], Awaitable[Sequence[Result | Exception | Again]]]
+
+
+class Gatherer(Generic[Item, Result]):
+    """Calls that travel together.
+
+    A caller that is cancelled before its batch leaves is not sent; one that is cancelled later
+    leaves the others of its batch undisturbed.
+
+    Args:
+        send: takes a batch and answers for each item, in order, with its result, with an
+            exception for this item alone, or with `AGAIN`. If it raises, every item of the
+            batch fails with a copy of that exception.
+        in_flight_max: batches under way at a time.
+        batch_max: items in a batch.
+    """
+
+    def __init__(
+        self,
+        send: Send[Item, Result],
+        *,
+        in_flight_max: int = IN_FLIGHT_MAX_DEFAULT,
+        batch_max: int = BATCH_MAX_DEFAULT,
+    ) -> None:
+        if in_flight_max < 1 or batch_max < 1:
+            raise ValueError("a gatherer needs room for one batch of one item")
+        self._send = send
+        self._in_flight_max = in_flight_max
+        self._batch_max = batch_max
+        self._waiting: deque[tuple[Item, asyncio.Future[Result]]] = deque()
+        self._in_flight: set[asyncio.Task[None]] = set()
+        self._start_planned = False
+        self._closed = False
+
+    @property
+    def waiting(self) -> int:
+        """Items that no batch has taken yet."""
+        return len(self._waiting)
+
+    async def __call__(self, item: Item) -> Result:
+        """Send ``item`` with the next batch and wait for its result.
+
+        Raises:
+            ShuttingDown: the gatherer is closed.
+            Exception: what ``send`` answered for this item, or raised.
+        """
+        if self._closed:
+            raise ShuttingDown("this connection is closed")
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Result] = loop.create_future()
+        self._waiting.append((item, future))
+        self._plan_start(loop)
+        return await future
+
+    async def close(self) -> None:
+        """Stop: batches under way are cancelled, every waiting caller gets `ShuttingDown`."""
+        self._closed = True
+        tasks = list(self._in_flight)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        while self._waiting:
+            _, future = self._waiting.popleft()
+            _fail(future, ShuttingDown("this connection is closed"))
+
+    def _plan_start(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Start a batch at the end of this turn of the loop, so that the whole turn is in it."""
+        if not self._start_planned and len(self._in_flight) < self._in_flight_max:
+            self._start_planned = True
+            loop.call_soon(self._start)
+
+    def _start(self) -> None:
+        self._start_planned = False
+        if self._closed or len(self._in_flight) >= self._in_flight_max:
+            return
+        batch: list[tuple[Item, asyncio.Future[Result]]] = []
+        while self._waiting and len(batch) < self._batch_max:
+            entry = self._waiting.popleft()
+            if not entry[1].done():
+                batch.append(entry)
+        if not batch:
+            return
+        loop = asyncio.get_running_loop()
+        task = loop.create_task(self._run(batch))
+        self._in_flight.add(task)
+        if self._waiting:
+            self._plan_start(loop)
+
+    async def _run(self, batch: list[tuple[Item, asyncio.Future[Result]]]) -> None:
+        try:
+            results = await self._send([item for item, _ in batch])
+            self._deliver(batch, results)
+        except asyncio.CancelledError:
+            for _, future in batch:
+                _fail(future, ShuttingDown("this connection is closed"))
+            raise
+        except Exception as error:  # noqa: BLE001 - every waiter gets it
+            for _, future in batch:
+                _fail(future, _own_copy(error))
+        finally:
+            task = asyncio.current_task()
+            assert task is not None
+            self._in_flight.discard(task)
+            if self._waiting and not self._closed:
+                self._plan_start(asyncio.get_running_loop())
+
+    def _deliver(
+        self,
+        batch: list[tuple[Item, asyncio.Future[Result]]],
+        results: Sequence[Result | Exception | Again],
+    ) -> None:
+        if len(results) != len(batch):
+            raise RuntimeError(f"{len(batch)} items were sent, {len(results)} were answered")
+        again: list[tuple[Item, asyncio.Future[Result]]] = []
+        for entry, result in zip(batch, results, strict=True):
+            future = entry[1]
+            if future.done():
+                continue
+            if isinstance(result, Exception):
+                future.set_exception(result)
+            elif isinstance(result, Again):
+                again.append(entry)
+            else:
+                future.set_result(result)
+        self._waiting.extendleft(reversed(again))
+
+
+def _fail(future: asyncio.Future[Result], error: Exception) -> None:
+    if not future.done():
+        future.set_exception(error)
+
+
+def _own_copy(error: Exception) -> Exception:
+    """A copy for one waiter: a shared exception would collect the traceback of all of them."""
+    try:
+        own = copy.copy(error)
+    except TypeError:  # its constructor wants more than its ``args``
+        return error
+    own.__cause__ = error
+    return own

@@ -1,0 +1,113 @@
+"""Names and what they hold, in Redis."""
+
+from __future__ import annotations
+
+import builtins
+from collections.abc import Sequence
+from typing import Any, Final
+
+from common.limits import LIST_PAGE_MAX
+from common.meta.calls import Args, BucketVerb, Calls
+from common.meta.interface import Entry, Outcome, Page
+from common.meta.link import Command
+from common.meta.schema import BUCKETS, bucket_key
+from common.meta.values import unpack_entry, unpack_version
+from common.records import Tombstone, Version
+
+DELETE_OUTCOMES: Final = {
+    ord("P"): Outcome.PUBLISHED,
+    ord("S"): Outcome.SUPERSEDED,
+    ord("A"): Outcome.ABSENT,
+}
+_ABOVE_UTF8: Final = b"\xff"
+"""Larger than any byte of UTF-8: a prefix with it behind is above all keys with the prefix."""
+
+
+class _ResolveVerb:
+    """Names of one bucket that are asked for in the same moment: one HMGET."""
+
+    registers = False
+
+    def command(self, group: str, calls: Sequence[Args]) -> Command:
+        keys = [key for (key,) in calls]
+        return Command((b"HMGET", bucket_key(group, "files"), *keys))
+
+    def results(self, reply: Any, calls: Sequence[Args]) -> Sequence[bytes | None]:
+        values: list[bytes | None] = reply
+        assert len(values) == len(calls)
+        return values
+
+
+class RedisFiles:
+    """`common.meta.interface.Files` in Redis."""
+
+    def __init__(self, calls: Calls, grace_ms: int, tombstone_ms: int) -> None:
+        self._calls = calls
+        self._delete = BucketVerb("delete", (grace_ms, tombstone_ms))
+        self._resolve = _ResolveVerb()
+
+    async def resolve(self, bucket: str, key: str) -> Version | None:
+        """The version the name holds now, or None."""
+        value = await self._calls.gather(self._resolve, bucket, (key,))
+        return None if value is None else unpack_version(bucket, key, value)
+
+    async def delete(self, tombstone: Tombstone) -> Outcome:
+        """The name holds nothing from the tombstone's stamp on."""
+        answer = await self._calls.gather(
+            self._delete, tombstone.bucket, (tombstone.key, tombstone.stamp)
+        )
+        return DELETE_OUTCOMES[answer]
+
+    async def list(self, bucket: str, prefix: str, after: str, limit: int) -> Page:
+        """Names that start with ``prefix`` and sort behind ``after``, a page of them."""
+        if not 1 <= limit <= LIST_PAGE_MAX:
+            raise ValueError(f"a page has 1…{LIST_PAGE_MAX} entries, not {limit}")
+        low, high = lex_bounds(prefix, after)
+        names: builtins.list[bytes] = await self._calls.run(
+            Command(
+                (
+                    b"ZRANGEBYLEX",
+                    bucket_key(bucket, "names"),
+                    low,
+                    high,
+                    b"LIMIT",
+                    0,
+                    limit + 1,
+                )
+            )
+        )
+        next_after = names[limit - 1].decode() if len(names) > limit else None
+        names = names[:limit]
+        if not names:
+            return Page((), None)
+        values = await self._calls.run(Command((b"HMGET", bucket_key(bucket, "files"), *names)))
+        # A name may have been deleted between the two commands.
+        found = (
+            unpack_entry(bucket, name.decode(), value)
+            for name, value in zip(names, values, strict=True)
+            if value is not None
+        )
+        entries: tuple[Entry, ...] = tuple(entry for entry in found if entry is not None)
+        return Page(entries, next_after)
+
+    async def buckets(self) -> builtins.list[str]:
+        """All buckets that ever held a file, sorted."""
+        names = await self.registered()
+        held = await self._calls.run_all(
+            [Command((b"EXISTS", bucket_key(name, "bucket"))) for name in names]
+        )
+        return [name for name, yes in zip(names, held, strict=True) if yes]
+
+    async def registered(self) -> builtins.list[str]:
+        """All buckets in which an object was ever begun, sorted."""
+        names = await self._calls.run(Command((b"SMEMBERS", BUCKETS)))
+        return sorted(name.decode() for name in names)
+
+
+def lex_bounds(prefix: str, after: str) -> tuple[bytes, bytes]:
+    """The bounds of ZRANGEBYLEX for keys with a prefix that sort behind another one."""
+    first, behind = prefix.encode(), after.encode()
+    high = b"(" + first + _ABOVE_UTF8
+    if behind and behind >= first:
+        return b"(" + behind, high
+    return b"[" + first if first else b"-", high

@@ -1,0 +1,179 @@
+"""The way to Redis: one round trip for many commands, and the names of what went wrong.
+
+The one place where exceptions of the redis package are caught. A `Link` tries once; when and how
+often to try again is decided in `common.meta.calls`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+from redis import exceptions as redis_errors
+from redis.asyncio import Redis
+from redis.asyncio.cluster import RedisCluster
+
+from common.meta.scripts import Script
+
+CLUSTER_COMMANDS_AT_ONCE_MAX: Final = 32
+_PASSING_REPLIES: Final = ("BUSY", "LOADING", "MISCONF", "NOREPLICAS", "MASTERDOWN", "UNBLOCKED")
+
+Argument = bytes | str | int
+
+
+@dataclass(frozen=True)
+class Command:
+    """One command, or one call of a script.
+
+    Attributes:
+        args: the words of a command; or of a script's call from the number of keys on.
+        script: the script to call, or None.
+    """
+
+    args: tuple[Argument, ...]
+    script: Script | None = None
+
+    def words(self, *, with_source: bool = False) -> tuple[Argument, ...]:
+        """As it is sent: a script by its name, or with its source where that is unknown."""
+        if self.script is None:
+            return self.args
+        if with_source:
+            return (b"EVAL", self.script.source, *self.args)
+        return (b"EVALSHA", self.script.sha, *self.args)
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """Why there is no answer.
+
+    Attributes:
+        reason: one line without secrets.
+        passing: it may be over soon: worth another try.
+    """
+
+    reason: str
+    passing: bool
+
+
+class Link(Protocol):
+    """A way to one Redis, whatever it is made of."""
+
+    @property
+    def address(self) -> str:
+        """Where it leads, without password."""
+        ...
+
+    async def run(self, commands: Sequence[Command]) -> list[Any]:
+        """One try: for each command its reply or a `Trouble`. Raises nothing of redis."""
+        ...
+
+    async def close(self) -> None:
+        """Close all connections."""
+        ...
+
+
+class SingleLink:
+    """A single server, or the master that Sentinel names: all commands in one pipeline."""
+
+    def __init__(self, client: Redis, address: str) -> None:
+        self._client = client
+        self._address = address
+
+    @property
+    def address(self) -> str:
+        """Where it leads, without password."""
+        return self._address
+
+    async def run(self, commands: Sequence[Command]) -> list[Any]:
+        """One try: for each command its reply or a `Trouble`."""
+        try:
+            replies = await self._pipeline([command.words() for command in commands])
+            unknown = [
+                n
+                for n, reply in enumerate(replies)
+                if isinstance(reply, redis_errors.NoScriptError)
+            ]
+            if unknown:
+                with_source = [commands[n].words(with_source=True) for n in unknown]
+                for n, reply in zip(unknown, await self._pipeline(with_source), strict=True):
+                    replies[n] = reply
+        except (redis_errors.RedisError, OSError) as error:
+            return [trouble_of(error)] * len(commands)
+        return [trouble_of(r) if isinstance(r, Exception) else r for r in replies]
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._client.aclose()
+
+    async def _pipeline(self, commands: list[tuple[Argument, ...]]) -> list[Any]:
+        pipeline = self._client.pipeline(transaction=False)
+        for words in commands:
+            pipeline.execute_command(*words)
+        replies: list[Any] = await pipeline.execute(raise_on_error=False)
+        return replies
+
+
+class ClusterLink:
+    """A cluster: each command goes to the node that owns its keys, several at the same time."""
+
+    def __init__(self, client: RedisCluster, address: str) -> None:
+        self._client: Any = client
+        self._address = address
+        self._turns = asyncio.Semaphore(CLUSTER_COMMANDS_AT_ONCE_MAX)
+
+    @property
+    def address(self) -> str:
+        """Where it leads, without password."""
+        return self._address
+
+    async def run(self, commands: Sequence[Command]) -> list[Any]:
+        """One try: for each command its reply or a `Trouble`."""
+        return list(await asyncio.gather(*(self._one(command) for command in commands)))
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._client.aclose()
+
+    async def _one(self, command: Command) -> Any:
+        async with self._turns:
+            try:
+                try:
+                    return await self._client.execute_command(*_named(command.words()))
+                except redis_errors.NoScriptError:
+                    words = command.words(with_source=True)
+                    return await self._client.execute_command(*_named(words))
+            except (redis_errors.RedisError, redis_errors.RedisClusterException, OSError) as error:
+                return trouble_of(error)
+
+
+def _named(words: tuple[Argument, ...]) -> tuple[Argument, ...]:
+    """The cluster client finds the node by the command's name, which it wants as str."""
+    name = words[0]
+    return (name.decode() if isinstance(name, bytes) else name, *words[1:])
+
+
+def trouble_of(error: Exception) -> Trouble:
+    """What an exception of the redis package (or of the socket) means to us."""
+    reason = " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, (redis_errors.AuthenticationError, redis_errors.AuthorizationError)):
+        return Trouble(f"it refused the password: {reason}", passing=False)
+    if isinstance(error, (redis_errors.TimeoutError, TimeoutError)):
+        return Trouble(f"no answer in time: {reason}", passing=True)
+    if isinstance(error, (redis_errors.ConnectionError, OSError)):
+        return Trouble(reason, passing=True)
+    if isinstance(
+        error,
+        (
+            redis_errors.ClusterError,
+            redis_errors.MovedError,
+            redis_errors.ReadOnlyError,
+            redis_errors.RedisClusterException,
+            redis_errors.TryAgainError,
+        ),
+    ):
+        return Trouble(reason, passing=True)
+    if isinstance(error, redis_errors.ResponseError):
+        return Trouble(reason, passing=reason.startswith(_PASSING_REPLIES))
+    return Trouble(reason, passing=False)

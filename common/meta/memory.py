@@ -1,0 +1,280 @@
+"""The coordinator in memory: the twin of Redis for tests and for the seeded simulation.
+
+The same semantics, written a second time in the plainest way, with a clock that may stand still
+and nothing random. On top of the interface it can suffer what a Redis can suffer: be away, lose
+answers, lose its last seconds, lose everything, start anew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeVar
+
+from common.clock import Clock
+from common.errors import MetadataUnavailable
+from common.meta.interface import (
+    CeilingReached,
+    Ceilings,
+    EpochUnknown,
+    Granted,
+    Kind,
+    Member,
+    Seen,
+)
+from common.meta.members import SILENT_ROUTER_KEPT_MS
+from common.meta.memory_state import State, Times
+from common.meta.memory_tables import MemoryFiles, MemoryObjects
+
+T = TypeVar("T")
+
+GRACE_MS_DEFAULT: Final = 60_000
+TOMBSTONE_MS_DEFAULT: Final = 24 * 60 * 60 * 1000
+
+
+class MemoryMetadata:
+    """`common.meta.interface.Metadata` without a server.
+
+    Args:
+        clock: the coordinator's clock.
+        epoch: its run; counters must be established in it before they lease.
+        grace_ms: how long the bytes of a deleted or failed object are kept at least.
+        tombstone_ms: how long it is remembered that a name was deleted.
+        travel: awaited before and after the effect of every call: a simulation delays there. The
+            default gives way to other tasks once.
+    """
+
+    def __init__(
+        self,
+        clock: Clock,
+        *,
+        epoch: str = "memory",
+        grace_ms: int = GRACE_MS_DEFAULT,
+        tombstone_ms: int = TOMBSTONE_MS_DEFAULT,
+        travel: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
+        self._clock = clock
+        self._epoch = epoch
+        self._travel = travel or _give_way
+        self._state = State()
+        self._away_until_ms = 0
+        self._answers_to_lose = 0
+        times = Times(clock, grace_ms, tombstone_ms)
+        self._counters = MemoryCounters(self)
+        self._objects = MemoryObjects(self, times)
+        self._files = MemoryFiles(self, times)
+        self._members = MemoryMembers(self)
+        self._leases = MemoryLeases(self)
+        self.down = False
+        """While true, every call raises `MetadataUnavailable`."""
+
+    @property
+    def counters(self) -> MemoryCounters:
+        """Numbers."""
+        return self._counters
+
+    @property
+    def objects(self) -> MemoryObjects:
+        """Objects."""
+        return self._objects
+
+    @property
+    def files(self) -> MemoryFiles:
+        """Names."""
+        return self._files
+
+    @property
+    def members(self) -> MemoryMembers:
+        """Members."""
+        return self._members
+
+    @property
+    def leases(self) -> MemoryLeases:
+        """Leases."""
+        return self._leases
+
+    async def ping(self) -> None:
+        """Return when the coordinator answers."""
+        await self.visit(lambda _: None)
+
+    async def close(self) -> None:
+        """Nothing to close."""
+
+    @property
+    def clock(self) -> Clock:
+        """The coordinator's clock."""
+        return self._clock
+
+    @property
+    def epoch(self) -> str:
+        """The present run."""
+        return self._epoch
+
+    async def visit(self, effect: Callable[[State], T]) -> T:
+        """One call: the way there, the effect in one piece, the way back.
+
+        Raises:
+            MetadataUnavailable: it is away, or the answer got lost.
+        """
+        await self._travel()
+        if self.down or self._clock.monotonic_ms() < self._away_until_ms:
+            raise MetadataUnavailable("the coordinator in memory is away")
+        result = effect(self._state)
+        await self._travel()
+        if self._answers_to_lose:
+            self._answers_to_lose -= 1
+            raise MetadataUnavailable("the coordinator in memory did it, but its answer got lost")
+        return result
+
+    def fail_for(self, ms: int) -> None:
+        """Be away for some time, by the clock."""
+        self._away_until_ms = self._clock.monotonic_ms() + ms
+
+    def lose_answers(self, count: int) -> None:
+        """Do what the next ``count`` calls ask for, but answer with an error."""
+        self._answers_to_lose = count
+
+    def restart(self, epoch: str) -> None:
+        """A new run that kept everything."""
+        self._epoch = epoch
+
+    def snapshot(self) -> State:
+        """Everything, for `restore`."""
+        return copy.deepcopy(self._state)
+
+    def restore(self, snapshot: State, epoch: str) -> None:
+        """A new run that lost whatever came after the snapshot."""
+        self._state = copy.deepcopy(snapshot)
+        self._epoch = epoch
+
+    def wipe(self, epoch: str | None = None) -> None:
+        """Lose everything, in the same run (FLUSHALL) or a new one."""
+        self._state = State()
+        self._epoch = epoch or self._epoch
+
+
+class MemoryCounters:
+    """`common.meta.interface.Counters` in memory."""
+
+    def __init__(self, store: MemoryMetadata) -> None:
+        self._store = store
+
+    async def lease(self, kind: Kind, count: int) -> Granted | CeilingReached | EpochUnknown:
+        """Take ``count`` ≥ 1 consecutive numbers."""
+        if count < 1:
+            raise ValueError(f"a lease has at least one number, not {count}")
+        return await self._store.visit(lambda state: self._lease(state, kind, count))
+
+    async def raise_to(self, epoch: str, ceilings: Ceilings) -> bool:
+        """Lift the ceilings (never lowers one). False if the epoch is not the established one."""
+
+        def effect(state: State) -> bool:
+            if epoch != self._store.epoch or state.epoch != epoch:
+                return False
+            state.ceilings = state.ceilings.highest(ceilings)
+            return True
+
+        return await self._store.visit(effect)
+
+    async def establish(self, epoch: str, floor: Ceilings) -> bool:
+        """Lift counters and ceilings to the floor and accept the epoch, if it is the present."""
+
+        def effect(state: State) -> bool:
+            if epoch != self._store.epoch:
+                return False
+            state.next = state.next.highest(floor)
+            state.ceilings = state.ceilings.highest(floor)
+            state.epoch = epoch
+            return True
+
+        return await self._store.visit(effect)
+
+    def _lease(
+        self, state: State, kind: Kind, count: int
+    ) -> Granted | CeilingReached | EpochUnknown:
+        epoch = self._store.epoch
+        if state.epoch != epoch:
+            return EpochUnknown(epoch)
+        first = state.next.of(kind)
+        if kind is Kind.STAMPS:
+            first = max(first, self._store.clock.now_ms() * 1000)
+        wanted = first + count
+        if wanted > state.ceilings.of(kind):
+            return CeilingReached(epoch, wanted, state.ceilings)
+        state.next = state.next.highest(Ceilings(**{kind.value: wanted}))
+        return Granted(first, count)
+
+
+class MemoryMembers:
+    """`common.meta.interface.Members` in memory."""
+
+    def __init__(self, store: MemoryMetadata) -> None:
+        self._store = store
+
+    async def heartbeat(self, member: Member) -> None:
+        """Register, or renew with fresh numbers."""
+
+        def effect(state: State) -> None:
+            state.members[member.node] = (self._store.clock.now_ms(), member)
+
+        await self._store.visit(effect)
+
+    async def leave(self, node: str) -> None:
+        """A clean stop: not seen any more, identity kept out of the list."""
+
+        def effect(state: State) -> None:
+            state.members.pop(node, None)
+
+        await self._store.visit(effect)
+
+    async def seen(self) -> list[Seen]:
+        """All that registered and did not leave, sorted by node."""
+
+        def effect(state: State) -> list[Seen]:
+            now_ms = self._store.clock.now_ms()
+            seen = [
+                Seen(member, max(0, now_ms - last_ms)) for last_ms, member in state.members.values()
+            ]
+            for each in seen:
+                if each.member.role == "router" and each.age_ms > SILENT_ROUTER_KEPT_MS:
+                    del state.members[each.member.node]
+            return sorted(
+                (each for each in seen if each.member.node in state.members),
+                key=lambda each: each.member.node,
+            )
+
+        return await self._store.visit(effect)
+
+
+class MemoryLeases:
+    """`common.meta.interface.Leases` in memory."""
+
+    def __init__(self, store: MemoryMetadata) -> None:
+        self._store = store
+
+    async def acquire(self, name: str, holder: str, ttl_ms: int) -> bool:
+        """Take or extend the lease; False while somebody else holds it."""
+
+        def effect(state: State) -> bool:
+            now_ms = self._store.clock.now_ms()
+            owner, until_ms = state.leases.get(name, (holder, 0))
+            if owner != holder and until_ms > now_ms:
+                return False
+            state.leases[name] = (holder, now_ms + ttl_ms)
+            return True
+
+        return await self._store.visit(effect)
+
+    async def release(self, name: str, holder: str) -> None:
+        """Give it back if it is held by ``holder``."""
+
+        def effect(state: State) -> None:
+            if state.leases.get(name, ("", 0))[0] == holder:
+                del state.leases[name]
+
+        await self._store.visit(effect)
+
+
+async def _give_way() -> None:
+    await asyncio.sleep(0)

@@ -1,0 +1,121 @@
+"""What the coordinator in memory remembers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol, TypeVar
+
+from common.clock import Clock
+from common.meta.interface import Ceilings, Member
+from common.records import Version
+
+T = TypeVar("T")
+
+
+@dataclass
+class Name:
+    """What a name holds, or that it was deleted.
+
+    Attributes:
+        stamp: of its last change.
+        version: what it holds, or None.
+        found: for a deleted name, whether the deletion found something.
+        forget_ms: for a deleted name, when the deletion may be forgotten.
+    """
+
+    stamp: int
+    version: Version | None
+    found: bool = True
+    forget_ms: int = 0
+
+
+@dataclass
+class Object:
+    """One object.
+
+    Attributes:
+        state: ``writing``, ``written``, ``failed`` or ``deleted``.
+        router: who writes or wrote it.
+        acked: tickets that enough putters hold, while it is written.
+        ranges: first and count of the tickets in use, while it is written.
+        nodes: the putters in use.
+        due_ms: when the writer's lease ends, or from when on the bytes may be freed.
+        version: the one it belongs to, once written.
+        readers: until when each reader holds it.
+    """
+
+    state: str
+    router: str
+    acked: int
+    ranges: tuple[tuple[int, int], ...]
+    nodes: tuple[str, ...]
+    due_ms: int
+    version: Version | None = None
+    readers: dict[str, int] = field(default_factory=dict)
+
+    def is_read(self, now_ms: int) -> bool:
+        """Whether somebody holds it."""
+        return any(until_ms > now_ms for until_ms in self.readers.values())
+
+
+@dataclass
+class Bucket:
+    """One bucket.
+
+    Attributes:
+        names: by key.
+        objects: by ObjectID.
+        held: whether a version was ever published here.
+    """
+
+    names: dict[str, Name] = field(default_factory=dict)
+    objects: dict[str, Object] = field(default_factory=dict)
+    held: bool = False
+
+
+@dataclass
+class State:
+    """Everything.
+
+    Attributes:
+        epoch: the run in which the counters were established, or None.
+        next: the next free number of each kind.
+        ceilings: what they must stay below.
+        buckets: by name.
+        members: last sign of life and member, by node.
+        leases: holder and end, by name.
+    """
+
+    epoch: str | None = None
+    next: Ceilings = field(default_factory=Ceilings)
+    ceilings: Ceilings = field(default_factory=Ceilings)
+    buckets: dict[str, Bucket] = field(default_factory=dict)
+    members: dict[str, tuple[int, Member]] = field(default_factory=dict)
+    leases: dict[str, tuple[str, int]] = field(default_factory=dict)
+
+    def bucket(self, name: str) -> Bucket:
+        """A bucket, made when it is first heard of."""
+        return self.buckets.setdefault(name, Bucket())
+
+    def object(self, bucket: str, object_id: str) -> Object | None:
+        """An object, if it is known in this bucket."""
+        known = self.buckets.get(bucket)
+        return known.objects.get(object_id) if known else None
+
+
+@dataclass(frozen=True)
+class Times:
+    """The clock and the periods it measures."""
+
+    clock: Clock
+    grace_ms: int
+    tombstone_ms: int
+
+
+class Visited(Protocol):
+    """What the tables need of the store they belong to."""
+
+    async def visit(self, effect: Callable[[State], T]) -> T:
+        """One call: the way there, the effect in one piece, the way back."""
+        ...

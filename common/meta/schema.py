@@ -1,0 +1,88 @@
+"""The key map: everything the store keeps in Redis.
+
+The keys of a bucket carry its hash tag, so that a script which touches several of them stays in
+one slot of a cluster. Their number does not depend on what the bucket holds: objects and files
+are fields, so scripts know every key beforehand, many calls share one script call, and an object
+costs no key of its own.
+
+```
+key                           type    field or member → value or score
+putter:{b:<bucket>}:files     HASH    key → file value (below)
+putter:{b:<bucket>}:names     ZSET    key → 0; names that hold something, in the order of bytes
+putter:{b:<bucket>}:tombs     ZSET    key → ms when its tombstone may be dropped
+putter:{b:<bucket>}:versions  HASH    "<stamp> <key>" → file value of a version that is not the
+                                      name's present one, while any of its bytes are kept;
+                                      "#<stamp> <key>" → how many of its objects are left, if it
+                                      had more than one
+putter:{b:<bucket>}:objects   HASH    ObjectID → object value (below)
+putter:{b:<bucket>}:writing   ZSET    ObjectID → ms when the writer's lease ends
+putter:{b:<bucket>}:trash     ZSET    ObjectID → ms from which its bytes may be freed
+putter:{b:<bucket>}:readers   ZSET    "<ObjectID> <reader>" → ms when the reader's hold ends
+putter:{b:<bucket>}:holds     HASH    ObjectID → how many readers hold it
+putter:{b:<bucket>}:bucket    HASH    "since" → stamp of the first version; room for settings
+putter:buckets                SET     every bucket in which an object was ever begun
+putter:{counters}             HASH    "tickets" "objects" "stamps" → next free number;
+                                      "tickets.ceiling" … → ceiling; "epoch" → the run in which
+                                      they were established; "born" → a random word that stands
+                                      for the run where the server knows no INFO
+putter:members                HASH    node → "<ms of the last sign of life> <role> <msgpack>"
+putter:lease:<name>           STRING  holder, expires
+```
+
+Values are text up to the one part that only Python reads, so that scripts find their way with
+one pattern and nothing but core Lua:
+
+```
+file value       v <stamp> <ObjectID,ObjectID…|-> <bytes of etag> <etag><msgpack of the rest>
+                 t <stamp>        a tombstone
+                 a <stamp>        a tombstone for a name that held nothing
+object value     w <acked> <router> <node,node…|-> <first+count,…>     writing
+                 f <acked> <router> <node,node…|-> <first+count,…>     failed
+                 c <stamp> <router> <node,node…|-> <key>               written ("committed")
+                 d <stamp> <router> <node,node…|-> <key>               deleted
+```
+
+The nodes of a written object stand in its version; they are repeated in the object's value only
+when some putter beside them may hold a stray part of it, so that deleting finds that one too.
+
+Times are milliseconds, stamps microseconds, both of Redis's clock.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Final
+
+BUCKETS: Final = b"putter:buckets"
+COUNTERS: Final = b"putter:{counters}"
+MEMBERS: Final = b"putter:members"
+
+BUCKET_NOUNS: Final = (
+    "files",
+    "names",
+    "tombs",
+    "versions",
+    "objects",
+    "writing",
+    "trash",
+    "readers",
+    "holds",
+    "bucket",
+)
+"""The keys of a bucket in the order in which scripts find them in ``KEYS``."""
+
+
+def bucket_key(bucket: str, noun: str) -> bytes:
+    """One key of a bucket."""
+    return f"putter:{{b:{bucket}}}:{noun}".encode()
+
+
+@lru_cache(maxsize=4096)
+def bucket_keys(bucket: str) -> tuple[bytes, ...]:
+    """All keys of a bucket, in the order of `BUCKET_NOUNS`."""
+    return tuple(bucket_key(bucket, noun) for noun in BUCKET_NOUNS)
+
+
+def lease_key(name: str) -> bytes:
+    """The key of a lease on work."""
+    return f"putter:lease:{name}".encode()

@@ -1,0 +1,62 @@
+"""The scripts that change Redis, each one atomic and idempotent.
+
+Every script is a file ``<name>.lua`` beside this one. A script of a bucket is put behind
+``_bucket.lua``, one of the counters behind ``_epoch.lua``. They use core Lua, ``redis.call`` and
+``TIME`` only, so that they run on every server the store supports.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from typing import Final
+
+_BUCKET: Final = frozenset(
+    {
+        "begin",
+        "commit",
+        "delete",
+        "fail",
+        "find",
+        "forget",
+        "hold",
+        "progress",
+        "release",
+        "stale",
+        "trash",
+    }
+)
+_COUNTERS: Final = frozenset({"establish", "lease", "raise"})
+
+
+@dataclass(frozen=True)
+class Script:
+    """A script and the name under which a server keeps it.
+
+    Attributes:
+        name: for error messages.
+        source: Lua.
+        sha: SHA-1 of the source in hexadecimal, the argument of EVALSHA.
+    """
+
+    name: str
+    source: bytes
+    sha: bytes
+
+
+@cache
+def script(name: str) -> Script:
+    """The script ``<name>.lua`` with what it is put behind."""
+    source = _read(name)
+    if name in _BUCKET:
+        source = _read("_bucket") + source
+    elif name in _COUNTERS:
+        source = _read("_epoch") + source
+    sha = hashlib.sha1(source, usedforsecurity=False).hexdigest()
+    return Script(name=name, source=source, sha=sha.encode())
+
+
+def _read(name: str) -> bytes:
+    return resources.files(__name__).joinpath(f"{name}.lua").read_bytes()

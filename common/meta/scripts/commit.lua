@@ -1,0 +1,82 @@
+-- Versions to be published, each in one step that nobody sees half of.
+-- ARGV[1]: grace in ms. Then for each: key, file value, check, nodes.
+--   check: '+' all tickets are acknowledged or '!' not, then the condition on what the name holds:
+--          '' none, '-' nothing, '*' anything, '=<etag>' a version with this etag.
+--   nodes: for each object of the version, in order and ended by ';', the nodes its extents name.
+-- Answers for each: P published, S superseded, I incomplete, G gone, R refused.
+local grace_ms = ARGV[1]
+
+local function holds(condition, kind, etag)
+  if condition == '' then
+    return true
+  elseif condition == '-' then
+    return kind ~= 'v'
+  elseif condition == '*' then
+    return kind == 'v'
+  end
+  return kind == 'v' and condition == '=' .. etag
+end
+
+-- The objects of a version as {id, router, nodes that its extents do not name}; or nil and the
+-- answer why the version cannot be published.
+local function read_objects(ids, named, stamp)
+  local objects = {}
+  local next_nodes = string.gmatch(named, '([^;]*);')
+  for id in string.gmatch(ids, '[^,-]+') do
+    local object = redis.call('HGET', OBJECTS, id) or ''
+    local state, number, router, nodes = string.match(object, '^(%a) (%d+) (%S+) (%S+)')
+    if state == 'd' and tonumber(number) == stamp then
+      return nil, 'S'
+    elseif state ~= 'w' then
+      return nil, 'G'
+    end
+    if nodes == next_nodes() then
+      nodes = '-'
+    end
+    objects[#objects + 1] = { id, router, nodes }
+  end
+  return objects
+end
+
+local function commit(key, value, check, named)
+  local _, stamp, ids = read_file(value)
+  local held = redis.call('HGET', FILES, key)
+  local held_kind, held_stamp, held_ids, held_etag = read_file(held)
+  if held_kind == 'v' and held_stamp == stamp then
+    return 'P'
+  end
+  local objects, answer = read_objects(ids, named, stamp)
+  if not objects then
+    return answer
+  elseif string.sub(check, 1, 1) ~= '+' then
+    return 'I'
+  elseif not holds(string.sub(check, 2), held_kind, held_etag) then
+    return 'R'
+  end
+
+  for _, object in ipairs(objects) do
+    local id, router, nodes = object[1], object[2], object[3]
+    redis.call('HSET', OBJECTS, id, table.concat({ 'c', int(stamp), router, nodes, key }, ' '))
+    redis.call('ZREM', WRITING, id)
+  end
+  if held_stamp >= stamp then
+    retire(key, stamp, ids, value, grace_ms)
+    return 'S'
+  end
+  redis.call('HSET', FILES, key, value)
+  if held_kind == 'v' then
+    retire(key, held_stamp, held_ids, held, grace_ms)
+    return 'P'
+  elseif held_kind then
+    redis.call('ZREM', TOMBS, key)
+  end
+  redis.call('ZADD', NAMES, 0, key)
+  redis.call('HSETNX', BUCKET, 'since', int(stamp))
+  return 'P'
+end
+
+local reply = {}
+for i = 2, #ARGV, 4 do
+  reply[#reply + 1] = commit(ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3])
+end
+return table.concat(reply)
