@@ -1,0 +1,418 @@
+"""One suite for every engine: the executable form of putter/storage/engine.py."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from common.limits import MESSAGE_PAYLOAD_BYTES_MAX
+from common.meta.interface import Ceilings
+from common.tickets import TICKETS_MAX, parse_id
+from common.wire import frames
+from common.wire.status import Status
+from putter.storage.disk import RealDisk
+from putter.storage.engine import Engine, NumberedRecord, TicketInfo
+from putter.storage.memory import MemoryEngine
+from putter.storage.memory_disk import MemoryDisk
+from putter.storage.tree import TreeEngine
+from tests.storage_kit import (
+    KEY_ID,
+    data_for,
+    merged,
+    numbers,
+    put,
+    record,
+    run_of,
+    sole,
+    split,
+    stored,
+)
+
+Make = Callable[[int], Engine]
+
+
+@pytest.fixture(params=["memory", "tree on a real disk", "tree on a memory disk"])
+def make(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Make]:
+    """Opens an engine of about that many bytes; where there is a disk, always the same one."""
+    opened: list[Engine] = []
+    disk = MemoryDisk()
+
+    def open_one(capacity_bytes: int) -> Engine:
+        for engine in opened:
+            engine.close()
+        if request.param == "memory":
+            opened.append(MemoryEngine(capacity_bytes=capacity_bytes))
+        elif request.param == "tree on a real disk":
+            opened.append(TreeEngine(RealDisk(tmp_path)))
+        else:
+            disk._capacity_bytes = capacity_bytes
+            opened.append(TreeEngine(disk))
+        return opened[-1]
+
+    yield open_one
+    for engine in opened:
+        engine.close()
+
+
+@pytest.fixture
+def engine(make: Make) -> Engine:
+    return make(1 << 30)
+
+
+def test_a_run_comes_back_as_whole_frames(engine: Engine) -> None:
+    data = data_for(100, 8 * 5 + 3)
+    assert put(engine, run_of(100, data)) == [Status.WRITTEN] * 6
+    engine.sync()
+    assert stored(engine, 100, 6) == split(100, data)
+    assert [piece.key_id for piece in engine.read(100, 6)] == [KEY_ID]
+
+
+def test_the_statuses_are_one_byte_a_ticket(engine: Engine) -> None:
+    statuses = engine.put(run_of(0, bytes(24)))
+    assert statuses.dtype == np.uint8
+    assert statuses.shape == (3,)
+
+
+def test_frames_are_only_borrowed_until_put_returns(engine: Engine) -> None:
+    run = run_of(7, b"stays as it was")
+    engine.put(run)
+    run.frames[:] = bytes(len(run.frames))
+    engine.sync()
+    assert stored(engine, 7, 2) == split(7, b"stays as it was")
+
+
+@pytest.mark.parametrize("size", [1, 7, 8, 9, 16])
+def test_the_last_frame_may_be_short(engine: Engine, size: int) -> None:
+    data = data_for(3, size)
+    engine.put(run_of(3, data))
+    engine.sync()
+    assert stored(engine, 0, 100) == split(3, data)
+
+
+def test_the_same_bytes_again_are_written_before_and_after_a_sync(engine: Engine) -> None:
+    run = run_of(40, bytes(20))
+    assert sole(put(engine, run)) == Status.WRITTEN
+    assert sole(put(engine, run)) == Status.WRITTEN
+    engine.sync()
+    assert sole(put(engine, run)) == Status.WRITTEN
+    engine.sync()
+    assert stored(engine, 40, 3) == split(40, bytes(20))
+
+
+@pytest.mark.parametrize("synced", [False, True])
+def test_a_ticket_that_holds_other_bytes_is_taken(engine: Engine, synced: bool) -> None:
+    engine.put(run_of(40, b"first comes"))
+    if synced:
+        engine.sync()
+    assert put(engine, run_of(40, b"first cold")) == [Status.WRITTEN, Status.TICKET_TAKEN]
+    assert put(engine, run_of(41, b"m")) == [Status.TICKET_TAKEN]
+    engine.sync()
+    assert stored(engine, 40, 2) == split(40, b"first comes")
+
+
+def test_another_length_is_other_data(engine: Engine) -> None:
+    engine.put(run_of(5, b"1234567"))
+    assert put(engine, run_of(5, b"12345678")) == [Status.TICKET_TAKEN]
+
+
+def test_a_retry_that_is_cut_otherwise_fills_the_gaps(engine: Engine) -> None:
+    data = data_for(10, 8 * 8)
+    engine.put(run_of(12, data[16:32]))
+    engine.put(run_of(16, data[48:56]))
+    assert sole(put(engine, run_of(10, data))) == Status.WRITTEN
+    engine.sync()
+    assert stored(engine, 0, 50) == split(10, data)
+    assert sole(put(engine, run_of(13, data[24:64]))) == Status.WRITTEN
+
+
+def test_runs_with_frames_of_several_sizes_stand_side_by_side(engine: Engine) -> None:
+    wide, narrow = data_for(0, 40), data_for(4, 12)
+    engine.put(run_of(0, wide, frame_bytes=16))
+    engine.put(run_of(3, narrow, frame_bytes=4))
+    engine.sync()
+    assert stored(engine, 0, 9) == merged(split(0, wide, 16), split(3, narrow, 4))
+    assert {piece.frame_bytes for piece in engine.read(0, 9)} == {16, 4}
+
+
+def test_keys_of_several_pieces_are_told(engine: Engine) -> None:
+    engine.put(run_of(0, bytes(8), key_id="aaaaaaaa"))
+    engine.put(run_of(1, bytes(8), key_id="bbbbbbbb"))
+    engine.sync()
+    assert [(p.first, p.count, p.key_id) for p in engine.read(0, 2)] == [
+        (0, 1, "aaaaaaaa"),
+        (1, 1, "bbbbbbbb"),
+    ]
+
+
+def test_reading_leaves_out_what_is_not_there(engine: Engine) -> None:
+    for first in (3, 30, 36, 1331, 1332, 50_000):
+        engine.put(run_of(first, data_for(first, 8)))
+    engine.sync()
+    assert list(stored(engine, 4, 25)) == []
+    assert list(stored(engine, 4, 27)) == [30]
+    assert list(stored(engine, 30, 1302)) == [30, 36, 1331]
+    assert list(stored(engine, 0, TICKETS_MAX)) == [3, 30, 36, 1331, 1332, 50_000]
+
+
+def test_a_range_may_begin_and_end_within_a_run(engine: Engine) -> None:
+    data = data_for(1300, 8 * 100 - 1)
+    engine.put(run_of(1300, data))
+    engine.sync()
+    tickets = split(1300, data)
+    for first, count in ((1299, 2), (1310, 5), (1399, 1), (1390, 50), (1330, 60), (1400, 9)):
+        expected = {t: d for t, d in tickets.items() if first <= t < first + count}
+        assert stored(engine, first, count) == expected
+
+
+def test_pieces_are_no_longer_than_a_message(engine: Engine) -> None:
+    frame_bytes = 900_000
+    for first in range(0, 10, 2):
+        data = data_for(first, 2 * frame_bytes)
+        engine.put(run_of(first, data, frame_bytes=frame_bytes))
+    engine.sync()
+    pieces = list(engine.read(0, 10))
+    assert sum(piece.count for piece in pieces) == 10
+    assert all(len(piece.frames) <= MESSAGE_PAYLOAD_BYTES_MAX for piece in pieces)
+
+
+def test_a_long_run_is_read_in_pieces(make: Make) -> None:
+    engine = make(1 << 30)
+    data = bytes(MESSAGE_PAYLOAD_BYTES_MAX + 100_000)
+    engine.put(run_of(0, data, frame_bytes=400_000))
+    engine.sync()
+    assert b"".join(stored(engine, 0, 100).values()) == data
+    assert all(len(p.frames) <= MESSAGE_PAYLOAD_BYTES_MAX for p in engine.read(0, 100))
+
+
+def test_reading_is_lazy(engine: Engine) -> None:
+    for first in (0, 9, 15):
+        engine.put(run_of(first, bytes(16)))
+    engine.sync()
+    pieces = iter(engine.read(0, 20))
+    assert next(pieces).first == 0
+    engine.free([(15, 2)])
+    engine.sync()
+    assert 15 not in {piece.first for piece in pieces}
+
+
+def test_the_last_tickets_of_all_can_be_stored(engine: Engine) -> None:
+    first = TICKETS_MAX - 3
+    engine.put(run_of(first, data_for(first, 24)))
+    engine.sync()
+    assert stored(engine, first, 3) == split(first, data_for(first, 24))
+
+
+@pytest.mark.parametrize("prefix", ["A", "AB", "ABC", "ABCD", "ABCDEFG", "ABCDEFGH"])
+def test_tickets_of_every_length_live_side_by_side(engine: Engine, prefix: str) -> None:
+    texts = [prefix[:length] for length in range(1, len(prefix) + 1)]
+    for text in texts:
+        engine.put(run_of(parse_id(text), text.encode()))
+    engine.sync()
+    assert list(stored(engine, 0, TICKETS_MAX).values()) == [text.encode() for text in texts]
+    assert engine.free([(parse_id(texts[0]), 1)]) == 1
+    engine.sync()
+    assert list(stored(engine, 0, TICKETS_MAX).values()) == [text.encode() for text in texts[1:]]
+
+
+def test_raw_tickets_are_a_namespace_of_their_own(engine: Engine) -> None:
+    engine.put(run_of(0, b"cluster"))
+    assert sole(put(engine, run_of(0, b"raw", object_id=""), raw=True)) == Status.WRITTEN
+    engine.sync()
+    assert stored(engine, 0, 10) == {0: b"cluster"}
+    assert stored(engine, 0, 10, raw=True) == {0: b"raw"}
+    info = engine.stat(0, raw=True)
+    assert info is not None
+    assert info.object_id == ""
+    assert engine.free([(0, 1)], raw=True) == 1
+    engine.sync()
+    assert stored(engine, 0, 10) == {0: b"cluster"}
+    assert engine.stat(0, raw=True) is None
+
+
+def test_stat_tells_size_checksum_object_and_key(engine: Engine) -> None:
+    run = run_of(20, b"0123456789", object_id="QX")
+    sums = frames.checksums(run.frames, 8)
+    engine.put(run)
+    engine.sync()
+    assert engine.stat(20) == TicketInfo(8, sums[:8], "QX", KEY_ID)
+    assert engine.stat(21) == TicketInfo(2, sums[8:], "QX", KEY_ID)
+    assert engine.stat(22) is None
+    assert engine.stat(19) is None
+
+
+def test_free_counts_what_was_there(engine: Engine) -> None:
+    engine.put(run_of(10, bytes(80)))
+    engine.sync()
+    assert engine.free([(0, 12), (15, 2), (15, 1), (100, 5)]) == 4
+    engine.sync()
+    assert list(stored(engine, 0, 100)) == [12, 13, 14, 17, 18, 19]
+    assert engine.free([(0, TICKETS_MAX)]) == 6
+    engine.sync()
+    assert stored(engine, 0, 100) == {}
+    assert engine.free([(10, 10)]) == 0
+
+
+def test_free_reaches_what_was_not_synced(engine: Engine) -> None:
+    engine.put(run_of(10, bytes(16)))
+    assert engine.free([(10, 1)]) == 1
+    engine.sync()
+    assert list(stored(engine, 0, 100)) == [11]
+
+
+@pytest.mark.parametrize("between", [False, True])
+def test_a_freed_ticket_may_hold_other_bytes(engine: Engine, between: bool) -> None:
+    engine.put(run_of(10, b"old old old old "))
+    engine.sync()
+    engine.free([(10, 2)])
+    if between:
+        engine.sync()
+    assert put(engine, run_of(10, b"new")) == [Status.WRITTEN]
+    engine.sync()
+    assert stored(engine, 0, 100) == {10: b"new"}
+
+
+def test_records_are_numbered_from_one(engine: Engine) -> None:
+    assert [engine.put_record(record(stamp)) for stamp in (900, 5, 77)] == [1, 2, 3]
+    engine.sync()
+    assert engine.records(0, 10) == [
+        NumberedRecord(1, record(900)),
+        NumberedRecord(2, record(5)),
+        NumberedRecord(3, record(77)),
+    ]
+
+
+def test_records_are_listed_by_pages(engine: Engine) -> None:
+    for stamp in range(1, 26):
+        engine.put_record(record(stamp))
+    engine.sync()
+    assert numbers(engine, 0, 10) == list(range(1, 11))
+    assert numbers(engine, 10, 10) == list(range(11, 21))
+    assert numbers(engine, 20, 10) == list(range(21, 26))
+    assert numbers(engine, 25, 10) == []
+    assert numbers(engine, 0, 0) == []
+
+
+@pytest.mark.parametrize("synced", [False, True])
+def test_a_stamp_has_one_record(engine: Engine, synced: bool) -> None:
+    assert engine.put_record(record(8, "A")) == 1
+    if synced:
+        engine.sync()
+    assert engine.put_record(record(8, "A")) == 1
+    assert engine.put_record(record(9, "A")) == 2
+    engine.sync()
+    assert numbers(engine) == [1, 2]
+
+
+def test_a_record_is_found_by_its_object(engine: Engine) -> None:
+    engine.put_record(record(1, "A"))
+    engine.put_record(record(2, "B"))
+    engine.put_record(record(3, "A"))
+    engine.put_record(record(4))
+    engine.sync()
+    assert engine.find_record("A") == NumberedRecord(3, record(3, "A"))
+    assert engine.find_record("B") == NumberedRecord(2, record(2, "B"))
+    assert engine.find_record("C") is None
+    assert engine.find_record("") is None
+
+
+def test_bodies_are_opaque(engine: Engine) -> None:
+    body = bytes(range(256)) * 100
+    engine.put_record(record(1, "A", body))
+    engine.sync()
+    found = engine.find_record("A")
+    assert found is not None
+    assert found.record.body == body
+
+
+def test_dropping_removes_all_records_of_an_object(engine: Engine) -> None:
+    for stamp, name in enumerate(["A", "B", "A", "C", ""], start=1):
+        engine.put_record(record(stamp, name))
+    engine.sync()
+    assert engine.drop_records(["A", "X", "C"]) == 3
+    engine.sync()
+    assert numbers(engine) == [2, 5]
+    assert engine.find_record("A") is None
+    assert engine.drop_records(["", "A"]) == 0
+
+
+def test_numbers_are_never_given_again(make: Make) -> None:
+    engine = make(1 << 30)
+    engine.put_record(record(1, "A"))
+    engine.put_record(record(2, "B"))
+    engine.sync()
+    engine.drop_records(["B"])
+    assert engine.put_record(record(2, "B")) == 3
+    engine.sync()
+    engine.drop_records(["B"])
+    engine.sync()
+    if engine.layout != "memory":
+        engine = make(1 << 30)
+    assert numbers(engine) == [1]
+    assert engine.put_record(record(7, "C")) == 4
+
+
+def test_ceilings_only_rise(engine: Engine) -> None:
+    assert engine.raise_ceilings(Ceilings()) == Ceilings()
+    assert engine.raise_ceilings(Ceilings(10, 20, 30)) == Ceilings(10, 20, 30)
+    assert engine.raise_ceilings(Ceilings(5, 25, 0)) == Ceilings(10, 25, 30)
+    assert engine.raise_ceilings(Ceilings()) == Ceilings(10, 25, 30)
+
+
+def test_the_next_engine_finds_everything(make: Make) -> None:
+    engine = make(1 << 30)
+    if engine.layout == "memory":
+        pytest.skip("memory forgets")
+    engine.put(run_of(1290, data_for(1290, 90)))
+    engine.put(run_of(0, b"raw", object_id=""), raw=True)
+    engine.put_record(record(9, "OBJ"))
+    engine.raise_ceilings(Ceilings(1, 2, 3))
+    engine.free([(1291, 1)])
+    engine = make(1 << 30)
+    expected = split(1290, data_for(1290, 90))
+    del expected[1291]
+    assert stored(engine, 0, 5000) == expected
+    assert stored(engine, 0, 1, raw=True) == {0: b"raw"}
+    assert engine.records(0, 10) == [NumberedRecord(1, record(9, "OBJ"))]
+    assert engine.put_record(record(9, "OBJ")) == 1
+    assert engine.raise_ceilings(Ceilings()) == Ceilings(1, 2, 3)
+
+
+def test_capacity_shrinks_with_what_is_put(make: Make) -> None:
+    engine = make(1 << 30)
+    before = engine.capacity()
+    assert 0 < before.free_bytes <= before.total_bytes
+    engine.put(run_of(0, bytes(1 << 16), frame_bytes=1 << 12))
+    engine.sync()
+    after = engine.capacity()
+    assert after.total_bytes == before.total_bytes
+    if engine.layout == "memory":
+        assert before.free_bytes - after.free_bytes == (1 << 16) + 16 * 16
+
+
+def test_a_full_disk_refuses_tickets_one_by_one(make: Make, request: pytest.FixtureRequest) -> None:
+    if "real" in request.node.name:
+        pytest.skip("nobody fills a real disk")
+    engine = make(2000)
+    statuses = put(engine, run_of(0, bytes(8 * 100), frame_bytes=8))
+    written = statuses.count(Status.WRITTEN)
+    assert 0 < written < 100
+    assert statuses == [Status.WRITTEN] * written + [Status.NO_SPACE] * (100 - written)
+    engine.sync()
+    assert list(stored(engine, 0, 100)) == list(range(written))
+    assert put(engine, run_of(0, bytes(8), frame_bytes=8)) == [Status.WRITTEN]
+    engine.free([(0, 50)])
+    engine.sync()
+    assert put(engine, run_of(99, bytes(8))) == [Status.WRITTEN]
+
+
+def test_closing_twice_is_harmless(engine: Engine) -> None:
+    engine.close()
+    engine.close()
+
+
+def test_an_engine_tells_its_layout_and_its_node(engine: Engine) -> None:
+    assert engine.layout in {"memory", "tree"}
+    assert engine.identity
