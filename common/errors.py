@@ -242,6 +242,13 @@ class ClientGone(PutterError):
     http = 400
 
 
+class IdleTimeout(ClientGone):
+    """The sender was silent for longer than the limit."""
+
+    code = "idle"
+    http = 408
+
+
 def error_for_status(status: int, message: str) -> PutterError:
     """The error that an ack's or a reply's status byte stands for.
 

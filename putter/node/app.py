@@ -20,7 +20,7 @@ from common.metrics import Metrics
 from common.transport import Listener, Network
 from common.wire.handshake import Identity
 from putter.node.acks import AckLinks
-from putter.node.budget import Budget
+from common.budget import Budget
 from putter.node.committer import Committer
 from putter.node.port import Connections, PutterConnection
 from putter.node.services import Services

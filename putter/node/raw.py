@@ -26,7 +26,7 @@ from common.metrics import Metrics
 from common.wire import acks, frames
 from common.wire.frames import Statuses
 from common.wire.status import Status
-from putter.node.budget import Budget, Gate
+from common.budget import Budget, Gate
 from putter.node.committer import Committer
 from putter.storage.engine import Engine, Run
 

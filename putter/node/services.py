@@ -11,7 +11,7 @@ from common.keys import Keyring
 from common.metrics import Metrics
 from common.wire.handshake import Identity
 from putter.node.acks import AckLinks
-from putter.node.budget import Budget
+from common.budget import Budget
 from putter.node.committer import Committer
 from putter.storage.engine import Engine
 

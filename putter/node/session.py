@@ -30,7 +30,7 @@ from common.wire.session import (
 )
 from common.wire.status import Status
 from putter.node.acks import AckLink
-from putter.node.budget import Budget, Gate
+from common.budget import Budget, Gate
 from putter.node.committer import Committer
 from putter.node.queries import Queries
 from putter.node.services import Services

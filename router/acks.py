@@ -1,0 +1,230 @@
+"""The door on 5002: putters bring acks, many in one write.
+
+An ack counts only for a ticket that is in flight to the putter that brings it. Anything else is
+counted, logged and ignored; bytes that are no acks end the connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from typing import Final, Protocol
+
+import numpy as np
+
+from common import tickets
+from common.errors import NotAuthorised, ProtocolError, PutterError
+from common.keys import Keyring
+from common.limits import HANDSHAKE_TIMEOUT_MS
+from common.logs import get_logger
+from common.metrics import Metrics
+from common.transport import Listener, Network
+from common.wire.acks import AckDecoder
+from common.wire.greeting import ServerGreeting
+from common.wire.handshake import CHALLENGE_BYTES, Identity
+
+_log = get_logger(__name__)
+_BUFFER_BYTES: Final = 64 * 1024
+_MALFORMED_MAX: Final = 100
+
+
+class AckTaker(Protocol):
+    """Who wants the acks."""
+
+    def acked(self, node: str, first: int, count: int, status: int) -> int:
+        """Consecutive tickets of one status; returns how many were expected."""
+        ...
+
+    def ack_connection_renewed(self, node: str) -> None:
+        """The node connected again; acks may have been lost."""
+        ...
+
+
+class AckPort:
+    """The listener.
+
+    Args:
+        taker: who wants the acks.
+        identity: of the router.
+        keyring, network, rng, metrics: of the router.
+        connections_max: more are turned away.
+    """
+
+    def __init__(
+        self,
+        taker: AckTaker,
+        identity: Identity,
+        keyring: Keyring,
+        network: Network,
+        rng: random.Random,
+        metrics: Metrics,
+        connections_max: int,
+    ) -> None:
+        self.taker: Final = taker
+        self.metrics: Final = metrics
+        self._identity = identity
+        self._keyring = keyring
+        self._network = network
+        self._rng = rng
+        self._limit = connections_max
+        self._listener: Listener | None = None
+        self._open: dict[int, AckConnection] = {}
+        self._met: dict[str, None] = {}
+
+    @property
+    def port(self) -> int:
+        """The port it listens on, once started."""
+        return self._listener.port if self._listener is not None else 0
+
+    async def start(self, host: str, port: int) -> None:
+        """Listen.
+
+        Raises:
+            Unavailable: the port is taken.
+        """
+        self._listener = await self._network.listen(
+            lambda: AckConnection(self), host, port, flag="--ack-port"
+        )
+
+    async def stop(self) -> None:
+        """Listen no more, close all."""
+        if self._listener is not None:
+            await self._listener.close()
+        for connection in list(self._open.values()):
+            connection.close()
+
+    def greeting(self) -> ServerGreeting:
+        """For a new connection."""
+        challenge = self._rng.randbytes(CHALLENGE_BYTES)
+        return ServerGreeting(self._keyring, self._identity, challenge)
+
+    def opened(self, connection: AckConnection) -> bool:
+        """Count a connection; False if there are too many."""
+        if len(self._open) >= self._limit:
+            self.metrics.refused.labels("acks", "connections").inc()
+            return False
+        self._open[id(connection)] = connection
+        self.metrics.connections.labels("acks").set(len(self._open))
+        return True
+
+    def closed(self, connection: AckConnection) -> None:
+        """It is gone."""
+        self._open.pop(id(connection), None)
+        self.metrics.connections.labels("acks").set(len(self._open))
+
+    def greeted(self, node: str) -> None:
+        """A putter has proved itself."""
+        if node in self._met:
+            self.taker.ack_connection_renewed(node)
+        self._met[node] = None
+
+
+class AckConnection(asyncio.BufferedProtocol):
+    """One putter's acks."""
+
+    def __init__(self, port: AckPort) -> None:
+        self._port = port
+        self._greeting = port.greeting()
+        self._decoder = AckDecoder()
+        self._buffer = bytearray(0)
+        self._node = ""
+        self._malformed = 0
+        self._transport: asyncio.Transport | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Somebody connected."""
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        if not self._port.opened(self):
+            transport.abort()
+            return
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_later(HANDSHAKE_TIMEOUT_MS / 1000, self._too_slow)
+
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - asyncio's signature
+        """Where the next bytes go."""
+        if not self._buffer:
+            self._buffer = bytearray(_BUFFER_BYTES if self._node else 4096)
+        return memoryview(self._buffer)
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Bytes came."""
+        data = bytes(self._buffer[:nbytes])
+        try:
+            if self._node:
+                self._acks(data)
+            else:
+                self._greet(data)
+        except PutterError as error:
+            self._refuse(error)
+
+    def eof_received(self) -> bool:
+        """The putter is done."""
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """It is gone."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._port.closed(self)
+        if self._node:
+            _log.info("ack connection closed", node=self._node, reason=str(exc) if exc else "")
+
+    def close(self) -> None:
+        """End it."""
+        if self._transport is not None:
+            self._transport.close()
+
+    def _greet(self, data: bytes) -> None:
+        assert self._transport is not None
+        self._transport.write(self._greeting.receive(data))
+        peer = self._greeting.peer
+        if peer is None:
+            return
+        if peer.hello.role != "acks":
+            raise ProtocolError(f"this port takes acks of putters, not a {peer.hello.role[:16]!r}")
+        self._node = peer.hello.node
+        self._buffer = bytearray(0)
+        if self._timer is not None:
+            self._timer.cancel()
+        self._port.greeted(self._node)
+
+    def _acks(self, data: bytes) -> None:
+        numbers, statuses = self._decoder.receive(data)
+        if len(numbers) == 0:
+            return
+        metrics = self._port.metrics
+        values, counts = np.unique(statuses, return_counts=True)
+        metrics.count_acks(dict(zip(values.tolist(), counts.tolist(), strict=True)))
+        ignored = 0
+        for first, count, status in tickets.segments(numbers, statuses):
+            if first < 0:
+                self._nonsense(count)
+                continue
+            ignored += count - self._port.taker.acked(self._node, first, count, status)
+        if ignored:
+            metrics.acks_ignored.labels("not in flight").inc(ignored)
+            _log.debug("acks for tickets that are not in flight", node=self._node, count=ignored)
+
+    def _nonsense(self, count: int) -> None:
+        self._port.metrics.acks_ignored.labels("malformed").inc(count)
+        self._malformed += count
+        if self._malformed >= _MALFORMED_MAX:
+            raise ProtocolError(f"{self._malformed} acks with tickets that are not base 36")
+        _log.warning("an ack with a ticket that is not base 36", node=self._node)
+
+    def _refuse(self, error: PutterError) -> None:
+        assert self._transport is not None
+        peer = self._transport.get_extra_info("peername")
+        level = _log.error if isinstance(error, NotAuthorised) else _log.warning
+        level("refused a connection on the ack port", peer=str(peer), reason=str(error))
+        self._port.metrics.refused.labels("acks", error.code).inc()
+        if not self._node:
+            self._transport.write(self._greeting.refusal(error))
+        self._transport.close()
+
+    def _too_slow(self) -> None:
+        self._refuse(ProtocolError(f"no greeting within {HANDSHAKE_TIMEOUT_MS} ms"))
+
+

@@ -1,0 +1,271 @@
+"""All putters as the router sees them: who is there, where to put, whom to ask."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from common.buffers import BufferPool
+from common.errors import NodesUnavailable, PutterError
+from common.keys import Keyring
+from common.limits import HEARTBEAT_MS, MEMBER_LOST_MS
+from common.logs import get_logger
+from common.meta.interface import Member, Members, Seen
+from common.metrics import Metrics
+from common.transport import Network
+from common.wire.session import Hello
+from router.links import LinkOptions, NodeLink
+from router.parcels import Parcel
+from router.placement import Candidate, choose
+from router.quorum import Policy
+
+_log = get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class NodeView:
+    """One putter for `status`."""
+
+    node: str
+    address: str
+    link: str
+    reason: str
+    inflight_bytes: int
+    member: Member | None
+    age_ms: int | None
+
+
+class Fleet:
+    """Keeps a link to every putter that Redis or the command line names.
+
+    Args:
+        members: the register of Redis.
+        static: ``(host, port)`` of putters named by hand.
+        policy: N, W and consistency.
+        introduce: makes the Hello of each connection.
+        keyring, network, pool, rng, metrics: of the router.
+        options: shared by all links.
+    """
+
+    def __init__(
+        self,
+        members: Members,
+        static: tuple[tuple[str, int], ...],
+        policy: Policy,
+        *,
+        introduce: Callable[[], Hello],
+        keyring: Keyring,
+        network: Network,
+        pool: BufferPool,
+        rng: random.Random,
+        metrics: Metrics,
+        options: LinkOptions,
+    ) -> None:
+        self.policy: Final = policy
+        self._members = members
+        self._static = static
+        self._introduce = introduce
+        self._keyring = keyring
+        self._network = network
+        self._pool = pool
+        self._rng = rng
+        self._metrics = metrics
+        self._options = options
+        self._links: list[NodeLink] = []
+        self._seen: dict[str, Seen] = {}
+        self._changed = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    # -- who is there ----------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Begin to connect."""
+        for host, port in self._static:
+            self._open(host, port, "")
+        self._task = asyncio.get_running_loop().create_task(self._follow())
+
+    async def stop(self) -> None:
+        """Close all links."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        links, self._links = self._links, []
+        await asyncio.gather(*(link.close() for link in links))
+
+    def up(self) -> list[NodeLink]:
+        """Links with a session, by node."""
+        return [link for link in self._links if link.up]
+
+    def link(self, node: str) -> NodeLink | None:
+        """The link to a node, up or down; one that is up if there are several."""
+        found = [link for link in self._links if link.node == node]
+        return next((link for link in found if link.up), found[0] if found else None)
+
+    async def wait_up(self, timeout_ms: int) -> None:
+        """Wait until at least one putter is connected.
+
+        Raises:
+            NodesUnavailable: none in time.
+        """
+        try:
+            async with asyncio.timeout(timeout_ms / 1000):
+                while not self.up():
+                    self._changed.clear()
+                    await self._changed.wait()
+        except TimeoutError:
+            raise NodesUnavailable(
+                f"no putter could be reached within {timeout_ms} ms{self._reasons()}",
+                hint="start one: python -m putter server",
+            ) from None
+
+    def expected(self) -> int:
+        """How many putters gave a sign of life lately, connected or not."""
+        alive = {n for n, seen in self._seen.items() if seen.age_ms < MEMBER_LOST_MS}
+        return len(alive | {link.node for link in self.up()})
+
+    def views(self) -> list[NodeView]:
+        """All putters that are known, for people."""
+        views = []
+        for link in sorted(self._links, key=lambda link: (link.node, link.host, link.port)):
+            seen = self._seen.get(link.node)
+            views.append(
+                NodeView(
+                    node=link.node,
+                    address=f"{link.host}:{link.port}",
+                    link="up" if link.up else "down",
+                    reason="" if link.up else link.reason,
+                    inflight_bytes=link.inflight_bytes,
+                    member=seen.member if seen else None,
+                    age_ms=seen.age_ms if seen else None,
+                )
+            )
+        return views
+
+    # -- where to put ----------------------------------------------------------------------
+
+    def place(self, key: str) -> tuple[str, ...]:
+        """The nodes for a new extent.
+
+        Raises:
+            NodesUnavailable: nobody is there, or too few under ``strict``.
+        """
+        candidates = self._candidates()
+        return choose(key, candidates, self.policy.copies(len(candidates)))
+
+    def carry(self, node: str, parcel: Parcel) -> None:
+        """Send a parcel to a node (see `router.parcels.Carrier`)."""
+        link = self.link(node)
+        if link is None:
+            loop = asyncio.get_running_loop()
+            error = NodesUnavailable(f"putter {node} is not known any more")
+            loop.call_soon(parcel.stranded, node, error)
+        else:
+            link.carry(parcel)
+
+    def withdraw(self, node: str, parcel: Parcel) -> None:
+        """Send it there no more."""
+        link = self.link(node)
+        if link is not None:
+            link.withdraw(parcel)
+
+    def substitute(self, parcel: Parcel, avoid: set[str]) -> str | None:
+        """Another live node for a parcel."""
+        chosen = choose(parcel.name, self._candidates(), 1, avoid)
+        return chosen[0] if chosen else None
+
+    async def room(self, nodes: tuple[str, ...]) -> None:
+        """Wait until the windows of these nodes have room."""
+        for node in nodes:
+            link = self.link(node)
+            if link is not None:
+                await link.room()
+
+    def acked(self, node: str, first: int, count: int, status: int) -> int:
+        """Acks came from a node; returns how many were for tickets in flight to it."""
+        link = self.link(node)
+        return link.acked(first, count, status) if link is not None else 0
+
+    def ack_connection_renewed(self, node: str) -> None:
+        """Acks of this node may have been lost: send again what is in flight."""
+        link = self.link(node)
+        if link is not None and link.busy:
+            link.resend()
+
+    # -- inside ----------------------------------------------------------------------------
+
+    def _candidates(self) -> list[Candidate]:
+        up = self.up()
+        roomy = [link for link in up if not link.full] or up
+        known = [
+            seen.member.free_bytes
+            for link in roomy
+            if (seen := self._seen.get(link.node)) is not None and seen.member.free_bytes > 0
+        ]
+        usual = sum(known) / len(known) if known else 1.0
+        candidates = {}
+        for link in roomy:
+            seen = self._seen.get(link.node)
+            free = seen.member.free_bytes if seen is not None else 0
+            candidates[link.node] = Candidate(
+                link.node, float(free) if free > 0 else usual, seen.member.zone if seen else ""
+            )
+        return [candidates[node] for node in sorted(candidates)]
+
+    async def _follow(self) -> None:
+        while True:
+            try:
+                seen = await self._members.seen()
+            except PutterError as error:
+                _log.debug("membership is not to be had", reason=str(error))
+            else:
+                await self._update([entry for entry in seen if entry.member.role == "putter"])
+            await asyncio.sleep(HEARTBEAT_MS / 1000)
+
+    async def _update(self, seen: list[Seen]) -> None:
+        self._seen = {entry.member.node: entry for entry in seen}
+        for entry in seen:
+            member = entry.member
+            link = self.link(member.node)
+            if link is None:
+                self._open(member.host, member.port, member.node)
+            elif not link.up and (link.host, link.port) != (member.host, member.port):
+                if (link.host, link.port) not in self._static:
+                    link.host, link.port = member.host, member.port
+        gone = [
+            link
+            for link in self._links
+            if link.node not in self._seen
+            and (link.host, link.port) not in self._static
+            and not link.up
+            and not link.busy
+        ]
+        for link in gone:
+            self._links.remove(link)
+            await link.close()
+
+    def _open(self, host: str, port: int, node: str) -> None:
+        self._links.append(
+            NodeLink(
+                host,
+                port,
+                node,
+                introduce=self._introduce,
+                keyring=self._keyring,
+                network=self._network,
+                pool=self._pool,
+                rng=self._rng,
+                metrics=self._metrics,
+                options=self._options,
+                on_change=self._link_changed,
+            )
+        )
+
+    def _link_changed(self, _link: NodeLink) -> None:
+        self._changed.set()
+
+    def _reasons(self) -> str:
+        reasons = [f"{link.host}:{link.port}: {link.reason}" for link in self._links]
+        return f" ({'; '.join(reasons[:3])})" if reasons else ""

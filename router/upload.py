@@ -1,0 +1,289 @@
+"""One object under way: tickets, frames, acks counted, and where each run ended up."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from common import records
+from common.checksum import ObjectHash
+from common.errors import NodesUnavailable, ObjectGone, PutterError, TooLarge
+from common.limits import EXTENT_BYTES_MAX, OBJECT_BYTES_MAX, OBJECT_LEASE_MS, RUN_BYTES_TARGET
+from common.meta.interface import Begin, Progress
+from common.records import Extent, StoredObject, Version
+from common.tickets import format_id
+from common.wire import frames
+from router.blocks import Block
+from router.parcels import RecordParcel, RunParcel
+from router.ranges import join_extents
+
+if TYPE_CHECKING:
+    from router.writes import Target, WritePath
+
+_FIRST_SPAN_RUNS: Final = 16
+_REPORT_AFTER_MS: Final = 1_000
+
+
+@dataclass
+class _Span:
+    """Consecutive tickets for the next runs, and the nodes chosen for them."""
+
+    next: int
+    left: int
+    nodes: tuple[str, ...]
+
+
+class Upload:
+    """The steps of one object's write.
+
+    Args:
+        path: what all writes share.
+        bucket: where its name will be.
+        object_id: ObjectID.
+    """
+
+    def __init__(self, path: WritePath, bucket: str, object_id: str) -> None:
+        self.bucket: Final = bucket
+        self.object_id: Final = object_id
+        self.begun = False
+        self.recorded = False
+        self.size = 0
+        self.tickets = 0
+        self._path = path
+        self._hash = ObjectHash()
+        self._span = _Span(0, 0, ())
+        self._span_runs = _FIRST_SPAN_RUNS
+        self._ranges: list[tuple[int, int]] = []
+        self._nodes: dict[str, None] = {}
+        self._runs: deque[RunParcel] = deque()
+        self._extents: list[Extent] = []
+        self._folded_tickets = 0
+        self._record: RecordParcel | None = None
+        self._reported = 0
+        self._born_ms = path.clock.monotonic_ms()
+
+    @property
+    def digest(self) -> bytes:
+        """32-byte BLAKE3 of the bytes so far."""
+        return self._hash.digest()
+
+    @property
+    def acked(self) -> int:
+        """Tickets that enough putters hold."""
+        return self._folded_tickets + sum(
+            run.count for run in self._runs if run.counted.done() and run.error is None
+        )
+
+    @property
+    def holders(self) -> int:
+        """Putters that hold each byte and the record, at the least."""
+        counts = [len(extent.nodes) for extent in self._all_extents()]
+        if self._record is not None:
+            counts.append(len(self._record.holders))
+        return min(counts, default=0)
+
+    async def begin(self, block: Block) -> int | None:
+        """Announce the object before any byte of it travels.
+
+        Returns:
+            The stamp, if the first block is all there is: then one round trip to Redis serves
+            both. None for a longer object, whose stamp is taken at its end.
+        """
+        path = self._path
+        await self._new_span(len(block.data), whole=block.last)
+        begin = path.meta.objects.begin(
+            Begin(
+                bucket=self.bucket,
+                object_id=self.object_id,
+                router=path.instance,
+                lease_ms=OBJECT_LEASE_MS,
+                ranges=tuple(self._ranges),
+                nodes=tuple(self._nodes),
+            )
+        )
+        self.begun = True
+        if not block.last:
+            await begin
+            return None
+        stamp, _ = await asyncio.gather(path.numbers.stamp(), begin)
+        return stamp
+
+    async def send(self, block: Block) -> None:
+        """Split a block into frames and hand it to the links; waits while their windows are full.
+
+        Raises:
+            PutterError: an earlier run could not be stored.
+        """
+        path = self._path
+        self._fold()
+        data = block.data
+        size = len(data)
+        count = frames.frame_count(size, path.frame_bytes)
+        if self._span.left < count:
+            await self._new_span(size, whole=False)
+            await self.report(force=True)
+        nodes = self._span.nodes
+        await self._room(nodes)
+        out = path.pool.take(frames.wire_bytes(size, path.frame_bytes))
+        key = path.keyring.writing.checksum
+        frames.build(out, data, self._span.next, path.frame_bytes, key)
+        self._hash.update(data)
+        block.release()
+        run = RunParcel(
+            self.object_id, self._span.next, count, size, out, nodes, path.fleet.policy, path.fleet
+        )
+        self._span.next += count
+        self._span.left -= count
+        self.tickets += count
+        self.size += size
+        if self.size > OBJECT_BYTES_MAX:
+            raise TooLarge(f"an object has at most {OBJECT_BYTES_MAX} bytes")
+        self._runs.append(run)
+        run.dispatch()
+        run.when_settled(lambda: path.pool.give(out))
+
+    async def all_counted(self) -> None:
+        """Wait until enough putters hold every run, and the record if it was sent.
+
+        Raises:
+            PutterError: one of them could not be stored.
+        """
+        for run in list(self._runs):
+            await self._path.within(run.counted, f"bytes of object {self.object_id}")
+        self._fold()
+        if self._record is not None:
+            await self._path.within(
+                self._record.counted, f"commit record of object {self.object_id}"
+            )
+            self.recorded = True
+
+    def describe(self, target: Target, stamp: int) -> Version:
+        """The version that this object becomes."""
+        digest = self.digest
+        stored = StoredObject(
+            object_id=self.object_id,
+            size=self.size,
+            frame_bytes=self._path.frame_bytes,
+            blake3=digest,
+            extents=join_extents(self._all_extents(), EXTENT_BYTES_MAX),
+        )
+        return Version(
+            bucket=self.bucket,
+            key=target.key or self.object_id,
+            stamp=stamp,
+            size=self.size,
+            etag=etag_of(digest),
+            created_ms=self._path.clock.now_ms(),
+            objects=(stored,),
+            headers=target.headers,
+            replicas=self._path.fleet.policy.replicas,
+        )
+
+    async def record(self, version: Version) -> None:
+        """Send the commit record the way of the last run, together with it if it is the only one."""
+        nodes = self._all_extents()[-1].nodes
+        fleet = self._path.fleet
+        self._record = RecordParcel(
+            self.object_id, version.stamp, records.encode(version), nodes, fleet.policy, fleet
+        )
+        self.recorded = True  # from here on it may be durable somewhere
+        self._record.dispatch()
+
+    async def report(self, *, force: bool = False) -> None:
+        """Tell Redis the ticket totals, which is also the object's sign of life.
+
+        Raises:
+            ObjectGone: a janitor has given the object up.
+            MetadataUnavailable: Redis did not answer.
+        """
+        path = self._path
+        age_ms = path.clock.monotonic_ms() - self._born_ms
+        if not self.begun or (not force and age_ms < _REPORT_AFTER_MS):
+            return
+        self._reported = self.acked
+        alive = await path.meta.objects.progress(
+            Progress(
+                bucket=self.bucket,
+                object_id=self.object_id,
+                lease_ms=OBJECT_LEASE_MS,
+                acked=self._reported,
+                ranges=tuple(self._ranges) if force else None,
+                nodes=tuple(self._nodes) if force else None,
+            )
+        )
+        if not alive and force:
+            raise ObjectGone(f"object {self.object_id} was given up meanwhile")
+
+    def finish(self) -> None:
+        """It is published: give unused tickets back."""
+        span = self._span
+        self._path.numbers.give_back(span.next, span.left)
+        span.left = 0
+
+    def abandon(self, error: PutterError) -> None:
+        """Send nothing more of it. Its tickets are not used again: some may have arrived."""
+        for run in self._runs:
+            run.abandon(error)
+        if self._record is not None:
+            self._record.abandon(error)
+
+    # -- inside ----------------------------------------------------------------------------
+
+    async def _new_span(self, size: int, *, whole: bool) -> None:
+        """Tickets and nodes for the next runs; spans double, up to an extent."""
+        path = self._path
+        self.finish()
+        count = frames.frame_count(size, path.frame_bytes)
+        if not whole:
+            wanted = min(self._span_runs * RUN_BYTES_TARGET, EXTENT_BYTES_MAX)
+            count = max(count, wanted // path.frame_bytes)
+            self._span_runs *= 2
+        first = await path.numbers.tickets(count)
+        nodes = path.fleet.place(f"{self.object_id}/{format_id(first)}")
+        self._span = _Span(first, count, nodes)
+        self._ranges.append((first, count))
+        self._nodes.update(dict.fromkeys(nodes))
+
+    async def _room(self, nodes: tuple[str, ...]) -> None:
+        path = self._path
+        try:
+            async with asyncio.timeout(path.timeout_ms / 1000):
+                await path.fleet.room(nodes)
+        except TimeoutError:
+            raise NodesUnavailable(
+                f"the putters took nothing of object {self.object_id} for {path.timeout_ms} ms",
+                hint="see `putter status` for what is down",
+            ) from None
+
+    def _fold(self) -> None:
+        """Turn runs that everybody answered into extents: memory does not grow with the object."""
+        while self._runs and self._runs[0].counted.done():
+            run = self._runs[0]
+            run.counted.result()
+            if not run.settled:
+                break
+            self._runs.popleft()
+            self._folded_tickets += run.count
+            self._note(run)
+            tail = self._extents[-1:]
+            self._extents[-1:] = join_extents([*tail, _extent(run)], EXTENT_BYTES_MAX)
+        for run in self._runs:
+            if run.error is not None:
+                raise run.error
+
+    def _note(self, run: RunParcel) -> None:
+        self._nodes.update(dict.fromkeys(run.ever))
+
+    def _all_extents(self) -> list[Extent]:
+        return [*self._extents, *(_extent(run) for run in self._runs)]
+
+
+def etag_of(digest: bytes) -> str:
+    """The entity tag of bytes without an MD5: 32 hex digits of their BLAKE3 and ``-1``."""
+    return f"{digest[:16].hex()}-1"
+
+
+def _extent(run: RunParcel) -> Extent:
+    return Extent(run.first, run.count, run.data_bytes, tuple(sorted(run.expected_holders)))

@@ -1,0 +1,353 @@
+"""The way of a write, from a stream of bytes to a published version.
+
+`WritePath.write` tells the story; `router.upload` does the steps of one object.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import Final
+
+from common import records
+from common.budget import Budget
+from common.buffers import BufferPool
+from common.clock import Clock
+from common.errors import (
+    EmptyObject,
+    IntegrityError,
+    NodesUnavailable,
+    ObjectGone,
+    PreconditionFailed,
+    PutterError,
+    ShuttingDown,
+)
+from common.keys import Keyring
+from common.limits import INGEST_PENDING_BYTES_MAX
+from common.logs import get_logger
+from common.meta.interface import Commit, Metadata, Outcome
+from common.metrics import Metrics
+from common.records import Abort, Tombstone, Version
+from router.blocks import BlockFiller, Source
+from router.fleet import Fleet
+from router.numbers import Numbers
+from router.parcels import RecordParcel
+from router.upload import Upload, etag_of
+
+_log = get_logger(__name__)
+_UPKEEP_MS: Final = 1_000
+_EMPTY_DIGEST: Final = bytes.fromhex(
+    "af1349b9f5f9a1a6a0404dea36dcc9499bcb25c9adc112b7cc9a93cae41f3262"
+)
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a stream becomes.
+
+    Attributes:
+        bucket: bucket name.
+        key: key; "" names the file after its ObjectID.
+        headers: given back with the bytes.
+        if_match: publish only if the name's present etag is this; ``"*"``: only if it holds
+            anything; ``""``: only if it holds nothing; None: always.
+        empty_allowed: whether a stream without a byte is a file.
+    """
+
+    bucket: str
+    key: str = ""
+    headers: dict[str, str] = field(default_factory=dict)
+    if_match: str | None = None
+    empty_allowed: bool = False
+
+
+@dataclass(frozen=True)
+class Written:
+    """A write that is durable and visible.
+
+    Attributes:
+        object_id: ObjectID; "" for a file without a byte.
+        version: the record.
+        digest: 32-byte BLAKE3 of all bytes.
+        holders: putters that hold every byte, at the least.
+    """
+
+    object_id: str
+    version: Version
+    digest: bytes
+    holders: int
+
+    @property
+    def degraded(self) -> bool:
+        """Whether fewer putters hold it than should."""
+        return self.holders < self.version.replicas
+
+
+class WritePath:
+    """Everything that a write needs, shared by all doors.
+
+    Args:
+        meta: the coordinator.
+        fleet: the putters.
+        numbers: tickets, ObjectIDs, stamps.
+        keyring: the first key writes.
+        clock: wall clock.
+        pool: memory.
+        metrics: counters.
+        instance: of this router.
+        frame_bytes: data bytes of a frame in new objects.
+        timeout_ms: how long any one step may stand still.
+    """
+
+    def __init__(
+        self,
+        meta: Metadata,
+        fleet: Fleet,
+        numbers: Numbers,
+        keyring: Keyring,
+        clock: Clock,
+        pool: BufferPool,
+        metrics: Metrics,
+        *,
+        instance: str,
+        frame_bytes: int,
+        timeout_ms: int,
+    ) -> None:
+        self.meta: Final = meta
+        self.fleet: Final = fleet
+        self.numbers: Final = numbers
+        self.keyring: Final = keyring
+        self.clock: Final = clock
+        self.pool: Final = pool
+        self.metrics: Final = metrics
+        self.instance: Final = instance
+        self.frame_bytes: Final = frame_bytes
+        self.timeout_ms: Final = timeout_ms
+        self._budget = Budget(INGEST_PENDING_BYTES_MAX)
+        self._uploads: dict[str, Upload] = {}
+        self._background: set[asyncio.Task[None]] = set()
+        self._upkeep: asyncio.Task[None] | None = None
+        self._stopping = False
+
+    def filler(self) -> BlockFiller:
+        """Makes the blocks of one stream."""
+        return BlockFiller(self.frame_bytes, self.pool, self._budget)
+
+    async def write(self, source: Source, target: Target) -> Written:
+        """Store a stream and publish it under its name.
+
+        Returns:
+            What was written; by then every byte and the commit record are durable on as many
+            putters as the policy asks for, and every reader sees the new version.
+
+        Raises:
+            EmptyObject: no byte came, and the door does not allow that.
+            ClientGone: the stream broke off; nothing is visible.
+            PreconditionFailed: the name holds something else than the condition wants.
+            PutterError: nothing is visible and nobody needs to clean up.
+        """
+        if self._stopping:
+            raise ShuttingDown("this router is shutting down", hint="send it again in a moment")
+        block = await source.next_block()
+        if block is None:
+            return await self._write_empty(target)
+        upload = Upload(self, target.bucket, await self.numbers.object_id())
+        self._uploads[upload.object_id] = upload
+        try:
+            stamp = await upload.begin(block)
+            while block is not None:
+                await upload.send(block)
+                block = None if block.last else await source.next_block()
+            if stamp is None:
+                await upload.all_counted()
+                stamp = await self.numbers.stamp()
+            version = upload.describe(target, stamp)
+            await upload.record(version)
+            await upload.all_counted()
+            await self._publish(version, upload, target)
+        except BaseException as error:
+            self._give_up(upload, error)
+            raise
+        finally:
+            del self._uploads[upload.object_id]
+        upload.finish()
+        return self._written(version, upload.object_id, upload.digest, upload.holders)
+
+    async def delete(self, bucket: str, key: str) -> bool:
+        """Make a name hold nothing: the tombstone is durable before the answer.
+
+        Returns:
+            False if it held nothing.
+        """
+        if await self.meta.files.resolve(bucket, key) is None:
+            return False
+        tombstone = Tombstone(bucket, key, await self.numbers.stamp(), self.clock.now_ms())
+        await self._keep(tombstone, f"{bucket}/{key}", "")
+        outcome = await self.meta.files.delete(tombstone)
+        return outcome in {Outcome.PUBLISHED, Outcome.SUPERSEDED}
+
+    def start(self) -> None:
+        """Begin to give signs of life for long writes."""
+        self._upkeep = asyncio.get_running_loop().create_task(self._keep_alive())
+
+    async def stop(self, timeout_ms: int) -> None:
+        """Take nothing new, let what is under way finish within ``timeout_ms``."""
+        self._stopping = True
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout_ms / 1000
+        while (self._uploads or self._background) and loop.time() < deadline:
+            await asyncio.sleep(0.01)
+        if self._upkeep is not None:
+            self._upkeep.cancel()
+            await asyncio.gather(self._upkeep, return_exceptions=True)
+        for task in list(self._background):
+            task.cancel()
+        await asyncio.gather(*self._background, return_exceptions=True)
+
+    @property
+    def writing(self) -> int:
+        """Objects under way."""
+        return len(self._uploads)
+
+    @property
+    def pending_bytes(self) -> int:
+        """Bytes received that are not yet framed."""
+        return self._budget.used_bytes
+
+    # -- inside ----------------------------------------------------------------------------
+
+    async def _publish(self, version: Version, upload: Upload, target: Target) -> None:
+        commit = Commit(version, upload.tickets, upload.acked, target.if_match)
+        outcome = await self.meta.objects.commit(commit)
+        if outcome in {Outcome.PUBLISHED, Outcome.SUPERSEDED}:
+            return
+        upload.recorded = False
+        await self._keep(
+            Abort(version.bucket, version.key, await self.numbers.stamp(), upload.object_id),
+            f"{version.bucket}/{version.key}",
+            upload.object_id,
+        )
+        if outcome is Outcome.REFUSED:
+            raise PreconditionFailed(f"{version.bucket}/{version.key} holds another version")
+        if outcome is Outcome.GONE:
+            raise ObjectGone(f"object {upload.object_id} was given up meanwhile")
+        raise IntegrityError(
+            f"object {upload.object_id}: {upload.acked} of {upload.tickets} tickets are written"
+        )
+
+    async def _write_empty(self, target: Target) -> Written:
+        if not target.empty_allowed:
+            raise EmptyObject(
+                "no bytes came before the end of the stream", hint="is the file empty?"
+            )
+        stamp = await self.numbers.stamp()
+        version = Version(
+            bucket=target.bucket,
+            key=target.key,
+            stamp=stamp,
+            size=0,
+            etag=etag_of(_EMPTY_DIGEST),
+            created_ms=self.clock.now_ms(),
+            objects=(),
+            headers=target.headers,
+            replicas=self.fleet.policy.replicas,
+        )
+        holders = await self._keep(version, f"{target.bucket}/{target.key}", "")
+        outcome = await self.meta.objects.commit(Commit(version, 0, 0, target.if_match))
+        if outcome is Outcome.REFUSED:
+            abort = Abort(version.bucket, version.key, await self.numbers.stamp(), "")
+            await self._keep(abort, f"{target.bucket}/{target.key}", "")
+            raise PreconditionFailed(f"{target.bucket}/{target.key} holds another version")
+        return self._written(version, "", _EMPTY_DIGEST, holders)
+
+    async def _keep(self, record: records.Known, name: str, object_id: str) -> int:
+        """Make a record durable on as many putters as the policy asks for; their number."""
+        parcel = RecordParcel(
+            object_id,
+            record.stamp,
+            records.encode(record),
+            self.fleet.place(name),
+            self.fleet.policy,
+            self.fleet,
+        )
+        parcel.dispatch()
+        try:
+            await self.within(parcel.counted, f"commit record of {name}")
+        except BaseException as error:
+            parcel.abandon(as_putter_error(error))
+            raise
+        return len(parcel.holders)
+
+    async def within(self, counted: asyncio.Future[None], what: str) -> None:
+        """Wait for a parcel, but not for ever.
+
+        Raises:
+            NodesUnavailable: the putters did not take it in time.
+        """
+        if counted.done():
+            counted.result()
+            return
+        try:
+            async with asyncio.timeout(self.timeout_ms / 1000):
+                await asyncio.shield(counted)
+        except TimeoutError:
+            raise NodesUnavailable(
+                f"the putters did not take the {what} within {self.timeout_ms} ms",
+                hint="see `putter status` for what is down",
+            ) from None
+
+    def _written(self, version: Version, object_id: str, digest: bytes, holders: int) -> Written:
+        written = Written(object_id, version, digest, holders)
+        self.metrics.objects_written.inc()
+        if written.degraded:
+            self.metrics.degraded_writes.inc()
+            _log.warning(
+                "written on fewer putters than wanted",
+                name=f"{version.bucket}/{version.key}",
+                holders=holders,
+                wanted=version.replicas,
+            )
+        return written
+
+    def _give_up(self, upload: Upload, error: BaseException) -> None:
+        reason = as_putter_error(error)
+        upload.abandon(reason)
+        self.metrics.objects_failed.labels(reason.code).inc()
+        _log.warning(
+            "object failed",
+            object=upload.object_id,
+            code=reason.code,
+            reason=reason.message,
+            recorded=upload.recorded,
+        )
+        if upload.begun and not upload.recorded:
+            task = asyncio.get_running_loop().create_task(self._mark_failed(upload))
+            self._background.add(task)
+            task.add_done_callback(self._background.discard)
+
+    async def _mark_failed(self, upload: Upload) -> None:
+        try:
+            await self.meta.objects.fail(upload.bucket, upload.object_id)
+        except PutterError as error:
+            _log.warning(
+                "the janitor will clean up", object=upload.object_id, reason=str(error)
+            )
+
+    async def _keep_alive(self) -> None:
+        while True:
+            await asyncio.sleep(_UPKEEP_MS / 1000)
+            self.metrics.pending_bytes.set(self._budget.used_bytes)
+            for upload in list(self._uploads.values()):
+                try:
+                    await upload.report()
+                except PutterError as error:
+                    _log.warning("no sign of life for an object", reason=str(error))
+
+
+def as_putter_error(error: BaseException) -> PutterError:
+    """The error to tell others; a cancellation means that this process stops."""
+    if isinstance(error, PutterError):
+        return error
+    if isinstance(error, asyncio.CancelledError):
+        return ShuttingDown("the write was cancelled")
+    return PutterError(f"{type(error).__name__}: {error}")
