@@ -25,6 +25,7 @@ _METAVARS: Final = {
     "a list of host:port": "HOST:PORT,…",
     "a host name or address": "HOST",
     "text without spaces": "TEXT",
+    "0 or more": "COUNT",
 }
 _CONFIG: Final = inspect.Parameter(
     "config",
@@ -81,8 +82,7 @@ def _parameter(name: str) -> inspect.Parameter:
     option = typer.Option(
         flag_of(name),
         help=sentence[0].upper() + sentence[1:] + "." + shown,
-        metavar=_METAVARS.get(accepted)
-        or accepted.replace("0 or more", "0…").replace(" or ", "|").replace(", ", "|"),
+        metavar=_METAVARS.get(accepted) or accepted.replace(" or ", "|").replace(", ", "|"),
         show_default=False,
     )
     return inspect.Parameter(
