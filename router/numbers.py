@@ -65,8 +65,14 @@ class Numbers:
         self._objects = _Range(0, 0)
         self._tickets = _Range(0, 0)
         self._spare: list[_Range] = []
+        self._tickets_used = 0
         self._locks = {kind: asyncio.Lock() for kind in Kind}
         self._ceiling_lock = asyncio.Lock()
+
+    @property
+    def tickets_used(self) -> int:
+        """Behind the highest ticket number that this router leased."""
+        return self._tickets_used
 
     async def object_id(self) -> str:
         """A fresh ObjectID."""
@@ -131,7 +137,8 @@ class Numbers:
         else:
             self.give_back(self._tickets.next, self._tickets.end - self._tickets.next)
             self._tickets = _Range(granted.first, end)
-        self._metrics.tickets_used.set(end)
+        self._tickets_used = max(self._tickets_used, end)
+        self._metrics.tickets_used.set(self._tickets_used)
         if end > _WARN_AT * TICKETS_MAX:
             _log.warning("tickets are running out", used=end, of=TICKETS_MAX)
 

@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from common import tickets
-from common.checksum import CHECKSUM_BYTES, Buffer, column
+from common.checksum import CHECKSUM_BYTES, Buffer, checksum, column
 from common.limits import FRAME_HEADER_BYTES
 from common.wire.status import Status
 
@@ -67,6 +67,11 @@ def build(out: memoryview, data: memoryview, first: int, frame_bytes: int, key: 
     Raises:
         TicketInvalid: the tickets end beyond the last TicketID.
     """
+    if len(data) <= frame_bytes:
+        field = tickets.encode_field(first)
+        out[:FRAME_HEADER_BYTES] = field + checksum(key, field, data)
+        out[FRAME_HEADER_BYTES:] = data
+        return
     stride = frame_bytes + FRAME_HEADER_BYTES
     count = frame_count(len(data), frame_bytes)
     full = len(data) // frame_bytes
@@ -102,6 +107,12 @@ def check(rows: memoryview, first: int, frame_bytes: int, key: bytes) -> Statuse
     """
     stride = frame_bytes + FRAME_HEADER_BYTES
     count = -(-len(rows) // stride)
+    if count == 1:
+        field = bytes(rows[_TICKET])
+        good = field == tickets.encode_field(first) and (
+            bytes(rows[_CHECK]) == checksum(key, field, rows[FRAME_HEADER_BYTES:])
+        )
+        return np.array([0 if good else Status.CHECKSUM_MISMATCH], np.uint8)
     given = _fields(rows, stride, count, _TICKET)
     expected = tickets.encode_range(first, count)
     bad = _mismatches(rows, stride, count, given, key) | (given != expected).any(axis=1)

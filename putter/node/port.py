@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Final, Protocol
+from typing import Final, Protocol, cast
 
 from common.errors import PutterError
 from common.limits import HANDSHAKE_TIMEOUT_MS
@@ -88,12 +88,11 @@ class PutterConnection(asyncio.BufferedProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Somebody connected."""
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass
         if self._connections.full:
             self._services.metrics.refused.labels("putter", "connections").inc()
             _log.warning("too many connections on the putter port: one was turned away")
-            transport.abort()
+            self._transport.abort()
             return
         self._connections.add(self)
         self._services.metrics.connections.labels("putter").set(len(self._connections))

@@ -1,0 +1,207 @@
+"""What every web port of ours has: health, readiness, metrics, and errors as JSON."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import ipaddress
+import time
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+import msgspec
+from aiohttp import web
+
+from common.errors import NotAuthorised, PutterError, Unavailable
+from common.logs import get_logger
+from common.metrics import Metrics
+
+_log = get_logger(__name__)
+_KEEPALIVE_S: Final = 75.0
+_LINE_BYTES_MAX: Final = 16 * 1024
+_OPEN_PATHS: Final = frozenset({"/healthz", "/readyz"})
+_METRICS_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class HostRefused(NotAuthorised):
+    """The Host header names something else than this machine (DNS rebinding)."""
+
+    code = "host"
+    http = 403
+
+
+def json_response(value: object, status: int = 200, **headers: str) -> web.Response:
+    """A JSON answer."""
+    return web.Response(
+        body=msgspec.json.encode(value) + b"\n",
+        status=status,
+        content_type="application/json",
+        headers=headers,
+    )
+
+
+def error_response(error: PutterError) -> web.Response:
+    """The JSON form of an error: ``{code, message, hint}``."""
+    body = {"code": error.code, "message": error.message, "hint": error.hint}
+    headers = {}
+    if error.http == NotAuthorised.http:
+        headers["WWW-Authenticate"] = 'Bearer realm="data-putter"'
+    if error.http == Unavailable.http:
+        headers["Retry-After"] = "1"
+    return json_response(body, error.http, **headers)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address or name can only mean this machine."""
+    if host.lower() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+class Door:
+    """Who may come in: on loopback everybody with an honest Host header, elsewhere by token.
+
+    Args:
+        listens_on: the address that the port listens on.
+        token: the bearer token.
+    """
+
+    def __init__(self, listens_on: str, token: str) -> None:
+        self._loopback = is_loopback(listens_on)
+        self._token = token.encode()
+
+    def check(self, request: web.Request) -> None:
+        """Let a request in.
+
+        Raises:
+            HostRefused: on loopback, a Host that is not this machine.
+            NotAuthorised: elsewhere, no token or a wrong one.
+        """
+        if self._loopback:
+            host = request.headers.get("Host", "")
+            name = host.rsplit(":", 1)[0] if not host.endswith("]") else host
+            if not is_loopback(name):
+                raise HostRefused(
+                    f"the Host header names {host[:80]!r}",
+                    hint="use http://127.0.0.1 or http://localhost",
+                )
+            return
+        scheme, _, given = request.headers.get("Authorization", "").partition(" ")
+        if scheme.lower() != "bearer" or not hmac.compare_digest(
+            given.strip().encode(errors="replace"), self._token
+        ):
+            raise NotAuthorised(
+                "this address asks for a bearer token",
+                hint="`putter keys token` prints it where the cluster key is",
+            )
+
+
+def make_application(metrics: Metrics, door: Door, is_ready: Callable[[], str]) -> web.Application:
+    """An application with ``/healthz``, ``/readyz`` and ``/metrics``.
+
+    Args:
+        metrics: what ``/metrics`` shows; requests are counted there.
+        door: lets requests in.
+        is_ready: "" if this process can do its work, else the reason why not.
+    """
+
+    @web.middleware
+    async def outermost(request: web.Request, handler: Handler) -> web.StreamResponse:
+        started = time.perf_counter()
+        try:
+            if request.path not in _OPEN_PATHS:
+                door.check(request)
+            response = await handler(request)
+        except PutterError as error:
+            response = error_response(error)
+        except web.HTTPException as error:
+            response = error_response(_translated(error))
+            response.set_status(error.status)
+        except (asyncio.CancelledError, ConnectionError):
+            raise
+        except Exception as error:
+            _log.exception("a request failed unexpectedly", path=request.path)
+            response = error_response(PutterError(f"internal error: {type(error).__name__}"))
+        method = request.method if request.method in _METHODS else "other"
+        metrics.requests.labels(method, str(response.status)).inc()
+        metrics.request_seconds.labels(method).observe(time.perf_counter() - started)
+        return response
+
+    async def healthz(_: web.Request) -> web.StreamResponse:
+        return web.Response(text="ok\n")
+
+    async def readyz(_: web.Request) -> web.StreamResponse:
+        reason = is_ready()
+        return web.Response(text=f"{reason or 'ready'}\n", status=503 if reason else 200)
+
+    async def show_metrics(_: web.Request) -> web.StreamResponse:
+        return web.Response(body=metrics.render(), headers={"Content-Type": _METRICS_TYPE})
+
+    application = web.Application(
+        middlewares=[outermost],
+        handler_args={
+            "max_line_size": _LINE_BYTES_MAX,
+            "max_field_size": _LINE_BYTES_MAX,
+            "auto_decompress": False,
+            "keepalive_timeout": _KEEPALIVE_S,
+            "access_log": None,
+        },
+    )
+    application.router.add_get("/healthz", healthz)
+    application.router.add_get("/readyz", readyz)
+    application.router.add_get("/metrics", show_metrics)
+    return application
+
+
+class WebPort:
+    """A listening web application."""
+
+    def __init__(self, application: web.Application) -> None:
+        self._runner = web.AppRunner(application, access_log=None, handler_cancellation=True)
+        self._site: web.TCPSite | None = None
+        self.port = 0
+
+    async def start(self, host: str, port: int, flag: str) -> None:
+        """Listen.
+
+        Raises:
+            Unavailable: the port is taken.
+        """
+        await self._runner.setup()
+        self._site = web.TCPSite(self._runner, host, port, shutdown_timeout=5.0, backlog=1024)
+        try:
+            await self._site.start()
+        except OSError as error:
+            await self._runner.cleanup()
+            raise Unavailable(
+                f"cannot listen on {host}:{port}: {error.strerror or error}",
+                hint=f"is another store running? choose another port with {flag}",
+            ) from error
+        addresses = self._runner.addresses
+        self.port = addresses[0][1] if addresses else port
+
+    async def close_listener(self) -> None:
+        """Accept nothing new; requests under way go on."""
+        if self._site is not None:
+            await self._site.stop()
+            self._site = None
+
+    async def stop(self) -> None:
+        """Wait for requests under way, then close."""
+        await self._runner.cleanup()
+
+
+_METHODS: Final = frozenset({"GET", "HEAD", "PUT", "POST", "DELETE", "OPTIONS"})
+
+
+def _translated(error: web.HTTPException) -> PutterError:
+    text = error.reason or "refused"
+    translated = PutterError(text)
+    translated.code = text.lower().replace(" ", "-")  # type: ignore[misc]
+    translated.http = error.status  # type: ignore[misc]
+    return translated

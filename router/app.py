@@ -1,0 +1,264 @@
+"""A router as a whole: made of its parts, started, and stopped without losing a stream."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from dataclasses import dataclass, field
+from typing import Final
+
+from common.buffers import BufferPool
+from common.clock import Clock
+from common.heartbeat import Heartbeat
+from common.keys import Keyring
+from common.limits import CONNECTIONS_MAX, FRAME_DATA_BYTES_DEFAULT, JANITOR_PERIOD_MS
+from common.logs import get_logger
+from common.meta.interface import Member, Metadata
+from common.metrics import Metrics
+from common.transport import Network
+from common.web import Door, WebPort, make_application
+from common.wire.handshake import CHALLENGE_BYTES, Identity
+from common.wire.session import Hello
+from router.acks import AckPort
+from router.fleet import Fleet
+from router.gateway.cluster import ClusterRoutes
+from router.gateway.files import FileRoutes
+from router.ingest import IngestPort
+from router.janitor import Janitor
+from router.links import LinkOptions
+from router.numbers import Numbers
+from router.quorum import Policy
+from router.reads import ReadPath
+from router.writes import WritePath
+
+_log = get_logger(__name__)
+_STOP_MS: Final = 10_000
+
+
+@dataclass(frozen=True)
+class RouterOptions:
+    """What the operator decides.
+
+    Attributes:
+        host: address to listen on.
+        ingest_port, ack_port: 0 = any free one.
+        web_port: None: no web door.
+        advertise_host: where putters bring acks; "" = where the session comes from.
+        nodes: ``(host, port)`` of putters named by hand.
+        policy: N, W, consistency.
+        frame_bytes: data bytes of a frame in new objects.
+        write_timeout_ms: how long a step of a write may stand still.
+        idle_ms: silence after which a stream fails.
+        connections_max: per port.
+        failover_ms: how long a putter may be away before its frames go to another.
+        janitor_period_ms: time between two rounds.
+        token: of the web door where it is not on loopback.
+    """
+
+    host: str = "127.0.0.1"
+    ingest_port: int = 5001
+    ack_port: int = 5002
+    web_port: int | None = 5004
+    advertise_host: str = ""
+    nodes: tuple[tuple[str, int], ...] = ()
+    policy: Policy = field(default_factory=lambda: Policy(2, 2))
+    frame_bytes: int = FRAME_DATA_BYTES_DEFAULT
+    write_timeout_ms: int = 30_000
+    idle_ms: int = 60_000
+    connections_max: int = CONNECTIONS_MAX
+    failover_ms: int = 2_000
+    janitor_period_ms: int = JANITOR_PERIOD_MS
+    token: str = field(default="", repr=False)
+
+
+class Router:
+    """One router.
+
+    Args:
+        options: what the operator decides.
+        identity: of this start.
+        keyring: the cluster keys.
+        network: the transport seam.
+        meta: the coordinator.
+        clock: the clocks.
+        rng: challenges, jitter.
+        redis_address: for people, without password.
+    """
+
+    def __init__(
+        self,
+        options: RouterOptions,
+        identity: Identity,
+        keyring: Keyring,
+        network: Network,
+        meta: Metadata,
+        clock: Clock,
+        rng: random.Random,
+        redis_address: str = "",
+    ) -> None:
+        self.options: Final = options
+        self.identity: Final = identity
+        self.metrics: Final = Metrics("router")
+        self._keyring = keyring
+        self._rng = rng
+        self._meta = meta
+        pool = BufferPool()
+        self.fleet: Final = Fleet(
+            meta.members,
+            options.nodes,
+            options.policy,
+            introduce=self._introduce,
+            keyring=keyring,
+            network=network,
+            pool=pool,
+            rng=rng,
+            metrics=self.metrics,
+            options=LinkOptions(options.frame_bytes, failover_ms=options.failover_ms),
+        )
+        self._acks = AckPort(
+            self.fleet, identity, keyring, network, rng, self.metrics, options.connections_max
+        )
+        self.numbers: Final = Numbers(
+            meta.counters, self.fleet, self.metrics, options.write_timeout_ms
+        )
+        self.writes: Final = WritePath(
+            meta,
+            self.fleet,
+            self.numbers,
+            keyring,
+            clock,
+            pool,
+            self.metrics,
+            instance=identity.instance,
+            frame_bytes=options.frame_bytes,
+            timeout_ms=options.write_timeout_ms,
+        )
+        self.reads: Final = ReadPath(meta, self.fleet, keyring, self.metrics, identity.instance)
+        self._ingest = IngestPort(
+            self.writes,
+            network,
+            self.metrics,
+            idle_ms=options.idle_ms,
+            connections_max=options.connections_max,
+        )
+        self.janitor: Final = Janitor(
+            meta,
+            self.fleet,
+            self.reads,
+            self.metrics,
+            identity.instance,
+            options.janitor_period_ms,
+        )
+        self._heartbeat = Heartbeat(meta.members, self._member)
+        self._web: WebPort | None = None
+        self._redis_address = redis_address
+        self._stopping = False
+
+    @property
+    def ingest_port(self) -> int:
+        """The port of raw streams, once started."""
+        return self._ingest.port
+
+    @property
+    def ack_port(self) -> int:
+        """The port of acks, once started."""
+        return self._acks.port
+
+    @property
+    def web_port(self) -> int:
+        """The port of the web door, once started; 0 without one."""
+        return self._web.port if self._web is not None else 0
+
+    async def start(self) -> None:
+        """Open the doors.
+
+        Raises:
+            Unavailable: a port is taken; nothing is left open.
+        """
+        options = self.options
+        try:
+            await self._acks.start(options.host, options.ack_port)
+            self.fleet.start()
+            await self._ingest.start(options.host, options.ingest_port)
+            if options.web_port is not None:
+                self._web = self._make_web()
+                await self._web.start(options.host, options.web_port, "--web-port")
+        except BaseException:
+            await self._ingest.close_listener()
+            await self.fleet.stop()
+            await self._acks.stop()
+            raise
+        self.writes.start()
+        self._heartbeat.start()
+        self.janitor.start()
+        _log.info(
+            "router listens",
+            router=self.identity.instance,
+            host=options.host,
+            ingest=self.ingest_port,
+            acks=self.ack_port,
+            web=self.web_port,
+        )
+
+    async def stop(self) -> None:
+        """Accept nothing new, let writes finish for a while, tell the rest, close."""
+        self._stopping = True
+        await self._ingest.close_listener()
+        if self._web is not None:
+            await self._web.close_listener()
+        await self.writes.stop(_STOP_MS)
+        await self._ingest.stop()
+        await self.janitor.stop()
+        if self._web is not None:
+            await self._web.stop()
+        await self._heartbeat.stop()
+        await self._acks.stop()
+        await self.fleet.stop()
+        _log.info("router stopped", router=self.identity.instance)
+
+    # -- inside ----------------------------------------------------------------------------
+
+    def _make_web(self) -> WebPort:
+        door = Door(self.options.host, self.options.token)
+        application = make_application(self.metrics, door, self._not_ready)
+        FileRoutes(self.writes, self.reads, self.metrics, self.options.idle_ms).add_to(application)
+        ClusterRoutes(
+            self._meta,
+            self.fleet,
+            self.writes,
+            self.identity,
+            self._redis_address,
+            lambda: self.numbers.tickets_used,
+        ).add_to(application)
+        return WebPort(application)
+
+    def _not_ready(self) -> str:
+        if self._stopping:
+            return "shutting down"
+        if not self._heartbeat.healthy:
+            return "Redis does not answer"
+        return "" if self.fleet.up() else "no putter is connected"
+
+    def _introduce(self) -> Hello:
+        return Hello(
+            role="router",
+            node=self.identity.node,
+            instance=self.identity.instance,
+            frame_bytes=self.options.frame_bytes,
+            key_ids=tuple(self._keyring.ids),
+            challenge=self._rng.randbytes(CHALLENGE_BYTES),
+            ack_host=self.options.advertise_host,
+            ack_port=self.ack_port,
+            version=self.identity.version,
+        )
+
+    def _member(self) -> Member:
+        return Member(
+            node=self.identity.node,
+            role="router",
+            instance=self.identity.instance,
+            host=self.options.advertise_host or self.options.host,
+            port=self.ingest_port,
+            web_port=self.web_port,
+            version=self.identity.version,
+        )

@@ -1,0 +1,199 @@
+"""``/metadata``, ``/ticket`` and ``/status``: what the cluster knows."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, Final
+
+from aiohttp import web
+
+from common import names
+from common.errors import NotFound, PutterError, UsageError
+from common.limits import LIST_PAGE_MAX, MEMBER_LOST_MS
+from common.meta.interface import Metadata
+from common.tickets import TICKETS_MAX, format_id, parse_ticket
+from common.web import json_response
+from common.wire.handshake import Identity
+from common.wire.session import Stat, StatReply
+from router.fleet import Fleet, NodeView
+from router.gateway.describe import place_of_ticket
+from router.gateway.openapi import document
+from router.writes import WritePath
+
+_CALL_MS: Final = 5_000
+_STATUS_MS: Final = 2_000
+
+
+class ClusterRoutes:
+    """Questions about names, tickets and members.
+
+    Args:
+        meta: the coordinator.
+        fleet: the putters.
+        writes: for what is under way.
+        identity: of this router.
+        redis_address: for people, without password.
+        tickets_used: highest ticket number that this router saw leased.
+    """
+
+    def __init__(
+        self,
+        meta: Metadata,
+        fleet: Fleet,
+        writes: WritePath,
+        identity: Identity,
+        redis_address: str,
+        tickets_used: Callable[[], int],
+    ) -> None:
+        self._meta = meta
+        self._fleet = fleet
+        self._writes = writes
+        self._identity = identity
+        self._redis_address = redis_address
+        self._tickets_used = tickets_used
+
+    def add_to(self, application: web.Application) -> None:
+        """Register the routes."""
+        router = application.router
+        router.add_get("/metadata", self.listing)
+        router.add_get("/ticket/{ticket}", self.ticket)
+        router.add_get("/status", self.status)
+        router.add_get("/openapi.json", self.openapi)
+
+    async def listing(self, request: web.Request) -> web.StreamResponse:
+        """A page of names, or the buckets."""
+        query = request.query
+        bucket = query.get("bucket", "")
+        if not bucket:
+            return json_response({"buckets": await self._meta.files.buckets()})
+        names.check_bucket(bucket)
+        limit = _limit(query.get("limit"))
+        prefix = query.get("prefix", "")
+        page = await self._meta.files.list(bucket, prefix, query.get("after", ""), limit)
+        entries = [
+            {
+                "key": entry.key,
+                "size": entry.size,
+                "etag": entry.etag,
+                "created_ms": entry.created_ms,
+                "version": format_id(entry.stamp),
+            }
+            for entry in page.entries
+        ]
+        return json_response(
+            {
+                "bucket": bucket,
+                "prefix": prefix,
+                "entries": entries,
+                "next_after": page.next_after,
+            }
+        )
+
+    async def ticket(self, request: web.Request) -> web.StreamResponse:
+        """Which object and version a ticket belongs to."""
+        number = parse_ticket(request.match_info["ticket"].upper())
+        replies = await self._ask_for(number)
+        found = {node: reply for node, reply in replies.items() if reply.found}
+        if not found:
+            raise NotFound(f"no putter that answers holds ticket {format_id(number)}")
+        reply = next(iter(found.values()))
+        state = await self._meta.objects.get(reply.object_id)
+        told: dict[str, Any] = {
+            "ticket": format_id(number),
+            "object": reply.object_id,
+            "bucket": None,
+            "key": None,
+            "version": None,
+            "state": "unknown",
+            "size": reply.size,
+            "checksum": reply.checksum.hex(),
+            "nodes": sorted(found),
+            "offset": None,
+        }
+        if state is not None:
+            told |= {"bucket": state.bucket, "state": state.state}
+            if state.stamp:
+                told |= {"key": state.key, "version": format_id(state.stamp)}
+                version = await self._meta.files.resolve(state.bucket, state.key)
+                place = place_of_ticket(version, number) if version else None
+                told["offset"] = place[0] if place else None
+        return json_response(told)
+
+    async def status(self, _: web.Request) -> web.StreamResponse:
+        """Everything at a glance; answers also while Redis is away."""
+        try:
+            async with asyncio.timeout(_STATUS_MS / 1000):
+                seen = await self._meta.members.seen()
+            redis_ok = True
+        except (PutterError, TimeoutError):
+            seen, redis_ok = [], False
+        routers = [
+            {
+                "router": entry.member.node,
+                "address": f"{entry.member.host}:{entry.member.port}",
+                "age_ms": entry.age_ms,
+                "version": entry.member.version,
+                "state": "up" if entry.age_ms < MEMBER_LOST_MS else "down",
+            }
+            for entry in seen
+            if entry.member.role == "router"
+        ]
+        return json_response(
+            {
+                "version": self._identity.version,
+                "router": self._identity.instance,
+                "redis": {"ok": redis_ok, "address": self._redis_address},
+                "nodes": [_node(view) for view in self._fleet.views()],
+                "routers": routers,
+                "objects": {"writing": self._writes.writing},
+                "numbers": {"tickets_used": self._tickets_used(), "tickets_max": TICKETS_MAX},
+            }
+        )
+
+    async def openapi(self, _: web.Request) -> web.StreamResponse:
+        """This door as an OpenAPI document."""
+        return json_response(document(self._identity.version))
+
+    async def _ask_for(self, ticket: int) -> dict[str, StatReply]:
+        links = self._fleet.up()
+        answers = await asyncio.gather(
+            *(link.call(lambda request: Stat(request, ticket), timeout_ms=_CALL_MS) for link in links),
+            return_exceptions=True,
+        )
+        replies = {}
+        for link, answer in zip(links, answers, strict=True):
+            if isinstance(answer, PutterError):
+                continue
+            if isinstance(answer, BaseException):
+                raise answer
+            reply = answer[-1][0]
+            if isinstance(reply, StatReply):
+                replies[link.node] = reply
+        return replies
+
+
+def _limit(text: str | None) -> int:
+    if text is None:
+        return LIST_PAGE_MAX
+    if not (text.isascii() and text.isdigit()) or not 1 <= int(text) <= LIST_PAGE_MAX:
+        raise UsageError(f"limit is a number from 1 to {LIST_PAGE_MAX}, not {text[:20]!r}")
+    return int(text)
+
+
+def _node(view: NodeView) -> dict[str, Any]:
+    member = view.member
+    alive = view.link == "up" or (view.age_ms is not None and view.age_ms < MEMBER_LOST_MS)
+    return {
+        "node": view.node,
+        "address": view.address,
+        "state": "up" if alive else "down",
+        "age_ms": view.age_ms,
+        "storage": member.storage if member else "",
+        "capacity_bytes": member.capacity_bytes if member else 0,
+        "free_bytes": member.free_bytes if member else 0,
+        "zone": member.zone if member else "",
+        "link": view.link,
+        "reason": view.reason,
+        "inflight_bytes": view.inflight_bytes,
+    }

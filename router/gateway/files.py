@@ -1,0 +1,247 @@
+"""``/file/{bucket}/{key}``: bodies stream both ways."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from typing import Final
+from urllib.parse import unquote_to_bytes
+
+import aiohttp
+from aiohttp import web
+
+from common import names
+from common.errors import (
+    ClientGone,
+    IdleTimeout,
+    NameInvalid,
+    NotFound,
+    PutterError,
+    RangeInvalid,
+    TooLarge,
+)
+from common.limits import HEADERS_BYTES_MAX, OBJECT_BYTES_MAX
+from common.logs import get_logger
+from common.metrics import Metrics
+from common.records import Version
+from common.tickets import format_id
+from common.web import error_response, json_response
+from router.blocks import ChunkSource
+from router.gateway.conditions import (
+    Representation,
+    byte_range,
+    check_read,
+    http_date,
+    write_condition,
+)
+from router.gateway.describe import file_details, file_summary
+from router.reads import ReadPath
+from router.writes import Target, WritePath
+
+_log = get_logger(__name__)
+_PREFIX: Final = "/file/"
+_CONTENT_TYPE: Final = "application/octet-stream"
+_KEPT_HEADERS: Final = (
+    "Content-Type",
+    "Content-Encoding",
+    "Content-Disposition",
+    "Content-Language",
+    "Cache-Control",
+    "Expires",
+)
+
+
+def name_of(raw_path: str, prefix: str = _PREFIX) -> tuple[str, str]:
+    """Bucket and key of a request's raw path; one segment means the bucket ``files``.
+
+    Raises:
+        NameInvalid: not UTF-8, or not a name that the store accepts.
+    """
+    head, slash, tail = raw_path.removeprefix(prefix).partition("/")
+    try:
+        first = unquote_to_bytes(head).decode()
+        rest = unquote_to_bytes(tail).decode()
+    except UnicodeDecodeError as error:
+        raise NameInvalid(f"the name in the URL is not UTF-8: {error}") from error
+    if not slash:
+        return "files", names.check_key(first)
+    return names.check_bucket(first), names.check_key(rest)
+
+
+class FileRoutes:
+    """GET, HEAD, PUT and DELETE of files.
+
+    Args:
+        writes: the write path.
+        reads: the read path.
+        metrics: counters.
+        idle_ms: silence of an upload after which it fails.
+    """
+
+    def __init__(
+        self, writes: WritePath, reads: ReadPath, metrics: Metrics, idle_ms: int
+    ) -> None:
+        self._writes = writes
+        self._reads = reads
+        self._metrics = metrics
+        self._idle_ms = idle_ms
+
+    def add_to(self, application: web.Application) -> None:
+        """Register the routes."""
+        router = application.router
+        router.add_route("GET", "/file/{name:.+}", self.get)
+        router.add_route("HEAD", "/file/{name:.+}", self.get)
+        router.add_route("PUT", "/file/{name:.+}", self.put)
+        router.add_route("DELETE", "/file/{name:.+}", self.delete)
+        router.add_route("GET", "/metadata/{name:.+}", self.details)
+
+    async def put(self, request: web.Request) -> web.StreamResponse:
+        """Store the body under the name."""
+        bucket, key = name_of(request.rel_url.raw_path)
+        length = request.content_length
+        if length is not None and length > OBJECT_BYTES_MAX:
+            raise TooLarge(f"a file has at most {OBJECT_BYTES_MAX} bytes, not {length}")
+        current = await self._writes.meta.files.resolve(bucket, key)
+        target = Target(
+            bucket=bucket,
+            key=key,
+            headers=_kept_headers(request),
+            if_match=write_condition(request.headers, current.etag if current else None),
+            empty_allowed=True,
+        )
+        source = ChunkSource(self._body(request), self._writes.filler())
+        try:
+            written = await self._writes.write(source, target)
+        finally:
+            source.close()
+        summary = file_summary(written.version, written.holders)
+        headers = _entity_headers(written.version)
+        return json_response(summary, 200 if current is not None else 201, **headers)
+
+    async def get(self, request: web.Request) -> web.StreamResponse:
+        """The bytes, or a range of them."""
+        bucket, key = name_of(request.rel_url.raw_path)
+        version = await self._reads.resolve(bucket, key)
+        what = Representation(version.etag, version.created_ms, version.size)
+        headers = _entity_headers(version) | _stored_headers(version)
+        if not check_read(request.headers, what):
+            return web.Response(status=304, headers=headers)
+        try:
+            wanted = byte_range(request.headers, what)
+        except RangeInvalid as error:
+            response = error_response(error)
+            response.headers["Content-Range"] = f"bytes */{version.size}"
+            return response
+        start, end = wanted or (0, version.size)
+        status = 200
+        if wanted is not None:
+            status = 206
+            headers["Content-Range"] = f"bytes {start}-{end - 1}/{version.size}"
+        headers["Content-Length"] = str(end - start)
+        if request.method == "HEAD" or start == end:
+            return web.Response(status=status, headers=headers)
+        return await self._stream(request, version, start, end, status, headers)
+
+    async def delete(self, request: web.Request) -> web.StreamResponse:
+        """Make the name hold nothing."""
+        bucket, key = name_of(request.rel_url.raw_path)
+        if not await self._writes.delete(bucket, key):
+            raise NotFound(f"there is no file {names.format_name(bucket, key)}")
+        return web.Response(status=204)
+
+    async def details(self, request: web.Request) -> web.StreamResponse:
+        """Everything that is known of a file."""
+        bucket, key = name_of(request.rel_url.raw_path, "/metadata/")
+        return json_response(file_details(await self._reads.resolve(bucket, key)))
+
+    # -- inside ----------------------------------------------------------------------------
+
+    async def _stream(
+        self,
+        request: web.Request,
+        version: Version,
+        start: int,
+        end: int,
+        status: int,
+        headers: dict[str, str],
+    ) -> web.StreamResponse:
+        pieces = self._reads.stream(version, start, end)
+        try:
+            # Nothing is promised to the client before the first bytes are there and verified.
+            first = await anext(pieces)
+            if len(first) == end - start:
+                return web.Response(body=bytes(first), status=status, headers=headers)
+            response = web.StreamResponse(status=status, headers=headers)
+            await response.prepare(request)
+            await response.write(first)
+            try:
+                async for piece in pieces:
+                    await response.write(piece)
+            except PutterError as error:
+                # The status is sent already: a connection cut short of Content-Length is the
+                # one way left to tell that the file is not complete.
+                _log.error(
+                    "a download was cut",
+                    name=names.format_name(version.bucket, version.key),
+                    reason=str(error),
+                )
+                if request.transport is not None:
+                    request.transport.abort()
+                raise ConnectionResetError(str(error)) from error
+            await response.write_eof()
+            return response
+        finally:
+            await pieces.aclose()
+
+    async def _body(self, request: web.Request) -> AsyncGenerator[bytes, None]:
+        received = 0
+        counter = self._metrics.ingest_bytes.labels("web")
+        chunks = request.content
+        while True:
+            try:
+                async with asyncio.timeout(self._idle_ms / 1000):
+                    chunk = await chunks.readany()
+            except TimeoutError:
+                raise IdleTimeout(f"no byte of the body for {self._idle_ms} ms") from None
+            except (aiohttp.ClientPayloadError, web.RequestPayloadError, OSError) as error:
+                raise ClientGone(f"the body broke off after {received} bytes") from error
+            if not chunk:
+                break
+            received += len(chunk)
+            counter.inc(len(chunk))
+            yield chunk
+        if request.content_length is not None and received != request.content_length:
+            raise ClientGone(
+                f"the body has {received} bytes, Content-Length said {request.content_length}"
+            )
+
+
+def _kept_headers(request: web.Request) -> dict[str, str]:
+    kept = {}
+    size = 0
+    for name in _KEPT_HEADERS:
+        value = request.headers.get(name)
+        if value is not None:
+            kept[name.lower()] = value
+            size += len(name) + len(value)
+    if size > HEADERS_BYTES_MAX:
+        raise TooLarge(f"headers that are kept have at most {HEADERS_BYTES_MAX} bytes")
+    return kept
+
+
+def _entity_headers(version: Version) -> dict[str, str]:
+    headers = {
+        "ETag": f'"{version.etag}"',
+        "Last-Modified": http_date(version.created_ms),
+        "Accept-Ranges": "bytes",
+        "X-Putter-Version": format_id(version.stamp),
+    }
+    if len(version.objects) == 1:
+        headers["X-Putter-Blake3"] = version.objects[0].blake3.hex()
+        headers["X-Putter-Object"] = version.objects[0].object_id
+    return headers
+
+
+def _stored_headers(version: Version) -> dict[str, str]:
+    stored = {name.title(): value for name, value in version.headers.items()}
+    return {"Content-Type": _CONTENT_TYPE} | stored

@@ -1,0 +1,120 @@
+"""The web door as an OpenAPI 3.1 document; a test holds it against the routes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from common.errors import PutterError
+
+_NAME = [
+    {
+        "name": "bucket",
+        "in": "path",
+        "required": True,
+        "schema": {"type": "string", "minLength": 3, "maxLength": 63},
+    },
+    {
+        "name": "key",
+        "in": "path",
+        "required": True,
+        "description": "percent-encoded UTF-8, at most 1024 bytes; may hold slashes",
+        "schema": {"type": "string", "minLength": 1, "maxLength": 1024},
+    },
+]
+_BYTES = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
+_JSON = {"application/json": {"schema": {"type": "object"}}}
+_ERROR = {
+    "description": "what went wrong",
+    "content": {
+        "application/json": {
+            "schema": {
+                "type": "object",
+                "required": ["code", "message", "hint"],
+                "properties": {
+                    "code": {"type": "string", "example": PutterError.code},
+                    "message": {"type": "string"},
+                    "hint": {"type": "string"},
+                },
+            }
+        }
+    },
+}
+
+
+def document(version: str) -> dict[str, Any]:
+    """The document for a release."""
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "data-putter", "version": version},
+        "components": {
+            "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
+        },
+        "security": [{}, {"token": []}],
+        "paths": {
+            "/file/{bucket}/{key}": {
+                "parameters": _NAME,
+                "get": _operation(
+                    "The bytes of a file; Range, If-Match, If-None-Match, If-Modified-Since, "
+                    "If-Unmodified-Since and If-Range are honoured",
+                    {"200": _BYTES, "206": _BYTES, "304": None, "404": None, "412": None,
+                     "416": None},
+                ),
+                "head": _operation("The headers of GET", {"200": None, "304": None, "404": None}),
+                "put": _operation(
+                    "Store the body; If-Match and If-None-Match: * are honoured",
+                    {"200": _JSON, "201": _JSON, "400": None, "412": None, "503": None,
+                     "507": None},
+                    body=True,
+                ),
+                "delete": _operation("Remove the file", {"204": None, "404": None}),
+            },
+            "/metadata": {
+                "parameters": [
+                    _query("bucket", "without it, the buckets are listed"),
+                    _query("prefix", "only keys that start with this"),
+                    _query("after", "only keys that sort behind this: next_after of a page"),
+                    _query("limit", "1 … 1000 entries"),
+                ],
+                "get": _operation("A page of names", {"200": _JSON, "400": None}),
+            },
+            "/metadata/{bucket}/{key}": {
+                "parameters": _NAME,
+                "get": _operation("Where each byte of a file is", {"200": _JSON, "404": None}),
+            },
+            "/ticket/{ticket}": {
+                "parameters": [
+                    {
+                        "name": "ticket",
+                        "in": "path",
+                        "required": True,
+                        "schema": {"type": "string", "pattern": "^[0-9A-Za-z]{1,8}$"},
+                    }
+                ],
+                "get": _operation("What a ticket belongs to", {"200": _JSON, "404": None}),
+            },
+            "/status": {"get": _operation("The cluster at a glance", {"200": _JSON})},
+            "/healthz": {"get": _operation("The process lives", {"200": None})},
+            "/readyz": {"get": _operation("It can do its work", {"200": None, "503": None})},
+            "/metrics": {"get": _operation("Prometheus metrics", {"200": None})},
+            "/openapi.json": {"get": _operation("This document", {"200": _JSON})},
+        },
+    }
+
+
+def _operation(
+    summary: str, answers: dict[str, dict[str, Any] | None], *, body: bool = False
+) -> dict[str, Any]:
+    responses: dict[str, Any] = {}
+    for status, content in answers.items():
+        if int(status) >= 400:  # noqa: PLR2004 - the border between answers and errors
+            responses[status] = _ERROR
+        else:
+            responses[status] = {"description": "done", **({"content": content} if content else {})}
+    operation: dict[str, Any] = {"summary": summary, "responses": responses}
+    if body:
+        operation["requestBody"] = {"required": True, "content": _BYTES}
+    return operation
+
+
+def _query(name: str, text: str) -> dict[str, Any]:
+    return {"name": name, "in": "query", "description": text, "schema": {"type": "string"}}

@@ -1,0 +1,213 @@
+"""Cleans up after routers that died and objects that are gone.
+
+One router at a time holds the lease. An object whose writer gave no sign of life is rolled forward
+if its commit record is durable and all its bytes are there; else it is failed. The tickets of
+failed and deleted objects are freed on every putter that may hold some, after the grace time and
+never under a reader; only when all of them have confirmed is the object forgotten.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+from common import records
+from common.errors import IntegrityError, NodesUnavailable, NotFound, PutterError
+from common.limits import JANITOR_LEASE_MS, JANITOR_PERIOD_MS
+from common.logs import get_logger
+from common.meta.interface import Commit, Metadata, ObjectState, Outcome
+from common.metrics import Metrics
+from common.records import Abort, CommitRecord, Version
+from common.wire.session import Done, FindRecord, Free, RecordReply
+from router.fleet import Fleet
+from router.links import NodeLink
+from router.reads import ReadPath
+
+_log = get_logger(__name__)
+_LEASE: Final = "janitor"
+_CALL_MS: Final = 10_000
+_BATCH: Final = 256
+
+
+class Janitor:
+    """The cleaner of one router.
+
+    Args:
+        meta: the coordinator.
+        fleet: the putters.
+        reads: verifies what is rolled forward.
+        metrics: counters.
+        instance: of this router.
+        period_ms: time between two rounds.
+    """
+
+    def __init__(
+        self,
+        meta: Metadata,
+        fleet: Fleet,
+        reads: ReadPath,
+        metrics: Metrics,
+        instance: str,
+        period_ms: int = JANITOR_PERIOD_MS,
+    ) -> None:
+        self._meta = meta
+        self._fleet = fleet
+        self._reads = reads
+        self._metrics = metrics
+        self._instance = instance
+        self._period_ms = period_ms
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin."""
+        self._task = asyncio.get_running_loop().create_task(self._run())
+
+    async def stop(self) -> None:
+        """Finish nothing, hand the lease over."""
+        if self._task is None:
+            return
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+        try:
+            async with asyncio.timeout(1):
+                await self._meta.leases.release(_LEASE, self._instance)
+        except (PutterError, TimeoutError):
+            _log.debug("the janitor's lease runs out by itself")
+
+    async def round(self) -> bool:
+        """One round, if no other router does it.
+
+        Returns:
+            Whether there may be more to do at once.
+        """
+        if not await self._meta.leases.acquire(_LEASE, self._instance, JANITOR_LEASE_MS):
+            return False
+        stale = await self._meta.objects.stale(_BATCH)
+        for state in stale:
+            await self._decide(state)
+        doomed = await self._meta.objects.to_free(_BATCH)
+        freed = await self._free(doomed) if doomed else 0
+        return len(stale) == _BATCH or freed == _BATCH
+
+    # -- inside ----------------------------------------------------------------------------
+
+    async def _run(self) -> None:
+        while True:
+            again = False
+            try:
+                again = await self.round()
+            except PutterError as error:
+                _log.warning("the janitor could not work", reason=str(error))
+            except Exception:
+                _log.exception("the janitor failed")
+            await asyncio.sleep(0 if again else self._period_ms / 1000)
+
+    async def _decide(self, state: ObjectState) -> None:
+        found, silent = await self._records_of(state)
+        version = _decision(found)
+        if version is not None and await self._whole(version):
+            await self._roll_forward(version)
+            return
+        if silent and not found:
+            _log.info(
+                "an abandoned object waits for putters", object=state.object_id, silent=silent
+            )
+            return
+        if await self._meta.objects.fail(state.bucket, state.object_id):
+            _log.info("an abandoned object is failed", object=state.object_id, router=state.router)
+
+    async def _roll_forward(self, version: Version) -> None:
+        tickets = sum(stored.tickets for stored in version.objects)
+        outcome = await self._meta.objects.commit(Commit(version, tickets, tickets))
+        _log.info(
+            "an abandoned object is rolled forward",
+            object=version.objects[0].object_id,
+            name=f"{version.bucket}/{version.key}",
+            outcome=outcome.value,
+        )
+        if outcome in {Outcome.PUBLISHED, Outcome.SUPERSEDED}:
+            self._metrics.objects_written.inc()
+
+    async def _records_of(self, state: ObjectState) -> tuple[list[CommitRecord], list[str]]:
+        """The records of an object on its putters, and those of them that did not answer."""
+        found: list[CommitRecord] = []
+        silent: list[str] = []
+        asked = {link.node: link for link in self._fleet.up()}
+        silent += [node for node in state.nodes if node not in asked]
+        for node, link in asked.items():
+            try:
+                answers = await link.call(
+                    lambda request: FindRecord(request, state.object_id), timeout_ms=_CALL_MS
+                )
+            except PutterError:
+                silent.append(node)
+                continue
+            reply, payload = answers[-1]
+            if isinstance(reply, RecordReply) and reply.found:
+                found.append(records.decode(bytes(payload)))
+        return found, silent
+
+    async def _whole(self, version: Version) -> bool:
+        """Whether every byte of a version is there and right.
+
+        Raises:
+            NodesUnavailable: that cannot be told now.
+        """
+        pieces = self._reads.stream(version, 0, version.size)
+        try:
+            async for _ in pieces:
+                pass
+        except (IntegrityError, NotFound) as error:
+            _log.warning(
+                "a commit record without its bytes",
+                name=f"{version.bucket}/{version.key}",
+                reason=str(error),
+            )
+            return False
+        finally:
+            await pieces.aclose()
+        return True
+
+    async def _free(self, doomed: list[ObjectState]) -> int:
+        """Free tickets putter by putter, many objects in one request."""
+        confirmed: dict[str, set[str]] = {state.object_id: set() for state in doomed}
+        nodes = {node for state in doomed for node in state.nodes}
+        for node in sorted(nodes):
+            link = self._fleet.link(node)
+            mine = [state for state in doomed if node in state.nodes]
+            if link is None or not link.up:
+                continue
+            try:
+                await self._free_on(link, mine)
+            except PutterError as error:
+                _log.warning("could not free tickets", node=node, reason=str(error))
+                continue
+            for state in mine:
+                confirmed[state.object_id].add(node)
+        freed = 0
+        for state in doomed:
+            if confirmed[state.object_id] >= set(state.nodes):
+                await self._meta.objects.forget(state.bucket, state.object_id)
+                freed += 1
+        if freed:
+            self._metrics.objects_freed.inc(freed)
+            _log.debug("objects freed", count=freed)
+        return freed
+
+    async def _free_on(self, link: NodeLink, states: list[ObjectState]) -> None:
+        ranges = tuple(span for state in states for span in state.ranges)
+        objects = tuple(state.object_id for state in states)
+        answers = await link.call(
+            lambda request: Free(request, ranges, objects), timeout_ms=_CALL_MS
+        )
+        reply = answers[-1][0]
+        if not isinstance(reply, Done) or reply.status:
+            reason = reply.reason if isinstance(reply, Done) else "unexpected answer"
+            raise NodesUnavailable(f"putter {link.node} could not free: {reason}")
+
+
+def _decision(found: list[CommitRecord]) -> Version | None:
+    """The version to publish: none if anybody holds an abort of the object."""
+    if any(isinstance(record, Abort) for record in found):
+        return None
+    return next((record for record in found if isinstance(record, Version)), None)
