@@ -7,18 +7,24 @@ often to try again is decided in `common.meta.calls`.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
+import hiredis
 from redis import exceptions as redis_errors
-from redis.asyncio import Redis
+from redis.asyncio import Connection, Redis, SSLConnection, UnixDomainSocketConnection
 from redis.asyncio.cluster import RedisCluster
+from redis.asyncio.connection import AbstractConnection
+from redis.asyncio.sentinel import SentinelManagedConnection, SentinelManagedSSLConnection
+from redis.typing import EncodableT
 
 from common.meta.scripts import Script
 
 CLUSTER_COMMANDS_AT_ONCE_MAX: Final = 32
 _PASSING_REPLIES: Final = ("BUSY", "LOADING", "MISCONF", "NOREPLICAS", "MASTERDOWN", "UNBLOCKED")
+
+_pack: Final[Callable[[tuple[EncodableT, ...]], bytes]] = hiredis.pack_command  # type: ignore[assignment] # its stub knows tuples of one word only
 
 Argument = bytes | str | int
 
@@ -55,6 +61,41 @@ class Trouble:
 
     reason: str
     passing: bool
+
+
+class _PackedInC(AbstractConnection):
+    """Commands made into bytes by hiredis: a batch has thousands of words.
+
+    A command's name is one word here, unlike in the package's own packer.
+    """
+
+    def pack_command(self, *args: EncodableT) -> list[bytes]:
+        """The bytes of one command."""
+        return [_pack(args)]
+
+    def pack_commands(self, commands: Iterable[Iterable[EncodableT]]) -> list[bytes]:
+        """The bytes of a pipeline."""
+        return [b"".join([_pack(tuple(words)) for words in commands])]
+
+
+class PlainConnection(_PackedInC, Connection):
+    """To one server over TCP."""
+
+
+class TlsConnection(_PackedInC, SSLConnection):
+    """To one server over TCP with TLS."""
+
+
+class UnixConnection(_PackedInC, UnixDomainSocketConnection):
+    """To a socket of this machine."""
+
+
+class MasterConnection(_PackedInC, SentinelManagedConnection):
+    """To the master that Sentinel names."""
+
+
+class TlsMasterConnection(_PackedInC, SentinelManagedSSLConnection):
+    """To the master that Sentinel names, with TLS."""
 
 
 class Link(Protocol):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-from redis.asyncio import BlockingConnectionPool, Redis, SSLConnection, UnixDomainSocketConnection
+from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.cluster import ClusterNode, RedisCluster
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel
@@ -18,7 +18,17 @@ from common.meta.calls import Calls
 from common.meta.counters import RedisCounters
 from common.meta.files import RedisFiles
 from common.meta.leases import RedisLeases
-from common.meta.link import ClusterLink, Command, Link, SingleLink
+from common.meta.link import (
+    ClusterLink,
+    Command,
+    Link,
+    MasterConnection,
+    PlainConnection,
+    SingleLink,
+    TlsConnection,
+    TlsMasterConnection,
+    UnixConnection,
+)
 from common.meta.members import RedisMembers
 from common.meta.objects import RedisObjects
 
@@ -26,7 +36,9 @@ GRACE_MS_DEFAULT: Final = 60_000
 PATIENCE_MS_DEFAULT: Final = 10_000
 TOMBSTONE_MS_DEFAULT: Final = 24 * 60 * 60 * 1000
 REPLY_TIMEOUT_MS: Final = 5_000
-CONNECTIONS_MAX: Final = 16
+CONNECTIONS_MAX: Final = 4
+"""Two pipelines under way, and room to spare."""
+CLUSTER_CONNECTIONS_MAX: Final = 64
 _CLUSTER_REDIRECTS: Final = 2
 
 
@@ -160,13 +172,13 @@ def _settings(address: RedisAddress) -> dict[str, Any]:
 def _single_client(address: RedisAddress) -> Redis:
     settings = _settings(address) | {"db": address.db, "retry": Retry(NoBackoff(), 0)}
     if address.kind == "unix":
-        settings |= {"path": address.path, "connection_class": UnixDomainSocketConnection}
+        settings |= {"path": address.path, "connection_class": UnixConnection}
         del settings["socket_keepalive"]
     else:
         host, port = address.hosts[0]
-        settings |= {"host": host, "port": port}
+        settings |= {"host": host, "port": port, "connection_class": PlainConnection}
         if address.tls:
-            settings["connection_class"] = SSLConnection
+            settings["connection_class"] = TlsConnection
     pool = BlockingConnectionPool(
         max_connections=CONNECTIONS_MAX, timeout=REPLY_TIMEOUT_MS / 1000, **settings
     )
@@ -181,7 +193,7 @@ def _sentinel_client(address: RedisAddress) -> Redis:
     client: Redis = sentinel.master_for(
         address.service,
         db=address.db,
-        ssl=address.tls,
+        connection_class=TlsMasterConnection if address.tls else MasterConnection,
         max_connections=CONNECTIONS_MAX,
         retry=Retry(NoBackoff(), 0),
         **settings,
@@ -193,7 +205,7 @@ def _cluster_client(address: RedisAddress) -> RedisCluster:
     return RedisCluster(
         startup_nodes=[ClusterNode(host, port) for host, port in address.hosts],
         retry=Retry(NoBackoff(), _CLUSTER_REDIRECTS),
-        max_connections=CONNECTIONS_MAX * 4,
+        max_connections=CLUSTER_CONNECTIONS_MAX,
         ssl=address.tls,
         **_settings(address),
     )

@@ -11,6 +11,14 @@ local function int(number)
   return string.format('%.0f', number)
 end
 
+-- One command for many members, in portions that fit on Lua's stack: a call costs more than what
+-- it does.
+local function all_at_once(command, key, words)
+  for first = 1, #words, 2000 do
+    redis.call(command, key, unpack(words, first, math.min(first + 1999, #words)))
+  end
+end
+
 -- kind, stamp, ObjectIDs, etag of a file value; nil for a name that was never heard of.
 local function read_file(value)
   if not value then

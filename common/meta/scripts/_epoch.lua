@@ -18,7 +18,7 @@ local function present_epoch(random_word)
   local info = redis.pcall('INFO', 'server')
   if type(info) == 'string' then
     return string.match(info, 'run_id:(%w+)')
-  elseif not string.find(string.lower(info.err), 'unknown command', 1, true) then
+  elseif not string.find(string.lower(tostring(info.err)), 'unknown command', 1, true) then
     return nil, info
   end
   redis.call('HSETNX', COUNTERS, 'born', random_word)

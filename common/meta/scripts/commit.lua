@@ -5,6 +5,7 @@
 --   nodes: for each object of the version, in order and ended by ';', the nodes its extents name.
 -- Answers for each: P published, S superseded, I incomplete, G gone, R refused.
 local grace_ms = ARGV[1]
+local names, finished, first_stamp = {}, {}, nil
 
 local function holds(condition, kind, etag)
   if condition == '' then
@@ -57,7 +58,7 @@ local function commit(key, value, check, named)
   for _, object in ipairs(objects) do
     local id, router, nodes = object[1], object[2], object[3]
     redis.call('HSET', OBJECTS, id, table.concat({ 'c', int(stamp), router, nodes, key }, ' '))
-    redis.call('ZREM', WRITING, id)
+    finished[#finished + 1] = id
   end
   if held_stamp >= stamp then
     retire(key, stamp, ids, value, grace_ms)
@@ -70,13 +71,19 @@ local function commit(key, value, check, named)
   elseif held_kind then
     redis.call('ZREM', TOMBS, key)
   end
-  redis.call('ZADD', NAMES, 0, key)
-  redis.call('HSETNX', BUCKET, 'since', int(stamp))
+  names[#names + 1] = 0
+  names[#names + 1] = key
+  first_stamp = first_stamp or stamp
   return 'P'
 end
 
 local reply = {}
 for i = 2, #ARGV, 4 do
   reply[#reply + 1] = commit(ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3])
+end
+all_at_once('ZREM', WRITING, finished)
+all_at_once('ZADD', NAMES, names)
+if first_stamp then
+  redis.call('HSETNX', BUCKET, 'since', int(first_stamp))
 end
 return table.concat(reply)

@@ -1,0 +1,79 @@
+"""Coordinators of all kinds for the contract suite."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+
+import fakeredis
+import pytest
+
+from common.meta.redis_store import RedisMetadata
+from tests.metadata_kit import (
+    LONG_MS,
+    ValkeyServer,
+    World,
+    memory_world,
+    redis_world,
+    running,
+    three_masters,
+)
+
+MakeWorld = Callable[..., World]
+
+
+@pytest.fixture(scope="session")
+def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyServer]:
+    """A real server."""
+    server = ValkeyServer(tmp_path_factory.mktemp("valkey"))
+    with running(server):
+        yield server
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[ValkeyServer]]:
+    """Three real masters."""
+    directory: Path = tmp_path_factory.mktemp("cluster")
+    with three_masters(directory) as servers:
+        yield servers
+
+
+@pytest.fixture(params=["memory", "fakeredis", "valkey", "cluster"])
+async def make_world(request: pytest.FixtureRequest) -> AsyncIterator[MakeWorld]:
+    """Make an empty coordinator; all of one test are on the same server."""
+    stores: list[RedisMetadata] = []
+    servers: list[ValkeyServer] = []
+    fake = fakeredis.FakeServer(server_type="valkey")
+    if request.param == "valkey":
+        servers = [request.getfixturevalue("valkey")]
+    elif request.param == "cluster":
+        servers = request.getfixturevalue("cluster")
+    for server in servers:
+        assert server.ask("FLUSHALL") == "+OK\r\n"
+
+    def make(*, grace_ms: int = LONG_MS, tombstone_ms: int = LONG_MS) -> World:
+        if request.param == "memory":
+            return memory_world(grace_ms, tombstone_ms)
+
+        def connect() -> RedisMetadata:
+            where: str | fakeredis.FakeAsyncRedis = fakeredis.FakeAsyncRedis(server=fake)
+            if request.param == "valkey":
+                where = servers[0].url
+            elif request.param == "cluster":
+                hosts = ",".join(f"127.0.0.1:{server.port}" for server in servers)
+                where = f"redis+cluster://{hosts}"
+            store = RedisMetadata(where, grace_ms=grace_ms, tombstone_ms=tombstone_ms)
+            stores.append(store)
+            return store
+
+        return redis_world(connect)
+
+    yield make
+    for store in stores:
+        await store.close()
+
+
+@pytest.fixture
+def world(make_world: MakeWorld) -> World:
+    """An empty coordinator with a long grace time."""
+    return make_world()
