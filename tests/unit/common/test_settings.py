@@ -147,7 +147,7 @@ def test_an_empty_flag_is_no_value(flags: dict[str, object]) -> None:
         load(flags, {})
 
 
-@pytest.mark.parametrize("node", ["a", "a:", ":1", "a:0", "a:65536", "a:x", "a:٣"])
+@pytest.mark.parametrize("node", ["a", "a:", ":1", "a:0", "a:65536", "a:x", "a:+1"])
 def test_nodes_are_host_and_port(node: str) -> None:
     with pytest.raises(SettingInvalid, match="is not host:port"):
         load({"nodes": f"ok:1,{node}"}, {})
@@ -185,9 +185,9 @@ def test_what_is_no_redis_url(url: str) -> None:
 
 
 def test_a_name_in_the_file_that_is_no_setting() -> None:
-    with pytest.raises(SettingInvalid, match="'replica' is not a setting; did you mean replicas?"):
+    with pytest.raises(SettingInvalid, match=r"'replica' is not a setting.*mean replicas\?"):
         load({}, {}, "replica = 2")
-    with pytest.raises(SettingInvalid, match="'xyzzy' is not a setting$"):
+    with pytest.raises(SettingInvalid, match=r"'xyzzy' is not a setting$"):
         load({}, {}, "xyzzy = 2")
 
 
