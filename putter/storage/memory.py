@@ -5,12 +5,19 @@ their tickets through a table of *drawers* of 1024 consecutive tickets each: a d
 order, the runs that hold some of its tickets. So a million runs of one ticket cost as much each as
 one, and a range touches only its drawers. Where runs overlap (retries cut in another way), what is
 there stays, ticket by ticket, and only the gaps are filled.
+
+Large runs are copied into blocks of huge pages: fresh memory costs more than the copy itself, and
+that is five times less of it. A block goes when the last of its runs has gone, so a few survivors
+of many frees may hold more memory than `MemoryEngine.capacity` counts.
 """
 
 from __future__ import annotations
 
+import mmap
+import sys
 from bisect import bisect_left, insort
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from operator import attrgetter
 from threading import Lock
@@ -18,9 +25,9 @@ from typing import Final
 
 import numpy as np
 
-from common.checksum import CHECKSUM_BYTES
+from common.checksum import CHECKSUM_BYTES, Buffer
 from common.errors import NoSpace
-from common.limits import FRAME_HEADER_BYTES, GIB, MESSAGE_PAYLOAD_BYTES_MAX
+from common.limits import FRAME_HEADER_BYTES, GIB, KIB, MESSAGE_PAYLOAD_BYTES_MAX, MIB
 from common.meta.interface import Ceilings
 from common.wire import frames
 from common.wire.frames import Statuses
@@ -30,6 +37,8 @@ from putter.storage.record_index import RecordIndex
 
 _DRAWER_BITS: Final = 10
 _FIRST: Final = attrgetter("first")
+_BLOCK_BYTES: Final = 32 * MIB
+_BLOCK_RUN_BYTES_MIN: Final = 64 * KIB
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -38,7 +47,7 @@ class _Stored:
 
     first: int
     count: int
-    frames: bytes
+    frames: Buffer
     frame_bytes: int
     object_id: str
     key_id: str
@@ -56,6 +65,33 @@ class _Stored:
         """A stretch of its own for some of the tickets."""
         rows = bytes(self.rows(first, end))
         return _Stored(first, end - first, rows, self.frame_bytes, self.object_id, self.key_id)
+
+
+class _Blocks:
+    """Memory for the frames of runs."""
+
+    def __init__(self) -> None:
+        self._block = memoryview(b"")
+
+    def copy(self, rows: memoryview) -> Buffer:
+        """A copy that nobody writes to."""
+        size = len(rows)
+        if not _BLOCK_RUN_BYTES_MIN <= size <= _BLOCK_BYTES:
+            return bytes(rows)
+        if len(self._block) < size:
+            self._block = _fresh_block()
+        kept, self._block = self._block[:size], self._block[size:]
+        kept[:] = rows
+        return kept.toreadonly()
+
+
+def _fresh_block() -> memoryview:
+    block = mmap.mmap(-1, _BLOCK_BYTES, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    if sys.platform == "linux":
+        # A kernel without huge pages refuses; ordinary ones do as well.
+        with suppress(OSError):
+            block.madvise(mmap.MADV_HUGEPAGE)
+    return memoryview(block)
 
 
 class _Runs:
@@ -118,6 +154,7 @@ class MemoryEngine:
         self._capacity_bytes = capacity_bytes
         self._identity = identity
         self._lock = Lock()
+        self._blocks = _Blocks()
         self._runs = {False: _Runs(), True: _Runs()}
         self._records: dict[int, Record] = {}
         self._record_bytes = 0
@@ -142,9 +179,9 @@ class MemoryEngine:
         with self._lock:
             runs = self._runs[raw]
             if runs.next(run.first, run.first + count) is None and self._fits(len(run.frames)):
-                runs.add(_stored(run, count))
+                runs.add(_stored(run, count, self._blocks.copy(run.frames)))
                 return np.zeros(count, np.uint8)
-            return self._put_slowly(runs, _stored(run, count))
+            return self._put_slowly(runs, _stored(run, count, run.frames))
 
     def put_record(self, record: Record) -> int:
         """Keep a commit record and number it."""
@@ -264,8 +301,7 @@ class MemoryEngine:
         return statuses
 
 
-def _stored(run: Run, count: int) -> _Stored:
-    rows = bytes(run.frames)
+def _stored(run: Run, count: int, rows: Buffer) -> _Stored:
     return _Stored(run.first, count, rows, run.frame_bytes, run.object_id, run.key_id)
 
 

@@ -61,8 +61,8 @@ class TreeEngine:
         self._ceilings, last_record = _load_ceilings(disk)
         self._last_record = last_record
         self._staging = Staging(disk)
-        self._tickets = TicketTree(disk, self._staging, TICKETS)
-        self._raw = TicketTree(disk, self._staging, RAW)
+        self._tickets = TicketTree(disk, self._staging, TICKETS, self._free_bytes)
+        self._raw = TicketTree(disk, self._staging, RAW, self._free_bytes)
         self._records = RecordTree(disk, self._staging, last_record)
         self._staging.sync_directories()
 
@@ -83,7 +83,7 @@ class TreeEngine:
 
     def put(self, run: Run, *, raw: bool = False) -> Statuses:
         """Write a run, ticket by ticket all or nothing; durable after `sync`."""
-        return self._tree(raw=raw).put(run, self.capacity().free_bytes)
+        return self._tree(raw=raw).put(run)
 
     def put_record(self, record: Record) -> int:
         """Keep a commit record and number it; durable after `sync`."""
@@ -173,6 +173,9 @@ class TreeEngine:
         finally:
             self._disk.close()
             self._release()
+
+    def _free_bytes(self) -> int:
+        return self.capacity().free_bytes
 
     def _tree(self, *, raw: bool) -> TicketTree:
         return self._raw if raw else self._tickets

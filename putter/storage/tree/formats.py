@@ -103,6 +103,11 @@ class Sum:
         """The part of it that others ask for."""
         return TicketInfo(self.size, self.checksum, self.object_id, self.key_id)
 
+    @property
+    def encoded_bytes(self) -> int:
+        """The length of the file."""
+        return _TAIL + len(self.key_id) + len(self.object_id)
+
     def encode(self) -> bytes:
         """The bytes of the file."""
         key_id, object_id = self.key_id.encode("ascii"), self.object_id.encode("ascii")

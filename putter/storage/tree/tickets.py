@@ -7,7 +7,7 @@ comes first and goes last, and the engine makes the one durable before it touche
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -43,11 +43,21 @@ class _Staged:
 class TicketTree:
     """The tickets below one directory. `read` and `stat` may be called by any thread."""
 
-    def __init__(self, disk: Disk, staging: Staging, root: str) -> None:
-        """Open the namespace; its directory is made if need be."""
+    def __init__(
+        self, disk: Disk, staging: Staging, root: str, free_bytes: Callable[[], int]
+    ) -> None:
+        """Open the namespace; its directory is made if need be.
+
+        Args:
+            disk: where it is.
+            staging: for what is written.
+            root: the directory.
+            free_bytes: tells what new tickets may use.
+        """
         self._disk = disk
         self._staging = staging
         self._root = root
+        self._free_bytes = free_bytes
         self._staged: dict[int, _Staged] = {}
         self._freed: list[str] = []
         self._prunable: set[str] = set()
@@ -58,11 +68,12 @@ class TicketTree:
         """Whether marks were removed whose data is still to be removed."""
         return bool(self._freed)
 
-    def put(self, run: Run, free_bytes: int) -> Statuses:
-        """Stage the tickets of a run; at most ``free_bytes`` of them are new."""
+    def put(self, run: Run) -> Statuses:
+        """Stage the tickets of a run; after one that finds no room, no other is begun."""
         stride = run.frame_bytes + FRAME_HEADER_BYTES
         count = -(-len(run.frames) // stride)
         statuses = np.zeros(count, np.uint8)
+        full = False
         for index in range(count):
             row = run.frames[index * stride : (index + 1) * stride]
             wanted = Sum(
@@ -73,11 +84,10 @@ class TicketTree:
                 run.object_id,
                 run.key_id,
             )
-            data = row[FRAME_HEADER_BYTES:]
-            status = self._put_ticket(wanted, data, fits=len(data) <= free_bytes)
-            if status == Status.NO_SPACE:
-                free_bytes = 0
-            free_bytes -= len(data)
+            # Asked each time: how much a file takes is known to the file system alone.
+            full = full or self._free_bytes() < wanted.size + wanted.encoded_bytes
+            status = self._put_ticket(wanted, row[FRAME_HEADER_BYTES:], fits=not full)
+            full = full or status == Status.NO_SPACE
             statuses[index] = status
         return statuses
 

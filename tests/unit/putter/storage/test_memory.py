@@ -8,21 +8,35 @@ import tracemalloc
 import pytest
 
 from common.errors import NoSpace
+from common.wire import frames
 from common.wire.status import Status
 from putter.storage.memory import MemoryEngine
 from tests.storage_kit import data_for, put, record, run_of, split, stored
 
 
-def test_a_run_is_copied_once_and_read_without_a_copy() -> None:
+def test_a_run_costs_nothing_per_frame_and_is_read_without_a_copy() -> None:
     engine = MemoryEngine()
-    run = run_of(0, bytes(1 << 20), frame_bytes=1 << 16)
+    run = run_of(0, bytes(1458 * 700), frame_bytes=1458)
+    engine.put(run_of(10_000, bytes(1458 * 700), frame_bytes=1458))
     tracemalloc.start()
     engine.put(run)
-    pieces = list(engine.read(0, 16))
-    grown, peak = tracemalloc.get_traced_memory()
+    pieces = list(engine.read(0, 700))
+    _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert len(pieces) == 1
-    assert (1 << 20) <= grown <= peak < (1 << 20) + (1 << 18)
+    assert bytes(pieces[0].frames) == run.frames
+    assert peak < 8 * 1024
+
+
+@pytest.mark.parametrize("size", [1 << 10, 1 << 16, 1 << 20, 33 << 20])
+def test_runs_of_any_length_are_kept_apart(size: int) -> None:
+    engine = MemoryEngine()
+    for first in range(0, 300, 100):
+        engine.put(run_of(first, bytes([first % 251]) * size, frame_bytes=1 << 20))
+    for first in range(0, 300, 100):
+        pieces = engine.read(first, 100)
+        data = b"".join(bytes(frames.strip(piece.frames, 1 << 20)) for piece in pieces)
+        assert data == bytes([first % 251]) * size
 
 
 def test_many_single_tickets_in_any_order() -> None:
