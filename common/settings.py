@@ -131,7 +131,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             le=limits.CONNECTIONS_MAX,
             description="connections that one port serves at a time; further ones are refused",
         ),
-    ] = 1024
+    ] = limits.CONNECTIONS_MAX
     log_format: Annotated[
         Literal["console", "json"], Meta(description="form of the log on standard error")
     ] = "console"

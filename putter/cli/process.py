@@ -1,0 +1,94 @@
+"""What the processes `router` and `server` have in common: identity, limits, signals."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.metadata
+import resource
+import secrets
+import signal
+import sys
+from collections.abc import Coroutine
+from typing import Any, Final
+
+from common.keys import Keyring, load_keyring, readable_by_others
+from common.limits import CONNECTIONS_MAX
+from common.logs import get_logger
+from common.settings import Settings
+
+_log = get_logger(__name__)
+_FILES_WANTED: Final = 2 * CONNECTIONS_MAX + 256
+
+
+def version() -> str:
+    """Of the installed software."""
+    try:
+        return importlib.metadata.version("data-putter")
+    except importlib.metadata.PackageNotFoundError:
+        return "unknown"
+
+
+def new_instance() -> str:
+    """A name for this start of the process: 12 hex digits."""
+    return secrets.token_hex(6)
+
+
+def raise_file_limit() -> None:
+    """Allow as many open files as the limits of connections need, where the system lets us."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _FILES_WANTED if hard == resource.RLIM_INFINITY else min(_FILES_WANTED, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    if wanted < _FILES_WANTED:
+        _log.warning("few open files are allowed", limit=wanted, wanted=_FILES_WANTED)
+
+
+def open_keyring(settings: Settings) -> Keyring:
+    """The cluster key, made now if there is none and the default place is used.
+
+    Raises:
+        SettingInvalid: no key at the place that was named, or an unreadable one.
+    """
+    path = settings.key_path
+    fresh = not path.exists()
+    keyring = load_keyring(path, create=settings.key_file is None)
+    if fresh:
+        _log.info("made a cluster key: other nodes need a copy of this file", file=str(path))
+    elif settings.key_file is None and readable_by_others(path):
+        _log.warning("the key file can be read by others: chmod 600", file=str(path))
+    return keyring
+
+
+def run(main: Coroutine[Any, Any, None]) -> None:
+    """Run a process on uvloop where there is one, else on asyncio's own loop."""
+    if sys.platform == "win32":
+        asyncio.run(main)
+        return
+    import uvloop
+
+    uvloop.run(main)
+
+
+class Signals:
+    """Turns SIGINT and SIGTERM into an awaitable; a second one ends the process at once."""
+
+    def __init__(self) -> None:
+        self._asked = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for name in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(name, self._stop, name)
+
+    async def wait(self) -> None:
+        """Return when the process should stop."""
+        await self._asked.wait()
+
+    def ask(self) -> None:
+        """Stop for another reason."""
+        self._asked.set()
+
+    def _stop(self, name: signal.Signals) -> None:
+        if self._asked.is_set():
+            signal.signal(name, signal.SIG_DFL)
+            signal.raise_signal(name)
+        _log.info("stopping", signal=name.name)
+        self._asked.set()

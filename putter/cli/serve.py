@@ -1,0 +1,102 @@
+"""One putter process."""
+
+from __future__ import annotations
+
+import random
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final
+
+from common.errors import PutterError
+from common.limits import GIB
+from common.logs import get_logger
+from common.meta.redis_store import RedisMetadata, connect
+from common.settings import Settings
+from common.transport import TcpNetwork
+from common.web import Door, WebPort, make_application
+from common.wire.handshake import Identity
+from putter.cli.process import (
+    Signals,
+    new_instance,
+    open_keyring,
+    raise_file_limit,
+    version,
+)
+from putter.node.app import NodeOptions, PutterNode
+from putter.storage.factory import open_engine
+
+_log = get_logger(__name__)
+_READERS: Final = 4
+_MEMORY_BYTES: Final = 4 * GIB
+
+
+def token_of(settings: Settings, derived: str) -> str:
+    """The token of the web door: the one that was set, else the key's."""
+    return settings.token or derived
+
+
+async def serve(settings: Settings) -> None:
+    """Run a putter until it is told to stop.
+
+    Raises:
+        PutterError: it cannot start: port taken, data directory in use, bad key, …
+    """
+    raise_file_limit()
+    signals = Signals()
+    keyring = open_keyring(settings)
+    engine = open_engine(
+        settings.storage,
+        settings.putter_dir,
+        reserve_bytes=settings.reserve_bytes,
+        memory_bytes=_MEMORY_BYTES,
+    )
+    identity = Identity(engine.identity, new_instance(), version(), engine.layout)
+    metadata = _coordinator(settings)
+    disk_thread = ThreadPoolExecutor(1, "disk")
+    readers = ThreadPoolExecutor(_READERS, "reader")
+    node = PutterNode(
+        NodeOptions(
+            host=settings.host,
+            port=settings.putter_port,
+            advertise_host=settings.advertised_host,
+            web_port=settings.putter_web_port,
+            zone=settings.zone or "",
+            idle_ms=settings.idle_timeout_ms,
+            connections_max=settings.connections_max,
+        ),
+        identity,
+        engine,
+        keyring,
+        TcpNetwork(),
+        metadata,
+        random.SystemRandom(),
+        disk_thread=disk_thread,
+        readers=readers,
+    )
+    door = Door(settings.host, token_of(settings, keyring.writing.token))
+    web = WebPort(make_application(node.metrics, door, lambda: "" if node.ready else "not ready"))
+    try:
+        await web.start(settings.host, settings.putter_web_port, "--putter-web-port")
+        try:
+            await node.start()
+        except PutterError:
+            await web.stop()
+            raise
+    except PutterError:
+        engine.close()
+        raise
+    try:
+        await signals.wait()
+    finally:
+        await node.stop()
+        await web.stop()
+        if metadata is not None:
+            await metadata.close()
+        disk_thread.shutdown()
+        readers.shutdown()
+
+
+def _coordinator(settings: Settings) -> RedisMetadata | None:
+    if settings.redis is None:
+        _log.info("no Redis is configured: routers must name this putter with --nodes")
+        return None
+    return connect(settings.redis, patience_ms=settings.redis_patience_ms)

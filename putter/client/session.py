@@ -1,0 +1,66 @@
+"""A short session with one putter, for the command line: removing raw tickets."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Sequence
+
+from common.buffers import BufferPool
+from common.errors import ProtocolError, error_for_status
+from common.keys import Keyring
+from common.sessions import ClientSession, open_session
+from common.transport import Network, TcpNetwork
+from common.wire.handshake import CHALLENGE_BYTES
+from common.wire.session import Done, Free, Hello
+
+_CALL_MS = 60_000
+
+
+def free_raw(host: str, port: int, keyring: Keyring, ranges: Sequence[tuple[int, int]]) -> int:
+    """Remove raw tickets from a putter.
+
+    Args:
+        host, port: where the putter listens.
+        keyring: the cluster keys.
+        ranges: ``(first ticket, count)``.
+
+    Returns:
+        How many tickets were there and are removed now, durably.
+
+    Raises:
+        Unavailable: it cannot be reached.
+        NotAuthorised: the keys differ.
+        PutterError: it could not remove them.
+    """
+    return asyncio.run(free_raw_tickets(TcpNetwork(), host, port, keyring, ranges))
+
+
+async def free_raw_tickets(
+    network: Network, host: str, port: int, keyring: Keyring, ranges: Sequence[tuple[int, int]]
+) -> int:
+    """The same over any network; see `free_raw`."""
+    rng = random.SystemRandom()
+    hello = Hello(
+        role="client",
+        node="command-line",
+        instance=rng.randbytes(6).hex(),
+        frame_bytes=0,
+        key_ids=tuple(keyring.ids),
+        challenge=rng.randbytes(CHALLENGE_BYTES),
+    )
+    session, _ = await open_session(
+        network, host, port, lambda: ClientSession(keyring, hello, BufferPool())
+    )
+    try:
+        answers = await session.call(
+            lambda request: Free(request, tuple(ranges), raw=True), timeout_ms=_CALL_MS
+        )
+    finally:
+        session.close()
+    reply = answers[-1][0]
+    if not isinstance(reply, Done):
+        raise ProtocolError(f"{host}:{port} answered something else")
+    if reply.status:
+        raise error_for_status(reply.status, f"{host}:{port}: {reply.reason}")
+    return reply.count
