@@ -68,7 +68,7 @@ class Gatherer(Generic[Item, Result]):
         self._in_flight_max = in_flight_max
         self._batch_max = batch_max
         self._waiting: deque[tuple[Item, asyncio.Future[Result]]] = deque()
-        self._in_flight: set[asyncio.Task[None]] = set()
+        self._in_flight: dict[asyncio.Task[None], list[tuple[Item, asyncio.Future[Result]]]] = {}
         self._start_planned = False
         self._closed = False
 
@@ -95,13 +95,14 @@ class Gatherer(Generic[Item, Result]):
     async def close(self) -> None:
         """Stop: batches under way are cancelled, every waiting caller gets `ShuttingDown`."""
         self._closed = True
-        tasks = list(self._in_flight)
-        for task in tasks:
+        under_way = dict(self._in_flight)
+        for task in under_way:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        while self._waiting:
-            _, future = self._waiting.popleft()
-            _fail(future, ShuttingDown("this connection is closed"))
+        await asyncio.gather(*under_way, return_exceptions=True)
+        for batch in (*under_way.values(), self._waiting):
+            for _, future in batch:
+                _fail(future, ShuttingDown("this connection is closed"))
+        self._waiting.clear()
 
     def _plan_start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Start a batch at the end of this turn of the loop, so that the whole turn is in it."""
@@ -122,27 +123,23 @@ class Gatherer(Generic[Item, Result]):
             return
         loop = asyncio.get_running_loop()
         task = loop.create_task(self._run(batch))
-        self._in_flight.add(task)
+        self._in_flight[task] = batch
+        task.add_done_callback(self._landed)
         if self._waiting:
             self._plan_start(loop)
+
+    def _landed(self, task: asyncio.Task[None]) -> None:
+        del self._in_flight[task]
+        if self._waiting and not self._closed:
+            self._plan_start(task.get_loop())
 
     async def _run(self, batch: list[tuple[Item, asyncio.Future[Result]]]) -> None:
         try:
             results = await self._send([item for item, _ in batch])
             self._deliver(batch, results)
-        except asyncio.CancelledError:
-            for _, future in batch:
-                _fail(future, ShuttingDown("this connection is closed"))
-            raise
         except Exception as error:  # noqa: BLE001 - every waiter gets it
             for _, future in batch:
                 _fail(future, _own_copy(error))
-        finally:
-            task = asyncio.current_task()
-            assert task is not None
-            self._in_flight.discard(task)
-            if self._waiting and not self._closed:
-                self._plan_start(asyncio.get_running_loop())
 
     def _deliver(
         self,

@@ -142,7 +142,7 @@ class ValkeyServer:
     def __init__(self, directory: Path, *settings: str) -> None:
         self.directory = directory
         self.port = free_port()
-        self._settings = settings
+        self._settings = ("--port", str(self.port), "--bind", "127.0.0.1", "--save", "", *settings)
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -150,10 +150,9 @@ class ValkeyServer:
         return f"redis://127.0.0.1:{self.port}"
 
     def start(self) -> None:
-        settings = ["--port", str(self.port), "--bind", "127.0.0.1", "--save", ""]
         with (self.directory / f"{self.port}.log").open("ab") as log:
             self._process = subprocess.Popen(
-                [valkey_server_path(), *settings, *self._settings],
+                [valkey_server_path(), *self._settings],
                 cwd=self.directory,
                 stdout=log,
                 stderr=log,
@@ -164,9 +163,14 @@ class ValkeyServer:
             assert time.monotonic() < deadline, "valkey-server does not answer"
             time.sleep(0.02)
 
+    def as_sentinel(self, config: str) -> ValkeyServer:
+        """Run as a Sentinel with this configuration file instead."""
+        self._settings = (config, "--sentinel")
+        return self
+
     def answers(self) -> bool:
         try:
-            return self.ask("PING") == "+PONG\r\n"
+            return self.ask("PING").startswith(("+PONG", "-NOAUTH"))
         except OSError:
             return False
 

@@ -1,5 +1,6 @@
 -- Signs of life of objects that are being written.
--- ARGV, for each: ObjectID, lease in ms, acked, nodes or '', ranges or '' ('' leaves what is there).
+-- ARGV, for each: ObjectID, lease in ms, acked, nodes, ranges; the last two may be '', which leaves
+-- what is there.
 -- Answers for each: 1 noted; 0 the object is not writing.
 local reply = {}
 for i = 1, #ARGV, 5 do

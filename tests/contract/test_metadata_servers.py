@@ -1,0 +1,288 @@
+"""What only a real server shows: restarts, slots, what is left behind, what is over the wire."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+from redis.asyncio import Redis
+from redis.crc import key_slot
+
+from common.errors import MetadataUnavailable
+from common.meta.interface import (
+    CeilingReached,
+    Ceilings,
+    EpochUnknown,
+    Granted,
+    Kind,
+    Member,
+    Outcome,
+)
+from common.meta.redis_store import RedisMetadata, connect
+from common.meta.schema import bucket_key
+from tests.metadata_kit import (
+    BUCKET,
+    LONG_MS,
+    SHORT_MS,
+    ValkeyServer,
+    begin,
+    commit_of,
+    establish,
+    granted,
+    publish,
+    really_wait,
+    running,
+    stored,
+    tombstone,
+    version,
+)
+
+PERSISTENT = ("--appendonly", "yes", "--appendfsync", "always")
+
+
+@pytest.fixture
+def durable(tmp_path: Path) -> Iterator[ValkeyServer]:
+    """A server of this test's own that keeps its data."""
+    server = ValkeyServer(tmp_path, *PERSISTENT)
+    with running(server):
+        yield server
+
+
+@pytest.fixture
+async def store(durable: ValkeyServer) -> AsyncIterator[RedisMetadata]:
+    """The coordinator on it."""
+    store = connect(durable.url, patience_ms=20_000)
+    yield store
+    await store.close()
+
+
+async def test_a_server_that_was_killed_is_waited_for(
+    durable: ValkeyServer, store: RedisMetadata
+) -> None:
+    epoch = await establish(store)
+    await store.objects.begin(begin("A"))
+    durable.kill()
+    commit = asyncio.create_task(store.objects.commit(commit_of(version("a", 10, stored("A")))))
+    lease = asyncio.create_task(store.counters.lease(Kind.TICKETS, 1))
+    await asyncio.sleep(0.3)
+    assert not commit.done()
+    durable.start()
+    assert await commit is Outcome.PUBLISHED
+    unknown = await lease
+    assert isinstance(unknown, EpochUnknown)
+    assert unknown.epoch != epoch
+    assert not await store.counters.establish(epoch, Ceilings())
+    assert not await store.counters.raise_to(epoch, Ceilings(9, 9, 9))
+    assert await store.counters.establish(unknown.epoch, Ceilings(tickets=5))
+    assert await store.counters.lease(Kind.TICKETS, 1) == Granted(5, 1)
+
+
+async def test_a_server_that_is_killed_in_the_middle_loses_nothing_it_confirmed(
+    durable: ValkeyServer, store: RedisMetadata
+) -> None:
+    confirmed: list[str] = []
+
+    async def write(worker: int) -> None:
+        for n in range(40):
+            key = f"{worker}/{n:02}"
+            object_id = f"W{worker}N{n}"
+            outcome = await publish(store, version(key, 10, stored(object_id)))
+            assert outcome is Outcome.PUBLISHED
+            confirmed.append(key)
+
+    writers = asyncio.gather(*(write(worker) for worker in range(20)))
+    while len(confirmed) < 100:
+        await asyncio.sleep(0.001)
+    durable.kill()
+    durable.start()
+    await writers
+    page = await store.files.list(BUCKET, "", "", 1000)
+    assert [entry.key for entry in page.entries] == sorted(confirmed)
+    assert len(confirmed) == 800
+    assert await store.objects.stale(10) == []
+
+
+async def test_the_start_is_waited_for_with_one_line(tmp_path: Path) -> None:
+    server = ValkeyServer(tmp_path)
+    store = connect(f"redis://me:hunter2@127.0.0.1:{server.port}")
+    told: list[str] = []
+    waiting = asyncio.create_task(store.wait_ready(told.append))
+    await asyncio.sleep(0.4)
+    assert not waiting.done()
+    (line,) = told
+    assert line.startswith(f"waiting for Redis at 127.0.0.1:{server.port}: ")
+    assert "hunter2" not in line
+    assert "\n" not in line
+    with running(server):
+        server.ask("ACL SETUSER me on >hunter2 ~* +@all")
+        await asyncio.wait_for(waiting, 10)
+        await store.ping()
+    await store.close()
+
+
+async def test_patience_ends_with_the_address_and_without_the_password(tmp_path: Path) -> None:
+    server = ValkeyServer(tmp_path)
+    store = connect(f"redis://:hunter2@127.0.0.1:{server.port}", patience_ms=200)
+    with pytest.raises(MetadataUnavailable) as caught:
+        await store.ping()
+    assert f"127.0.0.1:{server.port} did not answer" in caught.value.message
+    assert "hunter2" not in caught.value.message
+    await store.close()
+
+
+async def test_a_wrong_password_is_told_at_once(tmp_path: Path) -> None:
+    server = ValkeyServer(tmp_path, "--requirepass", "right")
+    with running(server):
+        for url in (server.url, f"redis://:wrong@127.0.0.1:{server.port}"):
+            store = connect(url, patience_ms=60_000)
+            with pytest.raises(MetadataUnavailable, match="refuses to work"):
+                await asyncio.wait_for(store.ping(), 5)
+            await store.close()
+        store = connect(f"redis://:right@127.0.0.1:{server.port}")
+        await store.ping()
+        await store.close()
+
+
+async def test_a_full_server_is_told_at_once(tmp_path: Path) -> None:
+    server = ValkeyServer(tmp_path, "--maxmemory", "1mb", "--maxmemory-policy", "noeviction")
+    with running(server):
+        store = connect(server.url, patience_ms=60_000)
+        with pytest.raises(MetadataUnavailable, match="maxmemory"):
+            await asyncio.wait_for(publish(store, version("a", 10, stored("A"))), 5)
+        await store.close()
+
+
+async def test_a_unix_socket(tmp_path: Path) -> None:
+    server = ValkeyServer(tmp_path, "--unixsocket", "redis.sock")
+    with running(server):
+        store = connect(f"unix://{tmp_path}/redis.sock")
+        assert await publish(store, version("a", 10, stored("A"))) is Outcome.PUBLISHED
+        assert store.address == f"{tmp_path}/redis.sock"
+        await store.close()
+
+
+async def test_sentinel_names_the_master(tmp_path: Path) -> None:
+    master = ValkeyServer(tmp_path)
+    with running(master):
+        home = tmp_path / "sentinel"
+        home.mkdir()
+        sentinel = ValkeyServer(home)
+        (home / "sentinel.conf").write_text(
+            f"port {sentinel.port}\nbind 127.0.0.1\n"
+            f"sentinel monitor coordinator 127.0.0.1 {master.port} 1\n"
+        )
+        with running(sentinel.as_sentinel("sentinel.conf")):
+            store = connect(f"redis+sentinel://127.0.0.1:{sentinel.port}/coordinator")
+            await store.wait_ready(lambda _: None)
+            await establish(store)
+            assert await publish(store, version("a", 10, stored("A"))) is Outcome.PUBLISHED
+            assert store.address == f"coordinator of Sentinel 127.0.0.1:{sentinel.port}"
+            await store.close()
+            assert master.ask(f"EXISTS {bucket_key(BUCKET, 'files').decode()}") == ":1\r\n"
+
+
+async def test_every_script_stays_in_one_slot(cluster: list[ValkeyServer]) -> None:
+    for server in cluster:
+        server.ask("FLUSHALL")
+    store = connect(
+        "redis+cluster://" + ",".join(f"127.0.0.1:{s.port}" for s in cluster), grace_ms=0
+    )
+    buckets = [f"bucket-{n}" for n in range(12)]
+    owners = {key_slot(bucket_key(bucket, "files")) // 5461 for bucket in buckets}
+    assert owners == {0, 1, 2}
+    await establish(store)
+
+    async def live(n: int, bucket: str) -> None:
+        objects, files = store.objects, store.files
+        name = f"A{n}"
+        await publish(store, version("a", 10, stored(name), bucket=bucket))
+        assert await objects.hold(bucket, name, "reader", SHORT_MS)
+        await objects.release(bucket, name, "reader")
+        assert await publish(store, version("a", 11, bucket=bucket)) is Outcome.PUBLISHED
+        assert await files.delete(tombstone("a", 12, bucket)) is Outcome.PUBLISHED
+        await objects.begin(begin(f"B{n}", bucket=bucket))
+        assert await objects.fail(bucket, f"B{n}")
+        assert await files.list(bucket, "", "", 10)
+
+    await asyncio.gather(*(live(n, bucket) for n, bucket in enumerate(buckets)))
+    await really_wait(2)
+    freed = await store.objects.to_free(100)
+    assert len(freed) == 2 * len(buckets)
+    assert await store.objects.stale(100) == []
+    await asyncio.gather(*(store.objects.forget(each.bucket, each.object_id) for each in freed))
+    assert await store.objects.to_free(100) == []
+    assert await store.leases.acquire("janitor", "me", LONG_MS)
+    await store.leases.release("janitor", "me")
+    await store.members.heartbeat(Member("n", "putter", "i", "127.0.0.1", 1))
+    assert len(await store.members.seen()) == 1
+    await store.members.leave("n")
+    assert await store.files.buckets() == sorted(buckets)
+    for server in cluster:
+        info = server.ask("INFO keyspace")
+        assert "keys=" in info
+    await store.close()
+
+
+async def test_a_life_leaves_nothing_behind(valkey: ValkeyServer) -> None:
+    valkey.ask("FLUSHALL")
+    store = RedisMetadata(valkey.url, grace_ms=0, tombstone_ms=0)
+    parts = [stored(name, 10) for name in "ABC"]
+    await publish(store, version("a", 10, *parts))
+    await publish(store, version("a", 11, stored("D")))
+    await store.objects.hold(BUCKET, "D", "silent", 1)
+    await store.objects.begin(begin("E"))
+    await store.objects.fail(BUCKET, "E")
+    await store.files.delete(tombstone("a", 12))
+    await really_wait(5)
+    for each in await store.objects.to_free(100):
+        await store.objects.forget(each.bucket, each.object_id)
+    assert await store.objects.to_free(100) == []
+    client = Redis.from_url(valkey.url)
+    left = await client.keys("*")
+    await client.aclose()
+    assert sorted(left) == [b"putter:buckets", bucket_key(BUCKET, "bucket")]
+    await store.close()
+
+
+async def test_an_object_costs_a_few_hundred_bytes(valkey: ValkeyServer) -> None:
+    valkey.ask("FLUSHALL")
+    store = connect(valkey.url)
+    client = Redis.from_url(valkey.url)
+    before = (await client.info("memory"))["used_memory"]
+    count = 3000
+    await asyncio.gather(
+        *(publish(store, version(f"picture-{n:06}", 10, stored(f"A{n}"))) for n in range(count))
+    )
+    after = (await client.info("memory"))["used_memory"]
+    assert (after - before) / count < 600
+    await client.aclose()
+    await store.close()
+
+
+async def test_many_calls_need_few_round_trips(valkey: ValkeyServer) -> None:
+    valkey.ask("FLUSHALL")
+    store = connect(valkey.url)
+    client = Redis.from_url(valkey.url)
+    await establish(store)
+    await client.config_resetstat()
+    leases = await asyncio.gather(*(store.counters.lease(Kind.STAMPS, 1) for _ in range(500)))
+    assert len({granted(lease).first for lease in leases}) == 500
+    assert await asyncio.gather(*(store.files.resolve(BUCKET, "a") for _ in range(500)))
+    stats = await client.info("commandstats")
+    calls = sum(
+        stats.get(f"cmdstat_{name}", {"calls": 0})["calls"] for name in ("eval", "evalsha", "hmget")
+    )
+    assert calls <= 6
+    await client.aclose()
+    await store.close()
+
+
+async def test_another_client_may_be_given(valkey: ValkeyServer) -> None:
+    valkey.ask("FLUSHALL")
+    store = RedisMetadata(Redis.from_url(valkey.url))
+    assert store.address == f"127.0.0.1:{valkey.port}"
+    await establish(store, Ceilings())
+    assert isinstance(await store.counters.lease(Kind.OBJECTS, 1), CeilingReached)
+    await store.close()

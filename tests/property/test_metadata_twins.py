@@ -1,0 +1,126 @@
+"""The coordinator in memory and the one in Redis answer the same to any history of calls."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import fakeredis
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from common.clock import ManualClock
+from common.errors import ObjectGone
+from common.meta.interface import Ceilings, Commit, EpochUnknown, Kind, Metadata, Progress
+from common.meta.memory import MemoryMetadata
+from common.meta.redis_store import RedisMetadata
+from tests.metadata_kit import BUCKET, LONG_MS, begin, stored, tombstone, version
+
+IDS = st.sampled_from("ABCDEF")
+NAMES = st.sampled_from(["a", "b c"])
+STAMPS = st.integers(1, 12)
+NODES = st.sampled_from([(), ("n1", "n2"), ("n2",), ("n3", "n1")])
+ETAGS = st.sampled_from(["one", "two"])
+RANGES = st.sampled_from([(), ((100, 2),), ((7, 1), (100, 2))])
+Step = Callable[[Metadata], Awaitable[Any]]
+
+
+def _begin(name: str, router: str, nodes: tuple[str, ...], ranges: Any, lease_ms: int) -> Step:
+    item = begin(name, router=router, nodes=nodes, ranges=ranges, lease_ms=lease_ms)
+    return lambda store: store.objects.begin(item)
+
+
+def _progress(name: str, acked: int, nodes: Any, ranges: Any) -> Step:
+    return lambda store: store.objects.progress(
+        Progress(BUCKET, name, LONG_MS, acked, ranges, nodes)
+    )
+
+
+def _commit(
+    key: str, stamp: int, etag: str, names: list[str], if_match: str | None, missing: int
+) -> Step:
+    what = version(key, stamp, *(stored(name, 10 * n) for n, name in enumerate(names)), etag=etag)
+    item = Commit(what, 2 * len(names), 2 * len(names) - missing, if_match)
+    return lambda store: store.objects.commit(item)
+
+
+def _delete(key: str, stamp: int) -> Step:
+    return lambda store: store.files.delete(tombstone(key, stamp))
+
+
+def _on_object(verb: str, name: str) -> Step:
+    return lambda store: getattr(store.objects, verb)(BUCKET, name)
+
+
+def _reader(verb: str, name: str, reader: str) -> Step:
+    lease = (LONG_MS,) if verb == "hold" else ()
+    return lambda store: getattr(store.objects, verb)(BUCKET, name, reader, *lease)
+
+
+def _lease(kind: Kind, count: int) -> Step:
+    async def lease(store: Metadata) -> Any:
+        found = await store.counters.lease(kind, count)
+        if isinstance(found, EpochUnknown):
+            return await store.counters.establish(found.epoch, Ceilings(5, 0, 10))
+        return [getattr(found, name, None) for name in ("first", "count", "wanted", "ceilings")]
+
+    return lease
+
+
+STEPS = st.one_of(
+    st.builds(
+        _begin, IDS, st.sampled_from(["r1", "r2"]), NODES, RANGES, st.sampled_from([0, LONG_MS])
+    ),
+    st.builds(_progress, IDS, st.integers(0, 3), NODES | st.none(), RANGES | st.none()),
+    st.builds(
+        _commit,
+        NAMES,
+        STAMPS,
+        ETAGS,
+        st.lists(IDS, max_size=2, unique=True),
+        st.sampled_from([None, None, None, "", "*", "one"]),
+        st.sampled_from([0, 0, 0, 1]),
+    ),
+    st.builds(_delete, NAMES, STAMPS),
+    st.builds(_on_object, st.sampled_from(["fail", "forget"]), IDS),
+    st.builds(_reader, st.sampled_from(["hold", "release"]), IDS, st.sampled_from(["x", "y"])),
+    st.builds(_lease, st.sampled_from([Kind.TICKETS, Kind.OBJECTS]), st.integers(1, 3)),
+)
+
+
+async def outcome(step: Step, store: Metadata) -> Any:
+    try:
+        return await step(store)
+    except ObjectGone as error:
+        return error.message
+
+
+async def everything(store: Metadata) -> list[Any]:
+    """All that can be asked."""
+    freed = await store.objects.to_free(100)
+    stale = await store.objects.stale(100)
+    return [
+        [await store.objects.get(name) for name in "ABCDEF"],
+        [await store.files.resolve(BUCKET, key) for key in ("a", "b c")],
+        await store.files.list(BUCKET, "", "", 10),
+        await store.files.buckets(),
+        sorted(freed, key=lambda each: each.object_id),
+        sorted(stale, key=lambda each: each.object_id),
+    ]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(STEPS, max_size=25), st.sampled_from([0, LONG_MS]))
+def test_twins(steps: list[Step], grace_ms: int) -> None:
+    async def compare() -> None:
+        clock = ManualClock()
+        memory = MemoryMetadata(clock, grace_ms=grace_ms)
+        fake = fakeredis.FakeAsyncRedis(server=fakeredis.FakeServer(server_type="valkey"))
+        redis = RedisMetadata(fake, grace_ms=grace_ms)
+        for step in steps:
+            assert await outcome(step, memory) == await outcome(step, redis)
+        assert await everything(memory) == await everything(redis)
+        await redis.close()
+
+    asyncio.run(compare())

@@ -1,0 +1,224 @@
+"""Calls to Redis: gathered, and tried again."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+
+from common.clock import ManualClock
+from common.errors import MetadataUnavailable, ShuttingDown
+from common.meta.calls import RETRY_DELAY_MS_MAX, Args, BucketVerb, Calls
+from common.meta.link import Command, Trouble
+
+AWAY = Trouble("Connection refused", passing=True)
+FORBIDDEN = Trouble("NOPERM this user has no permissions", passing=False)
+PATIENCE_MS = 30_000
+
+
+class FakeLink:
+    """A link whose answers are made up."""
+
+    address = "here:6379"
+
+    def __init__(self, answer: Callable[[Command], Any]) -> None:
+        self.trips: list[list[Command]] = []
+        self.closed = False
+        self._answer = answer
+
+    async def run(self, commands: Sequence[Command]) -> list[Any]:
+        self.trips.append(list(commands))
+        await asyncio.sleep(0)
+        return [self._answer(command) for command in commands]
+
+    async def close(self) -> None:
+        self.closed = True
+
+
+class Sum:
+    """A verb that adds up the numbers of its calls."""
+
+    registers = False
+
+    def command(self, group: str, calls: Sequence[Args]) -> Command:
+        return Command((group, *(number for (number,) in calls)))
+
+    def results(self, reply: Any, calls: Sequence[Args]) -> list[str]:
+        return [f"{number} of {reply}" for (number,) in calls]
+
+
+def add_up(command: Command) -> str:
+    return f"{command.args[0]!s} {sum(int(each) for each in command.args[1:])}"
+
+
+@pytest.fixture
+def no_delay(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Sleep without sleeping; the seconds that were asked for."""
+    asked: list[float] = []
+    really = asyncio.sleep
+
+    async def sleep(seconds: float) -> None:
+        if seconds:
+            asked.append(seconds)
+        await really(0)
+
+    monkeypatch.setattr(asyncio, "sleep", sleep)
+    return asked
+
+
+async def test_calls_of_one_verb_and_group_are_one_command() -> None:
+    link = FakeLink(add_up)
+    calls = Calls(link, ManualClock(), PATIENCE_MS)
+    verb = Sum()
+    results = await asyncio.gather(
+        calls.gather(verb, "a", (1,)),
+        calls.gather(verb, "b", (2,)),
+        calls.run(Command(("PING",))),
+        calls.gather(verb, "a", (3,)),
+        calls.run(Command(("PING",))),
+        calls.gather(Sum(), "a", (4,)),
+    )
+    assert results == ["1 of a 4", "2 of b 2", "PING 0", "3 of a 4", "PING 0", "4 of a 4"]
+    assert [[command.args for command in trip] for trip in link.trips] == [
+        [("a", 1, 3), ("b", 2), ("PING",), ("PING",), ("a", 4)]
+    ]
+
+
+async def test_buckets_are_noted_ahead_of_what_is_put_into_them() -> None:
+    link = FakeLink(lambda command: b"11" if command.script else 1)
+    calls = Calls(link, ManualClock(), PATIENCE_MS)
+    begin, fail = BucketVerb("begin", registers=True), BucketVerb("fail", (5,))
+    await asyncio.gather(
+        calls.gather(begin, "photos", ("A",)),
+        calls.gather(fail, "films", ("B",)),
+        calls.gather(begin, "photos", ("C",)),
+        calls.gather(fail, "films", ("D",)),
+    )
+    (trip,) = link.trips
+    assert trip[0].args == (b"SADD", b"putter:buckets", "photos")
+    assert [command.script.name for command in trip[1:] if command.script] == ["begin", "fail"]
+    assert trip[2].args[-3:] == (5, "B", "D")
+
+
+async def test_nothing_counts_as_done_while_its_bucket_is_not_noted(
+    no_delay: list[float],
+) -> None:
+    troubles = [AWAY, AWAY]
+
+    def answer(command: Command) -> Any:
+        if command.args[0] == b"SADD":
+            return troubles.pop() if troubles else 1
+        return b"1"
+
+    link = FakeLink(answer)
+    calls = Calls(link, ManualClock(), PATIENCE_MS)
+    assert await calls.gather(BucketVerb("begin", registers=True), "photos", ("A",)) == ord("1")
+    assert len(link.trips) == 3
+
+
+async def test_a_script_that_answers_too_little_is_a_mistake() -> None:
+    calls = Calls(FakeLink(lambda _: b"1"), ManualClock(), PATIENCE_MS)
+    verb = BucketVerb("fail")
+    errors = await asyncio.gather(
+        *(calls.gather(verb, "photos", (name,)) for name in "AB"), return_exceptions=True
+    )
+    assert all(isinstance(error, RuntimeError) for error in errors)
+
+
+async def test_passing_trouble_is_waited_for_with_growing_pauses(no_delay: list[float]) -> None:
+    troubles = [AWAY] * 12
+    link = FakeLink(lambda _: troubles.pop() if troubles else "done")
+    calls = Calls(link, ManualClock(), PATIENCE_MS)
+    assert await calls.run(Command(("PING",))) == "done"
+    assert len(link.trips) == 13
+    assert no_delay[:4] == [0.01, 0.02, 0.04, 0.08]
+    assert no_delay[-1] == RETRY_DELAY_MS_MAX / 1000
+    no_delay.clear()
+    troubles.append(AWAY)
+    await calls.run(Command(("PING",)))
+    assert no_delay == [0.01]
+
+
+async def test_patience_ends(no_delay: list[float]) -> None:
+    clock = ManualClock()
+
+    def answer(_: Command) -> Trouble:
+        clock.advance(7_000)
+        return AWAY
+
+    link = FakeLink(answer)
+    calls = Calls(link, clock, PATIENCE_MS)
+    with pytest.raises(MetadataUnavailable, match=r"35\.0 s: Connection refused") as caught:
+        await calls.run(Command(("PING",)))
+    assert "here:6379" in caught.value.message
+    assert caught.value.hint
+    assert len(link.trips) == 5
+
+
+async def test_each_call_has_a_patience_of_its_own(no_delay: list[float]) -> None:
+    clock = ManualClock()
+    away = True
+
+    def answer(command: Command) -> Any:
+        clock.advance(10_000)
+        return AWAY if away else "done"
+
+    calls = Calls(FakeLink(answer), clock, PATIENCE_MS)
+    early = asyncio.create_task(calls.run(Command(("early",))))
+    while clock.now_ms() < ManualClock().now_ms() + 20_000:
+        await asyncio.sleep(0)
+    late = asyncio.create_task(calls.run(Command(("late",))))
+    with pytest.raises(MetadataUnavailable):
+        await early
+    away = False
+    assert await late == "done"
+
+
+async def test_a_refusal_is_told_at_once(no_delay: list[float]) -> None:
+    link = FakeLink(lambda command: FORBIDDEN if command.args[0] == "bad" else "done")
+    calls = Calls(link, ManualClock(), PATIENCE_MS)
+    good, bad = await asyncio.gather(
+        calls.run(Command(("good",))), calls.run(Command(("bad",))), return_exceptions=True
+    )
+    assert good == "done"
+    assert isinstance(bad, MetadataUnavailable)
+    assert "refuses to work: NOPERM" in bad.message
+    assert len(link.trips) == 1
+    assert no_delay == []
+
+
+async def test_waiting_for_the_start_is_told_now_and_then(no_delay: list[float]) -> None:
+    clock = ManualClock()
+    answers = [AWAY] * 9 + [FORBIDDEN] * 9
+
+    def answer(_: Command) -> Any:
+        clock.advance(1_500)
+        return answers.pop() if answers else True
+
+    told: list[str] = []
+    await Calls(FakeLink(answer), clock, 1).wait_ready(told.append)
+    assert told == [
+        "waiting for Redis at here:6379: NOPERM this user has no permissions",
+        "waiting for Redis at here:6379: NOPERM this user has no permissions",
+        "waiting for Redis at here:6379: Connection refused",
+    ]
+
+
+async def test_a_redis_that_is_there_is_not_talked_about() -> None:
+    told: list[str] = []
+    await Calls(FakeLink(lambda _: True), ManualClock(), 1).wait_ready(told.append)
+    assert told == []
+
+
+async def test_closing_ends_calls_and_connections(no_delay: list[float]) -> None:
+    link = FakeLink(lambda _: AWAY)
+    calls = Calls(link, ManualClock(), PATIENCE_MS)
+    call = asyncio.create_task(calls.run(Command(("PING",))))
+    for _ in range(10):
+        await asyncio.sleep(0)
+    await calls.close()
+    with pytest.raises(ShuttingDown):
+        await call
+    assert link.closed
