@@ -7,8 +7,8 @@ one, and a range touches only its drawers. Where runs overlap (retries cut in an
 there stays, ticket by ticket, and only the gaps are filled.
 
 Large runs are copied into blocks of huge pages: fresh memory costs more than the copy itself, and
-that is five times less of it. A block goes when the last of its runs has gone, so a few survivors
-of many frees may hold more memory than `MemoryEngine.capacity` counts.
+that is five times less of it. A block is used again when the last of its runs has gone, so a few
+survivors of many frees may hold more memory than `MemoryEngine.capacity` counts.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from operator import attrgetter
 from threading import Lock
-from typing import Final
+from typing import Final, TypeVar
 
 import numpy as np
 
@@ -68,10 +68,11 @@ class _Stored:
 
 
 class _Blocks:
-    """Memory for the frames of runs."""
+    """Memory for the frames of runs. Blocks that nobody looks at any more are used again."""
 
     def __init__(self) -> None:
         self._block = memoryview(b"")
+        self._made: list[mmap.mmap] = []
 
     def copy(self, rows: memoryview) -> Buffer:
         """A copy that nobody writes to."""
@@ -79,19 +80,41 @@ class _Blocks:
         if not _BLOCK_RUN_BYTES_MIN <= size <= _BLOCK_BYTES:
             return bytes(rows)
         if len(self._block) < size:
-            self._block = _fresh_block()
+            self._block = memoryview(b"")
+            self._block = self._unused() or self._fresh()
         kept, self._block = self._block[:size], self._block[size:]
         kept[:] = rows
         return kept.toreadonly()
 
+    def _unused(self) -> memoryview | None:
+        block = _first_unreferenced(self._made)
+        return memoryview(block) if block is not None else None
 
-def _fresh_block() -> memoryview:
-    block = mmap.mmap(-1, _BLOCK_BYTES, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    if sys.platform == "linux":
-        # A kernel without huge pages refuses; ordinary ones do as well.
-        with suppress(OSError):
-            block.madvise(mmap.MADV_HUGEPAGE)
-    return memoryview(block)
+    def _fresh(self) -> memoryview:
+        block = mmap.mmap(-1, _BLOCK_BYTES, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        if sys.platform == "linux":
+            # A kernel without huge pages refuses; ordinary ones do as well.
+            with suppress(OSError):
+                block.madvise(mmap.MADV_HUGEPAGE)
+        self._made.append(block)
+        return memoryview(block)
+
+
+_T = TypeVar("_T")
+
+
+def _counts(things: list[_T]) -> Iterator[tuple[int, _T]]:
+    """Each thing with its count of references, as seen from here."""
+    for thing in things:
+        yield sys.getrefcount(thing), thing
+
+
+_ALONE: Final = next(_counts([object()]))[0]
+"""The count of something that only its list refers to: a view of a block would add to it."""
+
+
+def _first_unreferenced(things: list[_T]) -> _T | None:
+    return next((thing for count, thing in _counts(things) if count == _ALONE), None)
 
 
 class _Runs:
