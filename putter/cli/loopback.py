@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import socket
 import sys
 import threading
 import time
@@ -22,7 +23,7 @@ from putter.cli.access import Json, KeyFile, keyring
 from putter.cli.output import human_size, print_json, progress_bar
 from putter.cli.shell import report
 from putter.client.acked import Part, error_of, plan, total
-from putter.client.raw import Advance, Data, FileData, RandomData, send_raw
+from putter.client.raw import Advance, Data, FileData, RandomData, connected, send_raw
 from putter.client.sources import Progress
 
 _SIZE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(i?b)?", re.IGNORECASE)
@@ -85,12 +86,13 @@ def loopback(
     opened = FileData(file) if file else nullcontext(RandomData(parse_size(size or "16MiB")))
     with opened as data:
         parts = plan(data.size, connections)
-        try:
-            counts, seconds = _send(host, port, data, parts, ring)
-        except BaseException:
-            if not keep:
-                _free_after_failure(host, port, ring, parts)
-            raise
+        with connected(host, port, len(parts)) as sockets:
+            try:
+                counts, seconds = _send(sockets, parts, data, ring, putter)
+            except BaseException:
+                if not keep:
+                    _free_after_failure(host, port, ring, parts)
+                raise
     freed = 0 if keep else _free(host, port, ring, parts)
     told = LoopbackReport(
         putter=putter,
@@ -130,18 +132,13 @@ def parse_size(text: str) -> int:
 
 
 def _send(
-    host: str, port: int, data: Data, parts: list[Part], ring: Keyring
+    sockets: list[socket.socket], parts: list[Part], data: Data, ring: Keyring, putter: str
 ) -> tuple[dict[int, int], float]:
-    with progress_bar(f"{host}:{port}") as progress:
+    """Send everything; the counts of acks by status, and the seconds it took."""
+    with progress_bar(putter) as progress:
+        advance = _summed(progress, data.size)
         started = time.perf_counter()
-        tallies = send_raw(
-            host,
-            port,
-            data=data,
-            parts=parts,
-            key=ring.writing.checksum,
-            advance=_summed(progress, data.size),
-        )
+        tallies = send_raw(sockets, parts, data, ring.writing.checksum, advance)
         return total(tallies), time.perf_counter() - started
 
 

@@ -222,41 +222,43 @@ def connect_tcp(host: str, port: int) -> socket.socket:
     return sock
 
 
+@contextmanager
+def connected(
+    host: str, port: int, count: int, connect: Connect = connect_tcp
+) -> Iterator[list[socket.socket]]:
+    """So many connections to one putter, closed afterwards.
+
+    Raises:
+        Unavailable: the putter cannot be reached.
+    """
+    with ExitStack() as stack:
+        yield [stack.enter_context(connect(host, port)) for _ in range(count)]
+
+
 def send_raw(
-    host: str,
-    port: int,
-    *,
-    data: Data,
-    parts: list[Part],
-    key: bytes,
-    advance: Advance,
-    connect: Connect = connect_tcp,
+    sockets: list[socket.socket], parts: list[Part], data: Data, key: bytes, advance: Advance
 ) -> list[Tally]:
-    """Send data as raw frames over one connection per part, and take the acks.
+    """Send data as raw frames, one part over each connection, and take the acks.
 
     Args:
-        host: of the putter.
-        port: its frame port.
+        sockets: from `connected`.
+        parts: from `putter.client.acked.plan`, as many as sockets.
         data: what is sent.
-        parts: from `putter.client.acked.plan`.
         key: checksum subkey.
         advance: told about progress.
-        connect: opens a connection.
 
     Returns:
         What the acks of each part said; every ticket has one.
 
     Raises:
-        Unavailable: the putter cannot be reached, hung up, or went silent.
+        Unavailable: the putter hung up or went silent.
         ProtocolError: it acknowledged what was not sent.
         StorageError: the data cannot be read.
     """
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(connect(host, port)) for _ in parts]
-        lanes = [
-            Lane(sock, part, data, key, advance) for sock, part in zip(sockets, parts, strict=True)
-        ]
-        pool = stack.enter_context(ThreadPoolExecutor(2 * len(lanes), "raw"))
+    lanes = [
+        Lane(sock, part, data, key, advance) for sock, part in zip(sockets, parts, strict=True)
+    ]
+    with ThreadPoolExecutor(2 * len(lanes), "raw") as pool:
         try:
             futures = [pool.submit(work) for lane in lanes for work in (lane.receive, lane.send)]
             wait(futures, return_when=FIRST_EXCEPTION)

@@ -1,0 +1,142 @@
+"""status, keys, and how a command shows that it may."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from common.keys import load_keyring
+from tests.web_kit import Reply, Request, as_json
+
+STATUS = {
+    "version": "0.1.0",
+    "router": "R1",
+    "redis": {"ok": True, "address": "127.0.0.1:6379"},
+    "nodes": [
+        {
+            "node": "N1",
+            "address": "127.0.0.1:5000",
+            "state": "alive",
+            "age_ms": 340,
+            "storage": "tree",
+            "capacity_bytes": 1024**4,
+            "free_bytes": 1024**3,
+            "link": "up",
+            "inflight_bytes": 0,
+        }
+    ],
+    "routers": ["R1"],
+    "objects": {"writing": 3},
+    "numbers": {"tickets_used": 50, "tickets_max": 100},
+}
+
+
+def test_status_for_people(shop: Any) -> None:
+    shop.answers(lambda _: as_json(STATUS))
+    text = shop.run("status").stdout
+    assert "router:   http://127.0.0.1:5004 (version 0.1.0)\n" in text
+    assert "redis:    ok 127.0.0.1:6379\n" in text
+    assert "tickets:  50 of 100 (50 %)\n" in text
+    assert "objects:  3 writing\n" in text
+    assert text.splitlines()[-1].split()[:7] == [
+        "N1", "127.0.0.1:5000", "alive", "tree", "up", "340", "ms",
+    ]  # fmt: skip
+
+
+def test_status_without_nodes(shop: Any) -> None:
+    shop.answers(lambda _: as_json({"version": "0.1.0"}))
+    text = shop.run("status").stdout
+    assert "redis:    down\n" in text
+    assert "nodes:    none\n" in text
+
+
+def test_status_for_machines(shop: Any) -> None:
+    shop.answers(lambda _: as_json(STATUS))
+    assert json.loads(shop.run("status", "--json").stdout) == STATUS
+
+
+def test_a_store_that_is_not_there(shop: Any) -> None:
+    shop.answers(lambda _: ConnectionRefusedError())
+    result = shop.run("status", "--url", "http://127.0.0.1:9")
+    assert result.exit_code == 4
+    assert result.stderr.startswith("error: nothing listens at http://127.0.0.1:9\nhint: ")
+
+
+class TestToken:
+    @pytest.fixture
+    def made(self, shop: Any) -> str:
+        """The token of a key file in the default place."""
+        shop.answers(lambda _: as_json(STATUS))
+        return load_keyring(Path("data/cluster.key"), create=True).writing.token
+
+    def test_from_the_key_file_that_is_there(self, shop: Any, made: str) -> None:
+        shop.run("status")
+        assert shop.stores == [("http://127.0.0.1:5004", made)]
+        assert shop.web.last.headers["Authorization"] == f"Bearer {made}"
+
+    def test_from_the_key_file_in_the_data_directory(
+        self, shop: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        shop.answers(lambda _: as_json(STATUS))
+        monkeypatch.setenv("PUTTER_DATA_DIR", "elsewhere")
+        token = load_keyring(Path("elsewhere/cluster.key"), create=True).writing.token
+        shop.run("status")
+        assert shop.stores[0][1] == token
+
+    def test_flag_wins_over_variable_over_key_file(
+        self, shop: Any, made: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("PUTTER_TOKEN", "of-variable")
+        monkeypatch.setenv("PUTTER_URL", "http://h:1")
+        shop.run("status")
+        shop.run("status", "--token", "of-flag", "--url", "http://i:2")
+        assert shop.stores == [("http://h:1", "of-variable"), ("http://i:2", "of-flag")]
+        assert made not in dict(shop.stores).values()
+
+    def test_none_where_no_key_file_is(self, shop: Any) -> None:
+        shop.answers(lambda _: as_json(STATUS))
+        shop.run("status")
+        assert shop.stores[0][1] is None
+
+    def test_a_key_file_that_was_named_must_be_there(self, shop: Any) -> None:
+        result = shop.run("status", "--key-file", "none.key")
+        assert result.exit_code == 2
+        assert "there is no key file none.key" in result.stderr
+
+    def test_a_wrong_one(self, shop: Any) -> None:
+        def refuse(_: Request) -> Reply:
+            return as_json({"code": "not-authorised", "message": "wrong token"}, 401)
+
+        shop.answers(refuse)
+        result = shop.run("status", "--token", "x")
+        assert (result.exit_code, result.stderr) == (5, "error: wrong token\n")
+
+
+class TestKeys:
+    def test_token(self, shop: Any) -> None:
+        ring = load_keyring(Path("k"), create=True)
+        assert shop.run("keys", "token", "--key-file", "k").stdout == ring.writing.token + "\n"
+
+    def test_show_tells_ids_only(self, shop: Any) -> None:
+        Path("k").write_text("11" * 32 + "\n" + "22" * 32 + "\n")
+        Path("k").chmod(0o600)
+        first, second = load_keyring(Path("k"), create=False).ids
+        result = shop.run("keys", "show", "--key-file", "k")
+        assert result.output == f"{first}  writes\n{second}  verifies\n"
+        assert json.loads(shop.run("keys", "show", "--key-file", "k", "--json").stdout) == [
+            {"id": first, "writes": True},
+            {"id": second, "writes": False},
+        ]
+
+    def test_show_warns_of_a_file_that_others_can_read(self, shop: Any) -> None:
+        load_keyring(Path("k"), create=True)
+        Path("k").chmod(0o644)
+        result = shop.run("keys", "show", "--key-file", "k")
+        assert result.exit_code == 0
+        assert result.stderr == "warning: others can read k; chmod 600 k\n"
+
+    def test_no_key_file(self, shop: Any) -> None:
+        assert shop.run("keys", "token").exit_code == 2
