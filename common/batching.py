@@ -8,7 +8,7 @@ nothing to tune.
 call ─┐                       ┌─ result or exception, to each caller its own
 call ─┼─► waiting ─► batch ───┤
 call ─┘   ▲          (≤ batch_max items, ≤ in_flight_max batches at a time)
-          └── AGAIN ──────────┘
+          └── Again ──────────┘
 ```
 """
 
@@ -18,7 +18,7 @@ import asyncio
 import copy
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from enum import Enum
+from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
 
 from common.errors import ShuttingDown
@@ -30,13 +30,26 @@ IN_FLIGHT_MAX_DEFAULT: Final = 2
 BATCH_MAX_DEFAULT: Final = 1024
 
 
-class Again(Enum):
-    """What `send` answers for an item that shall travel once more, at the head of the queue."""
+@dataclass(frozen=True)
+class Again:
+    """What `send` answers for an item that shall travel once more, ahead of those that wait.
 
-    AGAIN = "again"
+    Attributes:
+        delay_ms: the pause before; meanwhile others travel.
+    """
+
+    delay_ms: int = 0
 
 
-AGAIN: Final = Again.AGAIN
+class _Entry(Generic[Item, Result]):
+    """An item on its way, and who waits for it."""
+
+    __slots__ = ("future", "item")
+
+    def __init__(self, item: Item, future: asyncio.Future[Result]) -> None:
+        self.item = item
+        self.future = future
+
 
 Send = Callable[[Sequence[Item]], Awaitable[Sequence[Result | Exception | Again]]]
 
@@ -49,7 +62,7 @@ class Gatherer(Generic[Item, Result]):
 
     Args:
         send: takes a batch and answers for each item, in order, with its result, with an
-            exception for this item alone, or with `AGAIN`. If it raises, every item of the
+            exception for this item alone, or with `Again`. If it raises, every item of the
             batch fails with a copy of that exception.
         in_flight_max: batches under way at a time.
         batch_max: items in a batch.
@@ -67,15 +80,16 @@ class Gatherer(Generic[Item, Result]):
         self._send = send
         self._in_flight_max = in_flight_max
         self._batch_max = batch_max
-        self._waiting: deque[tuple[Item, asyncio.Future[Result]]] = deque()
-        self._in_flight: dict[asyncio.Task[None], list[tuple[Item, asyncio.Future[Result]]]] = {}
+        self._waiting: deque[_Entry[Item, Result]] = deque()
+        self._resting: set[_Entry[Item, Result]] = set()
+        self._in_flight: dict[asyncio.Task[None], list[_Entry[Item, Result]]] = {}
         self._start_planned = False
         self._closed = False
 
     @property
     def waiting(self) -> int:
-        """Items that no batch has taken yet."""
-        return len(self._waiting)
+        """Items that no batch has taken yet, or that shall travel again."""
+        return len(self._waiting) + len(self._resting)
 
     async def __call__(self, item: Item) -> Result:
         """Send ``item`` with the next batch and wait for its result.
@@ -88,7 +102,7 @@ class Gatherer(Generic[Item, Result]):
             raise ShuttingDown("this connection is closed")
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Result] = loop.create_future()
-        self._waiting.append((item, future))
+        self._waiting.append(_Entry(item, future))
         self._plan_start(loop)
         return await future
 
@@ -99,10 +113,11 @@ class Gatherer(Generic[Item, Result]):
         for task in under_way:
             task.cancel()
         await asyncio.gather(*under_way, return_exceptions=True)
-        for batch in (*under_way.values(), self._waiting):
-            for _, future in batch:
-                _fail(future, ShuttingDown("this connection is closed"))
+        for batch in (*under_way.values(), self._waiting, self._resting):
+            for entry in batch:
+                _fail(entry.future, ShuttingDown("this connection is closed"))
         self._waiting.clear()
+        self._resting.clear()
 
     def _plan_start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Start a batch at the end of this turn of the loop, so that the whole turn is in it."""
@@ -114,10 +129,10 @@ class Gatherer(Generic[Item, Result]):
         self._start_planned = False
         if self._closed or len(self._in_flight) >= self._in_flight_max:
             return
-        batch: list[tuple[Item, asyncio.Future[Result]]] = []
+        batch: list[_Entry[Item, Result]] = []
         while self._waiting and len(batch) < self._batch_max:
             entry = self._waiting.popleft()
-            if not entry[1].done():
+            if not entry.future.done():
                 batch.append(entry)
         if not batch:
             return
@@ -133,33 +148,42 @@ class Gatherer(Generic[Item, Result]):
         if self._waiting and not self._closed:
             self._plan_start(task.get_loop())
 
-    async def _run(self, batch: list[tuple[Item, asyncio.Future[Result]]]) -> None:
+    async def _run(self, batch: list[_Entry[Item, Result]]) -> None:
         try:
-            results = await self._send([item for item, _ in batch])
+            results = await self._send([entry.item for entry in batch])
             self._deliver(batch, results)
         except Exception as error:  # noqa: BLE001 - every waiter gets it
-            for _, future in batch:
-                _fail(future, _own_copy(error))
+            for entry in batch:
+                _fail(entry.future, _own_copy(error))
 
     def _deliver(
         self,
-        batch: list[tuple[Item, asyncio.Future[Result]]],
+        batch: list[_Entry[Item, Result]],
         results: Sequence[Result | Exception | Again],
     ) -> None:
         if len(results) != len(batch):
             raise RuntimeError(f"{len(batch)} items were sent, {len(results)} were answered")
-        again: list[tuple[Item, asyncio.Future[Result]]] = []
+        again: list[_Entry[Item, Result]] = []
         for entry, result in zip(batch, results, strict=True):
-            future = entry[1]
+            future = entry.future
             if future.done():
                 continue
             if isinstance(result, Exception):
                 future.set_exception(result)
-            elif isinstance(result, Again):
-                again.append(entry)
-            else:
+            elif not isinstance(result, Again):
                 future.set_result(result)
+            elif result.delay_ms:
+                self._resting.add(entry)
+                future.get_loop().call_later(result.delay_ms / 1000, self._wake, entry)
+            else:
+                again.append(entry)
         self._waiting.extendleft(reversed(again))
+
+    def _wake(self, entry: _Entry[Item, Result]) -> None:
+        if entry in self._resting:
+            self._resting.remove(entry)
+            self._waiting.appendleft(entry)
+            self._plan_start(entry.future.get_loop())
 
 
 def _fail(future: asyncio.Future[Result], error: Exception) -> None:

@@ -8,7 +8,8 @@ redis+cluster://[…@]host:port,host:port       a cluster         (rediss+… wi
 host:port                                     as in REDIS_HOSTPORT
 ```
 
-A user or password with ``@``, ``:``, ``/`` or ``%`` in it is percent-encoded.
+User and password are the server's own; Sentinels are asked without. If there is ``@``, ``:``,
+``/`` or ``%`` in one, it is percent-encoded.
 """
 
 from __future__ import annotations

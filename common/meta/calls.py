@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
-from common.batching import AGAIN, Again, Gatherer
+from common.batching import Again, Gatherer
 from common.clock import Clock
 from common.errors import MetadataUnavailable
 from common.limits import KIB
@@ -87,6 +87,7 @@ class _Call:
     group: str
     payload: Any
     since_ms: int
+    tries: int = 1
     result: Any = None
 
 
@@ -103,7 +104,6 @@ class Calls:
         self._link = link
         self._clock = clock
         self._patience_ms = patience_ms
-        self._failures = 0
         self._gatherer: Gatherer[_Call, Any] = Gatherer(self._send, batch_max=PIPELINE_CALLS_MAX)
 
     async def run(self, command: Command) -> Any:
@@ -148,7 +148,7 @@ class Calls:
                 told_ms = now_ms
                 on_wait(f"waiting for Redis at {self._link.address}: {reply.reason}")
             failures += 1
-            await asyncio.sleep(_delay_ms(failures) / 1000)
+            await asyncio.sleep(retry_delay_ms(failures) / 1000)
 
     async def close(self) -> None:
         """Give up what is under way and close all connections."""
@@ -165,20 +165,13 @@ class Calls:
         replies = await self._link.run(commands)
         noted = replies.pop(0) if buckets else None
 
-        passing = False
         for group, answer in zip(groups, replies, strict=True):
             reply = noted if isinstance(noted, Trouble) and _registers(group[0]) else answer
             if isinstance(reply, Trouble):
-                passing = passing or reply.passing
                 for call in group:
                     call.result = self._verdict(call, reply)
             else:
                 _share(group, reply)
-        if passing:
-            self._failures += 1
-            await asyncio.sleep(_delay_ms(self._failures) / 1000)
-        else:
-            self._failures = 0
         return [call.result for call in calls]
 
     def _verdict(self, call: _Call, trouble: Trouble) -> MetadataUnavailable | Again:
@@ -189,7 +182,9 @@ class Calls:
             )
         waited_ms = self._clock.monotonic_ms() - call.since_ms
         if waited_ms < self._patience_ms:
-            return AGAIN
+            delay_ms = retry_delay_ms(call.tries)
+            call.tries += 1
+            return Again(delay_ms)
         return MetadataUnavailable(
             f"Redis at {self._link.address} did not answer for {waited_ms / 1000:.1f} s: "
             f"{trouble.reason}",
@@ -233,5 +228,6 @@ def _share(group: list[_Call], reply: Any) -> None:
         call.result = result
 
 
-def _delay_ms(failures: int) -> int:
-    return min(RETRY_DELAY_MS_MAX, RETRY_DELAY_MS_MIN << min(failures - 1, 10))
+def retry_delay_ms(tries: int) -> int:
+    """The pause after so many tries without success."""
+    return min(RETRY_DELAY_MS_MAX, RETRY_DELAY_MS_MIN << min(tries - 1, 10))

@@ -116,11 +116,18 @@ class Link(Protocol):
 
 
 class SingleLink:
-    """A single server, or the master that Sentinel names: all commands in one pipeline."""
+    """A single server, or the master that Sentinel names: all commands in one pipeline.
 
-    def __init__(self, client: Redis, address: str) -> None:
+    Args:
+        client: the server.
+        address: where it is, without password.
+        sentinels: who was asked where it is; closed with it.
+    """
+
+    def __init__(self, client: Redis, address: str, sentinels: Sequence[Redis] = ()) -> None:
         self._client = client
         self._address = address
+        self._sentinels = sentinels
 
     @property
     def address(self) -> str:
@@ -146,7 +153,8 @@ class SingleLink:
 
     async def close(self) -> None:
         """Close all connections."""
-        await self._client.aclose()
+        for client in (self._client, *self._sentinels):
+            await client.aclose()
 
     async def _pipeline(self, commands: list[tuple[Argument, ...]]) -> list[Any]:
         pipeline = self._client.pipeline(transaction=False)
@@ -171,6 +179,11 @@ class ClusterLink:
 
     async def run(self, commands: Sequence[Command]) -> list[Any]:
         """One try: for each command its reply or a `Trouble`."""
+        try:
+            # Without the map of slots the client would send commands anywhere.
+            await self._client.initialize()
+        except (redis_errors.RedisError, redis_errors.RedisClusterException, OSError) as error:
+            return [trouble_of(error)] * len(commands)
         return list(await asyncio.gather(*(self._one(command) for command in commands)))
 
     async def close(self) -> None:
@@ -187,6 +200,10 @@ class ClusterLink:
                     return await self._client.execute_command(*_named(words))
             except (redis_errors.RedisError, redis_errors.RedisClusterException, OSError) as error:
                 return trouble_of(error)
+            except AttributeError:
+                # When the client learns of a new map it drops all connections, also of commands
+                # under way, which then miss their stream.
+                return Trouble("the cluster's slots have moved", passing=True)
 
 
 def _named(words: tuple[Argument, ...]) -> tuple[Argument, ...]:

@@ -153,7 +153,7 @@ def _link(where: str | Redis | RedisCluster) -> Link:
     if address.kind == "cluster":
         return ClusterLink(_cluster_client(address), str(address))
     if address.kind == "sentinel":
-        return SingleLink(_sentinel_client(address), str(address))
+        return _sentinel_link(address)
     return SingleLink(_single_client(address), str(address))
 
 
@@ -185,11 +185,11 @@ def _single_client(address: RedisAddress) -> Redis:
     return Redis.from_pool(pool)
 
 
-def _sentinel_client(address: RedisAddress) -> Redis:
+def _sentinel_link(address: RedisAddress) -> SingleLink:
     settings = _settings(address)
-    sentinel = Sentinel(  # type: ignore[no-untyped-call]
-        list(address.hosts), sentinel_kwargs=settings | {"retry": Retry(NoBackoff(), 0)}
-    )
+    ask = settings | {"retry": Retry(NoBackoff(), 0), "ssl": address.tls}
+    del ask["username"], ask["password"]
+    sentinel = Sentinel(list(address.hosts), sentinel_kwargs=ask)  # type: ignore[no-untyped-call]
     client: Redis = sentinel.master_for(
         address.service,
         db=address.db,
@@ -198,7 +198,7 @@ def _sentinel_client(address: RedisAddress) -> Redis:
         retry=Retry(NoBackoff(), 0),
         **settings,
     )
-    return client
+    return SingleLink(client, str(address), sentinel.sentinels)
 
 
 def _cluster_client(address: RedisAddress) -> RedisCluster:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,7 @@ from common.meta.interface import (
     Outcome,
 )
 from common.meta.redis_store import RedisMetadata, connect
-from common.meta.schema import bucket_key
+from common.meta.schema import bucket_key, bucket_keys
 from tests.metadata_kit import (
     BUCKET,
     LONG_MS,
@@ -225,6 +226,54 @@ async def test_every_script_stays_in_one_slot(cluster: list[ValkeyServer]) -> No
     await store.close()
 
 
+async def test_a_slot_that_moves_is_followed(cluster: list[ValkeyServer]) -> None:
+    for server in cluster:
+        server.ask("FLUSHALL")
+    hosts = ",".join(f"127.0.0.1:{server.port}" for server in cluster)
+    store = connect(f"redis+cluster://{hosts}")
+    buckets = [f"moving-{n}" for n in range(6)]
+    written: list[tuple[str, str]] = []
+
+    async def write(worker: int) -> None:
+        for n in range(30):
+            bucket, key = buckets[(worker + n) % 5], f"{worker}/{n}"
+            what = version(key, 10, stored(f"W{worker}N{n}"), bucket=bucket)
+            assert await publish(store, what) is Outcome.PUBLISHED
+            written.append((bucket, key))
+
+    writers = asyncio.gather(*(write(worker) for worker in range(10)))
+    for _ in range(3):
+        await asyncio.sleep(0.02)
+        move_slot(cluster, key_slot(bucket_key(buckets[5], "files")))
+        assert await publish(store, version("a", 10, bucket=buckets[5])) is Outcome.PUBLISHED
+        await store.files.delete(tombstone("a", 11, buckets[5]))
+        for server in cluster:
+            server.ask("DEL " + " ".join(key.decode() for key in bucket_keys(buckets[5])))
+    await writers
+    found = await asyncio.gather(*(store.files.resolve(*each) for each in written))
+    assert len(found) == 300
+    assert all(found)
+    await store.close()
+
+
+def move_slot(cluster: list[ValkeyServer], slot: int) -> None:
+    """Give an empty slot to another master."""
+    nodes = [server.ask("CLUSTER MYID").split()[1] for server in cluster]
+    owner = next(
+        n
+        for n, server in enumerate(cluster)
+        if not server.ask(f"EXISTS {slot_tag(slot)}").startswith("-MOVED")
+    )
+    heir = (owner + 1) % len(cluster)
+    for n in (heir, owner, (owner + 2) % len(cluster)):
+        assert cluster[n].ask(f"CLUSTER SETSLOT {slot} NODE {nodes[heir]}") == "+OK\r\n"
+
+
+def slot_tag(slot: int) -> str:
+    """A word in this slot."""
+    return next(str(n) for n in count() if key_slot(str(n).encode()) == slot)
+
+
 async def test_a_life_leaves_nothing_behind(valkey: ValkeyServer) -> None:
     valkey.ask("FLUSHALL")
     store = RedisMetadata(valkey.url, grace_ms=0, tombstone_ms=0)
@@ -251,12 +300,12 @@ async def test_an_object_costs_a_few_hundred_bytes(valkey: ValkeyServer) -> None
     store = connect(valkey.url)
     client = Redis.from_url(valkey.url)
     before = (await client.info("memory"))["used_memory"]
-    count = 3000
+    objects = 3000
     await asyncio.gather(
-        *(publish(store, version(f"picture-{n:06}", 10, stored(f"A{n}"))) for n in range(count))
+        *(publish(store, version(f"picture-{n:06}", 10, stored(f"A{n}"))) for n in range(objects))
     )
     after = (await client.info("memory"))["used_memory"]
-    assert (after - before) / count < 600
+    assert (after - before) / objects < 600
     await client.aclose()
     await store.close()
 

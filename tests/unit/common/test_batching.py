@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from common.batching import AGAIN, Again, Gatherer
+from common.batching import Again, Gatherer
 from common.errors import NotFound, ShuttingDown
 
 
@@ -132,7 +132,7 @@ async def test_again_travels_at_the_head_of_the_next_batch() -> None:
         batches.append(list(items))
         if len(batches) == 1:
             await open_again.wait()
-            return [AGAIN, 20, AGAIN]
+            return [Again(), 20, Again()]
         return [item * 10 for item in items]
 
     gatherer: Gatherer[int, int] = Gatherer(send, in_flight_max=1)
@@ -143,6 +143,38 @@ async def test_again_travels_at_the_head_of_the_next_batch() -> None:
     open_again.set()
     assert await asyncio.gather(*early, late) == [10, 20, 30, 40]
     assert batches == [[1, 2, 3], [1, 3, 4]]
+
+
+async def test_others_travel_while_one_rests() -> None:
+    batches: list[list[int]] = []
+
+    async def send(items: Sequence[int]) -> list[int | Again]:
+        batches.append(list(items))
+        return [Again(20) if item < 0 and len(batches) == 1 else item * 10 for item in items]
+
+    gatherer: Gatherer[int, int] = Gatherer(send, in_flight_max=1)
+    resting = asyncio.create_task(gatherer(-1))
+    await settle()
+    assert gatherer.waiting == 1
+    assert await gatherer(2) == 20
+    assert not resting.done()
+    assert await resting == -10
+    assert batches == [[-1], [2], [-1]]
+    assert gatherer.waiting == 0
+
+
+async def test_closing_ends_calls_that_rest() -> None:
+    async def send(items: Sequence[int]) -> list[int | Again]:
+        return [Again(1) for _ in items]
+
+    gatherer: Gatherer[int, int] = Gatherer(send)
+    call = asyncio.create_task(gatherer(1))
+    await settle()
+    await gatherer.close()
+    with pytest.raises(ShuttingDown):
+        await call
+    await asyncio.sleep(0.005)
+    assert gatherer.waiting == 0
 
 
 async def test_a_cancelled_caller_harms_nobody() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from common.clock import ManualClock
 from common.errors import MetadataUnavailable, ShuttingDown
-from common.meta.calls import RETRY_DELAY_MS_MAX, Args, BucketVerb, Calls
+from common.meta.calls import RETRY_DELAY_MS_MAX, Args, BucketVerb, Calls, retry_delay_ms
 from common.meta.link import Command, Trouble
 
 AWAY = Trouble("Connection refused", passing=True)
@@ -54,18 +54,23 @@ def add_up(command: Command) -> str:
 
 
 @pytest.fixture
-def no_delay(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Sleep without sleeping; the seconds that were asked for."""
-    asked: list[float] = []
-    really = asyncio.sleep
+def no_delay(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Try again without a pause; after how many tries that was asked for."""
+    asked: list[int] = []
 
-    async def sleep(seconds: float) -> None:
-        if seconds:
-            asked.append(seconds)
-        await really(0)
+    def delay_ms(tries: int) -> int:
+        asked.append(tries)
+        return 0
 
-    monkeypatch.setattr(asyncio, "sleep", sleep)
+    monkeypatch.setattr("common.meta.calls.retry_delay_ms", delay_ms)
     return asked
+
+
+def test_pauses_grow_up_to_a_bound() -> None:
+    delays = [retry_delay_ms(tries) for tries in range(1, 100)]
+    assert delays[:4] == [10, 20, 40, 80]
+    assert delays == sorted(delays)
+    assert delays[-1] == RETRY_DELAY_MS_MAX
 
 
 async def test_calls_of_one_verb_and_group_are_one_command() -> None:
@@ -103,7 +108,7 @@ async def test_buckets_are_noted_ahead_of_what_is_put_into_them() -> None:
 
 
 async def test_nothing_counts_as_done_while_its_bucket_is_not_noted(
-    no_delay: list[float],
+    no_delay: list[int],
 ) -> None:
     troubles = [AWAY, AWAY]
 
@@ -127,21 +132,32 @@ async def test_a_script_that_answers_too_little_is_a_mistake() -> None:
     assert all(isinstance(error, RuntimeError) for error in errors)
 
 
-async def test_passing_trouble_is_waited_for_with_growing_pauses(no_delay: list[float]) -> None:
+async def test_passing_trouble_is_waited_for_with_growing_pauses(no_delay: list[int]) -> None:
     troubles = [AWAY] * 12
     link = FakeLink(lambda _: troubles.pop() if troubles else "done")
     calls = Calls(link, ManualClock(), PATIENCE_MS)
     assert await calls.run(Command(("PING",))) == "done"
     assert len(link.trips) == 13
-    assert no_delay[:4] == [0.01, 0.02, 0.04, 0.08]
-    assert no_delay[-1] == RETRY_DELAY_MS_MAX / 1000
+    assert no_delay == list(range(1, 13))
     no_delay.clear()
     troubles.append(AWAY)
     await calls.run(Command(("PING",)))
-    assert no_delay == [0.01]
+    assert no_delay == [1]
 
 
-async def test_patience_ends(no_delay: list[float]) -> None:
+async def test_trouble_of_one_call_does_not_delay_another() -> None:
+    link = FakeLink(lambda command: AWAY if command.args[0] == "lost" else "done")
+    calls = Calls(link, ManualClock(), PATIENCE_MS)
+    lost = asyncio.create_task(calls.run(Command(("lost",))))
+    found = asyncio.create_task(calls.run(Command(("found",))))
+    assert await found == "done"
+    assert len(link.trips) == 1
+    await calls.close()
+    with pytest.raises(ShuttingDown):
+        await lost
+
+
+async def test_patience_ends(no_delay: list[int]) -> None:
     clock = ManualClock()
 
     def answer(_: Command) -> Trouble:
@@ -157,7 +173,7 @@ async def test_patience_ends(no_delay: list[float]) -> None:
     assert len(link.trips) == 5
 
 
-async def test_each_call_has_a_patience_of_its_own(no_delay: list[float]) -> None:
+async def test_each_call_has_a_patience_of_its_own(no_delay: list[int]) -> None:
     clock = ManualClock()
     away = True
 
@@ -176,7 +192,7 @@ async def test_each_call_has_a_patience_of_its_own(no_delay: list[float]) -> Non
     assert await late == "done"
 
 
-async def test_a_refusal_is_told_at_once(no_delay: list[float]) -> None:
+async def test_a_refusal_is_told_at_once(no_delay: list[int]) -> None:
     link = FakeLink(lambda command: FORBIDDEN if command.args[0] == "bad" else "done")
     calls = Calls(link, ManualClock(), PATIENCE_MS)
     good, bad = await asyncio.gather(
@@ -189,7 +205,7 @@ async def test_a_refusal_is_told_at_once(no_delay: list[float]) -> None:
     assert no_delay == []
 
 
-async def test_waiting_for_the_start_is_told_now_and_then(no_delay: list[float]) -> None:
+async def test_waiting_for_the_start_is_told_now_and_then(no_delay: list[int]) -> None:
     clock = ManualClock()
     answers = [AWAY] * 9 + [FORBIDDEN] * 9
 
@@ -212,7 +228,7 @@ async def test_a_redis_that_is_there_is_not_talked_about() -> None:
     assert told == []
 
 
-async def test_closing_ends_calls_and_connections(no_delay: list[float]) -> None:
+async def test_closing_ends_calls_and_connections(no_delay: list[int]) -> None:
     link = FakeLink(lambda _: AWAY)
     calls = Calls(link, ManualClock(), PATIENCE_MS)
     call = asyncio.create_task(calls.run(Command(("PING",))))
