@@ -10,8 +10,6 @@ import asyncio
 import random
 from typing import Final, Protocol, cast
 
-import numpy as np
-
 from common import tickets
 from common.errors import NotAuthorised, ProtocolError, PutterError
 from common.keys import Keyring
@@ -194,14 +192,15 @@ class AckConnection(asyncio.BufferedProtocol):
         if len(numbers) == 0:
             return
         metrics = self._port.metrics
-        values, counts = np.unique(statuses, return_counts=True)
-        metrics.count_acks(dict(zip(values.tolist(), counts.tolist(), strict=True)))
         ignored = 0
+        totals: dict[int, int] = {}
         for first, count, status in tickets.segments(numbers, statuses):
+            totals[status] = totals.get(status, 0) + count
             if first < 0:
                 self._nonsense(count)
                 continue
             ignored += count - self._port.taker.acked(self._node, first, count, status)
+        metrics.count_acks(totals)
         if ignored:
             metrics.acks_ignored.labels("not in flight").inc(ignored)
             _log.debug("acks for tickets that are not in flight", node=self._node, count=ignored)
@@ -225,5 +224,3 @@ class AckConnection(asyncio.BufferedProtocol):
 
     def _too_slow(self) -> None:
         self._refuse(ProtocolError(f"no greeting within {HANDSHAKE_TIMEOUT_MS} ms"))
-
-

@@ -75,6 +75,8 @@ class Fleet:
         self._metrics = metrics
         self._options = options
         self._links: list[NodeLink] = []
+        self._by_node: dict[str, NodeLink] = {}
+        self._eligible: list[Candidate] | None = None
         self._seen: dict[str, Seen] = {}
         self._changed = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -101,8 +103,14 @@ class Fleet:
 
     def link(self, node: str) -> NodeLink | None:
         """The link to a node, up or down; one that is up if there are several."""
+        known = self._by_node.get(node)
+        if known is not None and known.up:
+            return known
         found = [link for link in self._links if link.node == node]
-        return next((link for link in found if link.up), found[0] if found else None)
+        best = next((link for link in found if link.up), found[0] if found else None)
+        if best is not None:
+            self._by_node[node] = best
+        return best
 
     async def wait_up(self, timeout_ms: int) -> None:
         """Wait until at least one putter is connected.
@@ -176,6 +184,14 @@ class Fleet:
         chosen = choose(parcel.name, self._candidates(), 1, avoid)
         return chosen[0] if chosen else None
 
+    def has_room(self, nodes: tuple[str, ...]) -> bool:
+        """Whether the windows of these nodes have room now."""
+        for node in nodes:
+            link = self.link(node)
+            if link is not None and link.congested:
+                return False
+        return True
+
     async def room(self, nodes: tuple[str, ...]) -> None:
         """Wait until the windows of these nodes have room."""
         for node in nodes:
@@ -197,6 +213,12 @@ class Fleet:
     # -- inside ----------------------------------------------------------------------------
 
     def _candidates(self) -> list[Candidate]:
+        """Who may take new bytes; kept until a link or the membership changes."""
+        if self._eligible is None:
+            self._eligible = self._find_candidates()
+        return self._eligible
+
+    def _find_candidates(self) -> list[Candidate]:
         up = self.up()
         roomy = [link for link in up if not link.full] or up
         known = [
@@ -226,6 +248,7 @@ class Fleet:
 
     async def _update(self, seen: list[Seen]) -> None:
         self._seen = {entry.member.node: entry for entry in seen}
+        self._eligible = None
         for entry in seen:
             member = entry.member
             link = self.link(member.node)
@@ -244,6 +267,7 @@ class Fleet:
         ]
         for link in gone:
             self._links.remove(link)
+            self._by_node.pop(link.node, None)
             await link.close()
 
     def _open(self, host: str, port: int, node: str) -> None:
@@ -264,6 +288,7 @@ class Fleet:
         )
 
     def _link_changed(self, _link: NodeLink) -> None:
+        self._eligible = None
         self._changed.set()
 
     def _reasons(self) -> str:

@@ -69,6 +69,8 @@ class IngestPort:
         self._limit = connections_max
         self._open: dict[int, IngestConnection] = {}
         self._listener: Listener | None = None
+        self.count_bytes: Final = metrics.ingest_bytes.labels("ingest").inc
+        metrics.connections.labels("ingest").set_function(lambda: len(self._open))
 
     @property
     def port(self) -> int:
@@ -102,13 +104,11 @@ class IngestPort:
             self.metrics.refused.labels("ingest", "connections").inc()
             return False
         self._open[id(connection)] = connection
-        self.metrics.connections.labels("ingest").set(len(self._open))
         return True
 
     def closed(self, connection: IngestConnection) -> None:
         """It is gone."""
         self._open.pop(id(connection), None)
-        self.metrics.connections.labels("ingest").set(len(self._open))
 
 
 class IngestConnection(asyncio.BufferedProtocol):
@@ -157,7 +157,7 @@ class IngestConnection(asyncio.BufferedProtocol):
         block = self._filler.advance(nbytes)
         self._start()
         if block is not None:
-            self._port.metrics.ingest_bytes.labels("ingest").inc(len(block.data))
+            self._port.count_bytes(len(block.data))
             self._blocks.append(block)
             self._wake()
             self._pause()
@@ -174,7 +174,7 @@ class IngestConnection(asyncio.BufferedProtocol):
         block = self._filler.take()
         if block is not None:
             block.last = True
-            self._port.metrics.ingest_bytes.labels("ingest").inc(len(block.data))
+            self._port.count_bytes(len(block.data))
             self._blocks.append(block)
         self._start()
         self._wake()

@@ -139,6 +139,11 @@ class NodeLink:
         return self._inflight_bytes
 
     @property
+    def congested(self) -> bool:
+        """Whether the window is full."""
+        return self._inflight_bytes >= self._options.window_bytes
+
+    @property
     def reason(self) -> str:
         """Why the link is down."""
         return str(self._reason)
@@ -150,7 +155,7 @@ class NodeLink:
 
     async def room(self) -> None:
         """Wait until the window has room."""
-        while self._inflight_bytes >= self._options.window_bytes:
+        while self.congested:
             waiter = asyncio.get_running_loop().create_future()
             self._waiting.append(waiter)
             await waiter
@@ -224,9 +229,7 @@ class NodeLink:
         for record in [*records, *waiting]:
             self._offer(record)
 
-    async def call(
-        self, make: Callable[[int], Message], *, timeout_ms: int
-    ) -> list[Answer]:
+    async def call(self, make: Callable[[int], Message], *, timeout_ms: int) -> list[Answer]:
         """Ask the putter something.
 
         Raises:
@@ -285,7 +288,9 @@ class NodeLink:
 
     def _received(self, message: AnyMessage, _payload: memoryview) -> None:
         if not isinstance(message, RecordsDone):
-            _log.warning("unexpected message of a putter", node=self.node, kind=type(message).__name__)
+            _log.warning(
+                "unexpected message of a putter", node=self.node, kind=type(message).__name__
+            )
             return
         self._heard_ms = self._now_ms()
         for request, status in message.done:
@@ -310,11 +315,14 @@ class NodeLink:
             return
         self._drop(run)
         if status == Status.WRITTEN:
-            self.full = False
+            if self.full:
+                self.full = False
+                self._on_change(self)
             run.delivered(self.node)
         else:
             if status == Status.NO_SPACE:
                 self.full = True
+                self._on_change(self)
             run.refused(self.node, status)
 
     def _drop(self, run: RunParcel) -> None:

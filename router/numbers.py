@@ -233,5 +233,3 @@ def _above(kind: Kind, wanted: int) -> Ceilings:
             return Ceilings(objects=wanted + CEILING_STEPS * OBJECT_LEASE)
         case Kind.STAMPS:
             return Ceilings(stamps=wanted + STAMP_HORIZON_US)
-
-

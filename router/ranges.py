@@ -50,7 +50,11 @@ def slices(stored: StoredObject, start: int, end: int, piece_bytes: int) -> Iter
         extent_end = position + extent.size
         if extent_end > start and position < end:
             yield from _within(
-                extent, stored.frame_bytes, position, max(start, position), min(end, extent_end),
+                extent,
+                stored.frame_bytes,
+                position,
+                max(start, position),
+                min(end, extent_end),
                 per_piece,
             )
         position = extent_end

@@ -64,7 +64,9 @@ class ReadPath:
             raise NotFound(f"there is no file {format_name(bucket, key)}")
         return version
 
-    async def stream(self, version: Version, start: int, end: int) -> AsyncGenerator[memoryview, None]:
+    async def stream(
+        self, version: Version, start: int, end: int
+    ) -> AsyncGenerator[memoryview, None]:
         """Bytes ``start … end - 1`` of a version, verified, in pieces of about a run.
 
         Raises:

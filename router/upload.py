@@ -13,10 +13,9 @@ from common.errors import NodesUnavailable, ObjectGone, PutterError, TooLarge
 from common.limits import EXTENT_BYTES_MAX, OBJECT_BYTES_MAX, OBJECT_LEASE_MS, RUN_BYTES_TARGET
 from common.meta.interface import Begin, Progress
 from common.records import Extent, StoredObject, Version
-from common.tickets import format_id
 from common.wire import frames
 from router.blocks import Block
-from router.parcels import RecordParcel, RunParcel
+from router.parcels import Parcel, RecordParcel, RunParcel
 from router.ranges import join_extents
 
 if TYPE_CHECKING:
@@ -52,6 +51,7 @@ class Upload:
         self.size = 0
         self.tickets = 0
         self._path = path
+        self._born_ms = path.clock.monotonic_ms()
         self._hash = ObjectHash()
         self._span = _Span(0, 0, ())
         self._span_runs = _FIRST_SPAN_RUNS
@@ -61,8 +61,8 @@ class Upload:
         self._extents: list[Extent] = []
         self._folded_tickets = 0
         self._record: RecordParcel | None = None
-        self._reported = 0
-        self._born_ms = path.clock.monotonic_ms()
+        self._moved = (0, 0)
+        self._moved_ms = self._born_ms
 
     @property
     def digest(self) -> bytes:
@@ -93,21 +93,28 @@ class Upload:
         """
         path = self._path
         await self._new_span(len(block.data), whole=block.last)
-        begin = path.meta.objects.begin(
-            Begin(
-                bucket=self.bucket,
-                object_id=self.object_id,
-                router=path.instance,
-                lease_ms=OBJECT_LEASE_MS,
-                ranges=tuple(self._ranges),
-                nodes=tuple(self._nodes),
+        begun = asyncio.ensure_future(
+            path.meta.objects.begin(
+                Begin(
+                    bucket=self.bucket,
+                    object_id=self.object_id,
+                    router=path.instance,
+                    lease_ms=OBJECT_LEASE_MS,
+                    ranges=tuple(self._ranges),
+                    nodes=tuple(self._nodes),
+                )
             )
         )
         self.begun = True
         if not block.last:
-            await begin
+            await begun
             return None
-        stamp, _ = await asyncio.gather(path.numbers.stamp(), begin)
+        try:
+            stamp = await path.numbers.stamp()
+        except BaseException:
+            begun.cancel()
+            raise
+        await begun
         return stamp
 
     async def send(self, block: Block) -> None:
@@ -117,7 +124,8 @@ class Upload:
             PutterError: an earlier run could not be stored.
         """
         path = self._path
-        self._fold()
+        if self._runs:
+            self._fold()
         data = block.data
         size = len(data)
         count = frames.frame_count(size, path.frame_bytes)
@@ -125,7 +133,8 @@ class Upload:
             await self._new_span(size, whole=False)
             await self.report(force=True)
         nodes = self._span.nodes
-        await self._room(nodes)
+        if not path.fleet.has_room(nodes):
+            await self._wait_for_room(nodes)
         out = path.pool.take(frames.wire_bytes(size, path.frame_bytes))
         key = path.keyring.writing.checksum
         frames.build(out, data, self._span.next, path.frame_bytes, key)
@@ -151,13 +160,10 @@ class Upload:
             PutterError: one of them could not be stored.
         """
         for run in list(self._runs):
-            await self._path.within(run.counted, f"bytes of object {self.object_id}")
+            await run.counted
         self._fold()
         if self._record is not None:
-            await self._path.within(
-                self._record.counted, f"commit record of object {self.object_id}"
-            )
-            self.recorded = True
+            await self._record.counted
 
     def describe(self, target: Target, stamp: int) -> Version:
         """The version that this object becomes."""
@@ -202,19 +208,29 @@ class Upload:
         age_ms = path.clock.monotonic_ms() - self._born_ms
         if not self.begun or (not force and age_ms < _REPORT_AFTER_MS):
             return
-        self._reported = self.acked
         alive = await path.meta.objects.progress(
             Progress(
                 bucket=self.bucket,
                 object_id=self.object_id,
                 lease_ms=OBJECT_LEASE_MS,
-                acked=self._reported,
+                acked=self.acked,
                 ranges=tuple(self._ranges) if force else None,
                 nodes=tuple(self._nodes) if force else None,
             )
         )
         if not alive and force:
             raise ObjectGone(f"object {self.object_id} was given up meanwhile")
+
+    def check_progress(self, now_ms: int) -> None:
+        """Give the object up if the putters have taken nothing of it for too long."""
+        waiting: list[Parcel] = [run for run in self._runs if not run.counted.done()]
+        if self._record is not None and not self._record.counted.done():
+            waiting.append(self._record)
+        moved = (self.tickets, len(waiting))
+        if not waiting or moved != self._moved:
+            self._moved, self._moved_ms = moved, now_ms
+        elif now_ms - self._moved_ms > self._path.timeout_ms:
+            self.abandon(self._stalled())
 
     def finish(self) -> None:
         """It is published: give unused tickets back."""
@@ -229,6 +245,12 @@ class Upload:
         if self._record is not None:
             self._record.abandon(error)
 
+    def _stalled(self) -> PutterError:
+        return NodesUnavailable(
+            f"the putters took nothing of object {self.object_id} for {self._path.timeout_ms} ms",
+            hint="see `putter status` for what is down",
+        )
+
     # -- inside ----------------------------------------------------------------------------
 
     async def _new_span(self, size: int, *, whole: bool) -> None:
@@ -241,21 +263,17 @@ class Upload:
             count = max(count, wanted // path.frame_bytes)
             self._span_runs *= 2
         first = await path.numbers.tickets(count)
-        nodes = path.fleet.place(f"{self.object_id}/{format_id(first)}")
+        nodes = path.fleet.place(f"{self.object_id}/{first}")
         self._span = _Span(first, count, nodes)
         self._ranges.append((first, count))
         self._nodes.update(dict.fromkeys(nodes))
 
-    async def _room(self, nodes: tuple[str, ...]) -> None:
-        path = self._path
+    async def _wait_for_room(self, nodes: tuple[str, ...]) -> None:
         try:
-            async with asyncio.timeout(path.timeout_ms / 1000):
-                await path.fleet.room(nodes)
+            async with asyncio.timeout(self._path.timeout_ms / 1000):
+                await self._path.fleet.room(nodes)
         except TimeoutError:
-            raise NodesUnavailable(
-                f"the putters took nothing of object {self.object_id} for {path.timeout_ms} ms",
-                hint="see `putter status` for what is down",
-            ) from None
+            raise self._stalled() from None
 
     def _fold(self) -> None:
         """Turn runs that everybody answered into extents: memory does not grow with the object."""

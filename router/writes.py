@@ -123,6 +123,7 @@ class WritePath:
         self.instance: Final = instance
         self.frame_bytes: Final = frame_bytes
         self.timeout_ms: Final = timeout_ms
+        self._count_written = metrics.objects_written.inc
         self._budget = Budget(INGEST_PENDING_BYTES_MAX)
         self._uploads: dict[str, Upload] = {}
         self._background: set[asyncio.Task[None]] = set()
@@ -272,33 +273,22 @@ class WritePath:
         )
         parcel.dispatch()
         try:
-            await self.within(parcel.counted, f"commit record of {name}")
+            async with asyncio.timeout(self.timeout_ms / 1000):
+                await parcel.counted
         except BaseException as error:
             parcel.abandon(as_putter_error(error))
+            if isinstance(error, TimeoutError):
+                raise NodesUnavailable(
+                    f"the putters did not take the commit record of {name} within "
+                    f"{self.timeout_ms} ms",
+                    hint="see `putter status` for what is down",
+                ) from None
             raise
         return len(parcel.holders)
 
-    async def within(self, counted: asyncio.Future[None], what: str) -> None:
-        """Wait for a parcel, but not for ever.
-
-        Raises:
-            NodesUnavailable: the putters did not take it in time.
-        """
-        if counted.done():
-            counted.result()
-            return
-        try:
-            async with asyncio.timeout(self.timeout_ms / 1000):
-                await asyncio.shield(counted)
-        except TimeoutError:
-            raise NodesUnavailable(
-                f"the putters did not take the {what} within {self.timeout_ms} ms",
-                hint="see `putter status` for what is down",
-            ) from None
-
     def _written(self, version: Version, object_id: str, digest: bytes, holders: int) -> Written:
         written = Written(object_id, version, digest, holders)
-        self.metrics.objects_written.inc()
+        self._count_written()
         if written.degraded:
             self.metrics.degraded_writes.inc()
             _log.warning(
@@ -329,15 +319,15 @@ class WritePath:
         try:
             await self.meta.objects.fail(upload.bucket, upload.object_id)
         except PutterError as error:
-            _log.warning(
-                "the janitor will clean up", object=upload.object_id, reason=str(error)
-            )
+            _log.warning("the janitor will clean up", object=upload.object_id, reason=str(error))
 
     async def _keep_alive(self) -> None:
         while True:
             await asyncio.sleep(_UPKEEP_MS / 1000)
             self.metrics.pending_bytes.set(self._budget.used_bytes)
+            now_ms = self.clock.monotonic_ms()
             for upload in list(self._uploads.values()):
+                upload.check_progress(now_ms)
                 try:
                     await upload.report()
                 except PutterError as error:

@@ -158,7 +158,10 @@ class ClusterRoutes:
     async def _ask_for(self, ticket: int) -> dict[str, StatReply]:
         links = self._fleet.up()
         answers = await asyncio.gather(
-            *(link.call(lambda request: Stat(request, ticket), timeout_ms=_CALL_MS) for link in links),
+            *(
+                link.call(lambda request: Stat(request, ticket), timeout_ms=_CALL_MS)
+                for link in links
+            ),
             return_exceptions=True,
         )
         replies = {}

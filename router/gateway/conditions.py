@@ -53,7 +53,7 @@ def check_read(headers: Mapping[str, str], what: Representation) -> bool:
     if_match = headers.get("If-Match")
     if if_match is not None:
         if not matches(if_match, what.etag):
-            raise PreconditionFailed(f"the file's entity tag is \"{what.etag}\"")
+            raise PreconditionFailed(f'the file\'s entity tag is "{what.etag}"')
     elif (since := _date(headers.get("If-Unmodified-Since"))) is not None:
         if what.modified_ms // 1000 > since:
             raise PreconditionFailed(f"the file was modified at {http_date(what.modified_ms)}")
@@ -89,8 +89,9 @@ def write_condition(headers: Mapping[str, str], current_etag: str | None) -> str
         return None
     if current_etag is None or not matches(if_match, current_etag):
         raise PreconditionFailed(
-            "there is no such file" if current_etag is None
-            else f"the file's entity tag is \"{current_etag}\""
+            "there is no such file"
+            if current_etag is None
+            else f'the file\'s entity tag is "{current_etag}"'
         )
     return "*" if if_match.strip() == "*" else current_etag
 

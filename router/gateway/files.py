@@ -78,9 +78,7 @@ class FileRoutes:
         idle_ms: silence of an upload after which it fails.
     """
 
-    def __init__(
-        self, writes: WritePath, reads: ReadPath, metrics: Metrics, idle_ms: int
-    ) -> None:
+    def __init__(self, writes: WritePath, reads: ReadPath, metrics: Metrics, idle_ms: int) -> None:
         self._writes = writes
         self._reads = reads
         self._metrics = metrics

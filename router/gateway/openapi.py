@@ -56,14 +56,26 @@ def document(version: str) -> dict[str, Any]:
                 "get": _operation(
                     "The bytes of a file; Range, If-Match, If-None-Match, If-Modified-Since, "
                     "If-Unmodified-Since and If-Range are honoured",
-                    {"200": _BYTES, "206": _BYTES, "304": None, "404": None, "412": None,
-                     "416": None},
+                    {
+                        "200": _BYTES,
+                        "206": _BYTES,
+                        "304": None,
+                        "404": None,
+                        "412": None,
+                        "416": None,
+                    },
                 ),
                 "head": _operation("The headers of GET", {"200": None, "304": None, "404": None}),
                 "put": _operation(
                     "Store the body; If-Match and If-None-Match: * are honoured",
-                    {"200": _JSON, "201": _JSON, "400": None, "412": None, "503": None,
-                     "507": None},
+                    {
+                        "200": _JSON,
+                        "201": _JSON,
+                        "400": None,
+                        "412": None,
+                        "503": None,
+                        "507": None,
+                    },
                     body=True,
                 ),
                 "delete": _operation("Remove the file", {"204": None, "404": None}),
