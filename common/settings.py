@@ -112,7 +112,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         _Duration, Meta(description="how long a write waits for acks before it fails")
     ] = 30_000
     idle_timeout_ms: Annotated[
-        _Duration, Meta(description="silence on an ingest stream after which its object fails")
+        _Duration,
+        Meta(description="silence of a sender of raw bytes or frames after which it is given up"),
     ] = 60_000
     redis_patience_ms: Annotated[
         _Duration, Meta(description="how long a request waits for Redis before it fails")

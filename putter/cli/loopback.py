@@ -93,7 +93,13 @@ def loopback(
                 if not keep:
                     _free_after_failure(host, port, ring, parts)
                 raise
-    freed = 0 if keep else _free(host, port, ring, parts)
+    error = error_of(counts)
+    if keep:
+        freed = 0
+    elif error is None:
+        freed = _free(host, port, ring, parts)
+    else:
+        freed = _free_after_failure(host, port, ring, parts)
     told = LoopbackReport(
         putter=putter,
         first=format_id(parts[0].first),
@@ -109,7 +115,6 @@ def loopback(
         print_json(told)
     else:
         _print(told)
-    error = error_of(counts)
     if error is not None:
         raise error
     written = counts.get(Status.WRITTEN, 0)
@@ -163,13 +168,14 @@ def _free(host: str, port: int, ring: Keyring, parts: list[Part]) -> int:
     return free_raw(host, port, ring, [(part.first, part.count) for part in parts])
 
 
-def _free_after_failure(host: str, port: int, ring: Keyring, parts: list[Part]) -> None:
-    """Remove what was sent; the failure itself is told after this, and more important."""
+def _free_after_failure(host: str, port: int, ring: Keyring, parts: list[Part]) -> int:
+    """Remove what was stored; the failure itself is told after this, and more important."""
     try:
-        _free(host, port, ring, parts)
+        return _free(host, port, ring, parts)
     except PutterError as error:
         sys.stderr.write("while the tickets that were sent are removed:\n")
         report(error)
+        return 0
 
 
 def _status_name(status: int) -> str:
@@ -185,4 +191,4 @@ def _print(told: LoopbackReport) -> None:
         f"{human_size(told.size)} in {told.seconds:.3f} s: {human_size(rate)}/s, "
         f"{frames:,.0f} frames/s over {told.connections} connection(s)"
     )
-    typer.echo(f"{told.freed} tickets removed" if told.freed else "tickets kept")
+    typer.echo(f"{told.freed} tickets removed")

@@ -19,7 +19,6 @@ _OF_ROUTERS: Final = frozenset(
         "consistency",
         "frame_bytes",
         "write_timeout_ms",
-        "idle_timeout_ms",
         "grace_ms",
     }
 )

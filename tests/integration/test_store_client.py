@@ -176,6 +176,6 @@ def test_a_kept_connection_that_was_closed_without_a_word(store: Store) -> None:
 def test_nobody_there() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-    with Store(f"http://127.0.0.1:{port}") as store:
-        with pytest.raises(errors.Unavailable, match="nothing listens"):
-            store.status()
+    store = Store(f"http://127.0.0.1:{port}")
+    with pytest.raises(errors.Unavailable, match="nothing listens"):
+        store.status()

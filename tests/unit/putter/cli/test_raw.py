@@ -154,7 +154,7 @@ class TestLoopback:
         assert result.exit_code == 0
         assert "2 written" in result.stdout
         assert "frames/s" in result.stdout
-        assert result.stdout.endswith("tickets kept\n")
+        assert result.stdout.endswith("0 tickets removed\n")
         assert freed == []
 
     @pytest.mark.parametrize(("status", "code"), [(1, 6), (2, 1), (3, 1), (5, 5), (99, 1)])
@@ -189,6 +189,28 @@ class TestLoopback:
             "while the tickets that were sent are removed:",
             "error: it hung up",
             "error: it hung up",
+        ]
+
+    def test_another_key_is_told_though_nothing_can_be_removed(
+        self,
+        shop: Any,
+        key_id: str,
+        freed: Freed,
+        acks: Callable[[int], None],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        def refuse(*_: object) -> int:
+            raise errors.NotAuthorised("no cluster key in common")
+
+        acks(1)
+        monkeypatch.setattr(sys.modules["putter.client.session"], "free_raw", refuse)
+        result = shop.run("loopback", "--size", "1")
+        assert result.exit_code == 6
+        assert result.stderr.splitlines() == [
+            "while the tickets that were sent are removed:",
+            "error: no cluster key in common",
+            "error: 1 of 1 frames were not written",
+            "hint: either the putter has another cluster key, or the way there changes bytes",
         ]
 
     def test_where_nothing_was_sent_nothing_is_freed(
