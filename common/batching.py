@@ -98,13 +98,21 @@ class Gatherer(Generic[Item, Result]):
             ShuttingDown: the gatherer is closed.
             Exception: what ``send`` answered for this item, or raised.
         """
+        return await self.submit(item)
+
+    def submit(self, item: Item) -> asyncio.Future[Result]:
+        """Queue ``item`` for the next batch at once; the future has its result.
+
+        Raises:
+            ShuttingDown: the gatherer is closed.
+        """
         if self._closed:
             raise ShuttingDown("this connection is closed")
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Result] = loop.create_future()
         self._waiting.append(_Entry(item, future))
         self._plan_start(loop)
-        return await future
+        return future
 
     async def close(self) -> None:
         """Stop: batches under way are cancelled, every waiting caller gets `ShuttingDown`."""

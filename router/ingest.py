@@ -155,10 +155,10 @@ class IngestConnection(asyncio.BufferedProtocol):
             return
         self._heard_s = asyncio.get_running_loop().time()
         block = self._filler.advance(nbytes)
-        self._start()
         if block is not None:
             self._port.count_bytes(len(block.data))
             self._blocks.append(block)
+            self._start()
             self._wake()
             self._pause()
 

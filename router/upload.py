@@ -93,16 +93,14 @@ class Upload:
         """
         path = self._path
         await self._new_span(len(block.data), whole=block.last)
-        begun = asyncio.ensure_future(
-            path.meta.objects.begin(
-                Begin(
-                    bucket=self.bucket,
-                    object_id=self.object_id,
-                    router=path.instance,
-                    lease_ms=OBJECT_LEASE_MS,
-                    ranges=tuple(self._ranges),
-                    nodes=tuple(self._nodes),
-                )
+        begun = path.meta.objects.begin(
+            Begin(
+                bucket=self.bucket,
+                object_id=self.object_id,
+                router=path.instance,
+                lease_ms=OBJECT_LEASE_MS,
+                ranges=tuple(self._ranges),
+                nodes=tuple(self._nodes),
             )
         )
         self.begun = True
@@ -110,12 +108,9 @@ class Upload:
             await begun
             return None
         try:
-            stamp = await path.numbers.stamp()
-        except BaseException:
-            begun.cancel()
-            raise
-        await begun
-        return stamp
+            return await path.numbers.stamp()
+        finally:
+            await begun
 
     async def send(self, block: Block) -> None:
         """Split a block into frames and hand it to the links; waits while their windows are full.

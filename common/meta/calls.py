@@ -128,7 +128,11 @@ class Calls:
         Raises:
             MetadataUnavailable: no answer within the patience, or a refusal.
         """
-        return await self._gatherer(_Call(verb, group, args, self._clock.monotonic_ms()))
+        return await self.submit(verb, group, args)
+
+    def submit(self, verb: Verb, group: str, args: Args) -> asyncio.Future[Any]:
+        """The same, on its way at once; the future gives and raises what `gather` does."""
+        return self._gatherer.submit(_Call(verb, group, args, self._clock.monotonic_ms()))
 
     async def wait_ready(self, on_wait: Callable[[str], None]) -> None:
         """Return when Redis answers, however long that takes.

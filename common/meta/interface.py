@@ -18,6 +18,7 @@ An object's life is one table; no other transition exists:
 from __future__ import annotations
 
 import builtins
+from collections.abc import Awaitable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
@@ -217,8 +218,11 @@ class ObjectState:
 class Objects(Protocol):
     """The life of objects. Calls made in the same moment travel together."""
 
-    async def begin(self, item: Begin) -> None:
+    def begin(self, item: Begin) -> Awaitable[None]:
         """``— → writing``. A repeated call with the same router changes nothing.
+
+        The call is on its way as soon as it is made, so that what is asked for next travels
+        with it; it is done when it was awaited.
 
         Raises:
             ObjectGone: another router began this object.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Awaitable, Generator, Sequence
 from typing import Any, Final
 
 from common.errors import ObjectGone
@@ -47,14 +48,11 @@ class RedisObjects:
         self._hold = BucketVerb("hold")
         self._release = BucketVerb("release")
 
-    async def begin(self, item: Begin) -> None:
-        """``— → writing``. A repeated call with the same router changes nothing."""
+    def begin(self, item: Begin) -> Awaitable[None]:
+        """``— → writing``, on its way at once; see `common.meta.interface.Objects.begin`."""
         value = pack_writing(item.router, item.nodes, item.ranges)
-        answer = await self._calls.gather(
-            self._begin, item.bucket, (item.object_id, item.router, item.lease_ms, value)
-        )
-        if answer != _BEGUN:
-            raise ObjectGone(f"object {item.object_id} was begun by another router")
+        args = (item.object_id, item.router, item.lease_ms, value)
+        return _Begun(item.object_id, self._calls.submit(self._begin, item.bucket, args))
 
     async def progress(self, item: Progress) -> bool:
         """Note ticket totals and extend the lease. False if the object is not ``writing``."""
@@ -136,6 +134,19 @@ class RedisObjects:
         buckets = await self._files.registered()
         commands = [bucket_script(name, bucket, limit) for bucket in buckets]
         return list(zip(buckets, await self._calls.run_all(commands), strict=True))
+
+
+class _Begun:
+    """The awaitable end of a `RedisObjects.begin`."""
+
+    def __init__(self, object_id: str, answer: asyncio.Future[Any]) -> None:
+        self._object_id = object_id
+        self._answer = answer
+
+    def __await__(self) -> Generator[Any, None, None]:
+        answer = yield from self._answer.__await__()
+        if answer != _BEGUN:
+            raise ObjectGone(f"object {self._object_id} was begun by another router")
 
 
 def _check(item: Commit) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import importlib.metadata
 import resource
 import secrets
@@ -17,6 +18,7 @@ from common.logs import get_logger
 from common.settings import Settings
 
 _log = get_logger(__name__)
+_GARBAGE_THRESHOLD: Final = 20_000
 _FILES_WANTED: Final = 2 * CONNECTIONS_MAX + 256
 
 
@@ -60,7 +62,14 @@ def open_keyring(settings: Settings) -> Keyring:
 
 
 def run(main: Coroutine[Any, Any, None]) -> None:
-    """Run a process on uvloop where there is one, else on asyncio's own loop."""
+    """Run a process on uvloop where there is one, else on asyncio's own loop.
+
+    The garbage collector looks at what was imported no more, and less often at the rest: the data
+    path leaves no cycles behind.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(_GARBAGE_THRESHOLD, 20, 50)
     if sys.platform == "win32":
         asyncio.run(main)
         return
