@@ -27,6 +27,7 @@ PutterError                    reply code      wire  HTTP  exit
 │   └── DataDirectoryInUse     in-use            3    500     1
 ├── ObjectGone                 gone              7    409     1
 └── ClientGone                 reset             7    400     1
+    └── IdleTimeout            idle              7    408     1
 ```
 
 A foreign exception is translated into one of these at the seam where it enters (socket, disk,

@@ -1,0 +1,60 @@
+# data-putter. Only Python 3.11+ and make are needed; everything else goes into .venv.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+SOURCE := common putter router tests benchmarks
+JOBS   ?= auto
+
+.PHONY: help install run test soak check format bench clean
+
+help:
+	@echo "make run      install and start a whole store on this machine (data in ./data)"
+	@echo "make test     install and run the tests"
+	@echo "make check    formatting, lint, types, import directions"
+	@echo "make bench    measure; prints the tables of docs/internals/performance.md"
+	@echo "make soak     the long versions of the fault and simulation tests"
+	@echo "make format   let ruff format the code"
+	@echo "make clean    remove what install and tests made (never ./data)"
+
+$(BIN)/putter: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "data-putter needs Python 3.11 or newer; name one: make PYTHON=python3.12"; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	@touch $@
+
+$(VENV)/.dev: $(BIN)/putter
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+install: $(BIN)/putter
+
+run: install
+	$(BIN)/python -m putter router
+
+test: $(VENV)/.dev
+	$(BIN)/python -m pytest -n $(JOBS)
+
+soak: $(VENV)/.dev
+	PUTTER_SOAK=1 $(BIN)/python -m pytest -n $(JOBS) tests/fault tests/simulation tests/property
+
+check: $(VENV)/.dev
+	$(BIN)/ruff format --check $(SOURCE)
+	$(BIN)/ruff check $(SOURCE)
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/.dev
+	$(BIN)/ruff format $(SOURCE)
+	$(BIN)/ruff check --fix $(SOURCE)
+
+bench: $(VENV)/.dev
+	$(BIN)/python -m benchmarks.bench_engines
+	$(BIN)/python -m benchmarks.bench_metadata
+	$(BIN)/python -m benchmarks.bench_pipeline
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis \
+	  .import_linter_cache
+	find $(SOURCE) -name __pycache__ -type d -prune -exec rm -rf {} +
