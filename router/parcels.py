@@ -7,7 +7,7 @@ decisions (is it there? must another node take over?) are here, none of the I/O.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final, Protocol
 
 from common.errors import NodesUnavailable, PutterError, error_for_status
@@ -54,10 +54,18 @@ class Parcel:
         self.counted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._policy = policy
         self._carrier = carrier
+        self._planned = len(nodes)
         self._pending: list[str] = list(nodes)
         self._gave_up: dict[str, PutterError] = {}
         self._mismatches: dict[str, int] = {}
         self._on_settled: Callable[[], None] | None = None
+        self._announce: Callable[[str], Awaitable[None]] | None = None
+        self._detours: set[asyncio.Task[None]] = set()
+
+    @property
+    def rerouted(self) -> bool:
+        """Whether others hold it than those it was first meant for; ask when it is settled."""
+        return len(self.holders) != self._planned or bool(self._gave_up)
 
     @property
     def settled(self) -> bool:
@@ -67,7 +75,7 @@ class Parcel:
     @property
     def expected_holders(self) -> list[str]:
         """Nodes that hold it, and those on their way to it."""
-        return [*self.holders, *self._pending]
+        return [*self.holders, *self._pending] if self._pending else self.holders
 
     def when_settled(self, call: Callable[[], None]) -> None:
         """Call once when no link needs the parcel's bytes any more."""
@@ -76,8 +84,14 @@ class Parcel:
         else:
             self._on_settled = call
 
-    def dispatch(self) -> None:
-        """Hand it to the links."""
+    def dispatch(self, announce: Callable[[str], Awaitable[None]] | None = None) -> None:
+        """Hand it to the links.
+
+        Args:
+            announce: awaited with another node's identity before the parcel is sent there in
+                place of one that did not take it, so that nobody holds bytes unknown to Redis.
+        """
+        self._announce = announce
         for node in list(self._pending):
             self._carrier.carry(node, self)
 
@@ -134,8 +148,26 @@ class Parcel:
         if substitute is not None:
             self.ever.append(substitute)
             self._pending.append(substitute)
-            self._carrier.carry(substitute, self)
+            self._take_detour(substitute)
         self._review()
+
+    def _take_detour(self, node: str) -> None:
+        if self._announce is None:
+            self._carrier.carry(node, self)
+            return
+        task = asyncio.get_running_loop().create_task(self._announce_and_carry(node))
+        self._detours.add(task)
+        task.add_done_callback(self._detours.discard)
+
+    async def _announce_and_carry(self, node: str) -> None:
+        assert self._announce is not None
+        try:
+            await self._announce(node)
+        except PutterError as error:
+            self.abandon(error)
+            return
+        if node in self._pending:
+            self._carrier.carry(node, self)
 
     def _possible_without(self, node: str) -> bool:
         left = len(self.holders) + len(self._pending) - (node in self._pending)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _FIRST_SPAN_RUNS: Final = 16
 _REPORT_AFTER_MS: Final = 1_000
+_LATE_MS: Final = 50
 
 
 @dataclass
@@ -61,6 +62,7 @@ class Upload:
         self._extents: list[Extent] = []
         self._folded_tickets = 0
         self._record: RecordParcel | None = None
+        self._rerouted = False
         self._moved = (0, 0)
         self._moved_ms = self._born_ms
 
@@ -145,7 +147,7 @@ class Upload:
         if self.size > OBJECT_BYTES_MAX:
             raise TooLarge(f"an object has at most {OBJECT_BYTES_MAX} bytes")
         self._runs.append(run)
-        run.dispatch()
+        run.dispatch(self._announce)
         run.when_settled(lambda: path.pool.give(out))
 
     async def all_counted(self) -> None:
@@ -156,6 +158,8 @@ class Upload:
         """
         for run in list(self._runs):
             await run.counted
+        if any(not run.settled for run in self._runs):
+            await self._settle()
         self._fold()
         if self._record is not None:
             await self._record.counted
@@ -163,6 +167,7 @@ class Upload:
     def describe(self, target: Target, stamp: int) -> Version:
         """The version that this object becomes."""
         digest = self.digest
+        self._rerouted = False
         stored = StoredObject(
             object_id=self.object_id,
             size=self.size,
@@ -182,6 +187,11 @@ class Upload:
             replicas=self._path.fleet.policy.replicas,
         )
 
+    @property
+    def described_truly(self) -> bool:
+        """Whether every run went where the last description says; ask when all are counted."""
+        return not (self._rerouted or any(run.rerouted for run in self._runs))
+
     async def record(self, version: Version) -> None:
         """Send the commit record the way of the last run, together with it if it is the only one."""
         nodes = self._all_extents()[-1].nodes
@@ -190,7 +200,7 @@ class Upload:
             self.object_id, version.stamp, records.encode(version), nodes, fleet.policy, fleet
         )
         self.recorded = True  # from here on it may be durable somewhere
-        self._record.dispatch()
+        self._record.dispatch(self._announce)
 
     async def report(self, *, force: bool = False) -> None:
         """Tell Redis the ticket totals, which is also the object's sign of life.
@@ -263,6 +273,21 @@ class Upload:
         self._ranges.append((first, count))
         self._nodes.update(dict.fromkeys(nodes))
 
+    async def _settle(self) -> None:
+        """Give replicas beyond the quorum a moment, then do without those that are late."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + _LATE_MS / 1000
+        while any(not run.settled for run in self._runs) and loop.time() < deadline:
+            await asyncio.sleep(_LATE_MS / 10_000)
+        for run in self._runs:
+            if not run.settled:
+                run.abandon(NodesUnavailable("this replica came late"))
+
+    async def _announce(self, node: str) -> None:
+        """Another putter may hold some of it from now on."""
+        self._nodes[node] = None
+        await self.report(force=True)
+
     async def _wait_for_room(self, nodes: tuple[str, ...]) -> None:
         try:
             async with asyncio.timeout(self._path.timeout_ms / 1000):
@@ -279,6 +304,7 @@ class Upload:
                 break
             self._runs.popleft()
             self._folded_tickets += run.count
+            self._rerouted = self._rerouted or run.rerouted
             self._note(run)
             tail = self._extents[-1:]
             self._extents[-1:] = join_extents([*tail, _extent(run)], EXTENT_BYTES_MAX)

@@ -17,6 +17,7 @@ import asyncio
 import random
 from asyncio import base_events
 from collections.abc import Callable, Coroutine
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
@@ -26,6 +27,10 @@ START_MS: Final = 1_700_000_000_000
 LIMIT_S_DEFAULT: Final = 24 * 3600.0
 GRACE_S: Final = 3600.0
 """Virtual time for cancelled tasks to clean up."""
+
+
+PROCESS: Final[ContextVar[str]] = ContextVar("process", default="")
+"""Which simulated process runs; its tasks inherit it, so that they can be ended together."""
 
 
 class Deadlock(Exception):  # noqa: N818 – what it is called everywhere
@@ -46,6 +51,8 @@ class _NumberedFuture(asyncio.Future[Any]):
 
 
 class _NumberedTask(asyncio.Task[Any]):
+    process = ""
+
     def __init__(self, number: int, coroutine: Any, **options: Any) -> None:
         self._number = number  # before super().__init__, which puts the task into a set
         super().__init__(coroutine, **options)
@@ -93,9 +100,10 @@ class VirtualLoop(base_events.BaseEventLoop):
         """Allow so much time from now on."""
         self._limit_s = self._now_s + seconds
 
-    def tasks(self) -> list[asyncio.Task[Any]]:
-        """The tasks that are not done, oldest first."""
-        return list(self._tasks.values())
+    def tasks(self, process: str | None = None) -> list[asyncio.Task[Any]]:
+        """The tasks that are not done, oldest first; only those of a process if one is named."""
+        tasks = self._tasks.values()
+        return [t for t in tasks if process is None or getattr(t, "process", "") == process]
 
     def describe(self, what: str) -> str:
         """A message that shows where every task waits."""
@@ -136,6 +144,7 @@ class VirtualLoop(base_events.BaseEventLoop):
         number = self._born
         options.setdefault("name", f"task-{number}")
         task = _NumberedTask(number, coroutine, loop=loop, **options)
+        task.process = PROCESS.get()
         self._tasks[number] = task
         task.add_done_callback(lambda _: self._tasks.pop(number))
         return task
