@@ -79,9 +79,14 @@ def run(main: Coroutine[Any, Any, None]) -> None:
 
 
 class Signals:
-    """Turns SIGINT and SIGTERM into an awaitable; a second one ends the process at once."""
+    """Turns SIGINT and SIGTERM into an awaitable; a second one ends the process at once.
+
+    Attributes:
+        listening: set by whoever has started up and waits for the signal itself.
+    """
 
     def __init__(self) -> None:
+        self.listening = False
         self._asked = asyncio.Event()
         loop = asyncio.get_running_loop()
         for name in (signal.SIGINT, signal.SIGTERM):

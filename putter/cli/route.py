@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import random
+import sys
 from typing import Final
+
+import msgspec
+import typer
 
 from common.clock import SystemClock
 from common.keys import Keyring
@@ -14,36 +20,70 @@ from common.transport import TcpNetwork
 from common.wire.handshake import Identity
 from putter.cli.process import Signals, new_instance, open_keyring, raise_file_limit, version
 from putter.cli.serve import token_of
+from putter.local.children import Spec, Supervisor
+from putter.local.embedded import EmbeddedValkey
 from router.app import Router, RouterOptions
 from router.quorum import Policy
 
 _log = get_logger(__name__)
-_CLUSTER_HINT: Final = "redis"
+_START_S: Final = 60.0
 
 
 async def route(settings: Settings) -> None:
     """Run a router until it is told to stop.
 
+    Without ``redis`` a Valkey is started beside it; without ``nodes``, too, a putter.
+
     Raises:
-        PutterError: it cannot start: port taken, bad key, …
+        PutterError: it cannot start: port taken, data directory in use, bad key, …
     """
     raise_file_limit()
     signals = Signals()
+    running = asyncio.ensure_future(_run(settings, signals))
+    asked = asyncio.ensure_future(signals.wait())
+    await asyncio.wait((running, asked), return_when=asyncio.FIRST_COMPLETED)
+    if not running.done() and not signals.listening:
+        running.cancel()  # told to stop while it was still starting
+    asked.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await running
+
+
+async def _run(settings: Settings, signals: Signals) -> None:
+    alone = settings.redis is None and not settings.nodes
     keyring = open_keyring(settings)
-    assert settings.redis is not None
-    metadata = connect(
-        settings.redis, grace_ms=settings.grace_ms, patience_ms=settings.redis_patience_ms
-    )
-    try:
+    supervisor = Supervisor()
+    async with contextlib.AsyncExitStack() as stack:
+        if settings.redis is None:
+            settings = await _start_valkey(settings, supervisor, stack)
+        assert settings.redis is not None
+        metadata = connect(
+            settings.redis, grace_ms=settings.grace_ms, patience_ms=settings.redis_patience_ms
+        )
+        stack.push_async_callback(metadata.close)
         await metadata.wait_ready(lambda text: _log.warning(text))
+        if alone:
+            # One putter is all there will be: nobody else can reach this Valkey.
+            settings = msgspec.structs.replace(settings, replicas=1, write_quorum=1)
         router = make_router(settings, keyring, metadata)
         await router.start()
-        try:
-            await signals.wait()
-        finally:
-            await router.stop()
-    finally:
-        await metadata.close()
+        stack.push_async_callback(router.stop)
+        if alone:
+            await supervisor.start(_putter(settings, router))
+        signals.listening = True
+        _welcome(settings, router, alone=alone)
+        await signals.wait()
+
+
+async def _start_valkey(
+    settings: Settings, supervisor: Supervisor, stack: contextlib.AsyncExitStack
+) -> Settings:
+    valkey = EmbeddedValkey(settings.redis_dir)
+    stack.callback(valkey.close)
+    stack.push_async_callback(supervisor.stop)
+    await supervisor.start(await valkey.prepare())
+    _log.info("embedded valkey runs", directory=str(settings.redis_dir))
+    return msgspec.structs.replace(settings, redis=valkey.url)
 
 
 def make_router(settings: Settings, keyring: Keyring, metadata: RedisMetadata) -> Router:
@@ -72,6 +112,50 @@ def make_router(settings: Settings, keyring: Keyring, metadata: RedisMetadata) -
         random.SystemRandom(),
         metadata.address,
     )
+
+
+def _putter(settings: Settings, router: Router) -> Spec:
+    """The local putter as a child; it takes our settings, and Redis by its URL."""
+    flags = {
+        "--host": settings.host,
+        "--putter-port": settings.putter_port,
+        "--putter-web-port": settings.putter_web_port,
+        "--data-dir": settings.data_dir.absolute(),
+        "--key-file": settings.key_path.absolute(),
+        "--redis": settings.redis,
+        "--storage": settings.storage,
+        "--reserve-bytes": settings.reserve_bytes,
+        "--idle-timeout-ms": settings.idle_timeout_ms,
+        "--connections-max": settings.connections_max,
+        "--redis-patience-ms": settings.redis_patience_ms,
+        "--log-format": settings.log_format,
+        "--log-level": settings.log_level,
+    }
+    words = [str(word) for pair in flags.items() for word in pair]
+
+    async def connected() -> None:
+        await router.fleet.wait_up(int(_START_S * 1000))
+
+    return Spec("putter", (sys.executable, "-m", "putter", "server", *words), connected)
+
+
+def _welcome(settings: Settings, router: Router, *, alone: bool) -> None:
+    host = "127.0.0.1" if settings.host in {"0.0.0.0", "::"} else settings.host  # noqa: S104
+    web = f"http://{host}:{router.web_port}"
+    lines = [f"data-putter {version()} is ready."]
+    if alone:
+        lines[0] += f" A whole store: router, putter and Valkey; data in {settings.data_dir}/"
+    lines += [
+        f"  store a file   nc -N {host} {router.ingest_port} < FILE",
+        "  read it back   putter cat objects/<ObjectID>",
+        f"                 curl {web}/file/objects/<ObjectID>",
+        f"  name a file    putter put FILE photos/cat.jpg, or curl -T FILE {web}/file/photos/cat.jpg",
+        f"  look around    putter ls, putter status, {web}/status",
+        f"  listening      raw streams {router.ingest_port}, acks {router.ack_port}, "
+        f"REST {router.web_port}" + (f", frames {settings.putter_port}" if alone else ""),
+        "  stop           Ctrl-C",
+    ]
+    typer.echo("\n".join(lines))
 
 
 def _address(text: str) -> tuple[str, int]:

@@ -1,0 +1,186 @@
+"""Child processes that are started, watched, restarted with back-off, and stopped in order.
+
+A child runs on a leash (`putter.local.leash`), so that it never outlives its parent, and in a
+session of its own, so that Ctrl-C in a terminal reaches only the parent, which then stops all
+children one after the other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from common.errors import PutterError, Unavailable
+from common.logs import get_logger
+from putter.local.leash import leash_command
+
+_log = get_logger(__name__)
+BACKOFF_MS_MIN: Final = 50
+BACKOFF_MS_MAX: Final = 5_000
+STABLE_S: Final = 30.0
+_STOP_S: Final = 20.0
+
+
+class ChildFailed(Unavailable):
+    """A child ended before it was ready."""
+
+    code = "child"
+
+
+def backoff_ms(failures: int) -> int:
+    """The pause before a restart: doubles with each failure in a row, bounded.
+
+    Args:
+        failures: 1 for the first.
+    """
+    return min(BACKOFF_MS_MAX, BACKOFF_MS_MIN << min(failures - 1, 16))
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What to run.
+
+    Attributes:
+        name: for people.
+        argv: program and arguments.
+        ready: returns once the child can be used; asked again after each start.
+        env: added to our environment.
+        pass_fds: file descriptors that the child inherits.
+    """
+
+    name: str
+    argv: Sequence[str]
+    ready: Callable[[], Awaitable[None]]
+    env: Mapping[str, str] = field(default_factory=dict)
+    pass_fds: tuple[int, ...] = ()
+
+
+class Child:
+    """One child process."""
+
+    def __init__(self, spec: Spec) -> None:
+        self.spec: Final = spec
+        self.restarts = 0
+        self._process: asyncio.subprocess.Process | None = None
+        self._watch: asyncio.Task[None] | None = None
+        self._stopping = False
+
+    @property
+    def pid(self) -> int | None:
+        """Of the running process."""
+        return self._process.pid if self._process is not None else None
+
+    async def start(self) -> None:
+        """Start it and wait until it is ready; from then on it is restarted when it dies.
+
+        Raises:
+            ChildFailed: it ended before it was ready.
+        """
+        await self._launch()
+        assert self._process is not None
+        ready = asyncio.ensure_future(self.spec.ready())
+        ended = asyncio.ensure_future(self._process.wait())
+        try:
+            await asyncio.wait((ready, ended), return_when=asyncio.FIRST_COMPLETED)
+            if not ready.done():
+                code = ended.result()
+                failure = ChildFailed(f"{self.spec.name} ended at its start: {describe_exit(code)}")
+                failure.exit = code if code > 0 else ChildFailed.exit  # type: ignore[misc]
+                raise failure
+            ready.result()
+        except BaseException:
+            await self.stop()
+            raise
+        finally:
+            for waiter in (ready, ended):
+                waiter.cancel()
+            await asyncio.gather(ready, ended, return_exceptions=True)
+        self._watch = asyncio.get_running_loop().create_task(self._keep_alive())
+
+    async def stop(self) -> None:
+        """SIGTERM, a bounded wait, SIGKILL."""
+        self._stopping = True
+        if self._watch is not None:
+            self._watch.cancel()
+            await asyncio.gather(self._watch, return_exceptions=True)
+        process = self._process
+        if process is None or process.returncode is not None:
+            return
+        process.terminate()
+        try:
+            async with asyncio.timeout(_STOP_S):
+                await process.wait()
+        except TimeoutError:
+            _log.warning("a child does not stop: ending it", child=self.spec.name, pid=process.pid)
+            process.kill()
+            await process.wait()
+
+    async def _launch(self) -> None:
+        argv = leash_command(os.getpid(), list(self.spec.argv))
+        self._process = await asyncio.create_subprocess_exec(
+            *argv,
+            stdin=asyncio.subprocess.DEVNULL,
+            env={**os.environ, **self.spec.env},
+            pass_fds=self.spec.pass_fds,
+            start_new_session=True,
+        )
+
+    async def _keep_alive(self) -> None:
+        loop = asyncio.get_running_loop()
+        failures = 0
+        started = loop.time()
+        while not self._stopping:
+            assert self._process is not None
+            code = await self._process.wait()
+            failures = 1 if loop.time() - started > STABLE_S else failures + 1
+            pause_ms = backoff_ms(failures)
+            _log.error(
+                "a child died: starting it again",
+                child=self.spec.name,
+                how=describe_exit(code),
+                pause_ms=pause_ms,
+            )
+            await asyncio.sleep(pause_ms / 1000)
+            started = loop.time()
+            self.restarts += 1
+            try:
+                await self._launch()
+            except OSError as error:
+                _log.error("a child cannot be started", child=self.spec.name, reason=str(error))
+                continue
+            _log.info("a child runs again", child=self.spec.name, pid=self.pid)
+
+
+class Supervisor:
+    """Several children, stopped in the reverse order of their start."""
+
+    def __init__(self) -> None:
+        self._children: list[Child] = []
+
+    async def start(self, spec: Spec) -> Child:
+        """Start one more child and wait until it is ready.
+
+        Raises:
+            PutterError: it did not get ready; it is stopped.
+        """
+        child = Child(spec)
+        await child.start()
+        self._children.append(child)
+        return child
+
+    async def stop(self) -> None:
+        """Stop all of them, the last started first."""
+        while self._children:
+            child = self._children.pop()
+            try:
+                await child.stop()
+            except (OSError, PutterError) as error:
+                _log.error("a child could not be stopped", child=child.spec.name, reason=str(error))
+
+
+def describe_exit(code: int) -> str:
+    """How a process ended, in words."""
+    return f"killed by signal {-code}" if code < 0 else f"exit code {code}"

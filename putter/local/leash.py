@@ -1,0 +1,53 @@
+"""Runs a program that ends when its parent ends, however that ends.
+
+    python -m putter.local.leash <parent pid> <program> [argument …]
+
+On Linux the kernel watches: the parent-death signal is set, then the program takes this process
+over. Elsewhere this process stays, watches the parent, and ends the program. Either way the
+program gets SIGTERM, so that it can finish what it is doing.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import time
+from typing import Final, NoReturn
+
+_PR_SET_PDEATHSIG: Final = 1
+_WATCH_S: Final = 0.5
+
+
+def leash_command(parent: int, argv: list[str]) -> list[str]:
+    """The command line that runs ``argv`` on a leash of the process ``parent``."""
+    return [sys.executable, "-m", "putter.local.leash", str(parent), *argv]
+
+
+def main(parent: int, argv: list[str]) -> NoReturn:
+    """Become ``argv``, or run and watch it."""
+    if sys.platform == "linux":
+        libc = ctypes.CDLL(None, use_errno=True)
+        if libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0) != 0:
+            raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG)")
+        if os.getppid() != parent:
+            raise SystemExit("the parent is gone already")
+        os.execv(argv[0], argv)  # noqa: S606 - no shell is wanted
+    sys.exit(_watch(parent, argv))
+
+
+def _watch(parent: int, argv: list[str]) -> int:
+    child = subprocess.Popen(argv)  # noqa: S603 - our own supervisor made this command
+    signal.signal(signal.SIGTERM, lambda *_: child.terminate())
+    while child.poll() is None:
+        if os.getppid() != parent:
+            child.terminate()
+            return child.wait()
+        time.sleep(_WATCH_S)
+    return child.returncode
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), sys.argv[2:])
