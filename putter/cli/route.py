@@ -61,7 +61,7 @@ async def _run(settings: Settings, signals: Signals) -> None:
             settings.redis, grace_ms=settings.grace_ms, patience_ms=settings.redis_patience_ms
         )
         stack.push_async_callback(metadata.close)
-        await metadata.wait_ready(lambda text: _log.warning(text))
+        await metadata.wait_ready(_log.warning)
         if alone:
             # One putter is all there will be: nobody else can reach this Valkey.
             settings = msgspec.structs.replace(settings, replicas=1, write_quorum=1)
@@ -149,7 +149,8 @@ def _welcome(settings: Settings, router: Router, *, alone: bool) -> None:
         f"  store a file   nc -N {host} {router.ingest_port} < FILE",
         "  read it back   putter cat objects/<ObjectID>",
         f"                 curl {web}/file/objects/<ObjectID>",
-        f"  name a file    putter put FILE photos/cat.jpg, or curl -T FILE {web}/file/photos/cat.jpg",
+        "  name a file    putter put FILE photos/cat.jpg",
+        f"                 curl -T FILE {web}/file/photos/cat.jpg",
         f"  look around    putter ls, putter status, {web}/status",
         f"  listening      raw streams {router.ingest_port}, acks {router.ack_port}, "
         f"REST {router.web_port}" + (f", frames {settings.putter_port}" if alone else ""),

@@ -86,10 +86,7 @@ class Child:
         try:
             await asyncio.wait((ready, ended), return_when=asyncio.FIRST_COMPLETED)
             if not ready.done():
-                code = ended.result()
-                failure = ChildFailed(f"{self.spec.name} ended at its start: {describe_exit(code)}")
-                failure.exit = code if code > 0 else ChildFailed.exit  # type: ignore[misc]
-                raise failure
+                raise _failed(self.spec.name, ended.result())
             ready.result()
         except BaseException:
             await self.stop()
@@ -179,6 +176,15 @@ class Supervisor:
                 await child.stop()
             except (OSError, PutterError) as error:
                 _log.error("a child could not be stopped", child=child.spec.name, reason=str(error))
+
+
+def _failed(name: str, code: int) -> ChildFailed:
+    """The error of a child that ended at its start; it ends us with the same exit code."""
+    failure = ChildFailed(
+        f"{name} ended at its start: {describe_exit(code)}", hint="its own message stands above"
+    )
+    failure.exit = code if code > 0 else ChildFailed.exit  # type: ignore[misc]
+    return failure
 
 
 def describe_exit(code: int) -> str:

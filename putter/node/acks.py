@@ -179,7 +179,9 @@ class AckLink:
             try:
                 sender = await self._connect()
             except PutterError as error:
-                _log.warning(
+                # A router whose sessions are over as well has stopped: nobody waits for acks.
+                tell = _log.warning if self.sessions else _log.debug
+                tell(
                     "cannot bring acks to a router",
                     router=self.address.instance,
                     address=f"{self.address.host}:{self.address.port}",

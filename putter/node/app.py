@@ -159,9 +159,7 @@ class PutterNode:
         _log.info("putter stopped", node=self.identity.node)
 
     async def _drained(self) -> None:
-        await _until(
-            lambda: all(c.pending_bytes == 0 for c in self._connections.all()), _DRAIN_MS
-        )
+        await _until(lambda: all(c.pending_bytes == 0 for c in self._connections.all()), _DRAIN_MS)
 
     def _member(self) -> Member:
         capacity = self._engine.capacity()

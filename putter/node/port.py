@@ -132,7 +132,9 @@ class PutterConnection(asyncio.BufferedProtocol):
         if self._ack_link is not None:
             self._services.acks.leave(self._ack_link)
         if exc is not None:
-            _log.info("a connection on the putter port broke", peer=self._peername(), reason=str(exc))
+            _log.info(
+                "a connection on the putter port broke", peer=self._peername(), reason=str(exc)
+            )
 
     def pause_writing(self) -> None:
         """The other side does not read."""

@@ -161,9 +161,7 @@ class Queries:
                     await self._send_piece(message.request, piece)
         except PutterError as error:
             status, reason = error.status, error.message
-        self.send(
-            Data(message.request, 0, 0, 0, "", more=False, status=status, reason=reason)
-        )
+        self.send(Data(message.request, 0, 0, 0, "", more=False, status=status, reason=reason))
 
     async def _send_piece(self, request: int, piece: Piece) -> None:
         await self._writable.wait()

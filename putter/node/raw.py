@@ -98,9 +98,7 @@ class RawConnection:
         self._keyring = keyring
         self._pool = pool
         self._metrics = metrics
-        self._gate = Gate(
-            budget, CONNECTION_PENDING_BYTES_MAX, self._pause, self._resume
-        )
+        self._gate = Gate(budget, CONNECTION_PENDING_BYTES_MAX, self._pause, self._resume)
         self._buffer: memoryview | None = None
         self._filled = 0
         self._room = _FIRST_BYTES
