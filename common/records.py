@@ -117,6 +117,8 @@ CommitRecord = Known | Unknown
 _encoder: Final = msgspec.msgpack.Encoder()
 _decoder: Final[msgspec.msgpack.Decoder[Known]] = msgspec.msgpack.Decoder(Known)
 _version_decoder: Final = msgspec.msgpack.Decoder(Version)
+# Text that is not UTF-8, and arrays nested a thousand deep, have errors of their own.
+_NOT_MSGPACK: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
 class _Kind(msgspec.Struct):
@@ -141,10 +143,10 @@ def decode(data: bytes) -> CommitRecord:
     """
     try:
         return _decoder.decode(data)
-    except msgspec.MsgspecError as error:
+    except _NOT_MSGPACK as error:
         try:
             kind = _kind_decoder.decode(data).kind
-        except msgspec.MsgspecError:
+        except _NOT_MSGPACK:
             kind = ""
         if not kind or kind in {"version", "tombstone", "abort"}:
             raise IntegrityError(f"not a commit record: {error}") from error
@@ -159,5 +161,5 @@ def decode_version(data: bytes) -> Version:
     """
     try:
         return _version_decoder.decode(data)
-    except msgspec.MsgspecError as error:
+    except _NOT_MSGPACK as error:
         raise IntegrityError(f"not a version's commit record: {error}") from error

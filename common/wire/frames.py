@@ -79,9 +79,9 @@ def build(out: memoryview, data: memoryview, first: int, frame_bytes: int, key: 
     rows = np.frombuffer(out[: full * stride], np.uint8).reshape(full, stride)
     rows[:, _TICKET] = fields[:full]
     rows[:, _CHECK] = fields[:full]
-    rows[:, FRAME_HEADER_BYTES:] = np.frombuffer(
-        data[: full * frame_bytes], np.uint8
-    ).reshape(full, frame_bytes)
+    rows[:, FRAME_HEADER_BYTES:] = np.frombuffer(data[: full * frame_bytes], np.uint8).reshape(
+        full, frame_bytes
+    )
     if full < count:
         at = full * stride
         field = fields[full].tobytes()
@@ -119,9 +119,9 @@ def check(rows: memoryview, first: int, frame_bytes: int, key: bytes) -> Statuse
     return np.where(bad, np.uint8(Status.CHECKSUM_MISMATCH), np.uint8(Status.WRITTEN))
 
 
-def check_any(rows: memoryview, frame_bytes: int, keys: Sequence[bytes]) -> tuple[
-    tickets.Fields, tickets.Numbers, Statuses
-]:
+def check_any(
+    rows: memoryview, frame_bytes: int, keys: Sequence[bytes]
+) -> tuple[tickets.Fields, tickets.Numbers, Statuses]:
     """Verify frames whose tickets are in no order, as raw connections send them.
 
     Args:
@@ -160,10 +160,9 @@ def strip(rows: Buffer, frame_bytes: int) -> bytearray:
     stride = frame_bytes + FRAME_HEADER_BYTES
     full, tail = divmod(len(view), stride)
     out = bytearray(full * frame_bytes + max(0, tail - FRAME_HEADER_BYTES))
-    np.frombuffer(out, np.uint8, full * frame_bytes).reshape(full, frame_bytes)[:] = (
-        np.frombuffer(view[: full * stride], np.uint8)
-        .reshape(full, stride)[:, FRAME_HEADER_BYTES:]
-    )
+    np.frombuffer(out, np.uint8, full * frame_bytes).reshape(full, frame_bytes)[:] = np.frombuffer(
+        view[: full * stride], np.uint8
+    ).reshape(full, stride)[:, FRAME_HEADER_BYTES:]
     if tail:
         out[full * frame_bytes :] = view[full * stride + FRAME_HEADER_BYTES :]
     return out
@@ -188,9 +187,9 @@ def assemble(data: Buffer, first: int, frame_bytes: int, sums: bytes) -> bytearr
     rows = np.frombuffer(out, np.uint8, full * stride).reshape(full, stride)
     rows[:, _TICKET] = fields[:full]
     rows[:, _CHECK] = column_of_sums[:full]
-    rows[:, FRAME_HEADER_BYTES:] = np.frombuffer(
-        view[: full * frame_bytes], np.uint8
-    ).reshape(full, frame_bytes)
+    rows[:, FRAME_HEADER_BYTES:] = np.frombuffer(view[: full * frame_bytes], np.uint8).reshape(
+        full, frame_bytes
+    )
     if full < count:
         at = full * stride
         out[at : at + FRAME_HEADER_BYTES] = fields[full].tobytes() + column_of_sums[full].tobytes()
@@ -210,9 +209,7 @@ def _fields(rows: memoryview, stride: int, count: int, part: slice) -> tickets.F
     return out
 
 
-def _put_checksums(
-    rows: memoryview, full: int, count: int, stride: int, values: bytes
-) -> None:
+def _put_checksums(rows: memoryview, full: int, count: int, stride: int, values: bytes) -> None:
     table = np.frombuffer(rows[: full * stride], np.uint8).reshape(full, stride)
     column_of_values = np.frombuffer(values, np.uint8).reshape(count, CHECKSUM_BYTES)
     table[:, _CHECK] = column_of_values[:full]

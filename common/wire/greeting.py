@@ -110,4 +110,6 @@ class ClientGreeting(_Greeting):
             answer = self._handshake.receive(message)
             if answer is not None:
                 out += encode(answer)
+        if self.peer is not None:
+            self._no_more()
         return out

@@ -285,6 +285,8 @@ Reply = Data | StatReply | RecordReply | RecordList | CeilingsReply | Done
 
 _encoder: Final = msgspec.msgpack.Encoder()
 _decoder: Final[msgspec.msgpack.Decoder[AnyMessage]] = msgspec.msgpack.Decoder(AnyMessage)
+# Text that is not UTF-8, and arrays nested a thousand deep, have errors of their own.
+_NOT_MSGPACK: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
 def encode(message: Message, payload_bytes: int = 0) -> bytes:
@@ -458,7 +460,7 @@ class MessageReader:
 def _decode(header: memoryview) -> AnyMessage:
     try:
         return _decoder.decode(header)
-    except msgspec.MsgspecError as error:
+    except _NOT_MSGPACK as error:
         raise ProtocolError(f"not a session message: {error}") from error
 
 
