@@ -1,0 +1,73 @@
+"""The pool of buffers: sizes, reuse, and its bound."""
+
+from __future__ import annotations
+
+import pytest
+
+from common.buffers import BufferPool
+from common.limits import KIB, MIB
+
+
+@pytest.mark.parametrize("size", [1, 16 * KIB - 1, 16 * KIB, 16 * KIB + 1, 1_031_800, 4 * MIB])
+def test_a_buffer_has_the_length_that_was_asked_for(size: int) -> None:
+    buffer = BufferPool().take(size)
+    assert len(buffer) == size
+    buffer[-1] = 7
+    assert not buffer.readonly
+
+
+def test_what_was_given_back_is_used_again() -> None:
+    pool = BufferPool()
+    first = pool.take(20_000)
+    memory = first.obj
+    pool.give(first)
+    assert pool.kept_bytes == 32 * KIB
+    again = pool.take(30_000)
+    assert again.obj is memory
+    assert len(again) == 30_000
+    assert pool.kept_bytes == 0
+
+
+def test_two_who_ask_never_share() -> None:
+    pool = BufferPool()
+    pool.give(pool.take(100))
+    one, other = pool.take(100), pool.take(100)
+    one[:] = b"1" * 100
+    other[:] = b"2" * 100
+    assert bytes(one) == b"1" * 100
+
+
+def test_a_smaller_room_does_not_serve_a_larger_wish() -> None:
+    pool = BufferPool()
+    small = pool.take(16 * KIB)
+    memory = small.obj
+    pool.give(small)
+    large = pool.take(16 * KIB + 1)
+    assert large.obj is not memory
+    assert len(large) == 16 * KIB + 1
+
+
+def test_what_is_given_back_cannot_be_used_by_mistake() -> None:
+    pool = BufferPool()
+    buffer = pool.take(100)
+    pool.give(buffer)
+    with pytest.raises(ValueError, match="released"):
+        buffer[0] = 1
+
+
+def test_no_more_is_kept_than_the_limit() -> None:
+    pool = BufferPool(kept_bytes_max=64 * KIB)
+    buffers = [pool.take(16 * KIB) for _ in range(10)]
+    for buffer in buffers:
+        pool.give(buffer)
+    assert pool.kept_bytes == 64 * KIB
+    large = pool.take(128 * KIB)
+    pool.give(large)
+    assert pool.kept_bytes == 64 * KIB
+
+
+def test_memory_of_others_is_not_kept() -> None:
+    pool = BufferPool()
+    pool.give(memoryview(bytes(16 * KIB)))
+    pool.give(memoryview(bytearray(16 * KIB + 1)))
+    assert pool.kept_bytes == 0

@@ -1,0 +1,127 @@
+"""Commit records: the known are read back, the unknown are kept, and garbage is named."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from common import records
+from common.errors import IntegrityError
+from common.records import Abort, CommitRecord, Extent, StoredObject, Tombstone, Unknown, Version
+
+EXTENTS = (Extent(7, 16, 1_000_000, ("a", "b")), Extent(2**40, 1, 5, ("a",)))
+STORED = StoredObject("3F", 1_000_005, 65_536, b"h" * 32, EXTENTS)
+VERSION = Version(
+    "photos", "Zürich/猫.jpg", 2**60, 1_000_005, "e1", 1_700_000_000_000, (STORED,),
+    {"content-type": "image/jpeg"}, 2,
+)  # fmt: skip
+RECORDS: list[CommitRecord] = [
+    VERSION,
+    Version("photos", "empty", 1, 0, "e0", 2, ()),
+    Tombstone("photos", "cat", 3, 4),
+    Abort("photos", "cat", 5, "3F"),
+]
+
+
+@pytest.mark.parametrize("record", RECORDS, ids=lambda record: type(record).__name__)
+def test_every_kind_comes_back_as_it_was(record: CommitRecord) -> None:
+    assert records.decode(records.encode(record)) == record
+
+
+def test_the_kind_stands_in_the_record() -> None:
+    """A stranger's program finds it: one map, one field."""
+    kinds = [msgspec.msgpack.decode(records.encode(record))["kind"] for record in RECORDS]
+    assert kinds == ["version", "version", "tombstone", "abort"]
+
+
+def test_a_version_describes_itself() -> None:
+    told = msgspec.msgpack.decode(records.encode(VERSION))
+    assert told == {
+        "kind": "version",
+        "bucket": "photos",
+        "key": "Zürich/猫.jpg",
+        "stamp": 2**60,
+        "size": 1_000_005,
+        "etag": "e1",
+        "created_ms": 1_700_000_000_000,
+        "objects": [
+            ["3F", 1_000_005, 65_536, b"h" * 32,
+             [[7, 16, 1_000_000, ["a", "b"]], [2**40, 1, 5, ["a"]]]]
+        ],
+        "headers": {"content-type": "image/jpeg"},
+        "replicas": 2,
+    }  # fmt: skip
+
+
+def test_an_object_knows_its_tickets() -> None:
+    assert STORED.tickets == 17
+
+
+def packed(**fields: Any) -> bytes:
+    return msgspec.msgpack.encode(fields)
+
+
+class TestUnknown:
+    def test_it_is_kept_byte_for_byte(self) -> None:
+        raw = b"\x82\xa4kind\xaabucket-set\xa5quota\xcd\x00\x07"  # 7, written the long way
+        record = records.decode(raw)
+        assert record == Unknown("bucket-set", raw)
+        assert records.encode(record) == raw
+
+    def test_it_does_not_look_at_the_buffer_any_more(self) -> None:
+        buffer = bytearray(packed(kind="later", value=1))
+        record = records.decode(memoryview(buffer))  # type: ignore[arg-type]
+        raw = bytes(buffer)
+        buffer[:] = bytes(len(buffer))
+        assert records.encode(record) == raw
+
+    def test_it_is_no_version(self) -> None:
+        with pytest.raises(IntegrityError):
+            records.decode_version(packed(kind="later"))
+
+
+def test_fields_of_a_later_release_are_ignored() -> None:
+    told = msgspec.msgpack.decode(records.encode(VERSION))
+    assert records.decode(packed(**told, tags=["x"])) == VERSION
+
+
+GARBAGE = {
+    "nothing": b"",
+    "a number": b"\x07",
+    "an array": msgspec.msgpack.encode(["version"]),
+    "no kind": packed(bucket="b", key="k"),
+    "an empty kind": packed(kind=""),
+    "a number for a kind": packed(kind=7),
+    "a kind that is not UTF-8": b"\x81\xa4kind\xa2\xff\xfe",
+    "a key that is not UTF-8": b"\x82\xa4kind\xa5abort\xa6bucket\xa2\xff\xfe",
+    "a field missing": packed(kind="tombstone", bucket="b", key="k", stamp=1),
+    "a field of another type": packed(kind="abort", bucket="b", key="k", stamp="1", object_id="A"),
+    "a byte too many": records.encode(RECORDS[2]) + b"\0",
+    "a byte too few": records.encode(RECORDS[2])[:-1],
+    "a thousand arrays in each other": b"\x82\xa4kind\xa1x\xa1a" + b"\x91" * 4000 + b"\1",
+    "zeros": bytes(4096),
+}
+
+
+@pytest.mark.parametrize("data", GARBAGE.values(), ids=GARBAGE)
+def test_garbage_is_an_integrity_error(data: bytes) -> None:
+    with pytest.raises(IntegrityError, match="not a commit record"):
+        records.decode(data)
+    with pytest.raises(IntegrityError, match="not a version's commit record"):
+        records.decode_version(data)
+
+
+@pytest.mark.parametrize("record", RECORDS[2:], ids=lambda record: type(record).__name__)
+def test_another_kind_is_no_version(record: CommitRecord) -> None:
+    assert records.decode_version(records.encode(VERSION)) == VERSION
+    with pytest.raises(IntegrityError):
+        records.decode_version(records.encode(record))
+
+
+def test_every_cut_of_a_version_is_noticed() -> None:
+    whole = records.encode(VERSION)
+    for size in range(len(whole)):
+        with pytest.raises(IntegrityError):
+            records.decode(whole[:size])
