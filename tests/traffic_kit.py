@@ -1,0 +1,229 @@
+"""What tests with real processes ask of a store: its disks, its Redis, its command line."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import socket
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from redis import Redis
+
+from common.meta.schema import BUCKETS, bucket_key
+from common.tickets import parse_id
+from tests.store_kit import Cluster, eventually
+
+SOAK = bool(os.environ.get("PUTTER_SOAK"))
+COMMAND_S = 60.0
+
+
+def payload(size: int, seed: object = 0) -> bytes:
+    """Bytes that nobody else sends."""
+    return random.Random(f"{seed}/{size}").randbytes(size)
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A command that ran to its end."""
+
+    code: int
+    out: bytes
+    err: str
+
+    @property
+    def text(self) -> str:
+        return self.out.decode()
+
+    @property
+    def told(self) -> Any:
+        """Standard output as JSON."""
+        return json.loads(self.out)
+
+
+def putter(
+    store: Cluster,
+    *words: str,
+    stdin: bytes = b"",
+    cwd: Path | None = None,
+    env: dict[str, str] | None = None,
+) -> Ended:
+    """One command of the command line."""
+    done = subprocess.run(
+        store.command(*words),
+        input=stdin,
+        capture_output=True,
+        timeout=COMMAND_S,
+        cwd=cwd or store.directory,
+        env=store.environment() | (env or {}),
+        check=False,
+    )
+    return Ended(done.returncode, done.stdout, done.stderr.decode())
+
+
+def url(store: Cluster, router: int = 0) -> str:
+    """Its web door."""
+    return f"http://127.0.0.1:{store.web_ports[router]}"
+
+
+def at(store: Cluster, *words: str, stdin: bytes = b"", cwd: Path | None = None) -> Ended:
+    """One command that goes to the store's web door."""
+    return putter(store, *words, "--url", url(store), stdin=stdin, cwd=cwd)
+
+
+# -- Redis -------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def redis(store: Cluster) -> Iterator[Redis]:
+    """A client of its coordinator."""
+    client = Redis(port=store.valkey.port, socket_timeout=5)
+    try:
+        yield client
+    finally:
+        client.close()
+
+
+def object_values(store: Cluster) -> dict[tuple[str, str], list[str]]:
+    """The object values of all buckets: ``(bucket, ObjectID)`` → state, number, router, nodes, …"""
+    found = {}
+    with redis(store) as client:
+        for name in client.smembers(BUCKETS):
+            bucket = name.decode()
+            for object_id, value in client.hgetall(bucket_key(bucket, "objects")).items():
+                found[bucket, object_id.decode()] = value.decode().split(" ", 4)
+    return found
+
+
+def instances(store: Cluster) -> set[str]:
+    """The routers that run."""
+    told = set()
+    for number, process in enumerate(store.routers):
+        if process.alive:
+            told.add(json.loads(store.http("GET", "/status", router=number)[2])["router"])
+    return told
+
+
+def expire_leases(store: Cluster) -> None:
+    """End the leases of objects whose router does not run any more, as time would."""
+    alive = instances(store)
+    with redis(store) as client:
+        for (bucket, object_id), value in object_values(store).items():
+            if value[0] == "w" and value[2] not in alive:
+                client.zadd(bucket_key(bucket, "writing"), {object_id: 1}, xx=True)
+
+
+# -- disks -------------------------------------------------------------------------------
+
+
+def node_ids(store: Cluster) -> list[str]:
+    """The identities of the putters, in their order (engine ``tree``)."""
+    return [
+        json.loads((store.directory / f"node{n}" / "putter" / "node.json").read_text())["identity"]
+        for n in range(len(store.putters))
+    ]
+
+
+def ticket_files(store: Cluster, number: int, root: str = "tickets") -> dict[int, Path]:
+    """The tickets on one putter's disk and their directories (engine ``tree``)."""
+    top = store.directory / f"node{number}" / "putter" / root
+    found = {}
+    for place, _, names in os.walk(top):
+        if "sum" in names:
+            found[parse_id("".join(Path(place).relative_to(top).parts))] = Path(place)
+    return found
+
+
+def on_disk(store: Cluster, root: str = "tickets") -> dict[str, set[int]]:
+    """The tickets on each putter's disk, by its identity."""
+    return {
+        node: set(ticket_files(store, number, root)) for number, node in enumerate(node_ids(store))
+    }
+
+
+def details(store: Cluster, name: str, router: int = 0) -> dict[str, Any]:
+    """Everything the store tells of a file."""
+    status, _, body = store.http("GET", f"/metadata/{name}", router=router)
+    assert status == 200, body
+    told: dict[str, Any] = json.loads(body)
+    return told
+
+
+def everything(store: Cluster, router: int = 0) -> dict[str, dict[str, Any]]:
+    """The details of all files of all buckets, by name."""
+    buckets = json.loads(store.http("GET", "/metadata", router=router)[2])["buckets"]
+    return {
+        f"{bucket}/{key}": details(store, f"{bucket}/{key}", router)
+        for bucket in buckets
+        for key in store.names(bucket, router=router)
+    }
+
+
+def extents(told: dict[str, Any]) -> Iterator[tuple[set[int], set[str]]]:
+    """The tickets and the nodes of each extent of a file."""
+    for stored in told["objects"]:
+        for extent in stored["extents"]:
+            first = parse_id(extent["first"])
+            assert parse_id(extent["last"]) == first + extent["count"] - 1
+            yield set(range(first, first + extent["count"])), set(extent["nodes"])
+
+
+def check_disks(store: Cluster, router: int = 0, *, exact: bool = False) -> None:
+    """Every file's tickets are on its nodes, and no disk holds anything else.
+
+    Args:
+        store: of the engine ``tree``.
+        router: whom to ask.
+        exact: no stray copies either that only the object's value in Redis knows of.
+    """
+    values = object_values(store)
+    wanted: dict[str, set[int]] = {node: set() for node in node_ids(store)}
+    allowed: dict[str, set[int]] = {node: set() for node in wanted}
+    for told in everything(store, router).values():
+        for tickets, nodes in extents(told):
+            for node in nodes:
+                wanted[node] |= tickets
+            strays = values[told["bucket"], told["object"]][3]
+            for node in () if strays == "-" or exact else strays.split(","):
+                allowed[node] |= tickets
+    for node, found in on_disk(store).items():
+        assert not wanted[node] - found, f"{node} lacks tickets {sorted(wanted[node] - found)[:9]}"
+        orphans = found - wanted[node] - allowed[node]
+        assert not orphans, f"{node} has orphan tickets {sorted(orphans)[:9]} of {len(orphans)}"
+
+
+def check_clean(store: Cluster, router: int = 0) -> None:
+    """Nothing is being written or waits to be freed, and no disk holds an orphan."""
+    expire_leases(store)
+    states = {value[0] for value in object_values(store).values()}
+    assert states <= {"c"}, states
+    with redis(store) as client:
+        for name in client.smembers(BUCKETS):
+            for noun in ("writing", "trash", "versions"):
+                kind = client.type(bucket_key(name.decode(), noun))
+                assert kind == b"none", (name, noun)
+    check_disks(store, router)
+
+
+def eventually_clean(store: Cluster, router: int = 0, timeout_s: float = 60.0) -> None:
+    """`check_clean`, in time."""
+    eventually(lambda: check_clean(store, router), timeout_s, every_s=0.5)
+
+
+# -- sockets -----------------------------------------------------------------------------
+
+
+def connect(port: int, timeout_s: float = 60.0) -> socket.socket:
+    """A TCP connection to a port of this machine."""
+    return socket.create_connection(("127.0.0.1", port), timeout=timeout_s)
+
+
+def reset(client: socket.socket) -> None:
+    """End a connection with a reset."""
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+    client.close()
