@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from common.errors import ProtocolError, PutterError
 from common.keys import Keyring
 from common.limits import HELLO_BYTES_MAX
@@ -24,7 +26,7 @@ class _Greeting:
         self._first = b""
         self._reader = MessageReader(header_bytes_max=HELLO_BYTES_MAX, payload_bytes_max=0)
 
-    def _messages(self, data: bytes) -> list[AnyMessage]:
+    def _messages(self, data: bytes) -> Iterable[AnyMessage]:
         if len(self._first) < len(GREETING):
             missing = len(GREETING) - len(self._first)
             self._first += data[:missing]
@@ -34,7 +36,7 @@ class _Greeting:
                     check_greeting(self._first)
                 return []
             check_greeting(self._first)
-        return [message for message, _ in self._reader.feed(data)]
+        return (message for message, _ in self._reader.feed(data))
 
     def _no_more(self) -> None:
         if not self._reader.idle:
@@ -48,6 +50,7 @@ class ServerGreeting(_Greeting):
         super().__init__()
         self._handshake = ServerHandshake(keyring, identity, challenge)
         self._greeted = False
+        self._unsent = b""
 
     @property
     def peer(self) -> Peer | None:
@@ -61,23 +64,27 @@ class ServerGreeting(_Greeting):
             PutterError: refuse the client: send `refusal` of the error and close.
         """
         out = b""
-        for message in self._messages(data):
+        try:
+            for message in self._messages(data):
+                if self.peer is not None:
+                    raise ProtocolError("bytes came before the greeting was over")
+                answer = self._handshake.receive(message)
+                if not self._greeted:
+                    out += GREETING
+                    self._greeted = True
+                out += encode(answer)
             if self.peer is not None:
-                raise ProtocolError("bytes came before the greeting was over")
-            answer = self._handshake.receive(message)
-            if not self._greeted:
-                out += GREETING
-                self._greeted = True
-            out += encode(answer)
-        if self.peer is not None:
-            self._no_more()
+                self._no_more()
+        except PutterError:
+            self._unsent = out
+            raise
         return out
 
     def refusal(self, error: PutterError) -> bytes:
         """The bytes that tell the client why it is not welcome."""
         greeting = b"" if self._greeted else GREETING
         self._greeted = True
-        return greeting + encode(Refused(error.status, error.message, error.hint))
+        return self._unsent + greeting + encode(Refused(error.status, error.message, error.hint))
 
 
 class ClientGreeting(_Greeting):

@@ -19,12 +19,12 @@ message; a reader ignores those it does not know.
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 import msgspec
 
-from common.errors import ProtocolError, TooLarge, VersionUnknown
+from common.errors import ProtocolError, PutterError, TooLarge, VersionUnknown
 from common.limits import (
     FRAME_DATA_BYTES_DEFAULT,
     MESSAGE_HEADER_BYTES_MAX,
@@ -281,6 +281,8 @@ AnyMessage = (
     | Done
     | Ping
 )
+Event = tuple[AnyMessage, memoryview]
+"""A message and its payload."""
 Reply = Data | StatReply | RecordReply | RecordList | CeilingsReply | Done
 
 _encoder: Final = msgspec.msgpack.Encoder()
@@ -374,20 +376,28 @@ class MessageReader:
             self._staging = bytearray(self._STAGING)
         return memoryview(self._staging)[self._filled :]
 
-    def feed(self, data: bytes) -> list[tuple[AnyMessage, memoryview]]:
-        """Take bytes that were received elsewhere."""
-        out: list[tuple[AnyMessage, memoryview]] = []
+    def feed(self, data: bytes) -> Iterable[Event]:
+        """Take bytes that were received elsewhere; see `buffer_updated`."""
+        out: list[Event] = []
         view = memoryview(data)
         while view:
             buffer = self.get_buffer()
             size = min(len(buffer), len(view))
             buffer[:size] = view[:size]
             view = view[size:]
-            out += self.buffer_updated(size)
+            try:
+                out.extend(self.buffer_updated(size))
+            except PutterError as error:
+                if not out:
+                    raise
+                return _ending(out, error)
         return out
 
-    def buffer_updated(self, size: int) -> list[tuple[AnyMessage, memoryview]]:
+    def buffer_updated(self, size: int) -> Iterable[Event]:
         """``size`` bytes were put into the buffer.
+
+        However the stream is cut, the same messages come out of it, and then the same error:
+        one behind complete messages is raised when they have been iterated over.
 
         Returns:
             The messages that are complete now, each with its payload.
@@ -406,8 +416,17 @@ class MessageReader:
         self._filled += size
         return self._parse()
 
-    def _parse(self) -> list[tuple[AnyMessage, memoryview]]:
-        out: list[tuple[AnyMessage, memoryview]] = []
+    def _parse(self) -> Iterable[Event]:
+        out: list[Event] = []
+        try:
+            self._parse_into(out)
+        except PutterError as error:
+            if not out:
+                raise
+            return _ending(out, error)
+        return out
+
+    def _parse_into(self, out: list[Event]) -> None:
         position = 0
         view = memoryview(self._staging)
         while self._filled - position >= PRELUDE_BYTES:
@@ -430,7 +449,6 @@ class MessageReader:
                 break
             out.append((message, payload))
         self._compact(view, position)
-        return out
 
     def _compact(self, view: memoryview, position: int) -> None:
         left = self._filled - position
@@ -455,6 +473,11 @@ class MessageReader:
                 f"a message announces {header_bytes} + {payload_bytes} bytes; "
                 f"{self._header_max} + {self._payload_max} are allowed here"
             )
+
+
+def _ending(events: list[Event], error: PutterError) -> Iterator[Event]:
+    yield from events
+    raise error
 
 
 def _decode(header: memoryview) -> AnyMessage:
