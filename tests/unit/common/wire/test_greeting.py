@@ -175,6 +175,19 @@ class TestRefusal:
         wire = sent + other.refusal(caught.value)
         assert [type(message) for message in decoded(wire)] == [Welcome, Refused]
 
+    def test_what_was_answered_to_the_same_bytes_goes_first(self) -> None:
+        """However the client's bytes were cut, it reads the same."""
+        one, other, third = client(), server(), server()
+        wire = one.opening + encode(Ping(1))
+        with pytest.raises(ProtocolError) as caught:
+            other.receive(wire)
+        sent = third.receive(one.opening)
+        with pytest.raises(ProtocolError):
+            third.receive(encode(Ping(1)))
+        refusal = other.refusal(caught.value)
+        assert refusal == sent + third.refusal(caught.value)
+        assert [type(message) for message in decoded(refusal)] == [Welcome, Refused]
+
     def test_the_client_hears_why(self) -> None:
         one, other = client(OTHER_RING), server()
         with pytest.raises(NotAuthorised) as refused:

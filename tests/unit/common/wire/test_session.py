@@ -214,6 +214,13 @@ def test_garbage_is_a_protocol_error(wire: bytes) -> None:
 
 
 class TestReader:
+    def test_what_is_whole_comes_before_the_error(self) -> None:
+        events = MessageReader().feed(encode(Ping(1)) + encode(Ping(2)) + bytes(8))
+        got: list[AnyMessage] = []
+        with pytest.raises(ProtocolError):
+            got.extend(message for message, _ in events)
+        assert got == [Ping(1), Ping(2)]
+
     def test_messages_and_payloads_of_one_piece(self) -> None:
         wire = encode(Ping(1)) + encode(Ping(2), 2) + b"ab" + encode(Ping(3), 1) + b"c"
         assert read(wire + encode(Ping(4))[:-1]) == [
