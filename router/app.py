@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import random
 from dataclasses import dataclass, field
 from typing import Final
@@ -32,7 +31,8 @@ from router.reads import ReadPath
 from router.writes import WritePath
 
 _log = get_logger(__name__)
-_STOP_MS: Final = 10_000
+_STOP_MS: Final = 5_000
+"""With what follows it less than the 10 seconds after which `docker stop` kills."""
 
 
 @dataclass(frozen=True)
