@@ -50,7 +50,7 @@ echo Inside the container no token is needed:
 echo   docker exec data-putter python -m putter ls objects
 echo.
 
-docker run --rm --init --name data-putter ^
+docker run --rm --init --stop-timeout 20 --name data-putter ^
   --publish 127.0.0.1:5001:5001 ^
   --publish 127.0.0.1:5002:5002 ^
   --publish 127.0.0.1:5003:5003 ^

@@ -48,7 +48,7 @@ Inside the container no token is needed:
 
 TEXT
 
-exec docker run --rm --init --name data-putter \
+exec docker run --rm --init --stop-timeout 20 --name data-putter \
   --publish 127.0.0.1:5001:5001 \
   --publish 127.0.0.1:5002:5002 \
   --publish 127.0.0.1:5003:5003 \
