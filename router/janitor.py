@@ -27,6 +27,8 @@ _log = get_logger(__name__)
 _LEASE: Final = "janitor"
 _CALL_MS: Final = 10_000
 _BATCH: Final = 256
+_WAITING_MAX: Final = 4096
+"""Objects that wait for a putter which is away, and beyond which a round still looks."""
 
 
 class Janitor:
@@ -56,6 +58,8 @@ class Janitor:
         self._metrics = metrics
         self._instance = instance
         self._period_ms = period_ms
+        self._undecided = 0
+        self._confirmed: dict[str, set[str]] = {}
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -82,12 +86,15 @@ class Janitor:
         """
         if not await self._meta.leases.acquire(_LEASE, self._instance, JANITOR_LEASE_MS):
             return False
-        stale = await self._meta.objects.stale(_BATCH)
+        # What waits for a putter that is away must not hide what is behind it.
+        stale = await self._meta.objects.stale(_BATCH + self._undecided)
+        decided = 0
         for state in stale:
-            await self._decide(state)
-        doomed = await self._meta.objects.to_free(_BATCH)
-        freed = await self._free(doomed) if doomed else 0
-        return len(stale) == _BATCH or freed == _BATCH
+            decided += await self._decide(state)
+        self._undecided = min(len(stale) - decided, _BATCH)
+        doomed = await self._meta.objects.to_free(_BATCH + min(len(self._confirmed), _WAITING_MAX))
+        freed = await self._free(doomed)
+        return decided >= _BATCH or freed >= _BATCH
 
     # -- inside ----------------------------------------------------------------------------
 
@@ -98,23 +105,29 @@ class Janitor:
                 again = await self.round()
             except PutterError as error:
                 _log.warning("the janitor could not work", reason=str(error))
-            except Exception:
+            except Exception:  # noqa: BLE001 - it goes on with the next round
                 _log.exception("the janitor failed")
             await asyncio.sleep(0 if again else self._period_ms / 1000)
 
-    async def _decide(self, state: ObjectState) -> None:
+    async def _decide(self, state: ObjectState) -> bool:
+        """Roll an object forward or fail it; False if that has to wait for putters."""
         found, silent = await self._records_of(state)
         version = _decision(found)
-        if version is not None and await self._whole(version):
-            await self._roll_forward(version)
-            return
+        try:
+            if version is not None and await self._whole(version):
+                await self._roll_forward(version)
+                return True
+        except NodesUnavailable as error:
+            _log.info("an abandoned object waits", object=state.object_id, reason=str(error))
+            return False
         if silent and not found:
             _log.info(
                 "an abandoned object waits for putters", object=state.object_id, silent=silent
             )
-            return
+            return False
         if await self._meta.objects.fail(state.bucket, state.object_id):
             _log.info("an abandoned object is failed", object=state.object_id, router=state.router)
+        return True
 
     async def _roll_forward(self, version: Version) -> None:
         tickets = sum(stored.tickets for stored in version.objects)
@@ -153,7 +166,7 @@ class Janitor:
         Raises:
             NodesUnavailable: that cannot be told now.
         """
-        pieces = self._reads.stream(version, 0, version.size)
+        pieces = self._reads.stream(version, 0, version.size, hold=False)
         try:
             async for _ in pieces:
                 pass
@@ -170,25 +183,33 @@ class Janitor:
 
     async def _free(self, doomed: list[ObjectState]) -> int:
         """Free tickets putter by putter, many objects in one request."""
-        confirmed: dict[str, set[str]] = {state.object_id: set() for state in doomed}
+        known = self._confirmed
+        confirmed = {state.object_id: known.get(state.object_id, set()) for state in doomed}
         nodes = {node for state in doomed for node in state.nodes}
         for node in sorted(nodes):
             link = self._fleet.link(node)
-            mine = [state for state in doomed if node in state.nodes]
             if link is None or not link.up:
                 continue
+            mine = [
+                state
+                for state in doomed
+                if node in state.nodes and node not in confirmed[state.object_id]
+            ]
             try:
-                await self._free_on(link, mine)
+                for at in range(0, len(mine), _BATCH):
+                    batch = mine[at : at + _BATCH]
+                    await self._free_on(link, batch)
+                    for state in batch:
+                        confirmed[state.object_id].add(node)
             except PutterError as error:
                 _log.warning("could not free tickets", node=node, reason=str(error))
-                continue
-            for state in mine:
-                confirmed[state.object_id].add(node)
         freed = 0
         for state in doomed:
             if confirmed[state.object_id] >= set(state.nodes):
                 await self._meta.objects.forget(state.bucket, state.object_id)
+                del confirmed[state.object_id]
                 freed += 1
+        self._confirmed = confirmed
         if freed:
             self._metrics.objects_freed.inc(freed)
             _log.debug("objects freed", count=freed)

@@ -65,9 +65,15 @@ class ReadPath:
         return version
 
     async def stream(
-        self, version: Version, start: int, end: int
+        self, version: Version, start: int, end: int, *, hold: bool = True
     ) -> AsyncGenerator[memoryview, None]:
         """Bytes ``start … end - 1`` of a version, verified, in pieces of about a run.
+
+        Args:
+            version: what to read.
+            start: first byte.
+            end: the byte after the last one.
+            hold: keep its tickets from being freed meanwhile; only what is published can be held.
 
         Raises:
             NotFound: its bytes were freed meanwhile.
@@ -78,19 +84,19 @@ class ReadPath:
         for stored in version.objects:
             low, high = max(start - position, 0), min(end - position, stored.size)
             if low < high:
-                async for piece in self.object_bytes(version.bucket, stored, low, high):
+                async for piece in self.object_bytes(version.bucket, stored, low, high, hold=hold):
                     self._metrics.served_bytes.inc(len(piece))
                     yield piece
             position += stored.size
 
     async def object_bytes(
-        self, bucket: str, stored: StoredObject, start: int, end: int
+        self, bucket: str, stored: StoredObject, start: int, end: int, *, hold: bool = True
     ) -> AsyncGenerator[memoryview, None]:
-        """Bytes of one object; its tickets are not freed while it is read."""
+        """Bytes of one object; with ``hold`` its tickets are not freed while it is read."""
         self._readers += 1
         reader = f"{self._instance}/{self._readers}"
         keeper = None
-        if end - start > _HOLD_ABOVE_BYTES:
+        if hold and end - start > _HOLD_ABOVE_BYTES:
             await self._hold(bucket, stored, reader)
             keeper = asyncio.get_running_loop().create_task(
                 self._keep_holding(bucket, stored, reader)
@@ -154,13 +160,14 @@ class ReadPath:
                         first=part.first,
                         reason=str(error),
                     )
-        wrong = next((e for e in problems if isinstance(e, IntegrityError | NotFound)), None)
-        if wrong is not None:
-            raise wrong
+        wrong = [e for e in problems if isinstance(e, IntegrityError | NotFound)]
+        if wrong and len(wrong) == len(problems):
+            raise next((e for e in wrong if isinstance(e, IntegrityError)), wrong[0])
+        # A replica that is away may still have the right bytes.
         reasons = "; ".join(str(problem) for problem in problems)
         raise NodesUnavailable(
             f"object {stored.object_id} is on putters {', '.join(part.nodes)}, "
-            f"none of which answers: {reasons}",
+            f"none of which can serve it now: {reasons}",
             hint="bring one of them back; see `putter status`",
         )
 
@@ -171,7 +178,7 @@ class ReadPath:
         answers = await link.call(
             lambda request: Read(request, part.first, part.count), timeout_ms=_CALL_MS
         )
-        out = bytearray(part.size) if len(answers) > 2 else None  # noqa: PLR2004 - data + end
+        out = bytearray(part.size) if len(answers) > 2 else None
         expected = part.first
         position = 0
         for answer in answers:
