@@ -85,7 +85,7 @@ class ClientSession(asyncio.BufferedProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Say hello."""
-        self._transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's is no subclass
         self._transport.write(self._greeting.opening)
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - asyncio's signature
@@ -115,7 +115,7 @@ class ClientSession(asyncio.BufferedProtocol):
         self._closed = True
         self._transport = None
         self._writable.set()
-        was_ready = self._ready.done() and not self._ready.cancelled()
+        was_ready = self._ready.done() and self._ready.exception() is None
         if not self._ready.done():
             self._ready.set_exception(reason)
             # A caller that gave up on the greeting does not look at it any more.
@@ -168,9 +168,7 @@ class ClientSession(asyncio.BufferedProtocol):
         """Wait until the send queue is short."""
         await self._writable.wait()
 
-    async def call(
-        self, make: Callable[[int], Message], *, timeout_ms: int
-    ) -> list[Answer]:
+    async def call(self, make: Callable[[int], Message], *, timeout_ms: int) -> list[Answer]:
         """Send a request and wait for its whole answer.
 
         Args:
@@ -272,6 +270,6 @@ async def open_session(
             f"{host}:{port} did not finish the greeting within {HANDSHAKE_TIMEOUT_MS} ms",
             hint="is something else listening on this port?",
         ) from None
-    except PutterError:
+    except BaseException:  # refused, or our caller gave up
         protocol.abort()
         raise

@@ -26,7 +26,9 @@ DIGITS: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 BASE: Final = len(DIGITS)
 
 # How many IDs have at most k characters, for k = 0 … 8: 0, 36, 36 + 36², …
-_COUNT_UP_TO: Final[tuple[int, ...]] = tuple((BASE ** (k + 1) - BASE) // (BASE - 1) for k in range(FIELD_BYTES + 1))
+_COUNT_UP_TO: Final[tuple[int, ...]] = tuple(
+    (BASE ** (k + 1) - BASE) // (BASE - 1) for k in range(FIELD_BYTES + 1)
+)
 TICKETS_MAX: Final = _COUNT_UP_TO[FIELD_BYTES]
 
 Fields = npt.NDArray[np.uint8]

@@ -16,7 +16,7 @@ import os
 import socket
 import struct
 from collections.abc import Callable
-from typing import Final, Protocol, TypeVar, runtime_checkable
+from typing import Final, Protocol, TypeVar, cast, runtime_checkable
 
 from common.errors import Unavailable
 
@@ -126,10 +126,8 @@ def abort(transport: asyncio.BaseTransport) -> None:
         # The descriptor may be gone already when the connection ends at this very moment.
         with contextlib.suppress(OSError):
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_RESET)
-    if isinstance(transport, asyncio.WriteTransport):
-        transport.abort()
-    else:
-        transport.close()
+    # A cast, as uvloop's transports are no subclass of asyncio's.
+    cast("asyncio.WriteTransport", transport).abort()
 
 
 class TcpNetwork:

@@ -124,7 +124,7 @@ def make_application(metrics: Metrics, door: Door, is_ready: Callable[[], str]) 
             response.set_status(error.status)
         except (asyncio.CancelledError, ConnectionError):
             raise
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - the client gets an answer, the log the trace
             _log.exception("a request failed unexpectedly", path=request.path)
             response = error_response(PutterError(f"internal error: {type(error).__name__}"))
         method = request.method if request.method in _METHODS else "other"

@@ -254,9 +254,8 @@ class Fleet:
             link = self.link(member.node)
             if link is None:
                 self._open(member.host, member.port, member.node)
-            elif not link.up and (link.host, link.port) != (member.host, member.port):
-                if (link.host, link.port) not in self._static:
-                    link.host, link.port = member.host, member.port
+            elif not link.up and (link.host, link.port) not in self._static:
+                link.host, link.port = member.host, member.port
         gone = [
             link
             for link in self._links

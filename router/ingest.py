@@ -133,7 +133,7 @@ class IngestConnection(asyncio.BufferedProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Somebody connected; nothing is set up before the first byte."""
-        self._transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's is no subclass
         loop = asyncio.get_running_loop()
         self._heard_s = loop.time()
         if not self._port.opened(self):
@@ -233,7 +233,7 @@ class IngestConnection(asyncio.BufferedProtocol):
         except asyncio.CancelledError as error:
             self._answer(failure_line(as_putter_error(error)))
             raise
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - the client gets a line, the log the trace
             _log.exception("a write failed unexpectedly")
             line = failure_line(as_putter_error(error))
         finally:

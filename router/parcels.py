@@ -120,8 +120,10 @@ class Parcel:
         self._leave(node, error, keep_last=False)
 
     def stranded(self, node: str, error: PutterError) -> None:
-        """The node cannot be reached for a while. It stays the hope of a parcel that has no
-        other."""
+        """The node cannot be reached for a while.
+
+        It stays the hope of a parcel that has no other.
+        """
         if node in self._pending:
             self._leave(node, error, keep_last=True)
 

@@ -60,6 +60,6 @@ class Policy:
     def _check_strict(self, available: int) -> None:
         if self.consistency == "strict" and available < self.write_quorum:
             raise NodesUnavailable(
-                f"only {available} of the {self.write_quorum} putters that a write needs can take it",
+                f"only {available} of the {self.write_quorum} putters that a write needs are there",
                 hint="bring putters back, or run with --consistency available",
             )

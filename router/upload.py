@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Awaitable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -95,16 +96,7 @@ class Upload:
         """
         path = self._path
         await self._new_span(len(block.data), whole=block.last)
-        begun = path.meta.objects.begin(
-            Begin(
-                bucket=self.bucket,
-                object_id=self.object_id,
-                router=path.instance,
-                lease_ms=OBJECT_LEASE_MS,
-                ranges=tuple(self._ranges),
-                nodes=tuple(self._nodes),
-            )
-        )
+        begun = self._announced()
         self.begun = True
         if not block.last:
             await begun
@@ -113,6 +105,17 @@ class Upload:
             return await path.numbers.stamp()
         finally:
             await begun
+
+    async def fail(self, *, forgotten: bool) -> None:
+        """Have its tickets freed after the grace time.
+
+        Args:
+            forgotten: a janitor has given it up, and may have freed its tickets before the last
+                of them arrived: it is announced once more, so that they are freed again.
+        """
+        if forgotten:
+            await self._announced()
+        await self._path.meta.objects.fail(self.bucket, self.object_id)
 
     async def send(self, block: Block) -> None:
         """Split a block into frames and hand it to the links; waits while their windows are full.
@@ -193,7 +196,7 @@ class Upload:
         return not (self._rerouted or any(run.rerouted for run in self._runs))
 
     async def record(self, version: Version) -> None:
-        """Send the commit record the way of the last run, together with it if it is the only one."""
+        """Send the commit record the way of the last run: an only run travels with it."""
         nodes = self._all_extents()[-1].nodes
         fleet = self._path.fleet
         self._record = RecordParcel(
@@ -257,6 +260,18 @@ class Upload:
         )
 
     # -- inside ----------------------------------------------------------------------------
+
+    def _announced(self) -> Awaitable[None]:
+        return self._path.meta.objects.begin(
+            Begin(
+                bucket=self.bucket,
+                object_id=self.object_id,
+                router=self._path.instance,
+                lease_ms=OBJECT_LEASE_MS,
+                ranges=tuple(self._ranges),
+                nodes=tuple(self._nodes),
+            )
+        )
 
     async def _new_span(self, size: int, *, whole: bool) -> None:
         """Tickets and nodes for the next runs; spans double, up to an extent."""

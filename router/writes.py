@@ -316,13 +316,15 @@ class WritePath:
             recorded=upload.recorded,
         )
         if upload.begun and not upload.recorded:
-            task = asyncio.get_running_loop().create_task(self._mark_failed(upload))
+            task = asyncio.get_running_loop().create_task(
+                self._mark_failed(upload, forgotten=isinstance(error, ObjectGone))
+            )
             self._background.add(task)
             task.add_done_callback(self._background.discard)
 
-    async def _mark_failed(self, upload: Upload) -> None:
+    async def _mark_failed(self, upload: Upload, *, forgotten: bool) -> None:
         try:
-            await self.meta.objects.fail(upload.bucket, upload.object_id)
+            await upload.fail(forgotten=forgotten)
         except PutterError as error:
             _log.warning("the janitor will clean up", object=upload.object_id, reason=str(error))
 

@@ -21,7 +21,8 @@ def free_raw(host: str, port: int, keyring: Keyring, ranges: Sequence[tuple[int,
     """Remove raw tickets from a putter.
 
     Args:
-        host, port: where the putter listens.
+        host: where the putter listens.
+        port: its port of frames and sessions.
         keyring: the cluster keys.
         ranges: ``(first ticket, count)``.
 

@@ -86,7 +86,7 @@ class Child:
         try:
             await asyncio.wait((ready, ended), return_when=asyncio.FIRST_COMPLETED)
             if not ready.done():
-                raise _failed(self.spec.name, ended.result())
+                raise _failed(self.spec.name, ended.result())  # noqa: TRY301 - stopped below
             ready.result()
         except BaseException:
             await self.stop()

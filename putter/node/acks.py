@@ -55,7 +55,7 @@ class _Sender(asyncio.Protocol):
         self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass
+        self.transport = cast("asyncio.Transport", transport)  # uvloop's is no subclass
         self.transport.write(self._greeting.opening)
 
     def data_received(self, data: bytes) -> None:
@@ -126,10 +126,8 @@ class AckLink:
         if first >= 0:
             queue.append((first, count, status))
         self._queued_bytes += count * ACK_BYTES
-        while self._queued_bytes > ACKS_KEPT_BYTES_MAX and len(queue) > 1:
-            _, dropped, _ = queue.popleft()
-            self._queued_bytes -= dropped * ACK_BYTES
-            self._dropped += dropped
+        while self._queued_bytes > ACKS_KEPT_BYTES_MAX:
+            self._drop_oldest(-(-(self._queued_bytes - ACKS_KEPT_BYTES_MAX) // ACK_BYTES))
         if not self._flush_planned:
             self._flush_planned = True
             asyncio.get_running_loop().call_soon(self._flush)
@@ -150,6 +148,15 @@ class AckLink:
     def idle(self) -> bool:
         """Whether no session of this router is left and nothing is queued for it."""
         return self.sessions == 0 and not self._queue
+
+    def _drop_oldest(self, count: int) -> None:
+        """Forget up to so many acks of the oldest range."""
+        first, kept, status = self._queue.popleft()
+        dropped = min(count, kept)
+        if dropped < kept:
+            self._queue.appendleft((first + dropped, kept - dropped, status))
+        self._queued_bytes -= dropped * ACK_BYTES
+        self._dropped += dropped
 
     def _pending(self) -> bool:
         transport = self._sender.transport if self._sender else None

@@ -9,6 +9,7 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Final
 
+from common.budget import Budget
 from common.buffers import BufferPool
 from common.errors import PutterError
 from common.heartbeat import Heartbeat
@@ -20,7 +21,6 @@ from common.metrics import Metrics
 from common.transport import Listener, Network
 from common.wire.handshake import Identity
 from putter.node.acks import AckLinks
-from common.budget import Budget
 from putter.node.committer import Committer
 from putter.node.port import Connections, PutterConnection
 from putter.node.services import Services

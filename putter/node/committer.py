@@ -134,7 +134,7 @@ class Committer:
         except PutterError as error:
             _log.error("nothing of this group is durable", jobs=len(group), reason=str(error))
             return error
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - nothing of the group may be acknowledged
             _log.exception("the storage engine failed", jobs=len(group))
             return StorageError(f"the storage engine failed: {error}")
         return None

@@ -88,7 +88,7 @@ class PutterConnection(asyncio.BufferedProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Somebody connected."""
-        self._transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's is no subclass
         if self._connections.full:
             self._services.metrics.refused.labels("putter", "connections").inc()
             _log.warning("too many connections on the putter port: one was turned away")

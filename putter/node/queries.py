@@ -7,7 +7,7 @@ does not read what was sent.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import Executor
 from typing import Final
 
@@ -107,47 +107,41 @@ class Queries:
                 self.send(Done(message.request, 0))
             case Read():
                 _check_range(message.first, message.count)
-                self._start(self._read(message))
+                self._start(lambda: self._read(message))
             case Stat():
-                self._start(self._stat(message))
+                self._spawn(lambda: self._stat(message), message.request)
             case FindRecord():
-                self._spawn(answer_find(message, self._committer), message.request)
+                self._spawn(lambda: answer_find(message, self._committer), message.request)
             case ListRecords():
-                self._spawn(answer_list(message, self._committer), message.request)
+                self._spawn(lambda: answer_list(message, self._committer), message.request)
             case Free():
-                self._spawn(answer_free(message, self._committer), message.request)
+                self._spawn(lambda: answer_free(message, self._committer), message.request)
             case Raise():
-                self._spawn(answer_raise(message, self._committer), message.request)
+                self._spawn(lambda: answer_raise(message, self._committer), message.request)
             case _:
                 raise ProtocolError(f"{type(message).__name__} was not expected here")
 
-    def _spawn(self, answer: Coroutine[None, None, Answer], request: int) -> None:
-        self._start(self._send_later(answer, request))
+    def _spawn(self, answer: Callable[[], Awaitable[Answer]], request: int) -> None:
+        self._start(lambda: self._send_later(answer, request))
 
     # -- inside ----------------------------------------------------------------------------
 
-    def _start(self, work: Coroutine[None, None, None]) -> None:
+    def _start(self, work: Callable[[], Awaitable[None]]) -> None:
         if len(self._tasks) >= _QUEUED_MAX:
-            work.close()
             raise ProtocolError(f"more than {_QUEUED_MAX} questions at once")
         task = asyncio.get_running_loop().create_task(self._bounded(work))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _bounded(self, work: Coroutine[None, None, None]) -> None:
-        try:
-            async with self._slots:
-                await work
-        finally:
-            work.close()
+    async def _bounded(self, work: Callable[[], Awaitable[None]]) -> None:
+        async with self._slots:
+            await work()
 
-    async def _send_later(self, answer: Coroutine[None, None, Answer], request: int) -> None:
+    async def _send_later(self, answer: Callable[[], Awaitable[Answer]], request: int) -> None:
         try:
-            message, payload = await answer
+            message, payload = await answer()
         except PutterError as error:
             message, payload = Done(request, error.status, error.message), b""
-        finally:
-            answer.close()
         self.send(message, payload)
 
     async def _read(self, message: Read) -> None:
@@ -179,24 +173,23 @@ class Queries:
             piece.frames,
         )
 
-    async def _stat(self, message: Stat) -> None:
+    async def _stat(self, message: Stat) -> Answer:
+        _check_range(message.ticket, 1)
         loop = asyncio.get_running_loop()
         info = await loop.run_in_executor(
             self._readers, lambda: self._engine.stat(message.ticket, raw=message.raw)
         )
         if info is None:
-            self.send(StatReply(message.request, found=False))
-            return
-        self.send(
-            StatReply(
-                message.request,
-                found=True,
-                size=info.size,
-                checksum=info.checksum,
-                object_id=info.object_id,
-                key_id=info.key_id,
-            )
+            return StatReply(message.request, found=False), b""
+        reply = StatReply(
+            message.request,
+            found=True,
+            size=info.size,
+            checksum=info.checksum,
+            object_id=info.object_id,
+            key_id=info.key_id,
         )
+        return reply, b""
 
 
 class _Cursor:

@@ -7,11 +7,13 @@ least) and is ended by half-close. A frame that is refused does not end the conn
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 
 from common import tickets
+from common.budget import Budget, Gate
 from common.buffers import BufferPool
 from common.errors import PutterError
 from common.keys import Keyring
@@ -26,14 +28,47 @@ from common.metrics import Metrics
 from common.wire import acks, frames
 from common.wire.frames import Statuses
 from common.wire.status import Status
-from common.budget import Budget, Gate
 from putter.node.committer import Committer
 from putter.storage.engine import Engine, Run
 
 _FIRST_BYTES: Final = 12 * RAW_FRAME_BYTES
 _FULL_BYTES: Final = 700 * RAW_FRAME_BYTES
+_NO_KEY: Final = 255
 
 assert _FIRST_BYTES < 32 * KIB
+
+
+@dataclass(frozen=True)
+class _Checked:
+    """Frames after their verification.
+
+    Attributes:
+        fields, numbers, statuses: see `common.wire.frames.check_any`.
+        keys: uint8, for each frame the index of the key that fits, or `_NO_KEY`.
+        key_ids: the ids of the keys.
+    """
+
+    fields: tickets.Fields
+    numbers: tickets.Numbers
+    statuses: Statuses
+    keys: Statuses
+    key_ids: list[str]
+
+
+def _check(rows: memoryview, keyring: Keyring) -> _Checked:
+    """Find the key of each frame; the writing one is tried first."""
+    first, *others = keyring.keys
+    fields, numbers, statuses = frames.check_any(rows, RAW_DATA_BYTES, [first.checksum])
+    keys = np.where(statuses == Status.WRITTEN, np.uint8(0), np.uint8(_NO_KEY))
+    for index, key in enumerate(others[: _NO_KEY - 1], start=1):
+        missing = statuses == Status.CHECKSUM_MISMATCH
+        if not missing.any():
+            break
+        _, _, found = frames.check_any(rows, RAW_DATA_BYTES, [key.checksum])
+        fits = missing & (found == Status.WRITTEN)
+        statuses[fits] = Status.WRITTEN
+        keys[fits] = index
+    return _Checked(fields, numbers, statuses, keys, keyring.ids)
 
 
 class _RawJob:
@@ -43,25 +78,25 @@ class _RawJob:
         self,
         port: RawConnection,
         rows: memoryview,
-        checked: tuple[tickets.Fields, tickets.Numbers, Statuses],
-        key_id: str,
+        checked: _Checked,
     ) -> None:
         self.size = len(rows)
         self._port = port
         self._rows = rows
-        self._fields, self._numbers, self._statuses = checked
-        self._key_id = key_id
+        self._checked = checked
+        self._statuses = checked.statuses
 
     def apply(self, engine: Engine) -> None:
         at = 0
-        for first, count, status in tickets.segments(self._numbers, self._statuses):
-            if status == Status.WRITTEN:
+        checked = self._checked
+        for first, count, key in tickets.segments(checked.numbers, checked.keys):
+            if key != _NO_KEY:
                 run = Run(
                     first=first,
                     frames=self._rows[at * RAW_FRAME_BYTES : (at + count) * RAW_FRAME_BYTES],
                     frame_bytes=RAW_DATA_BYTES,
                     object_id="",
-                    key_id=self._key_id,
+                    key_id=checked.key_ids[key],
                 )
                 self._statuses[at : at + count] = engine.put(run, raw=True)
             at += count
@@ -69,7 +104,7 @@ class _RawJob:
     def finish(self, error: PutterError | None) -> None:
         if error is not None:
             self._statuses[self._statuses == Status.WRITTEN] = error.status
-        self._port.answer(self._fields, self._statuses, self._rows)
+        self._port.answer(self._checked.fields, self._statuses, self._rows)
 
 
 class RawConnection:
@@ -167,8 +202,8 @@ class RawConnection:
 
     @property
     def pending_bytes(self) -> int:
-        """Bytes that are received and not yet acked."""
-        return self._gate.held_bytes + self._filled
+        """Bytes of whole frames that are received and not yet acked."""
+        return self._gate.held_bytes
 
     def stop(self) -> None:
         """The node is stopping: no more frames; the connection ends once everything is acked."""
@@ -189,10 +224,9 @@ class RawConnection:
 
     def _store(self, rows: memoryview) -> None:
         self._gate.take(len(rows))
-        keys = self._keyring.keys
-        checked = frames.check_any(rows, RAW_DATA_BYTES, [key.checksum for key in keys])
-        self._metrics.frames.inc(len(checked[1]))
-        self._committer.submit(_RawJob(self, rows, checked, keys[0].key_id))
+        checked = _check(rows, self._keyring)
+        self._metrics.frames.inc(len(checked.numbers))
+        self._committer.submit(_RawJob(self, rows, checked))
 
     def _write(self, fields: tickets.Fields, statuses: Statuses) -> None:
         values, counts = np.unique(statuses, return_counts=True)

@@ -6,12 +6,12 @@ import random
 from concurrent.futures import Executor
 from dataclasses import dataclass
 
+from common.budget import Budget
 from common.buffers import BufferPool
 from common.keys import Keyring
 from common.metrics import Metrics
 from common.wire.handshake import Identity
 from putter.node.acks import AckLinks
-from common.budget import Budget
 from putter.node.committer import Committer
 from putter.storage.engine import Engine
 

@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from common.budget import Budget, Gate
 from common.errors import ProtocolError, PutterError
 from common.limits import (
     COMMIT_RECORD_BYTES_MAX,
@@ -30,7 +31,6 @@ from common.wire.session import (
 )
 from common.wire.status import Status
 from putter.node.acks import AckLink
-from common.budget import Budget, Gate
 from putter.node.committer import Committer
 from putter.node.queries import Queries
 from putter.node.services import Services

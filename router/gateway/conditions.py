@@ -54,9 +54,10 @@ def check_read(headers: Mapping[str, str], what: Representation) -> bool:
     if if_match is not None:
         if not matches(if_match, what.etag):
             raise PreconditionFailed(f'the file\'s entity tag is "{what.etag}"')
-    elif (since := _date(headers.get("If-Unmodified-Since"))) is not None:
-        if what.modified_ms // 1000 > since:
-            raise PreconditionFailed(f"the file was modified at {http_date(what.modified_ms)}")
+    elif (since := _date(headers.get("If-Unmodified-Since"))) is not None and (
+        what.modified_ms // 1000 > since
+    ):
+        raise PreconditionFailed(f"the file was modified at {http_date(what.modified_ms)}")
     if_none_match = headers.get("If-None-Match")
     if if_none_match is not None:
         return not matches(if_none_match, what.etag)

@@ -118,7 +118,7 @@ def _operation(
 ) -> dict[str, Any]:
     responses: dict[str, Any] = {}
     for status, content in answers.items():
-        if int(status) >= 400:  # noqa: PLR2004 - the border between answers and errors
+        if int(status) >= 400:
             responses[status] = _ERROR
         else:
             responses[status] = {"description": "done", **({"content": content} if content else {})}
