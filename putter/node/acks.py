@@ -112,7 +112,6 @@ class AckLink:
         self._sender: _Sender | None = None
         self._wake = asyncio.Event()
         self._flush_planned = False
-        self._closing = False
         self._task = asyncio.get_running_loop().create_task(self._run())
 
     def send(self, first: int, count: int, status: int) -> None:
@@ -135,7 +134,6 @@ class AckLink:
     async def close(self, flush_ms: int) -> None:
         """Send what is queued if the router takes it within ``flush_ms``, then close."""
         self._flush()
-        self._closing = True
         deadline = asyncio.get_running_loop().time() + flush_ms / 1000
         while self._pending() and asyncio.get_running_loop().time() < deadline:
             await asyncio.sleep(0.01)
@@ -182,7 +180,7 @@ class AckLink:
 
     async def _run(self) -> None:
         delay_ms = RECONNECT_DELAY_MS_MIN
-        while not self._closing:
+        while True:
             try:
                 sender = await self._connect()
             except PutterError as error:
@@ -226,11 +224,12 @@ class AckLink:
         try:
             async with asyncio.timeout(HANDSHAKE_TIMEOUT_MS / 1000):
                 await sender.ready
-        except TimeoutError:
-            raise Unavailable("the router did not finish the greeting in time") from None
-        finally:
-            if not sender.ready.done() and sender.transport is not None:
+        except BaseException as error:  # refused, too slow, or we are closing
+            if sender.transport is not None:
                 sender.transport.abort()
+            if isinstance(error, TimeoutError):
+                raise Unavailable("the router did not finish the greeting in time") from None
+            raise
         return sender
 
 
