@@ -3,6 +3,7 @@
 A putter (`server`) answers on its own web port, everything else on the router's. A port that was
 moved by its variable is followed, one that was moved by a flag is not: override the check then.
 """
+# ruff: noqa: INP001 - a script of the image, no package
 
 from __future__ import annotations
 

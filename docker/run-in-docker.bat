@@ -1,11 +1,11 @@
 @echo off
-rem Run a router in a container, in the foreground; Ctrl-C stops it, what it stored stays in the
-rem volume `data-putter`.
+rem Run a router in a container, in the foreground; Ctrl-C stops it, what it stored stays in a volume.
 rem
 rem   docker\run-in-docker.bat [arguments of `putter router`]
 rem
 rem REDIS_HOSTPORT=host:port   the Redis of a cluster; without it this container is a whole store
 rem DOCKER_NETWORK=name        Docker network to run in, where the Redis and the putters are
+rem DOCKER_NAME=name           of the container and of its volume; without it `data-putter`
 setlocal
 
 where docker >nul 2>&1
@@ -26,10 +26,12 @@ if errorlevel 1 (
   echo hint: build it with docker\build-docker.bat 1>&2
   exit /b 1
 )
-docker container inspect data-putter >nul 2>&1
+set NAME=data-putter
+if not "%DOCKER_NAME%"=="" set NAME=%DOCKER_NAME%
+docker container inspect "%NAME%" >nul 2>&1
 if not errorlevel 1 (
-  echo error: there is a container data-putter already 1>&2
-  echo hint: stop it with: docker stop data-putter, or remove it: docker rm data-putter 1>&2
+  echo error: there is a container %NAME% already 1>&2
+  echo hint: stop it with: docker stop %NAME%, or remove it: docker rm %NAME% 1>&2
   exit /b 1
 )
 
@@ -42,20 +44,20 @@ echo   echo hello ^| ncat 127.0.0.1 5001
 echo.
 echo The web door asks for a token, as the router does not listen on loopback inside the container.
 echo The token:
-echo   docker exec data-putter python -m putter keys token
+echo   docker exec %NAME% python -m putter keys token
 echo A file by name, in and out, with that token in place of TOKEN:
 echo   curl -H "Authorization: Bearer TOKEN" -T README.md http://127.0.0.1:5004/file/docs/README.md
 echo   curl -H "Authorization: Bearer TOKEN" http://127.0.0.1:5004/file/docs/README.md
 echo Inside the container no token is needed:
-echo   docker exec data-putter python -m putter ls objects
+echo   docker exec %NAME% python -m putter ls objects
 echo.
 
-docker run --rm --init --stop-timeout 20 --name data-putter ^
+docker run --rm --init --stop-timeout 20 --name "%NAME%" ^
   --publish 127.0.0.1:5001:5001 ^
   --publish 127.0.0.1:5002:5002 ^
   --publish 127.0.0.1:5003:5003 ^
   --publish 127.0.0.1:5004:5004 ^
-  --volume data-putter:/data ^
+  --volume "%NAME%:/data" ^
   %OPTIONS% ^
   data-putter router --host 0.0.0.0 %*
 exit /b %errorlevel%
