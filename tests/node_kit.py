@@ -22,6 +22,7 @@ from common.twins.network import MemoryNetwork
 from common.wire import frames
 from common.wire.acks import AckDecoder
 from common.wire.frames import Statuses
+from common.wire.greeting import ServerGreeting
 from common.wire.handshake import Identity
 from common.wire.session import AnyMessage, Batch, Hello, RecordHeader, RunHeader
 from putter.node.app import NodeOptions, PutterNode
@@ -319,3 +320,57 @@ class Client:
         await until(lambda: len(self.heard) >= count, 100)
         assert len(self.heard) == count
         return self.heard
+
+
+class AckConnection(asyncio.Protocol):
+    """One accepted connection on a router's ack port."""
+
+    def __init__(self, port: AckPort) -> None:
+        self.port = port
+        self.greeting = ServerGreeting(port.ring, Identity("router-1", "router-1.1"), b"s" * 16)
+        self.received = bytearray()
+        self.transport: asyncio.Transport
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast("asyncio.Transport", transport)
+        self.port.connections.append(self)
+
+    def data_received(self, data: bytes) -> None:
+        if self.port.mute:
+            return
+        if self.greeting.peer is None:
+            try:
+                self.transport.write(self.greeting.receive(data))
+            except PutterError as error:
+                self.transport.write(self.greeting.refusal(error))
+                self.transport.close()
+            if self.greeting.peer is not None and self.port.reads_not:
+                self.transport.pause_reading()
+        else:
+            self.received += data
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.port.lost += 1
+
+
+class AckPort:
+    """A router's ack port."""
+
+    def __init__(self, network: MemoryNetwork, ring: Keyring = RING) -> None:
+        self.network = network
+        self.ring = ring
+        self.mute = False
+        self.reads_not = False
+        self.connections: list[AckConnection] = []
+        self.lost = 0
+
+    async def open(self) -> AckPort:
+        self.listener = await self.network.host("router").listen(
+            lambda: AckConnection(self), "router", 5002
+        )
+        return self
+
+    @property
+    def got(self) -> list[tuple[int, int]]:
+        """All acks, of all connections in order."""
+        return [ack for each in self.connections for ack in acks_in(bytes(each.received))]

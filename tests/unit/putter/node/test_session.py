@@ -1,0 +1,370 @@
+"""Sessions: runs and records in, answers out; one bad run harms no other."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from common.errors import NoSpace, ProtocolError, StorageError
+from common.keys import Keyring
+from common.limits import COMMIT_RECORD_BYTES_MAX, RAW_DATA_BYTES
+from common.meta.interface import Ceilings
+from common.tickets import TICKETS_MAX
+from common.twins.network import MemoryNetwork
+from common.wire.session import (
+    Batch,
+    Done,
+    Message,
+    Ping,
+    Read,
+    Ready,
+    RecordHeader,
+    RecordsDone,
+    RunHeader,
+    RunsDone,
+    StatReply,
+)
+from common.wire.status import Status
+from putter.node import session
+from putter.storage.engine import Record
+from tests.node_kit import (
+    KEY,
+    OTHER_KEY,
+    RING,
+    SECOND_KEY,
+    AckPort,
+    Client,
+    FaultyEngine,
+    HeldDisk,
+    framed,
+    make_node,
+    network_of,
+    play,
+    stored,
+    until,
+)
+from tests.simulation.loop import World
+
+FRAME = RAW_DATA_BYTES
+ONE, TWO = bytes(range(200)), bytes(range(256)) * 20
+Talk = Callable[[MemoryNetwork, Client], Awaitable[None]]
+
+
+def run_of(first: int, data: bytes = TWO, frame_bytes: int = FRAME, key=KEY) -> tuple[int, bytes]:
+    return first, framed(first, data, frame_bytes, key)
+
+
+def split(first: int, data: bytes, frame_bytes: int = FRAME) -> dict[int, bytes]:
+    cuts = range(0, len(data), frame_bytes)
+    return {first + n: data[at : at + frame_bytes] for n, at in enumerate(cuts)}
+
+
+def with_node(engine: FaultyEngine, talk: Talk, ring: Keyring = RING, **hello: object) -> None:
+    """A conversation with a node."""
+
+    async def main(world: World) -> None:
+        network = network_of(world.random)
+        node = make_node(network, engine, ring=ring)
+        await node.start()
+        client = await Client(ring, **hello).open(network)
+        await talk(network, client)
+        client.session.close()
+        await node.stop()
+
+    play(main)
+
+
+@pytest.fixture
+def engine() -> FaultyEngine:
+    return FaultyEngine()
+
+
+class TestRuns:
+    @pytest.mark.parametrize("frame_bytes", [1458, 65_536, 1 << 20])
+    def test_they_are_stored_with_the_sessions_frame_size(
+        self, engine: FaultyEngine, frame_bytes: int
+    ) -> None:
+        data = random.Random(1).randbytes(1 << 20) + b"tail"
+
+        async def talk(network: MemoryNetwork, client: Client) -> None:
+            client.store(run_of(7, data, frame_bytes))
+            count = -(-len(data) // frame_bytes)
+            assert await client.hears(1) == [RunsDone(((7, count, 0),))]
+
+        with_node(engine, talk, frame_bytes=frame_bytes)
+        assert stored(engine, 0, TICKETS_MAX) == split(7, data, frame_bytes)
+        info = engine.stat(7)
+        assert info is not None
+        assert (info.object_id, info.key_id) == ("OBJ", KEY.key_id)
+
+    def test_several_of_one_batch_are_answered_together(self, engine: FaultyEngine) -> None:
+        async def talk(network: MemoryNetwork, client: Client) -> None:
+            client.store(run_of(100), run_of(7, ONE), run_of(50))
+            assert await client.hears(1) == [RunsDone(((100, 4, 0), (7, 1, 0), (50, 4, 0)))]
+
+        with_node(engine, talk)
+        wanted = split(7, ONE) | split(50, TWO) | split(100, TWO)
+        assert stored(engine, 0, 1000) == wanted
+        assert engine.log.count("sync") == 1
+
+    @pytest.mark.parametrize("spoil", ["ticket", "checksum", "data", "key", "first"])
+    def test_a_bad_frame_costs_its_run_and_no_other(self, engine: FaultyEngine, spoil: str) -> None:
+        """Nothing of a spoiled run is stored: the sender repeats it as a whole."""
+        first, wire = run_of(7, key=OTHER_KEY if spoil == "key" else KEY)
+        bad = bytearray(wire)
+        if spoil in ("ticket", "checksum", "data"):
+            bad[1474 + {"ticket": 0, "checksum": 8, "data": 16}[spoil]] ^= 1
+        if spoil == "first":
+            first = 8
+
+        async def talk(network: MemoryNetwork, client: Client) -> None:
+            client.store(run_of(50), (first, bytes(bad)), run_of(100))
+            bad_run = (first, 4, Status.CHECKSUM_MISMATCH)
+            assert await client.hears(1) == [RunsDone(((50, 4, 0), bad_run, (100, 4, 0)))]
+            client.store(run_of(7))
+            assert (await client.hears(2))[1] == RunsDone(((7, 4, 0),))
+
+        with_node(engine, talk)
+        assert stored(engine, 0, 1000) == split(7, TWO) | split(50, TWO) | split(100, TWO)
+
+    def test_the_same_again_is_written_and_other_bytes_are_refused(
+        self, engine: FaultyEngine
+    ) -> None:
+        async def talk(network: MemoryNetwork, client: Client) -> None:
+            client.store(run_of(7))
+            client.store(run_of(7))
+            client.store(run_of(7, TWO[::-1]))
+            heard = await client.hears(3)
+            assert heard == [
+                RunsDone(((7, 4, 0),)),
+                RunsDone(((7, 4, 0),)),
+                RunsDone(((7, 4, Status.TICKET_TAKEN),)),
+            ]
+
+        with_node(engine, talk)
+        assert stored(engine, 0, 1000) == split(7, TWO)
+
+    def test_a_full_disk(self) -> None:
+        engine = FaultyEngine(capacity_bytes=6_000)
+
+        async def talk(network: MemoryNetwork, client: Client) -> None:
+            client.store(run_of(7), run_of(50))
+            assert await client.hears(1) == [RunsDone(((7, 4, 0), (50, 4, Status.NO_SPACE)))]
+
+        with_node(engine, talk)
+
+    def test_the_key_of_the_session_is_the_one_both_hold(self, engine: FaultyEngine) -> None:
+        async def talk(network: MemoryNetwork, client: Client) -> None:
+            other = await Client(Keyring([SECOND_KEY])).open(network)
+            other.store(run_of(7, key=SECOND_KEY), run_of(50, key=KEY))
+            bad = (50, 4, Status.CHECKSUM_MISMATCH)
+            assert await other.hears(1) == [RunsDone(((7, 4, 0), bad))]
+            other.session.close()
+
+        with_node(engine, talk, Keyring([KEY, SECOND_KEY]))
+        info = engine.stat(7)
+        assert info is not None
+        assert info.key_id == SECOND_KEY.key_id
+
+    def test_who_names_an_ack_port_gets_acks_there(self, engine: FaultyEngine) -> None:
+        async def main(world: World) -> None:
+            network = network_of(world.random)
+            port = await AckPort(network).open()
+            node = make_node(network, engine)
+            await node.start()
+            client = await Client(ack_host="router", ack_port=5002).open(network.host("router"))
+            _, wire = run_of(50)
+            client.store(run_of(7), (51, wire), records=[(1, 5, b"record")])
+            await until(lambda: len(port.got) == 8)
+            assert port.got == [(n, 0) for n in range(7, 11)] + [
+                (n, Status.CHECKSUM_MISMATCH) for n in range(51, 55)
+            ]
+            assert await client.hears(1) == [RecordsDone(((1, 0),))]
+            client.session.close()
+            await node.stop()
+
+        play(main)
+
+    def test_without_a_host_acks_go_where_the_session_comes_from(
+        self, engine: FaultyEngine
+    ) -> None:
+        async def main(world: World) -> None:
+            network = network_of(world.random)
+            port = await AckPort(network).open()
+            node = make_node(network, engine)
+            await node.start()
+            client = await Client(ack_port=5002).open(network.host("router"))
+            client.store(run_of(7))
+            await until(lambda: len(port.got) == 4)
+            client.session.close()
+            await node.stop()
+
+        play(main)
+
+    def test_what_came_whole_is_stored_though_its_sender_is_gone(
+        self, engine: FaultyEngine
+    ) -> None:
+        async def talk(network: MemoryNetwork, client: Client) -> None:
+            gone = await Client().open(network)
+            gone.store(run_of(7))
+            first, wire = run_of(50)
+            gone.session.send(Batch((RunHeader(first, len(wire) + 10, "OBJ"),)), wire, b"x" * 10)
+            gone.session.close()
+            await until(lambda: stored(engine, 0, 100) != {})
+
+        with_node(engine, talk)
+        assert stored(engine, 0, 100) == split(7, TWO)
+
+
+class TestRecords:
+    def test_they_are_kept_as_they_came(self, engine: FaultyEngine) -> None:
+        async def talk(network: MemoryNetwork, client: Client) -> None:
+            client.store(run_of(7), records=[(11, 5, b"any bytes"), (12, 6, b"others")])
+            assert await client.hears(2) == [
+                RunsDone(((7, 4, 0),)),
+                RecordsDone(((11, 0), (12, 0))),
+            ]
+
+        with_node(engine, talk)
+        assert [each.record for each in engine.records(0, 10)] == [
+            Record(5, "OBJ", b"any bytes"),
+            Record(6, "OBJ", b"others"),
+        ]
+        assert engine.log == ["put", "put_record", "put_record", "sync"], "runs come first"
+
+    def test_one_that_is_refused_harms_nobody(self, engine: FaultyEngine) -> None:
+        async def talk(network: MemoryNetwork, client: Client) -> None:
+            engine.fail["put_record"] = NoSpace("full")
+            client.store(run_of(7), records=[(11, 5, b"x")])
+            assert await client.hears(2) == [
+                RunsDone(((7, 4, 0),)),
+                RecordsDone(((11, Status.NO_SPACE),)),
+            ]
+
+        with_node(engine, talk)
+        assert stored(engine, 0, 100) == split(7, TWO)
+
+    def test_a_sync_that_fails_fails_all(self, engine: FaultyEngine) -> None:
+        async def talk(network: MemoryNetwork, client: Client) -> None:
+            engine.fail["sync"] = StorageError("the disk is on fire")
+            client.store(run_of(7), run_of(50, key=OTHER_KEY), records=[(11, 5, b"x")])
+            bad = Status.CHECKSUM_MISMATCH
+            assert await client.hears(2) == [
+                RunsDone(((7, 4, Status.IO_ERROR), (50, 4, bad))),
+                RecordsDone(((11, Status.IO_ERROR),)),
+            ]
+            engine.fail.clear()
+            client.store(run_of(7))
+            assert (await client.hears(3))[2] == RunsDone(((7, 4, 0),))
+
+        with_node(engine, talk)
+
+    def test_the_largest_one(self, engine: FaultyEngine) -> None:
+        async def talk(network: MemoryNetwork, client: Client) -> None:
+            client.store(records=[(1, 5, bytes(COMMIT_RECORD_BYTES_MAX))])
+            assert await client.hears(1) == [RecordsDone(((1, 0),))]
+
+        with_node(engine, talk)
+
+
+WIRE = run_of(7)[1]
+NONSENSE: dict[str, tuple[Message, bytes, str]] = {
+    "a batch of nothing": (Batch(()), b"", "without runs and records"),
+    "a run longer than the payload": (Batch((RunHeader(7, 100, ""),)), b"x" * 99, "parts of 100"),
+    "a payload longer than the runs": (Batch((RunHeader(7, 99, ""),)), b"x" * 100, "parts of 99"),
+    "a run of no bytes": (Batch((RunHeader(7, 0, ""), RunHeader(8, 5, ""))), b"x" * 5, "parts"),
+    "lengths below zero": (Batch((RunHeader(7, -5, ""), RunHeader(8, 10, ""))), b"x" * 5, "parts"),
+    "half a frame header": (Batch((RunHeader(7, 16, ""),)), b"x" * 16, "within a frame header"),
+    "half a last header": (
+        Batch((RunHeader(7, 1474 + 5, ""),)),
+        WIRE[: 1474 + 5],
+        "within a frame header",
+    ),
+    "a ticket below zero": (Batch((RunHeader(-1, len(WIRE), ""),)), WIRE, "do not exist"),
+    "tickets beyond the last": (
+        Batch((RunHeader(TICKETS_MAX - 3, len(WIRE), ""),)),
+        WIRE,
+        "do not exist",
+    ),
+    "a ticket of 64 bits": (Batch((RunHeader(2**64 - 1, len(WIRE), ""),)), WIRE, "do not exist"),
+    "a record too large": (
+        Batch((), (RecordHeader(1, COMMIT_RECORD_BYTES_MAX + 1, 5, ""),)),
+        bytes(COMMIT_RECORD_BYTES_MAX + 1),
+        "too large",
+    ),
+    "a payload where none belongs": (Ping(1), b"x", "Ping has no payload"),
+    "an answer": (Done(1, 0), b"", "Done was not expected"),
+    "another answer": (StatReply(1, found=False), b"", "StatReply was not expected"),
+    "a part of the greeting": (Ready(), b"", "Ready was not expected"),
+    "a read of nothing": (Read(1, 7, 0), b"", "do not exist"),
+    "a read beyond the last ticket": (Read(1, TICKETS_MAX, 1), b"", "do not exist"),
+    "a read below zero": (Read(1, -1, 5), b"", "do not exist"),
+}
+
+
+@pytest.mark.parametrize(("message", "payload", "reason"), NONSENSE.values(), ids=NONSENSE)
+def test_nonsense_ends_the_session_with_a_reason_and_stores_nothing(
+    engine: FaultyEngine, message: Message, payload: bytes, reason: str
+) -> None:
+    async def talk(network: MemoryNetwork, client: Client) -> None:
+        other = await Client().open(network)
+        other.session.send(message, payload)
+        await until(lambda: other.session.closed)
+        (error,) = other.losses
+        assert isinstance(error, ProtocolError)
+        assert reason in str(error)
+        client.store(run_of(50))
+        assert await client.hears(1) == [RunsDone(((50, 4, 0),))], "others are undisturbed"
+
+    with_node(engine, talk)
+    assert stored(engine, 0, 1000) == split(50, TWO)
+    assert engine.records(0, 10) == []
+    assert engine.raise_ceilings(Ceilings()) == Ceilings()
+
+
+async def test_nothing_is_answered_before_the_sync(engine: FaultyEngine) -> None:
+    disk = HeldDisk()
+    disk.held = True
+    network = network_of(random.Random(1))
+    node = make_node(network, engine, disk=disk)
+    await node.start()
+    client = await Client().open(network)
+    client.store(run_of(7), records=[(1, 5, b"x")])
+    await until(lambda: bool(disk.waiting))
+    await asyncio.sleep(0.02)
+    assert client.heard == []
+    disk.release()
+    assert await client.hears(2) == [RunsDone(((7, 4, 0),)), RecordsDone(((1, 0),))]
+    client.session.close()
+    await node.stop()
+
+
+async def test_a_slow_disk_stops_the_sender(
+    engine: FaultyEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And when it goes on, every run is answered, in order."""
+    monkeypatch.setattr(session, "CONNECTION_PENDING_BYTES_MAX", 300_000)
+    disk = HeldDisk()
+    disk.held = True
+    network = network_of(random.Random(1))
+    node = make_node(network, engine, disk=disk)
+    await node.start()
+    client = await Client(frame_bytes=65_536).open(network)
+    data = random.Random(1).randbytes(3 * 65_536)
+    batches = 10
+    for number in range(batches):
+        client.store(run_of(100 * number, data, 65_536))
+    budget = node._services.budget
+    await until(lambda: budget.used_bytes >= 300_000)
+    await asyncio.sleep(0.05)
+    assert budget.used_bytes < 500_000, "one batch more than the limit, at most"
+    assert client.heard == []
+    disk.release()
+    heard = await client.hears(batches)
+    assert heard == [RunsDone(((100 * number, 3, 0),)) for number in range(batches)]
+    assert budget.used_bytes == 0
+    client.session.close()
+    await node.stop()
