@@ -8,6 +8,7 @@ import os
 import random
 import socket
 import subprocess
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from tests.store_kit import Cluster, eventually
 
 SOAK = bool(os.environ.get("PUTTER_SOAK"))
 COMMAND_S = 60.0
+EXPIRE_AFTER_S = 2.0
 
 
 def payload(size: int, seed: object = 0) -> bytes:
@@ -100,21 +102,11 @@ def object_values(store: Cluster) -> dict[tuple[str, str], list[str]]:
     return found
 
 
-def instances(store: Cluster) -> set[str]:
-    """The routers that run."""
-    told = set()
-    for number, process in enumerate(store.routers):
-        if process.alive:
-            told.add(json.loads(store.http("GET", "/status", router=number)[2])["router"])
-    return told
-
-
 def expire_leases(store: Cluster) -> None:
-    """End the leases of objects whose router does not run any more, as time would."""
-    alive = instances(store)
+    """End the leases of all objects that are being written, as time would without their router."""
     with redis(store) as client:
         for (bucket, object_id), value in object_values(store).items():
-            if value[0] == "w" and value[2] not in alive:
+            if value[0] == "w":
                 client.zadd(bucket_key(bucket, "writing"), {object_id: 1}, xx=True)
 
 
@@ -144,6 +136,22 @@ def on_disk(store: Cluster, root: str = "tickets") -> dict[str, set[int]]:
     return {
         node: set(ticket_files(store, number, root)) for number, node in enumerate(node_ids(store))
     }
+
+
+def records_on_disk(store: Cluster) -> dict[str, list[str]]:
+    """The ObjectIDs of the commit records on each putter's disk; "" where there is none."""
+    found = {}
+    for number, node in enumerate(node_ids(store)):
+        top = store.directory / f"node{number}" / "putter" / "commits"
+        found[node] = [record_object(path) for path in top.rglob("record")]
+    return found
+
+
+def record_object(path: Path) -> str:
+    """The ObjectID of a commit record's file (see docs/formats/tree.md)."""
+    data = path.read_bytes()
+    assert data[:4] == b"DPre"
+    return data[40 : 40 + data[5]].decode()
 
 
 def details(store: Cluster, name: str, router: int = 0) -> dict[str, Any]:
@@ -195,11 +203,13 @@ def check_disks(store: Cluster, router: int = 0, *, exact: bool = False) -> None
         assert not wanted[node] - found, f"{node} lacks tickets {sorted(wanted[node] - found)[:9]}"
         orphans = found - wanted[node] - allowed[node]
         assert not orphans, f"{node} has orphan tickets {sorted(orphans)[:9]} of {len(orphans)}"
+    written = {object_id for _, object_id in values} | {""}
+    for node, objects in records_on_disk(store).items():
+        assert set(objects) <= written, f"{node} has records of {set(objects) - written}"
 
 
 def check_clean(store: Cluster, router: int = 0) -> None:
     """Nothing is being written or waits to be freed, and no disk holds an orphan."""
-    expire_leases(store)
     states = {value[0] for value in object_values(store).values()}
     assert states <= {"c"}, states
     with redis(store) as client:
@@ -211,8 +221,15 @@ def check_clean(store: Cluster, router: int = 0) -> None:
 
 
 def eventually_clean(store: Cluster, router: int = 0, timeout_s: float = 60.0) -> None:
-    """`check_clean`, in time."""
-    eventually(lambda: check_clean(store, router), timeout_s, every_s=0.5)
+    """`check_clean`, in time. Nobody writes any more: what lost its router may be decided."""
+    patient_until = time.monotonic() + EXPIRE_AFTER_S
+
+    def check() -> None:
+        if time.monotonic() > patient_until and not SOAK:
+            expire_leases(store)
+        check_clean(store, router)
+
+    eventually(check, timeout_s, every_s=0.5)
 
 
 # -- sockets -----------------------------------------------------------------------------
