@@ -37,9 +37,9 @@ class Block:
         self._filler = filler
 
     def release(self) -> None:
-        """The bytes are used; nobody may look at them any more."""
-        self.data.release()
+        """The bytes are used; nobody may look at them any more. Once is enough."""
         if self._filler is not None:
+            self.data.release()
             self._filler.give(self._room)
             self._filler = None
 

@@ -68,6 +68,44 @@ class LinkOptions:
     window_bytes: int = LINK_WINDOW_BYTES
 
 
+class _Front:
+    """How far the acks of one transmission have come.
+
+    They come in order: only what continues the front counts, so that two transmissions of a run
+    can never add up to a whole.
+    """
+
+    __slots__ = ("reached", "worst")
+
+    def __init__(self) -> None:
+        self.reached = 0
+        self.worst = 0
+
+    def advance(self, low: int, high: int, status: int) -> bool:
+        """Acks from ticket ``low`` to before ``high`` of the run; whether they count."""
+        if low > self.reached:
+            return False
+        self.reached = max(self.reached, high)
+        self.worst = max(self.worst, status)
+        return True
+
+
+class _Tally:
+    """How many records of a parcel are unanswered, and the worst answer so far."""
+
+    __slots__ = ("left", "worst")
+
+    def __init__(self, left: int) -> None:
+        self.left = left
+        self.worst = 0
+
+    def count(self, status: int) -> bool:
+        """One more answer; whether it was the last."""
+        self.left -= 1
+        self.worst = max(self.worst, status)
+        return self.left == 0
+
+
 class NodeLink:
     """The link to one putter.
 
@@ -112,8 +150,9 @@ class NodeLink:
         self._lost = asyncio.Event()
         self._runs: dict[int, RunParcel] = {}
         self._firsts: list[int] = []
-        self._progress: dict[int, int] = {}
+        self._fronts: dict[int, _Front] = {}
         self._records: dict[int, RecordParcel] = {}
+        self._tallies: dict[RecordParcel, _Tally] = {}
         self._outbox: deque[Parcel] = deque()
         self._flush_planned = False
         self._inflight_bytes = 0
@@ -151,7 +190,7 @@ class NodeLink:
     @property
     def busy(self) -> bool:
         """Whether anything is in flight."""
-        return bool(self._runs or self._records or self._outbox)
+        return bool(self._runs or self._tallies or self._outbox)
 
     async def room(self) -> None:
         """Wait until the window has room."""
@@ -167,7 +206,7 @@ class NodeLink:
                 self._runs[parcel.first] = parcel
                 insort(self._firsts, parcel.first)
                 self._account(parcel.size)
-            self._progress[parcel.first] = 0
+            self._fronts[parcel.first] = _Front()
         else:
             self._account(parcel.size)
         self._offer(parcel)
@@ -177,10 +216,10 @@ class NodeLink:
         if isinstance(parcel, RunParcel):
             if self._runs.get(parcel.first) is parcel:
                 self._drop(parcel)
-        else:
+        elif isinstance(parcel, RecordParcel) and self._tallies.pop(parcel, None) is not None:
             for request in [r for r, p in self._records.items() if p is parcel]:
                 del self._records[request]
-                self._account(-parcel.size)
+            self._account(-parcel.size)
         if parcel in self._outbox:
             self._outbox.remove(parcel)
             if isinstance(parcel, RecordParcel):
@@ -205,14 +244,12 @@ class NodeLink:
             if low >= high:
                 continue
             known += high - low
-            # Acks of a run come in order: only what continues the acked front counts, so that
-            # two transmissions of one run can never add up to a whole.
-            if low - run.first <= self._progress[run.first]:
-                self._progress[run.first] = max(self._progress[run.first], high - run.first)
-                if self._progress[run.first] == run.count:
-                    done.append(run)
+            front = self._fronts[run.first]
+            moved = front.advance(low - run.first, high - run.first, status)
+            if moved and front.reached == run.count:
+                done.append(run)
         for run in done:
-            self._answered(run, status)
+            self._answered(run, self._fronts[run.first].worst)
         return known
 
     def resend(self) -> None:
@@ -221,10 +258,11 @@ class NodeLink:
         if frames:
             self._metrics.frames_resent.inc(frames)
         waiting = [p for p in self._outbox if isinstance(p, RecordParcel)]
-        records, self._records = list(self._records.values()), {}
+        records, self._tallies = list(self._tallies), {}
+        self._records.clear()
         self._outbox.clear()
         for first in self._firsts:
-            self._progress[first] = 0
+            self._fronts[first] = _Front()
             self._offer(self._runs[first])
         for record in [*records, *waiting]:
             self._offer(record)
@@ -273,16 +311,16 @@ class NodeLink:
                     if self._runs.get(parcel.first) is not parcel:
                         continue  # acked or withdrawn meanwhile
                     size += parcel.size
-                    runs.append(RunHeader(parcel.first, parcel.size, parcel.object_id))
+                    runs.extend(parcel.headers)
                     frames.append(parcel.frames)
                 elif isinstance(parcel, RecordParcel):
                     size += parcel.size
-                    request = session.next_request()
-                    self._records[request] = parcel
-                    records.append(
-                        RecordHeader(request, parcel.size, parcel.stamp, parcel.object_id)
-                    )
-                    bodies.append(parcel.body)
+                    self._tallies[parcel] = _Tally(len(parcel.entries))
+                    for stamp, object_id, body in parcel.entries:
+                        request = session.next_request()
+                        self._records[request] = parcel
+                        records.append(RecordHeader(request, len(body), stamp, object_id))
+                        bodies.append(body)
             if size:
                 session.send(Batch(tuple(runs), tuple(records)), *frames, *bodies)
 
@@ -295,16 +333,17 @@ class NodeLink:
         self._heard_ms = self._now_ms()
         for request, status in message.done:
             record = self._records.pop(request, None)
-            if record is None:
+            if record is None or not self._tallies[record].count(status):
+                continue
+            worst = self._tallies.pop(record).worst
+            if worst == Status.SHUTTING_DOWN:
+                self._outbox.append(record)
                 continue
             self._account(-record.size)
-            if status == Status.WRITTEN:
+            if worst == Status.WRITTEN:
                 record.delivered(self.node)
-            elif status != Status.SHUTTING_DOWN:
-                record.refused(self.node, status)
             else:
-                self._account(record.size)
-                self._outbox.append(record)
+                record.refused(self.node, worst)
 
     def _answered(self, run: RunParcel, status: int) -> None:
         if status == Status.SHUTTING_DOWN:
@@ -327,7 +366,7 @@ class NodeLink:
 
     def _drop(self, run: RunParcel) -> None:
         del self._runs[run.first]
-        del self._progress[run.first]
+        del self._fronts[run.first]
         del self._firsts[bisect_left(self._firsts, run.first)]
         self._account(-run.size)
 
@@ -424,7 +463,7 @@ class NodeLink:
 
     def _strand(self) -> None:
         waiting = [p for p in self._outbox if isinstance(p, RecordParcel)]
-        for parcel in [*self._runs.values(), *self._records.values(), *waiting]:
+        for parcel in [*self._runs.values(), *self._tallies, *waiting]:
             parcel.stranded(self.node, self._reason)
 
     def _now_ms(self) -> float:

@@ -115,7 +115,11 @@ class Numbers:
 
     async def stamp(self) -> int:
         """A stamp above all that were given out before it was asked for."""
-        return (await self._lease(Kind.STAMPS, 1)).first
+        return await self.stamps(1)
+
+    async def stamps(self, count: int) -> int:
+        """``count`` such stamps in a row; the first of them."""
+        return (await self._lease(Kind.STAMPS, count)).first
 
     # -- inside ----------------------------------------------------------------------------
 

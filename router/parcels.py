@@ -12,8 +12,12 @@ from typing import Final, Protocol
 
 from common.errors import NodesUnavailable, PutterError, error_for_status
 from common.limits import CHECKSUM_RETRIES_MAX
+from common.wire.session import RunHeader
 from common.wire.status import Status
 from router.quorum import Policy
+
+RecordEntry = tuple[int, str, bytes]
+"""Stamp, ObjectID ("" if none) and encoded body of a commit record."""
 
 
 class Carrier(Protocol):
@@ -232,6 +236,7 @@ class RunParcel(Parcel):
         self.count: Final = count
         self.data_bytes: Final = data_bytes
         self.frames: Final = frames
+        self.headers: tuple[RunHeader, ...] = (RunHeader(first, len(frames), object_id),)
 
 
 class RecordParcel(Parcel):
@@ -253,6 +258,51 @@ class RecordParcel(Parcel):
         carrier: Carrier,
     ) -> None:
         super().__init__(f"commit record {stamp}", nodes, policy, carrier, len(body))
-        self.object_id: Final = object_id
-        self.stamp: Final = stamp
-        self.body: Final = body
+        self.entries: tuple[RecordEntry, ...] = ((stamp, object_id, body),)
+
+
+class RunsParcel(RunParcel):
+    """Runs of several objects with consecutive tickets, which travel and count together.
+
+    Args:
+        headers: one for each run, in the order of their tickets.
+        count: tickets of all of them.
+        data_bytes: bytes of data in all of them.
+        frames: all their frames; must stay as they are until the parcel is settled.
+    """
+
+    def __init__(
+        self,
+        headers: tuple[RunHeader, ...],
+        count: int,
+        data_bytes: int,
+        frames: memoryview,
+        nodes: tuple[str, ...],
+        policy: Policy,
+        carrier: Carrier,
+    ) -> None:
+        first = headers[0]
+        super().__init__(
+            first.object_id, first.first, count, data_bytes, frames, nodes, policy, carrier
+        )
+        self.headers = headers
+
+
+class RecordsParcel(RecordParcel):
+    """Commit records that travel and count together.
+
+    Args:
+        entries: stamp, object and body of each.
+    """
+
+    def __init__(
+        self,
+        entries: tuple[RecordEntry, ...],
+        nodes: tuple[str, ...],
+        policy: Policy,
+        carrier: Carrier,
+    ) -> None:
+        stamp, object_id, _ = entries[0]
+        body = b"".join([body for _, _, body in entries])
+        super().__init__(object_id, stamp, body, nodes, policy, carrier)
+        self.entries = entries

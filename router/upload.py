@@ -20,11 +20,12 @@ from router.parcels import Parcel, RecordParcel, RunParcel
 from router.ranges import join_extents
 
 if TYPE_CHECKING:
-    from router.writes import Target, WritePath
+    from router.targets import Target
+    from router.writes import WritePath
 
 _FIRST_SPAN_RUNS: Final = 16
 _REPORT_AFTER_MS: Final = 1_000
-_LATE_MS: Final = 50
+LATE_MS: Final = 50
 
 
 @dataclass
@@ -291,9 +292,9 @@ class Upload:
     async def _settle(self) -> None:
         """Give replicas beyond the quorum a moment, then do without those that are late."""
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + _LATE_MS / 1000
+        deadline = loop.time() + LATE_MS / 1000
         while any(not run.settled for run in self._runs) and loop.time() < deadline:
-            await asyncio.sleep(_LATE_MS / 10_000)
+            await asyncio.sleep(LATE_MS / 10_000)
         for run in self._runs:
             if not run.settled:
                 run.abandon(NodesUnavailable("this replica came late"))

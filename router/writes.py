@@ -6,8 +6,8 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
-from typing import Final
+from collections.abc import Coroutine
+from typing import Final, NoReturn
 
 from common import records
 from common.budget import Budget
@@ -28,10 +28,12 @@ from common.logs import get_logger
 from common.meta.interface import Commit, Metadata, Outcome
 from common.metrics import Metrics
 from common.records import Abort, Tombstone, Version
-from router.blocks import BlockFiller, Source
+from router.blocks import Block, BlockFiller, Source
 from router.fleet import Fleet
 from router.numbers import Numbers
 from router.parcels import RecordParcel
+from router.small import SMALL_BYTES_MAX, SmallWrites
+from router.targets import VISIBLE, Target, Written
 from router.upload import Upload, etag_of
 
 _log = get_logger(__name__)
@@ -39,48 +41,6 @@ _UPKEEP_MS: Final = 1_000
 _EMPTY_DIGEST: Final = bytes.fromhex(
     "af1349b9f5f9a1a6a0404dea36dcc9499bcb25c9adc112b7cc9a93cae41f3262"
 )
-
-
-@dataclass(frozen=True)
-class Target:
-    """What a stream becomes.
-
-    Attributes:
-        bucket: bucket name.
-        key: key; "" names the file after its ObjectID.
-        headers: given back with the bytes.
-        if_match: publish only if the name's present etag is this; ``"*"``: only if it holds
-            anything; ``""``: only if it holds nothing; None: always.
-        empty_allowed: whether a stream without a byte is a file.
-    """
-
-    bucket: str
-    key: str = ""
-    headers: dict[str, str] = field(default_factory=dict)
-    if_match: str | None = None
-    empty_allowed: bool = False
-
-
-@dataclass(frozen=True)
-class Written:
-    """A write that is durable and visible.
-
-    Attributes:
-        object_id: ObjectID; "" for a file without a byte.
-        version: the record.
-        digest: 32-byte BLAKE3 of all bytes.
-        holders: putters that hold every byte, at the least.
-    """
-
-    object_id: str
-    version: Version
-    digest: bytes
-    holders: int
-
-    @property
-    def degraded(self) -> bool:
-        """Whether fewer putters hold it than should."""
-        return self.holders < self.version.replicas
 
 
 class WritePath:
@@ -126,6 +86,7 @@ class WritePath:
         self._count_written = metrics.objects_written.inc
         self._budget = Budget(INGEST_PENDING_BYTES_MAX)
         self._uploads: dict[str, Upload] = {}
+        self._small = SmallWrites(self)
         self._background: set[asyncio.Task[None]] = set()
         self._upkeep: asyncio.Task[None] | None = None
         self._stopping = False
@@ -152,10 +113,20 @@ class WritePath:
         block = await source.next_block()
         if block is None:
             return await self._write_empty(target)
-        upload = Upload(self, target.bucket, await self.numbers.object_id())
-        self._uploads[upload.object_id] = upload
+        if block.last and len(block.data) <= SMALL_BYTES_MAX:
+            written = await self._small.write(block, target)
+            if written is not None:
+                return written
+        return await self._write_alone(block, source, target)
+
+    async def _write_alone(self, first: Block, source: Source, target: Target) -> Written:
+        """The story of an object that travels alone, of any size."""
+        block: Block | None = first
+        upload: Upload | None = None
         try:
-            stamp = await upload.begin(block)
+            upload = Upload(self, target.bucket, await self.numbers.object_id())
+            self._uploads[upload.object_id] = upload
+            stamp = await upload.begin(first)
             while block is not None:
                 await upload.send(block)
                 block = None if block.last else await source.next_block()
@@ -172,12 +143,16 @@ class WritePath:
                 await upload.all_counted()
             await self._publish(version, upload, target)
         except BaseException as error:
-            self._give_up(upload, error)
+            if upload is not None:
+                self._give_up(upload, error)
             raise
         finally:
-            del self._uploads[upload.object_id]
+            if upload is not None:
+                del self._uploads[upload.object_id]
+            if block is not None:
+                block.release()
         upload.finish()
-        return self._written(version, upload.object_id, upload.digest, upload.holders)
+        return self.written(version, upload.object_id, upload.digest, upload.holders)
 
     async def delete(self, bucket: str, key: str) -> bool:
         """Make a name hold nothing: the tombstone is durable before the answer.
@@ -201,7 +176,7 @@ class WritePath:
         self._stopping = True
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout_ms / 1000
-        while (self._uploads or self._background) and loop.time() < deadline:
+        while (self.writing or self._background) and loop.time() < deadline:
             await asyncio.sleep(0.01)
         if self._upkeep is not None:
             self._upkeep.cancel()
@@ -213,7 +188,7 @@ class WritePath:
     @property
     def writing(self) -> int:
         """Objects under way."""
-        return len(self._uploads)
+        return len(self._uploads) + self._small.writing
 
     @property
     def pending_bytes(self) -> int:
@@ -225,20 +200,26 @@ class WritePath:
     async def _publish(self, version: Version, upload: Upload, target: Target) -> None:
         commit = Commit(version, upload.tickets, upload.acked, target.if_match)
         outcome = await self.meta.objects.commit(commit)
-        if outcome in {Outcome.PUBLISHED, Outcome.SUPERSEDED}:
-            return
-        upload.recorded = False
-        await self._keep(
-            Abort(version.bucket, version.key, await self.numbers.stamp(), upload.object_id),
-            f"{version.bucket}/{version.key}",
-            upload.object_id,
-        )
+        if outcome not in VISIBLE:
+            upload.recorded = False
+            await self.take_back(commit, outcome, upload.object_id)
+
+    async def take_back(self, commit: Commit, outcome: Outcome, object_id: str) -> NoReturn:
+        """The record of a version that was not published must never come to life.
+
+        Raises:
+            PutterError: what the outcome means, once the abort is durable.
+        """
+        version = commit.version
+        name = f"{version.bucket}/{version.key}"
+        stamp = await self.numbers.stamp()
+        await self._keep(Abort(version.bucket, version.key, stamp, object_id), name, object_id)
         if outcome is Outcome.REFUSED:
-            raise PreconditionFailed(f"{version.bucket}/{version.key} holds another version")
+            raise PreconditionFailed(f"{name} holds another version")
         if outcome is Outcome.GONE:
-            raise ObjectGone(f"object {upload.object_id} was given up meanwhile")
+            raise ObjectGone(f"object {object_id} was given up meanwhile")
         raise IntegrityError(
-            f"object {upload.object_id}: {upload.acked} of {upload.tickets} tickets are written"
+            f"object {object_id}: {commit.acked} of {commit.tickets} tickets are written"
         )
 
     async def _write_empty(self, target: Target) -> Written:
@@ -264,7 +245,7 @@ class WritePath:
             abort = Abort(version.bucket, version.key, await self.numbers.stamp(), "")
             await self._keep(abort, f"{target.bucket}/{target.key}", "")
             raise PreconditionFailed(f"{target.bucket}/{target.key} holds another version")
-        return self._written(version, "", _EMPTY_DIGEST, holders)
+        return self.written(version, "", _EMPTY_DIGEST, holders)
 
     async def _keep(self, record: records.Known, name: str, object_id: str) -> int:
         """Make a record durable on as many putters as the policy asks for; their number."""
@@ -291,7 +272,8 @@ class WritePath:
             raise
         return len(parcel.holders)
 
-    def _written(self, version: Version, object_id: str, digest: bytes, holders: int) -> Written:
+    def written(self, version: Version, object_id: str, digest: bytes, holders: int) -> Written:
+        """Count a write that succeeded, and describe it."""
         written = Written(object_id, version, digest, holders)
         self._count_written()
         if written.degraded:
@@ -316,11 +298,13 @@ class WritePath:
             recorded=upload.recorded,
         )
         if upload.begun and not upload.recorded:
-            task = asyncio.get_running_loop().create_task(
-                self._mark_failed(upload, forgotten=isinstance(error, ObjectGone))
-            )
-            self._background.add(task)
-            task.add_done_callback(self._background.discard)
+            self.in_background(self._mark_failed(upload, forgotten=isinstance(error, ObjectGone)))
+
+    def in_background(self, work: Coroutine[None, None, None]) -> None:
+        """Something that nobody waits for, but that `stop` gives a chance to finish."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
 
     async def _mark_failed(self, upload: Upload, *, forgotten: bool) -> None:
         try:

@@ -55,11 +55,13 @@ class BucketVerb:
         before: what stands in ``ARGV`` before the items.
         registers: the bucket is noted in the same round trip, ahead of the call: nothing is
             ever in a bucket that nobody would find.
+        translate: makes the result of a call, which may be an exception, from its byte.
     """
 
     name: str
     before: Args = ()
     registers: bool = False
+    translate: Callable[[int, Args], Any] | None = None
 
     def command(self, group: str, calls: Sequence[Args]) -> Command:
         """One call of the script with all items."""
@@ -69,11 +71,13 @@ class BucketVerb:
         return Command(tuple(args), script(self.name))
 
     def results(self, reply: Any, calls: Sequence[Args]) -> Sequence[Any]:
-        """One byte, as a number, for each."""
+        """One byte, as a number, for each; or what it is translated to."""
         if len(reply) != len(calls):
             raise RuntimeError(f"script {self.name} answered {len(reply)} of {len(calls)} items")
         answers: bytes = reply
-        return answers
+        if self.translate is None:
+            return answers
+        return [self.translate(answer, args) for answer, args in zip(answers, calls, strict=True)]
 
 
 def bucket_script(name: str, bucket: str, *args: Argument) -> Command:

@@ -233,8 +233,8 @@ class Objects(Protocol):
         """Note ticket totals and extend the lease. False if the object is not ``writing``."""
         ...
 
-    async def commit(self, item: Commit) -> Outcome:
-        """Publish a version in one atomic step.
+    def commit(self, item: Commit) -> Awaitable[Outcome]:
+        """Publish a version in one atomic step; on its way as soon as it is called.
 
         Counts complete? Condition holds? Stamp above the name's last? Then
         ``writing → written``, the name holds the version, and what it held before is

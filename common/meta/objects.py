@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Generator, Sequence
+from collections.abc import Awaitable, Sequence
 from typing import Any, Final
 
 from common.errors import ObjectGone
-from common.meta.calls import BucketVerb, Calls, bucket_script
+from common.meta.calls import Args, BucketVerb, Calls, bucket_script
 from common.meta.files import RedisFiles
 from common.meta.interface import Begin, Commit, ObjectState, Outcome, Progress
 from common.meta.values import (
@@ -40,9 +39,9 @@ class RedisObjects:
     def __init__(self, calls: Calls, files: RedisFiles, grace_ms: int) -> None:
         self._calls = calls
         self._files = files
-        self._begin = BucketVerb("begin", registers=True)
+        self._begin = BucketVerb("begin", registers=True, translate=_begun)
         self._progress = BucketVerb("progress")
-        self._commit = BucketVerb("commit", (grace_ms,), registers=True)
+        self._commit = BucketVerb("commit", (grace_ms,), registers=True, translate=_outcome)
         self._fail = BucketVerb("fail", (grace_ms,))
         self._forget = BucketVerb("forget")
         self._hold = BucketVerb("hold")
@@ -52,7 +51,7 @@ class RedisObjects:
         """``— → writing``, on its way at once; see `common.meta.interface.Objects.begin`."""
         value = pack_writing(item.router, item.nodes, item.ranges)
         args = (item.object_id, item.router, item.lease_ms, value)
-        return _Begun(item.object_id, self._calls.submit(self._begin, item.bucket, args))
+        return self._calls.submit(self._begin, item.bucket, args)
 
     async def progress(self, item: Progress) -> bool:
         """Note ticket totals and extend the lease. False if the object is not ``writing``."""
@@ -65,15 +64,11 @@ class RedisObjects:
         )
         return bool(answer == _YES)
 
-    async def commit(self, item: Commit) -> Outcome:
-        """Publish a version; see `common.meta.interface.Objects.commit`."""
+    def commit(self, item: Commit) -> Awaitable[Outcome]:
+        """Publish a version, on its way at once; see `common.meta.interface.Objects.commit`."""
         version = item.version
-        answer = await self._calls.gather(
-            self._commit,
-            version.bucket,
-            (version.key, pack_version(version), _check(item), _named(version)),
-        )
-        return OUTCOMES[answer]
+        args = (version.key, pack_version(version), _check(item), _named(version))
+        return self._calls.submit(self._commit, version.bucket, args)
 
     async def fail(self, bucket: str, object_id: str) -> bool:
         """``writing → failed``. False if it was not ``writing`` (or failed already)."""
@@ -136,17 +131,15 @@ class RedisObjects:
         return list(zip(buckets, await self._calls.run_all(commands), strict=True))
 
 
-class _Begun:
-    """The awaitable end of a `RedisObjects.begin`."""
+def _begun(answer: int, args: Args) -> ObjectGone | None:
+    """The result of a begin."""
+    if answer == _BEGUN:
+        return None
+    return ObjectGone(f"object {args[0]!s} was begun by another router")
 
-    def __init__(self, object_id: str, answer: asyncio.Future[Any]) -> None:
-        self._object_id = object_id
-        self._answer = answer
 
-    def __await__(self) -> Generator[Any, None, None]:
-        answer = yield from self._answer.__await__()
-        if answer != _BEGUN:
-            raise ObjectGone(f"object {self._object_id} was begun by another router")
+def _outcome(answer: int, _args: Args) -> Outcome:
+    return OUTCOMES[answer]
 
 
 def _check(item: Commit) -> str:

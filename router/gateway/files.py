@@ -36,7 +36,8 @@ from router.gateway.conditions import (
 )
 from router.gateway.describe import file_details, file_summary
 from router.reads import ReadPath
-from router.writes import Target, WritePath
+from router.targets import Target
+from router.writes import WritePath
 
 _log = get_logger(__name__)
 _PREFIX: Final = "/file/"

@@ -1,0 +1,328 @@
+"""Small objects, many at a time: what is complete in one moment is written together.
+
+An object of one block costs no task, timer or round trip of its own. Whatever is complete while the
+last groups are under way makes the next one: consecutive tickets, one placement, one message to
+each putter with all runs and all commit records, one sync there, one call of Redis to begin and one
+to publish. The steps and their order are those of `router.upload`; only the success of a whole
+group is dealt with here. If anything goes wrong, the group is given up, and each object of it
+travels again, alone, where every failure has its place.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from common import records
+from common.checksum import object_digest
+from common.errors import NodesUnavailable, PutterError
+from common.limits import KIB, OBJECT_LEASE_MS
+from common.logs import get_logger
+from common.meta.interface import Begin, Commit, Outcome
+from common.records import Extent, StoredObject, Version
+from common.wire import frames
+from common.wire.session import RunHeader
+from router.blocks import Block
+from router.parcels import RecordEntry, RecordsParcel, RunsParcel
+from router.targets import VISIBLE, Target, Written
+from router.upload import LATE_MS, etag_of
+
+if TYPE_CHECKING:
+    from router.writes import WritePath
+
+_log = get_logger(__name__)
+T = TypeVar("T")
+SMALL_BYTES_MAX: Final = 16 * KIB
+GROUPS_MAX: Final = 2
+GROUP_OBJECTS_MAX: Final = 256
+_GROUP_WIRE_BYTES_MAX: Final = 1024 * KIB
+
+
+class _RegroupError(PutterError):
+    """The group did not make it as a whole."""
+
+
+@dataclass(slots=True)
+class _Entry:
+    """One object that waits, and what becomes of it."""
+
+    block: Block
+    target: Target
+    done: asyncio.Future[Written | None]
+    object_id: str = ""
+    first: int = 0
+    count: int = 0
+    digest: bytes = b""
+    refused: bool = False
+
+
+class SmallWrites:
+    """Gathers small objects into groups.
+
+    Args:
+        path: what all writes share.
+    """
+
+    def __init__(self, path: WritePath) -> None:
+        self._path = path
+        self._waiting: deque[_Entry] = deque()
+        self._groups: set[asyncio.Task[None]] = set()
+        self._start_planned = False
+        self._under_way = 0
+
+    @property
+    def writing(self) -> int:
+        """Objects that wait or are under way."""
+        return len(self._waiting) + self._under_way
+
+    async def write(self, block: Block, target: Target) -> Written | None:
+        """Store an object that is complete in one block.
+
+        Returns:
+            What was written, with the block released; or None if its group failed: the block is
+            still there, and the object has to travel alone.
+
+        Raises:
+            PutterError: the version was refused, and never comes to life.
+        """
+        loop = asyncio.get_running_loop()
+        entry = _Entry(block, target, loop.create_future())
+        self._waiting.append(entry)
+        self._plan(loop)
+        try:
+            return await entry.done
+        except asyncio.CancelledError:
+            entry.done.cancel()
+            raise
+
+    # -- inside ----------------------------------------------------------------------------
+
+    def _plan(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Begin a group at the end of this turn of the loop, so that the whole turn is in it."""
+        if not self._start_planned and len(self._groups) < GROUPS_MAX:
+            self._start_planned = True
+            loop.call_soon(self._start)
+
+    def _start(self) -> None:
+        self._start_planned = False
+        group = self._take()
+        if not group:
+            return
+        loop = asyncio.get_running_loop()
+        task = loop.create_task(self._run(group))
+        self._groups.add(task)
+        self._under_way += len(group)
+        task.add_done_callback(lambda task: self._landed(task, len(group)))
+        if self._waiting:
+            self._plan(loop)
+
+    def _landed(self, task: asyncio.Task[None], count: int) -> None:
+        self._groups.discard(task)
+        self._under_way -= count
+        if self._waiting:
+            self._plan(task.get_loop())
+
+    def _take(self) -> list[_Entry]:
+        group: list[_Entry] = []
+        size = 0
+        while self._waiting and len(group) < GROUP_OBJECTS_MAX:
+            entry = self._waiting[0]
+            wire = frames.wire_bytes(len(entry.block.data), self._path.frame_bytes)
+            if group and size + wire > _GROUP_WIRE_BYTES_MAX:
+                break
+            self._waiting.popleft()
+            if entry.done.done():
+                entry.block.release()  # its sender gave up
+                continue
+            size += wire
+            group.append(entry)
+        return group
+
+    async def _run(self, group: list[_Entry]) -> None:
+        begun: list[_Entry] = []
+        try:
+            async with asyncio.timeout(self._path.timeout_ms / 1000):
+                await self._store(group, begun)
+        except (PutterError, TimeoutError) as error:
+            _log.info("a group of small objects travels again", count=len(group), why=str(error))
+            self._give_up(begun)
+        except BaseException:
+            self._give_up(begun)
+            raise
+        finally:
+            for entry in group:
+                if entry.done.cancelled():
+                    entry.block.release()
+                elif not entry.done.done() and not entry.refused:
+                    entry.done.set_result(None)
+
+    async def _store(self, group: list[_Entry], begun: list[_Entry]) -> None:
+        """The story of a group; ``begun`` gets the objects that Redis has heard of."""
+        path = self._path
+        frame_bytes = path.frame_bytes
+        total = 0
+        for entry in group:
+            entry.object_id = await path.numbers.object_id()
+            entry.count = frames.frame_count(len(entry.block.data), frame_bytes)
+            total += entry.count
+        first = await path.numbers.tickets(total)
+        nodes = path.fleet.place(f"{group[0].object_id}/{first}")
+        for entry in group:
+            entry.first = first
+            first += entry.count
+        announced: list[Awaitable[Any]] = [
+            path.meta.objects.begin(self._begin(entry, nodes)) for entry in group
+        ]
+        begun += group
+        stamp, *_ = await _all(path.numbers.stamps(len(group)), *announced)
+        await path.fleet.room(nodes)
+        runs = self._frame(group, total, nodes)
+        versions = [self._describe(entry, stamp + n, nodes) for n, entry in enumerate(group)]
+        await self._make_durable(runs, self._records(versions, nodes))
+        await self._publish(group, versions, len(nodes))
+
+    def _begin(self, entry: _Entry, nodes: tuple[str, ...]) -> Begin:
+        return Begin(
+            bucket=entry.target.bucket,
+            object_id=entry.object_id,
+            router=self._path.instance,
+            lease_ms=OBJECT_LEASE_MS,
+            ranges=((entry.first, entry.count),),
+            nodes=nodes,
+        )
+
+    def _frame(self, group: list[_Entry], total: int, nodes: tuple[str, ...]) -> RunsParcel:
+        """All runs of a group in one buffer; the buffer goes back when nobody needs it."""
+        path = self._path
+        key = path.keyring.writing.checksum
+        sizes = [frames.wire_bytes(len(e.block.data), path.frame_bytes) for e in group]
+        out = path.pool.take(sum(sizes))
+        headers = []
+        at = data_bytes = 0
+        for entry, size in zip(group, sizes, strict=True):
+            data = entry.block.data
+            with out[at : at + size] as part:
+                frames.build(part, data, entry.first, path.frame_bytes, key)
+            entry.digest = object_digest(data)
+            headers.append(RunHeader(entry.first, size, entry.object_id))
+            at += size
+            data_bytes += len(data)
+        parcel = RunsParcel(
+            tuple(headers), total, data_bytes, out, nodes, path.fleet.policy, path.fleet
+        )
+        parcel.dispatch(_no_detour)
+        parcel.when_settled(lambda: path.pool.give(out))
+        return parcel
+
+    def _describe(self, entry: _Entry, stamp: int, nodes: tuple[str, ...]) -> Version:
+        path = self._path
+        size = len(entry.block.data)
+        extent = Extent(entry.first, entry.count, size, tuple(sorted(nodes)))
+        stored = StoredObject(entry.object_id, size, path.frame_bytes, entry.digest, (extent,))
+        return Version(
+            bucket=entry.target.bucket,
+            key=entry.target.key or entry.object_id,
+            stamp=stamp,
+            size=size,
+            etag=etag_of(entry.digest),
+            created_ms=path.clock.now_ms(),
+            objects=(stored,),
+            headers=entry.target.headers,
+            replicas=path.fleet.policy.replicas,
+        )
+
+    def _records(self, versions: list[Version], nodes: tuple[str, ...]) -> RecordsParcel:
+        fleet = self._path.fleet
+        entries: list[RecordEntry] = [
+            (version.stamp, version.objects[0].object_id, records.encode(version))
+            for version in versions
+        ]
+        parcel = RecordsParcel(tuple(entries), nodes, fleet.policy, fleet)
+        parcel.dispatch(_no_detour)
+        return parcel
+
+    async def _make_durable(self, runs: RunsParcel, kept: RecordsParcel) -> None:
+        """Wait until all of it is where the records say, and nowhere else.
+
+        Raises:
+            PutterError: it is not.
+        """
+        try:
+            await runs.counted
+            await kept.counted
+            late = LATE_MS / 1000
+            loop = asyncio.get_running_loop()
+            deadline = loop.time() + late
+            while not (runs.settled and kept.settled) and loop.time() < deadline:
+                await asyncio.sleep(late / 10)
+            if not (runs.settled and kept.settled) or runs.rerouted or kept.rerouted:
+                raise _RegroupError("not all of it went where it was meant to")  # noqa: TRY301
+        except BaseException:
+            error = NodesUnavailable("its group was given up")
+            runs.abandon(error)
+            kept.abandon(error)
+            raise
+
+    async def _publish(self, group: list[_Entry], versions: list[Version], holders: int) -> None:
+        path = self._path
+        commits = [
+            Commit(version, entry.count, entry.count, entry.target.if_match)
+            for entry, version in zip(group, versions, strict=True)
+        ]
+        outcomes = await _all(*(path.meta.objects.commit(each) for each in commits))
+        for entry, commit, outcome in zip(group, commits, outcomes, strict=True):
+            entry.block.release()
+            if entry.done.done():
+                continue
+            if outcome in VISIBLE:
+                version = commit.version
+                entry.done.set_result(path.written(version, entry.object_id, entry.digest, holders))
+            else:
+                entry.refused = True
+                path.in_background(self._take_back(entry, commit, outcome))
+
+    async def _take_back(self, entry: _Entry, commit: Commit, outcome: Outcome) -> None:
+        try:
+            await self._path.take_back(commit, outcome, entry.object_id)
+        except PutterError as error:
+            if not entry.done.done():
+                entry.done.set_exception(error)
+        await self._mark_failed([entry])
+
+    def _give_up(self, begun: list[_Entry]) -> None:
+        if begun:
+            self._path.in_background(self._mark_failed(list(begun)))
+
+    async def _mark_failed(self, entries: list[_Entry]) -> None:
+        try:
+            for entry in entries:
+                await self._path.meta.objects.fail(entry.target.bucket, entry.object_id)
+        except PutterError as error:
+            _log.warning("the janitor will clean up", reason=str(error))
+
+
+async def _no_detour(node: str) -> None:
+    """A group goes to the nodes that Redis was told of, or not at all.
+
+    Raises:
+        PutterError: always.
+    """
+    raise _RegroupError(f"putter {node} would have to take over")
+
+
+async def _all(*calls: Awaitable[T]) -> list[T]:
+    """The results of all calls, each of them awaited whatever happens to the others.
+
+    Raises:
+        PutterError: the first failure.
+    """
+    results = await asyncio.gather(*calls, return_exceptions=True)
+    done: list[T] = []
+    for result in results:
+        if isinstance(result, BaseException):
+            raise result
+        done.append(result)
+    return done

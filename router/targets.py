@@ -1,0 +1,54 @@
+"""What a write is asked for, and what it answers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Final
+
+from common.meta.interface import Outcome
+from common.records import Version
+
+VISIBLE: Final = frozenset({Outcome.PUBLISHED, Outcome.SUPERSEDED})
+"""Outcomes of a commit that count as written; the second one was overwritten at once."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a stream becomes.
+
+    Attributes:
+        bucket: bucket name.
+        key: key; "" names the file after its ObjectID.
+        headers: given back with the bytes.
+        if_match: publish only if the name's present etag is this; ``"*"``: only if it holds
+            anything; ``""``: only if it holds nothing; None: always.
+        empty_allowed: whether a stream without a byte is a file.
+    """
+
+    bucket: str
+    key: str = ""
+    headers: dict[str, str] = field(default_factory=dict)
+    if_match: str | None = None
+    empty_allowed: bool = False
+
+
+@dataclass(frozen=True)
+class Written:
+    """A write that is durable and visible.
+
+    Attributes:
+        object_id: ObjectID; "" for a file without a byte.
+        version: the record.
+        digest: 32-byte BLAKE3 of all bytes.
+        holders: putters that hold every byte, at the least.
+    """
+
+    object_id: str
+    version: Version
+    digest: bytes
+    holders: int
+
+    @property
+    def degraded(self) -> bool:
+        """Whether fewer putters hold it than should."""
+        return self.holders < self.version.replicas
