@@ -1,0 +1,158 @@
+"""The sign of life: again and again, through failures, until it leaves."""
+
+from __future__ import annotations
+
+import asyncio
+
+from common.errors import MetadataUnavailable, PutterError, StorageError
+from common.heartbeat import Heartbeat
+from common.limits import HEARTBEAT_MS, MEMBER_LOST_MS
+from common.meta.interface import Member, Seen
+from tests.simulation.loop import World, run
+
+BEAT_S = HEARTBEAT_MS / 1000
+
+
+class Register:
+    """Members that note what they are told, and when."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.told: list[tuple[float, Member]] = []
+        self.left: list[str] = []
+        self.error: PutterError | None = None
+        self.hangs = False
+
+    async def heartbeat(self, member: Member) -> None:
+        await self._answer()
+        self.told.append((round(self.world.loop.time(), 3), member))
+
+    async def leave(self, node: str) -> None:
+        await self._answer()
+        self.left.append(node)
+
+    async def seen(self) -> list[Seen]:
+        raise AssertionError
+
+    async def _answer(self) -> None:
+        if self.hangs:
+            await asyncio.Event().wait()
+        if self.error is not None:
+            raise self.error
+
+
+class Described:
+    """A member whose free space shrinks, and whose disk may refuse to tell."""
+
+    def __init__(self) -> None:
+        self.free = 100
+        self.error: PutterError | None = None
+
+    def __call__(self) -> Member:
+        if self.error is not None:
+            raise self.error
+        self.free -= 1
+        return Member("n", "putter", "i", "h", 5000, free_bytes=self.free)
+
+
+def play(scene) -> None:
+    async def main(world: World) -> None:
+        register, describe = Register(world), Described()
+        await scene(register, Heartbeat(register, describe), describe)
+
+    run(main, 1, limit_s=600)
+
+
+def test_it_registers_at_once_and_every_second_with_fresh_numbers() -> None:
+    async def scene(register: Register, heartbeat: Heartbeat, describe: Described) -> None:
+        assert not heartbeat.healthy
+        heartbeat.start()
+        await asyncio.sleep(3.5 * BEAT_S)
+        assert heartbeat.healthy
+        assert [at for at, _ in register.told] == [0, BEAT_S, 2 * BEAT_S, 3 * BEAT_S]
+        assert [member.free_bytes for _, member in register.told] == [99, 98, 97, 96]
+        await heartbeat.stop()
+
+    play(scene)
+
+
+def test_one_lost_beat_is_not_the_end_of_a_member() -> None:
+    assert 3 * HEARTBEAT_MS < MEMBER_LOST_MS
+
+
+def test_it_goes_on_through_failures() -> None:
+    async def scene(register: Register, heartbeat: Heartbeat, describe: Described) -> None:
+        heartbeat.start()
+        await asyncio.sleep(1.5 * BEAT_S)
+        register.error = MetadataUnavailable("no answer")
+        await asyncio.sleep(2 * BEAT_S)
+        assert not heartbeat.healthy
+        assert len(register.told) == 2
+        register.error = None
+        await asyncio.sleep(BEAT_S)
+        assert heartbeat.healthy
+        assert len(register.told) == 3
+        await heartbeat.stop()
+
+    play(scene)
+
+
+def test_a_disk_that_cannot_tell_its_numbers_is_no_sign_of_life() -> None:
+    async def scene(register: Register, heartbeat: Heartbeat, describe: Described) -> None:
+        heartbeat.start()
+        await asyncio.sleep(0.5 * BEAT_S)
+        describe.error = StorageError("the disk is on fire")
+        await asyncio.sleep(2 * BEAT_S)
+        assert not heartbeat.healthy
+        describe.error = None
+        await asyncio.sleep(BEAT_S)
+        assert heartbeat.healthy
+        await heartbeat.stop()
+
+    play(scene)
+
+
+def test_it_leaves_when_it_stops_and_is_silent_from_then_on() -> None:
+    async def scene(register: Register, heartbeat: Heartbeat, describe: Described) -> None:
+        heartbeat.start()
+        await asyncio.sleep(0.5 * BEAT_S)
+        await heartbeat.stop()
+        assert register.left == ["n"]
+        await asyncio.sleep(5 * BEAT_S)
+        assert len(register.told) == 1
+        await heartbeat.stop()
+        assert register.left == ["n"], "a second stop does nothing"
+
+    play(scene)
+
+
+def test_a_heartbeat_that_never_began_has_nothing_to_stop() -> None:
+    async def scene(register: Register, heartbeat: Heartbeat, describe: Described) -> None:
+        await heartbeat.stop()
+        assert register.left == []
+
+    play(scene)
+
+
+def test_stopping_does_not_wait_long_for_a_coordinator() -> None:
+    async def scene(register: Register, heartbeat: Heartbeat, describe: Described) -> None:
+        heartbeat.start()
+        await asyncio.sleep(0.5 * BEAT_S)
+        register.hangs = True
+        await asyncio.sleep(BEAT_S)
+        began = register.world.loop.time()
+        await heartbeat.stop()
+        assert register.world.loop.time() - began <= BEAT_S
+
+    play(scene)
+
+
+def test_stopping_takes_no_offence_at_a_refusal() -> None:
+    async def scene(register: Register, heartbeat: Heartbeat, describe: Described) -> None:
+        heartbeat.start()
+        await asyncio.sleep(0.5 * BEAT_S)
+        register.error = MetadataUnavailable("no answer")
+        await heartbeat.stop()
+        assert register.left == []
+
+    play(scene)

@@ -1,0 +1,418 @@
+"""Questions to a putter: each has its answer, and an error is an answer, too."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from common.errors import NoSpace, ProtocolError, StorageError
+from common.limits import COMMIT_RECORD_BYTES_MAX, MESSAGE_PAYLOAD_BYTES_MAX, RAW_DATA_BYTES
+from common.meta.interface import Ceilings
+from common.metrics import Metrics
+from common.tickets import TICKETS_MAX
+from common.wire import frames
+from common.wire.session import (
+    CeilingsReply,
+    Data,
+    Done,
+    FindRecord,
+    Free,
+    ListRecords,
+    Message,
+    MessageReader,
+    Ping,
+    Raise,
+    Read,
+    RecordList,
+    RecordReply,
+    Stat,
+    StatReply,
+)
+from common.wire.status import Status
+from putter.node.committer import Committer
+from putter.node.queries import Queries
+from putter.storage.engine import Record, Run
+from tests.node_kit import (
+    KEY,
+    Client,
+    FaultyEngine,
+    HeldDisk,
+    framed,
+    make_node,
+    network_of,
+    play,
+    stored,
+    until,
+)
+from tests.simulation.loop import World
+
+FRAME = RAW_DATA_BYTES
+Ask = Callable[..., Awaitable[Any]]
+TALL = 2**63
+
+
+@pytest.fixture
+def engine() -> FaultyEngine:
+    return FaultyEngine()
+
+
+def with_session(engine: FaultyEngine, scene: Callable[[Client, Ask], Awaitable[None]]) -> None:
+    """A session; ``ask(kind, *fields)`` gives all messages of the answer."""
+
+    async def main(world: World) -> None:
+        network = network_of(world.random)
+        node = make_node(network, engine)
+        await node.start()
+        client = await Client().open(network)
+
+        async def ask(kind: type[Message], *fields: Any, **named: Any) -> Any:
+            return await client.session.call(
+                lambda request: kind(request, *fields, **named), timeout_ms=5_000
+            )
+
+        await scene(client, ask)
+        client.session.close()
+        await node.stop()
+
+    play(main)
+
+
+async def only(answers: Awaitable[Any]) -> Any:
+    ((message, payload),) = await answers
+    assert payload == b""
+    return message
+
+
+async def fill(client: Client, *runs: tuple[int, bytes]) -> None:
+    client.store(*((first, framed(first, data, FRAME)) for first, data in runs))
+    await client.hears(1)
+
+
+def data_in(answers: list[tuple[Any, memoryview]]) -> dict[int, bytes]:
+    """Tickets of a read's answer; checks its frames."""
+    found: dict[int, bytes] = {}
+    for message, payload in answers:
+        assert isinstance(message, Data)
+        if not message.count:
+            continue
+        rows = memoryview(bytearray(payload))
+        assert message.key_id == KEY.key_id
+        assert not frames.check(rows, message.first, message.frame_bytes, KEY.checksum).any()
+        data = frames.strip(rows, message.frame_bytes)
+        for index in range(message.count):
+            at = index * message.frame_bytes
+            found[message.first + index] = bytes(data[at : at + message.frame_bytes])
+    return found
+
+
+class TestRead:
+    def test_what_is_there_in_order_and_an_end(self, engine: FaultyEngine) -> None:
+        async def scene(client: Client, ask: Ask) -> None:
+            await fill(client, (50, b"a" * 3000), (7, b"b" * 2000))
+            answers = await ask(Read, 0, 100)
+            assert data_in(answers) == stored(engine, 0, 100)
+            assert [message.more for message, _ in answers] == [True, True, False]
+            assert [message.first for message, _ in answers[:-1]] == [7, 50]
+            assert answers[-1][0] == Data(1, 0, 0, 0, "", more=False)
+
+        with_session(engine, scene)
+
+    def test_only_what_was_asked_for(self, engine: FaultyEngine) -> None:
+        async def scene(client: Client, ask: Ask) -> None:
+            await fill(client, (7, bytes(5 * FRAME)))
+            assert list(data_in(await ask(Read, 8, 2))) == [8, 9]
+
+        with_session(engine, scene)
+
+    def test_nothing_is_there(self, engine: FaultyEngine) -> None:
+        async def scene(client: Client, ask: Ask) -> None:
+            message = await only(ask(Read, 7, TICKETS_MAX - 7))
+            assert (message.more, message.status, message.count) == (False, 0, 0)
+
+        with_session(engine, scene)
+
+    def test_more_than_one_message_carries(self, engine: FaultyEngine) -> None:
+        data = random.Random(1).randbytes(MESSAGE_PAYLOAD_BYTES_MAX * 2 // 3)
+
+        async def scene(client: Client, ask: Ask) -> None:
+            await fill(client, (0, data))
+            client.store((10_000, framed(10_000, data, FRAME)))
+            await client.hears(2)
+            found = data_in(await ask(Read, 0, 100_000))
+            assert b"".join(found.values()) == data + data
+
+        with_session(engine, scene)
+
+    def test_a_disk_that_refuses_ends_the_answer_with_its_reason(
+        self, engine: FaultyEngine
+    ) -> None:
+        async def scene(client: Client, ask: Ask) -> None:
+            await fill(client, (7, b"x" * 100))
+            engine.fail["read"] = StorageError("the disk is on fire")
+            answers = await ask(Read, 0, 100)
+            last = answers[-1][0]
+            assert (last.more, last.status, last.reason) == (False, 3, "the disk is on fire")
+            engine.fail.clear()
+            assert data_in(await ask(Read, 0, 100)) == {7: b"x" * 100}
+
+        with_session(engine, scene)
+
+    def test_raw_tickets_are_asked_for_by_name(self, engine: FaultyEngine) -> None:
+        async def scene(client: Client, ask: Ask) -> None:
+            await fill(client, (7, b"x" * 100))
+            assert data_in(await ask(Read, 0, 100, raw=True)) == {}
+
+        with_session(engine, scene)
+
+
+class TestStat:
+    def test_found_and_not_found(self, engine: FaultyEngine) -> None:
+        async def scene(client: Client, ask: Ask) -> None:
+            await fill(client, (7, b"x" * 1500))
+            wire = framed(7, b"x" * 1500, FRAME)
+            assert await only(ask(Stat, 8)) == StatReply(
+                1, True, 42, wire[FRAME + 16 + 8 : FRAME + 16 + 16], "OBJ", KEY.key_id
+            )
+            assert await only(ask(Stat, 9)) == StatReply(2, found=False)
+            assert await only(ask(Stat, 7, raw=True)) == StatReply(3, found=False)
+
+        with_session(engine, scene)
+
+    @pytest.mark.parametrize("ticket", [-1, TICKETS_MAX, TALL])
+    def test_a_ticket_that_does_not_exist(self, engine: FaultyEngine, ticket: int) -> None:
+        async def scene(client: Client, ask: Ask) -> None:
+            reply = await only(ask(Stat, ticket))
+            assert isinstance(reply, Done)
+            assert reply.status == Status.MALFORMED
+            assert "do not exist" in reply.reason
+
+        with_session(engine, scene)
+
+    def test_a_disk_that_refuses(self, engine: FaultyEngine) -> None:
+        async def scene(client: Client, ask: Ask) -> None:
+            engine.fail["stat"] = StorageError("the disk is on fire")
+            assert await only(ask(Stat, 7)) == Done(1, Status.IO_ERROR, "the disk is on fire")
+
+        with_session(engine, scene)
+
+
+class TestFree:
+    def test_what_was_there_is_gone_and_counted(self, engine: FaultyEngine) -> None:
+        async def scene(client: Client, ask: Ask) -> None:
+            await fill(client, (7, bytes(5 * FRAME)))
+            syncs = engine.log.count("sync")
+            assert await only(ask(Free, ((8, 2), (100, 5)))) == Done(1, 0, count=2)
+            assert list(stored(engine, 0, 100)) == [7, 10, 11]
+            assert engine.log.count("sync") == syncs + 1
+            assert await only(ask(Free, ((8, 2),))) == Done(2, 0, count=0)
+
+        with_session(engine, scene)
+
+    def test_records_of_these_objects_are_dropped(self, engine: FaultyEngine) -> None:
+        async def scene(client: Client, ask: Ask) -> None:
+            for stamp, name in enumerate(["A", "B", "C"]):
+                engine.put_record(Record(stamp, name, b"x"))
+            await only(ask(Free, (), ("A", "C", "Z")))
+            assert [each.record.object_id for each in engine.records(0, 10)] == ["B"]
+
+        with_session(engine, scene)
+
+    @pytest.mark.parametrize("bad", [(-1, 5), (7, 0), (7, -1), (TICKETS_MAX, 1), (0, TALL)])
+    def test_a_range_that_does_not_exist_frees_nothing(
+        self, engine: FaultyEngine, bad: tuple[int, int]
+    ) -> None:
+        async def scene(client: Client, ask: Ask) -> None:
+            await fill(client, (7, b"x"))
+            reply = await only(ask(Free, ((7, 1), bad)))
+            assert (reply.status, reply.count) == (Status.MALFORMED, 0)
+            assert "do not exist" in reply.reason
+            assert list(stored(engine, 0, 100)) == [7]
+
+        with_session(engine, scene)
+
+    def test_without_a_sync_nothing_counts_as_freed(self, engine: FaultyEngine) -> None:
+        async def scene(client: Client, ask: Ask) -> None:
+            engine.fail["sync"] = StorageError("the disk is on fire")
+            reply = await only(ask(Free, ((7, 1),)))
+            assert reply == Done(1, Status.IO_ERROR, "the disk is on fire")
+
+        with_session(engine, scene)
+
+
+class TestRecords:
+    def test_find(self, engine: FaultyEngine) -> None:
+        async def scene(client: Client, ask: Ask) -> None:
+            engine.put_record(Record(5, "A", b"first"))
+            engine.put_record(Record(6, "A", b"second"))
+            ((reply, payload),) = await ask(FindRecord, "A")
+            assert (reply, bytes(payload)) == (RecordReply(1, found=True, number=2), b"second")
+            assert await only(ask(FindRecord, "B")) == RecordReply(2, found=False)
+
+        with_session(engine, scene)
+
+    def test_list_page_by_page(self, engine: FaultyEngine) -> None:
+        async def scene(client: Client, ask: Ask) -> None:
+            for number in range(1, 6):
+                engine.put_record(Record(number, "", b"x" * number))
+            ((reply, payload),) = await ask(ListRecords, 2, 2)
+            assert (reply, bytes(payload)) == (RecordList(1, ((3, 3), (4, 4))), b"x" * 7)
+            assert await only(ask(ListRecords, 5, 2)) == RecordList(2, ())
+
+        with_session(engine, scene)
+
+    @pytest.mark.parametrize(("limit", "count"), [(0, 1), (-5, 1), (TALL, 1000)])
+    def test_any_limit_is_brought_into_bounds(
+        self, engine: FaultyEngine, limit: int, count: int
+    ) -> None:
+        async def scene(client: Client, ask: Ask) -> None:
+            for number in range(1, 1100):
+                engine.put_record(Record(number, "", b"x"))
+            ((reply, _),) = await ask(ListRecords, 0, limit)
+            assert len(reply.records) == count
+
+        with_session(engine, scene)
+
+    def test_a_page_is_cut_where_a_message_is_full(self, engine: FaultyEngine) -> None:
+        """The reader goes on from the last number it got, and loses none."""
+        most = MESSAGE_PAYLOAD_BYTES_MAX // COMMIT_RECORD_BYTES_MAX
+
+        async def scene(client: Client, ask: Ask) -> None:
+            for number in range(1, 2 * most + 2):
+                engine.put_record(Record(number, "", bytes(COMMIT_RECORD_BYTES_MAX)))
+            seen: list[int] = []
+            while True:
+                ((reply, payload),) = await ask(ListRecords, seen[-1] if seen else 0, 100)
+                if not reply.records:
+                    break
+                assert len(payload) == sum(length for _, length in reply.records)
+                seen += [number for number, _ in reply.records]
+            assert seen == list(range(1, 2 * most + 2))
+
+        with_session(engine, scene)
+
+
+class TestRaise:
+    def test_they_only_go_up(self, engine: FaultyEngine) -> None:
+        async def scene(client: Client, ask: Ask) -> None:
+            assert await only(ask(Raise, Ceilings())) == CeilingsReply(1, Ceilings())
+            first = await only(ask(Raise, Ceilings(5, 6, 7)))
+            assert first.ceilings == Ceilings(5, 6, 7)
+            second = await only(ask(Raise, Ceilings(1, 60, 1)))
+            assert second.ceilings == Ceilings(5, 60, 7)
+
+        with_session(engine, scene)
+
+    def test_a_disk_that_is_full(
+        self, engine: FaultyEngine, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def refuse(ceilings: Ceilings) -> Ceilings:
+            raise NoSpace("full")
+
+        monkeypatch.setattr(engine, "raise_ceilings", refuse)
+
+        async def scene(client: Client, ask: Ask) -> None:
+            assert await only(ask(Raise, Ceilings(1))) == Done(1, Status.NO_SPACE, "full")
+
+        with_session(engine, scene)
+
+
+def test_many_questions_at_once_are_all_answered(engine: FaultyEngine) -> None:
+    async def scene(client: Client, ask: Ask) -> None:
+        await fill(client, (7, bytes(5 * FRAME)))
+        questions = [ask(Stat, number % 20) for number in range(500)]
+        questions += [ask(Read, 0, 20), ask(Ping)]
+        answers = await asyncio.gather(*questions)
+        found = [reply.found for ((reply, _),) in answers[:500]]
+        assert found == [7 <= number % 20 < 12 for number in range(500)]
+
+    with_session(engine, scene)
+
+
+class Paper(asyncio.Transport):
+    """Keeps what is written."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reader = MessageReader()
+        self.messages: list[Message] = []
+        self.closed = False
+
+    def write(self, data: Any) -> None:
+        self.messages += [message for message, _ in self.reader.feed(bytes(data))]
+
+    def writelines(self, list_of_data: Any) -> None:
+        self.write(b"".join(map(bytes, list_of_data)))
+
+    def is_closing(self) -> bool:
+        return self.closed
+
+
+class TestAlone:
+    """What needs a hand on the client's socket or the reader's threads."""
+
+    def make(self, engine: FaultyEngine) -> tuple[Queries, Paper, HeldDisk]:
+        paper, readers = Paper(), HeldDisk()
+        committer = Committer(engine, HeldDisk(), Metrics("putter"))
+        return Queries(paper, engine, committer, readers, Metrics("putter")), paper, readers
+
+    async def test_too_many_at_once_is_an_error(self, engine: FaultyEngine) -> None:
+        queries, _, readers = self.make(engine)
+        readers.held = True
+        for number in range(1024):
+            queries.take(Stat(number, 7))
+        with pytest.raises(ProtocolError, match="more than 1024 questions"):
+            queries.take(Stat(1024, 7))
+        with pytest.raises(ProtocolError):
+            queries.take(FindRecord(1025, "A"))
+        queries.cancel()
+        await asyncio.sleep(0)
+
+    async def test_few_of_them_occupy_the_disk(self, engine: FaultyEngine) -> None:
+        queries, paper, readers = self.make(engine)
+        readers.held = True
+        for number in range(100):
+            queries.take(Stat(number, 7))
+        await until(lambda: len(readers.waiting) == 16)
+        await asyncio.sleep(0.01)
+        assert len(readers.waiting) == 16
+        readers.release()
+        await until(lambda: len(paper.messages) == 100)
+
+    @pytest.mark.parametrize("turns", [0, 1, 2, 3])
+    async def test_a_client_that_leaves_ends_its_questions(
+        self, engine: FaultyEngine, turns: int
+    ) -> None:
+        """Also those that did not begin, and those that wait for their turn."""
+        queries, paper, readers = self.make(engine)
+        readers.held = True
+        for number in range(30):
+            queries.take(Read(number, 0, 5))
+            queries.take(Stat(number, 7))
+            queries.take(Free(number, ((7, 1),)))
+            queries.take(FindRecord(number, "A"))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        paper.closed = True
+        queries.cancel()
+        readers.release()
+        await until(lambda: len(asyncio.all_tasks()) == 1)
+        assert paper.messages == []
+
+    async def test_who_does_not_read_waits_for_the_next_piece(self, engine: FaultyEngine) -> None:
+        queries, paper, _ = self.make(engine)
+        for first in (7, 50):
+            engine.put(_run(first, b"x" * 100))
+        queries.pause()
+        queries.take(Read(1, 0, 100))
+        await asyncio.sleep(0.01)
+        assert paper.messages == []
+        queries.resume()
+        await until(lambda: len(paper.messages) == 3)
+
+
+def _run(first: int, data: bytes) -> Run:
+    return Run(first, memoryview(bytearray(framed(first, data, FRAME))), FRAME, "OBJ", KEY.key_id)
