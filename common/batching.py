@@ -26,7 +26,7 @@ from common.errors import ShuttingDown
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-IN_FLIGHT_MAX_DEFAULT: Final = 1
+IN_FLIGHT_MAX_DEFAULT: Final = 2
 BATCH_MAX_DEFAULT: Final = 1024
 
 

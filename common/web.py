@@ -18,6 +18,7 @@ from common.metrics import Metrics
 
 _log = get_logger(__name__)
 _KEEPALIVE_S: Final = 75.0
+_STOP_S: Final = 5.0
 _LINE_BYTES_MAX: Final = 16 * 1024
 _OPEN_PATHS: Final = frozenset({"/healthz", "/readyz"})
 _METRICS_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
@@ -162,7 +163,9 @@ class WebPort:
     """A listening web application."""
 
     def __init__(self, application: web.Application) -> None:
-        self._runner = web.AppRunner(application, access_log=None, handler_cancellation=True)
+        self._runner = web.AppRunner(
+            application, access_log=None, handler_cancellation=True, shutdown_timeout=_STOP_S
+        )
         self._site: web.TCPSite | None = None
         self.port = 0
 
@@ -173,7 +176,7 @@ class WebPort:
             Unavailable: the port is taken.
         """
         await self._runner.setup()
-        self._site = web.TCPSite(self._runner, host, port, shutdown_timeout=5.0, backlog=1024)
+        self._site = web.TCPSite(self._runner, host, port, backlog=1024)
         try:
             await self._site.start()
         except OSError as error:
