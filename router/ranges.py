@@ -81,6 +81,25 @@ def _within(
         index += count
 
 
+def halves(part: Slice, frame_bytes: int) -> tuple[Slice, Slice]:
+    """A slice of two tickets or more as two, whose wanted bytes follow each other."""
+    count = part.count // 2
+    size = count * frame_bytes
+    skip = min(part.skip, size)
+    keep = max(0, min(part.skip + part.keep, size) - skip)
+    return (
+        Slice(part.first, count, size, skip, keep, part.nodes),
+        Slice(
+            part.first + count,
+            part.count - count,
+            part.size - size,
+            max(0, part.skip - size),
+            part.keep - keep,
+            part.nodes,
+        ),
+    )
+
+
 def join_extents(runs: list[Extent], extent_bytes_max: int) -> tuple[Extent, ...]:
     """Merge neighbouring runs with consecutive tickets on the same nodes.
 

@@ -24,7 +24,7 @@ from common.sessions import Answer
 from common.wire import frames
 from common.wire.session import Data, Read
 from router.fleet import Fleet
-from router.ranges import Slice, slices
+from router.ranges import Slice, halves, slices
 
 _log = get_logger(__name__)
 _AHEAD: Final = 4
@@ -161,6 +161,11 @@ class ReadPath:
                         reason=str(error),
                     )
         wrong = [e for e in problems if isinstance(e, IntegrityError | NotFound)]
+        if len(wrong) > 1 and part.count > 1:
+            # Each of several replicas lacks something of it, but perhaps not the same tickets.
+            low, high = halves(part, stored.frame_bytes)
+            pieces = [await self._fetch(stored, half) for half in (low, high) if half.keep]
+            return memoryview(b"".join(pieces))
         if wrong and len(wrong) == len(problems):
             raise next((e for e in wrong if isinstance(e, IntegrityError)), wrong[0])
         # A replica that is away may still have the right bytes.
