@@ -145,12 +145,13 @@ def _welcome(settings: Settings, router: Router, *, alone: bool) -> None:
     lines = [f"data-putter {version()} is ready."]
     if alone:
         lines[0] += f" A whole store: router, putter and Valkey; data in {settings.data_dir}/"
+    token = "" if settings.loopback else ' -H "Authorization: Bearer $(putter keys token)"'
     lines += [
         f"  store a file   nc -N {host} {router.ingest_port} < FILE",
         "  read it back   putter cat objects/<ObjectID>",
-        f"                 curl {web}/file/objects/<ObjectID>",
+        f"                 curl{token} {web}/file/objects/<ObjectID>",
         "  name a file    putter put FILE photos/cat.jpg",
-        f"                 curl -T FILE {web}/file/photos/cat.jpg",
+        f"                 curl{token} -T FILE {web}/file/photos/cat.jpg",
         f"  look around    putter ls, putter status, {web}/status",
         f"  listening      raw streams {router.ingest_port}, acks {router.ack_port}, "
         f"REST {router.web_port}" + (f", frames {settings.putter_port}" if alone else ""),
