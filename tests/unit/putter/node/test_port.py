@@ -268,7 +268,9 @@ class TestSilence:
         with_node(scene)
 
     @pytest.mark.parametrize(
-        "part", [GREETING[:3], raw_frames(7, FULL)[:100], raw_frames(7, FULL) + b"abc"]
+        "part",
+        [GREETING[:3], raw_frames(7, FULL)[:100], raw_frames(7, FULL) + b"abc"],
+        ids=["a greeting", "a frame", "the second frame"],
     )
     def test_who_stops_in_the_middle_is_closed(self, part: bytes) -> None:
         async def scene(world: World, network: MemoryNetwork, node: PutterNode) -> None:
