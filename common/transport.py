@@ -27,6 +27,9 @@ KEEPALIVE_INTERVAL_S: Final = 10
 KEEPALIVE_PROBES: Final = 3
 """A peer that vanished without a word is noticed after 30 + 3 × 10 seconds of silence."""
 
+UNANSWERED_MS: Final = 60_000
+"""What was sent and not acknowledged by the peer's kernel for so long ends the connection."""
+
 _LINGER_RESET: Final = struct.pack("ii", 1, 0)
 
 P = TypeVar("P", bound=asyncio.BaseProtocol)
@@ -224,6 +227,8 @@ def _tune(sock: socket.socket) -> None:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_IDLE_S)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, KEEPALIVE_INTERVAL_S)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, KEEPALIVE_PROBES)
+        if hasattr(socket, "TCP_USER_TIMEOUT"):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNANSWERED_MS)
     except OSError as error:
         # A connection that was reset within its first microseconds; its protocol hears of it.
         if error.errno not in (errno.EINVAL, errno.EBADF):

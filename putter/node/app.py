@@ -22,6 +22,7 @@ from common.transport import Listener, Network
 from common.wire.handshake import Identity
 from putter.node.acks import AckLinks
 from putter.node.committer import Committer
+from putter.node.fence import Fence
 from putter.node.port import Connections, PutterConnection
 from putter.node.services import Services
 from putter.storage.engine import Engine
@@ -98,6 +99,7 @@ class PutterNode:
             pool=BufferPool(),
             budget=Budget(NODE_PENDING_BYTES_MAX),
             acks=AckLinks(network, keyring, identity, rng),
+            fence=Fence(lambda: asyncio.get_running_loop().time()),
             metrics=self.metrics,
             rng=rng,
         )

@@ -35,6 +35,7 @@ from common.wire.session import (
     encode,
 )
 from putter.node.committer import Committer
+from putter.node.fence import Fence
 from putter.storage.engine import Engine, Piece
 
 Answer = tuple[Message, Buffer]
@@ -52,6 +53,7 @@ class Queries:
         committer: for what needs the disk thread.
         readers: threads for the reading.
         metrics: counters.
+        fence: gets the objects that are freed.
     """
 
     def __init__(
@@ -61,8 +63,10 @@ class Queries:
         committer: Committer,
         readers: Executor,
         metrics: Metrics,
+        fence: Fence,
     ) -> None:
         self._transport = transport
+        self._fence = fence
         self._engine = engine
         self._committer = committer
         self._readers = readers
@@ -115,6 +119,7 @@ class Queries:
             case ListRecords():
                 self._spawn(lambda: answer_list(message, self._committer), message.request)
             case Free():
+                self._fence.add(message.objects)
                 self._spawn(lambda: answer_free(message, self._committer), message.request)
             case Raise():
                 self._spawn(lambda: answer_raise(message, self._committer), message.request)

@@ -13,6 +13,7 @@ from common.metrics import Metrics
 from common.wire.handshake import Identity
 from putter.node.acks import AckLinks
 from putter.node.committer import Committer
+from putter.node.fence import Fence
 from putter.storage.engine import Engine
 
 
@@ -29,6 +30,7 @@ class Services:
         pool: memory for payloads.
         budget: bytes in memory that are not yet durable.
         acks: the ways back to the routers.
+        fence: objects whose late bytes are refused.
         metrics: counters.
         rng: challenges and jitter.
     """
@@ -41,5 +43,6 @@ class Services:
     pool: BufferPool
     budget: Budget
     acks: AckLinks
+    fence: Fence
     metrics: Metrics
     rng: random.Random

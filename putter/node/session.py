@@ -107,8 +107,14 @@ class SessionConnection:
         self._reader = MessageReader(services.pool)
         self._stopping = False
         self._queries = Queries(
-            transport, services.engine, services.committer, services.readers, services.metrics
+            transport,
+            services.engine,
+            services.committer,
+            services.readers,
+            services.metrics,
+            services.fence,
         )
+        self._fence = services.fence
         budget: Budget = services.budget
         self._gate = Gate(
             budget, CONNECTION_PENDING_BYTES_MAX, transport.pause_reading, self._resume
@@ -184,6 +190,10 @@ class SessionConnection:
             body = Record(record.stamp, record.object_id, bytes(part))
             records.append((record.request, body))
         del parts
+        late = [request for request, record in records if self._fence.covers(record.object_id)]
+        if late:
+            records = [entry for entry in records if entry[0] not in late]
+            self._queries.send(RecordsDone(tuple((r, Status.TICKET_TAKEN) for r in late)))
         job = _BatchJob(payload, runs, records, self._finished)
         if self._stopping:
             for pending in runs:
@@ -203,6 +213,9 @@ class SessionConnection:
         if not 0 <= first <= TICKETS_MAX - count:
             raise ProtocolError(f"tickets {first} + {count} do not exist")
         key = self._peer.key
+        if self._fence.covers(object_id):
+            run = Run(first, part, frame_bytes, object_id, key.key_id)
+            return _PendingRun(run, count, Status.TICKET_TAKEN)
         statuses = frames.check(part, first, frame_bytes, key.checksum)
         self._metrics.frames.inc(count)
         run = Run(first, part, frame_bytes, object_id, key.key_id)

@@ -34,6 +34,7 @@ from common.wire.session import (
 )
 from common.wire.status import Status
 from putter.node.committer import Committer
+from putter.node.fence import Fence
 from putter.node.queries import Queries
 from putter.storage.engine import Record, Run
 from tests.node_kit import (
@@ -357,7 +358,11 @@ class TestAlone:
     def make(self, engine: FaultyEngine) -> tuple[Queries, Paper, HeldDisk]:
         paper, readers = Paper(), HeldDisk()
         committer = Committer(engine, HeldDisk(), Metrics("putter"))
-        return Queries(paper, engine, committer, readers, Metrics("putter")), paper, readers
+        return (
+            Queries(paper, engine, committer, readers, Metrics("putter"), Fence(float)),
+            paper,
+            readers,
+        )
 
     async def test_too_many_at_once_is_an_error(self, engine: FaultyEngine) -> None:
         queries, _, readers = self.make(engine)

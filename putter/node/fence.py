@@ -1,0 +1,47 @@
+"""Objects that were freed a moment ago: bytes of them that arrive late are refused.
+
+A run may sit in a connection that was cut off while its object was given up and freed through
+another one. Without the fence it would be stored when the line heals, and nobody would ever free
+it. ObjectIDs are never used again, so that no new object meets the fence; it need not survive a
+restart, which ends all connections.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Final
+
+KEPT_S: Final = 180.0
+"""Longer than a connection without an answer lives (see `common.transport`)."""
+OBJECTS_MAX: Final = 200_000
+
+
+class Fence:
+    """Remembers freed objects for a while.
+
+    Args:
+        time_s: a clock that only goes forward.
+    """
+
+    def __init__(self, time_s: Callable[[], float]) -> None:
+        self._time_s = time_s
+        self._order: deque[tuple[float, str]] = deque()
+        self._objects: set[str] = set()
+
+    def add(self, object_ids: Iterable[str]) -> None:
+        """These objects are being freed."""
+        now = self._time_s()
+        for object_id in object_ids:
+            if object_id not in self._objects:
+                self._objects.add(object_id)
+                self._order.append((now + KEPT_S, object_id))
+        while self._order and (self._order[0][0] <= now or len(self._order) > OBJECTS_MAX):
+            self._objects.discard(self._order.popleft()[1])
+
+    def covers(self, object_id: str) -> bool:
+        """Whether bytes of this object come too late."""
+        return object_id in self._objects
+
+    def __len__(self) -> int:
+        return len(self._objects)
