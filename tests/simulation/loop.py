@@ -33,11 +33,11 @@ PROCESS: Final[ContextVar[str]] = ContextVar("process", default="")
 """Which simulated process runs; its tasks inherit it, so that they can be ended together."""
 
 
-class Deadlock(Exception):  # noqa: N818 – what it is called everywhere
+class Deadlock(Exception):
     """Everybody waits, and nothing is scheduled that could wake anybody."""
 
 
-class TimeIsUp(Exception):  # noqa: N818
+class TimeIsUp(Exception):
     """The run's virtual time is over; something repeats itself while the test waits."""
 
 
