@@ -179,7 +179,10 @@ class ClusterRoutes:
 def _limit(text: str | None) -> int:
     if text is None:
         return LIST_PAGE_MAX
-    if not (text.isascii() and text.isdigit()) or not 1 <= int(text) <= LIST_PAGE_MAX:
+    # int() refuses thousands of digits, which a query can hold.
+    if not (text.isascii() and text.isdigit() and len(text) < 10) or not (
+        1 <= int(text) <= LIST_PAGE_MAX
+    ):
         raise UsageError(f"limit is a number from 1 to {LIST_PAGE_MAX}, not {text[:20]!r}")
     return int(text)
 

@@ -11,6 +11,8 @@ from typing import Final
 from common.errors import PreconditionFailed, RangeInvalid, UsageError
 
 _RANGE_UNIT: Final = "bytes="
+_DIGITS_MAX: Final = 4_000
+"""A header can hold more digits than `int` takes."""
 
 
 @dataclass(frozen=True)
@@ -128,7 +130,7 @@ def byte_range(headers: Mapping[str, str], what: Representation) -> tuple[int, i
 
 
 def _digits(text: str) -> bool:
-    return not text or (text.isascii() and text.isdigit())
+    return not text or (text.isascii() and text.isdigit() and len(text) <= _DIGITS_MAX)
 
 
 def _if_range_holds(header: str | None, what: Representation) -> bool:
@@ -146,5 +148,5 @@ def _date(header: str | None) -> int | None:
         return None
     try:
         return int(parsedate_to_datetime(header).timestamp())
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):
         return None
