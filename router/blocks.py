@@ -57,13 +57,15 @@ class BlockFiller:
         self._frame_bytes = frame_bytes
         self._pool = pool
         self._budget = budget
+        # Whole frames, as this may be all that the block grows to.
+        self._first_bytes = _FIRST_BYTES // frame_bytes * frame_bytes or _FIRST_BYTES
         self._room: memoryview | None = None
         self._filled = 0
 
     def free(self) -> memoryview:
         """Where the next bytes go; never empty."""
         if self._room is None:
-            self._room = self._take(_FIRST_BYTES)
+            self._room = self._take(self._first_bytes)
         elif self._filled == len(self._room):
             self._grow()
         return self._room[self._filled :]
