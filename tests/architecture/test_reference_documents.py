@@ -11,7 +11,8 @@ from common.errors import PutterError
 from common.metrics import Metrics
 from router.gateway.openapi import document
 
-REFERENCE = Path(__file__).parents[2] / "docs" / "reference"
+ROOT = Path(__file__).parents[2]
+REFERENCE = ROOT / "docs" / "reference"
 
 
 def page(name: str) -> str:
@@ -57,3 +58,12 @@ def test_rest() -> None:
         if method != "parameters"
     }
     assert told == expected
+
+
+def test_the_readme_runs_docker_as_its_page_does() -> None:
+    section = (ROOT / "README.md").read_text("utf-8").partition("## Docker")[2].partition("## ")[0]
+    howto = (ROOT / "docs" / "howto" / "docker.md").read_text("utf-8")
+    blocks = re.findall(r"```sh\n(.*?)```", section, re.DOTALL)
+    lines = [line for block in blocks for line in block.splitlines() if line]
+    assert len(lines) > 10
+    assert [line for line in lines if line not in howto] == []
