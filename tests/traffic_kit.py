@@ -9,7 +9,7 @@ import random
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from tests.store_kit import Cluster, eventually
 
 SOAK = bool(os.environ.get("PUTTER_SOAK"))
 COMMAND_S = 60.0
-EXPIRE_AFTER_S = 2.0
+EXPIRE_AFTER_S = 1.5
 
 
 def payload(size: int, seed: object = 0) -> bytes:
@@ -181,25 +181,36 @@ def extents(told: dict[str, Any]) -> Iterator[tuple[set[int], set[str]]]:
             yield set(range(first, first + extent["count"])), set(extent["nodes"])
 
 
-def check_disks(store: Cluster, router: int = 0, *, exact: bool = False) -> None:
+def check_disks(
+    store: Cluster,
+    router: int = 0,
+    *,
+    exact: bool = False,
+    acknowledged: Container[str] | None = None,
+) -> None:
     """Every file's tickets are on its nodes, and no disk holds anything else.
 
     Args:
         store: of the engine ``tree``.
         router: whom to ask.
         exact: no stray copies either that only the object's value in Redis knows of.
+        acknowledged: names of files whose every replica must be whole; all if None. Of others,
+            whose router died, one replica may be missing.
     """
     values = object_values(store)
     wanted: dict[str, set[int]] = {node: set() for node in node_ids(store)}
     allowed: dict[str, set[int]] = {node: set() for node in wanted}
-    for told in everything(store, router).values():
+    disks = on_disk(store)
+    for name, told in everything(store, router).items():
         for tickets, nodes in extents(told):
+            assert tickets <= set().union(*(disks[node] for node in nodes)), name
             for node in nodes:
-                wanted[node] |= tickets
+                whole = acknowledged is None or name in acknowledged
+                (wanted if whole else allowed)[node].update(tickets)
             strays = values[told["bucket"], told["object"]][3]
             for node in () if strays == "-" or exact else strays.split(","):
                 allowed[node] |= tickets
-    for node, found in on_disk(store).items():
+    for node, found in disks.items():
         assert not wanted[node] - found, f"{node} lacks tickets {sorted(wanted[node] - found)[:9]}"
         orphans = found - wanted[node] - allowed[node]
         assert not orphans, f"{node} has orphan tickets {sorted(orphans)[:9]} of {len(orphans)}"
@@ -208,7 +219,9 @@ def check_disks(store: Cluster, router: int = 0, *, exact: bool = False) -> None
         assert set(objects) <= written, f"{node} has records of {set(objects) - written}"
 
 
-def check_clean(store: Cluster, router: int = 0) -> None:
+def check_clean(
+    store: Cluster, router: int = 0, acknowledged: Container[str] | None = None
+) -> None:
     """Nothing is being written or waits to be freed, and no disk holds an orphan."""
     states = {value[0] for value in object_values(store).values()}
     assert states <= {"c"}, states
@@ -217,17 +230,22 @@ def check_clean(store: Cluster, router: int = 0) -> None:
             for noun in ("writing", "trash", "versions"):
                 kind = client.type(bucket_key(name.decode(), noun))
                 assert kind == b"none", (name, noun)
-    check_disks(store, router)
+    check_disks(store, router, acknowledged=acknowledged)
 
 
-def eventually_clean(store: Cluster, router: int = 0, timeout_s: float = 60.0) -> None:
+def eventually_clean(
+    store: Cluster,
+    router: int = 0,
+    timeout_s: float = 60.0,
+    acknowledged: Container[str] | None = None,
+) -> None:
     """`check_clean`, in time. Nobody writes any more: what lost its router may be decided."""
     patient_until = time.monotonic() + EXPIRE_AFTER_S
 
     def check() -> None:
         if time.monotonic() > patient_until and not SOAK:
             expire_leases(store)
-        check_clean(store, router)
+        check_clean(store, router, acknowledged)
 
     eventually(check, timeout_s, every_s=0.5)
 

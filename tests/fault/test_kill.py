@@ -45,7 +45,7 @@ from tests.traffic_kit import (
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900 if SOAK else 180)]
 MIB = 1024 * 1024
-ROUNDS = 12 if SOAK else 3
+ROUNDS = 12 if SOAK else 2
 BROKEN = (OSError, http.client.HTTPException)
 FLAGS = ("--grace-ms", "200")
 
@@ -94,6 +94,11 @@ class Traffic:
         """Until so many more answers came."""
         goal = self.count() + answers
         eventually(lambda: self.count() >= goal, timeout_s)
+
+    @property
+    def names(self) -> set[str]:
+        """The names of the answered raw streams."""
+        return {f"objects/{object_id}" for object_id in self.acked}
 
     def check(self, router: int) -> None:
         """Compare the books with the store."""
@@ -216,13 +221,13 @@ def test_putters_killed_during_writes(tmp_path: Path, seed: int) -> None:
     with cluster(tmp_path / "s", putters=3, replicas=2, routers=2, router_flags=FLAGS) as store:
         with traffic(store, seed, (0, 1)) as clients:
             for round_number in range(ROUNDS):
-                clients.wait_for_more(rng.randint(20, 80))
+                clients.wait_for_more(rng.randint(20, 60))
                 restart(store.putters[round_number % 3], rng)
             clients.wait_for_more(50)
         for router in (0, 1):
             store.wait_ready(router)
         clients.check(router=0)
-        eventually_clean(store)
+        eventually_clean(store, acknowledged=clients.names)
         clients.check(router=1)
         no_traceback(store)
 
@@ -233,14 +238,14 @@ def test_a_lone_putter_killed_during_writes(tmp_path: Path, seed: int) -> None:
     with cluster(tmp_path / "s", router_flags=FLAGS) as store:
         with traffic(store, seed, (0,)) as clients:
             for _ in range(ROUNDS):
-                clients.wait_for_more(rng.randint(20, 80))
+                clients.wait_for_more(rng.randint(20, 60))
                 restart(store.putters[0], rng)
             clients.wait_for_more(50)
         store.wait_ready()
         # With nowhere else to go, writes under way waited and new ones were refused.
         assert all("no-putters" in reason for reason in clients.failures), clients.failures[:3]
         clients.check(router=0)
-        eventually_clean(store)
+        eventually_clean(store, acknowledged=clients.names)
         no_traceback(store)
 
 
@@ -250,13 +255,13 @@ def test_routers_killed_during_writes(tmp_path: Path, seed: int) -> None:
     with cluster(tmp_path / "s", putters=2, routers=2, router_flags=FLAGS) as store:
         with traffic(store, seed, (0, 1)) as clients:
             for round_number in range(ROUNDS):
-                clients.wait_for_more(rng.randint(20, 80))
+                clients.wait_for_more(rng.randint(20, 60))
                 restart(store.routers[round_number % 2], rng)
             clients.wait_for_more(50)
         for router in (0, 1):
             store.wait_ready(router)
         clients.check(router=0)
-        eventually_clean(store)
+        eventually_clean(store, acknowledged=clients.names)
         clients.check(router=1)
         no_traceback(store)
 
@@ -267,7 +272,7 @@ def test_valkey_killed_during_writes(tmp_path: Path, seed: int) -> None:
     with cluster(tmp_path / "s", putters=2, routers=2, router_flags=FLAGS) as store:
         with traffic(store, seed, (0, 1)) as clients:
             for _ in range(ROUNDS):
-                clients.wait_for_more(rng.randint(20, 80))
+                clients.wait_for_more(rng.randint(20, 60))
                 store.valkey.kill()
                 time.sleep(rng.uniform(0.0, 1.5))
                 store.valkey.start()
@@ -277,7 +282,7 @@ def test_valkey_killed_during_writes(tmp_path: Path, seed: int) -> None:
         for router in (0, 1):
             store.wait_ready(router)
         clients.check(router=0)
-        eventually_clean(store)
+        eventually_clean(store, acknowledged=clients.names)
         clients.check(router=1)
         no_traceback(store)
 
@@ -285,7 +290,7 @@ def test_valkey_killed_during_writes(tmp_path: Path, seed: int) -> None:
 def test_everything_killed_at_once(tmp_path: Path) -> None:
     with cluster(tmp_path / "s", putters=2, routers=2, router_flags=FLAGS) as store:
         with traffic(store, 7, (0, 1)) as clients:
-            clients.wait_for_more(200)
+            clients.wait_for_more(100)
             for process in store.processes:
                 process.signal(signal.SIGKILL)
             store.valkey.kill()
@@ -297,7 +302,7 @@ def test_everything_killed_at_once(tmp_path: Path) -> None:
         for router in (0, 1):
             store.wait_ready(router)
         clients.check(router=0)
-        eventually_clean(store)
+        eventually_clean(store, acknowledged=clients.names)
         clients.check(router=1)
         no_traceback(store)
 
@@ -562,7 +567,8 @@ def test_a_router_that_slept_through_its_lease_leaves_no_orphans(tmp_path: Path)
             store.routers[0].signal(signal.SIGCONT)
             client.sendall(payload(2 * MIB, "rest"))
             client.shutdown(socket.SHUT_WR)
-            assert Answer(read_line(client)).code == "gone"
+            # The first to notice may be a putter that is asked to keep freed tickets.
+            assert Answer(read_line(client)).code in {"gone", "ticket-taken"}
         assert store.names(router=1) == {}
         eventually_clean(store, router=1)
         no_traceback(store)
@@ -606,7 +612,7 @@ def test_writes_go_on_while_one_of_three_putters_sleeps(tmp_path: Path) -> None:
         assert not clients.failures
         store.wait_ready()
         clients.check(router=0)
-        eventually_clean(store)
+        eventually_clean(store, acknowledged=clients.names)
         clients.check(router=0)
         no_traceback(store)
 
@@ -616,7 +622,7 @@ def test_writes_and_reads_go_on_without_one_of_three_putters(tmp_path: Path) -> 
         with traffic(store, 4, (0,)) as clients:
             clients.wait_for_more(100)
             store.putters[2].kill()
-            clients.wait_for_more(200)
+            clients.wait_for_more(100)
         assert not clients.failures
         # Everything is read from the replicas that are left.
         clients.check(router=0)
