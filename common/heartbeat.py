@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 
 from common.errors import PutterError
-from common.limits import HEARTBEAT_MS
+from common.limits import HEARTBEAT_MS, MEMBER_LOST_MS
 from common.logs import get_logger
 from common.meta.interface import Member, Members
 
@@ -52,10 +52,12 @@ class Heartbeat:
     async def _run(self) -> None:
         while True:
             try:
-                await self._members.heartbeat(self._describe())
-            except PutterError as error:
+                async with asyncio.timeout(MEMBER_LOST_MS / 1000):
+                    await self._members.heartbeat(self._describe())
+            except (PutterError, TimeoutError) as error:
                 if self._healthy:
-                    _log.warning("no sign of life could be given", reason=str(error))
+                    reason = str(error) or f"no answer within {MEMBER_LOST_MS} ms"
+                    _log.warning("no sign of life could be given", reason=reason)
                 self._healthy = False
             else:
                 if not self._healthy:

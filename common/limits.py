@@ -25,7 +25,6 @@ ACK_BYTES: Final = 9
 RUN_BYTES_TARGET: Final = MIB
 """A run holds as many whole frames as fit in here, at least one."""
 EXTENT_BYTES_MAX: Final = GIB
-EXTENTS_IN_REDIS_MAX: Final = 64
 
 # Session messages
 MESSAGE_HEADER_BYTES_MAX: Final = MIB
@@ -42,10 +41,7 @@ NODE_PENDING_BYTES_MAX: Final = 48 * MIB
 """The same over all connections of a putter."""
 INGEST_PENDING_BYTES_MAX: Final = 64 * MIB
 """Bytes that all streams of a router together hold before they wait for acks."""
-BUFFERS_KEPT_MAX: Final = 32
 CONNECTIONS_MAX: Final = 4096
-REPLY_QUEUE_BYTES_MAX: Final = 4 * MIB
-"""Bytes of answers a slow reader may leave in our send queue before it is paused."""
 ACKS_KEPT_BYTES_MAX: Final = MIB
 """Acks a putter keeps for a router that cannot be reached; older ones are dropped, and the
 router sends those frames again."""

@@ -53,17 +53,13 @@ class Metrics:
         inflight_bytes: frame bytes sent and not yet acknowledged, by node.
         pending_bytes: bytes held in memory for writes.
         write_seconds: from the first byte of an object to its answer.
-        metadata_seconds: duration of a pipeline to Redis.
-        metadata_errors: pipelines to Redis that failed.
         tickets_used: highest ticket number that was leased.
-        heals: replicas that were found bad and written again.
         group_commit_seconds: from the first write of a batch to the end of its sync.
         group_commit_size: write requests that shared one sync.
         stored_bytes: data bytes made durable by a putter.
         read_bytes: data bytes read and verified by a putter.
         fsyncs: syncs of a putter's disk.
         free_bytes: free space of a putter's disk.
-        records: commit records that a putter keeps.
     """
 
     def __init__(self, role: Literal["router", "putter"]) -> None:
@@ -99,12 +95,6 @@ class Metrics:
         )
         self.request_seconds = self._histogram(
             "putter_request_seconds", "Duration of web requests.", _REQUEST_BUCKETS, "method"
-        )
-        self.metadata_seconds = self._histogram(
-            "putter_metadata_seconds", "Duration of a pipeline to Redis.", _SYNC_BUCKETS
-        )
-        self.metadata_errors = self._counter(
-            "putter_metadata_errors", "Pipelines to Redis that failed."
         )
 
     def _writing(self) -> None:
@@ -143,9 +133,6 @@ class Metrics:
         self.inflight_bytes = self._gauge(
             "putter_inflight_bytes", "Frame bytes sent and not yet acknowledged.", "node"
         )
-        self.heals = self._counter(
-            "putter_heals", "Replicas that were found bad and written again."
-        )
 
     def _disk(self) -> None:
         self.group_commit_seconds = self._histogram(
@@ -162,7 +149,6 @@ class Metrics:
         self.read_bytes = self._counter("putter_read_bytes", "Data bytes read and verified.")
         self.fsyncs = self._counter("putter_fsync", "Syncs of the disk.")
         self.free_bytes = self._gauge("putter_free_bytes", "Free space of the disk.")
-        self.records = self._gauge("putter_records", "Commit records that are kept.")
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
         """A counter; ``_total`` is added to its name."""

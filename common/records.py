@@ -8,7 +8,7 @@ version does not know are kept as they came and handed on (`Unknown`).
 |---|---|
 | ``version`` | a version of a name was written: where each of its bytes is |
 | ``tombstone`` | the name holds nothing from this stamp on |
-| ``abort`` | the version record with this stamp must not be rolled forward |
+| ``abort`` | a version was given up and must never become visible |
 """
 
 from __future__ import annotations
@@ -96,12 +96,21 @@ class Tombstone(msgspec.Struct, frozen=True, tag="tombstone", tag_field="kind"):
 
 
 class Abort(msgspec.Struct, frozen=True, tag="abort", tag_field="kind"):
-    """The version record ``stamp`` of this name was given up and must never become visible."""
+    """A version of this name was given up and must never become visible.
+
+    Attributes:
+        bucket: bucket name.
+        key: key.
+        stamp: of the abort itself.
+        object_id: the object that was given up with it; "" if the version has none.
+        aborted: stamp of the version.
+    """
 
     bucket: str
     key: str
     stamp: int
     object_id: str
+    aborted: int = 0
 
 
 class Unknown(msgspec.Struct, frozen=True):

@@ -9,6 +9,7 @@ never under a reader; only when all of them have confirmed is the object forgott
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 from typing import Final
 
 from common import records
@@ -26,6 +27,8 @@ from router.reads import ReadPath
 _log = get_logger(__name__)
 _LEASE: Final = "janitor"
 _CALL_MS: Final = 10_000
+_FREE_TICKETS_MAX: Final = 2_048
+"""In one request: an engine that removes two files for each takes about a second for these."""
 _BATCH: Final = 256
 _WAITING_MAX: Final = 4096
 """Objects that wait for a putter which is away, and beyond which a round still looks."""
@@ -216,8 +219,14 @@ class Janitor:
         return freed
 
     async def _free_on(self, link: NodeLink, states: list[ObjectState]) -> None:
-        ranges = tuple(span for state in states for span in state.ranges)
         objects = tuple(state.object_id for state in states)
+        ranges = [span for state in states for span in state.ranges]
+        for part in portions(ranges, _FREE_TICKETS_MAX):
+            await self._free_part(link, part, objects)
+
+    async def _free_part(
+        self, link: NodeLink, ranges: tuple[tuple[int, int], ...], objects: tuple[str, ...]
+    ) -> None:
         answers = await link.call(
             lambda request: Free(request, ranges, objects), timeout_ms=_CALL_MS
         )
@@ -227,8 +236,35 @@ class Janitor:
             raise NodesUnavailable(f"putter {link.node} could not free: {reason}")
 
 
+def portions(
+    ranges: list[tuple[int, int]], tickets_max: int
+) -> Iterator[tuple[tuple[int, int], ...]]:
+    """Ranges of tickets in portions that a putter frees in a short time; at least one.
+
+    Args:
+        ranges: ``(first, count)``.
+        tickets_max: tickets in a portion; longer ranges are cut.
+    """
+    portion: list[tuple[int, int]] = []
+    room = tickets_max
+    for first, count in ranges:
+        at, end = first, first + count
+        while at < end:
+            size = min(room, end - at)
+            portion.append((at, size))
+            at += size
+            room -= size
+            if room == 0:
+                yield tuple(portion)
+                portion, room = [], tickets_max
+    if portion or not ranges:
+        yield tuple(portion)
+
+
 def _decision(found: list[CommitRecord]) -> Version | None:
     """The version to publish: none if anybody holds an abort of the object."""
     if any(isinstance(record, Abort) for record in found):
         return None
-    return next((record for record in found if isinstance(record, Version)), None)
+    versions = [record for record in found if isinstance(record, Version)]
+    # An object whose runs went another way was described twice: the later record is true.
+    return max(versions, key=lambda version: version.stamp, default=None)

@@ -387,7 +387,11 @@ class NodeLink:
                 session, peer = await open_session(
                     self._network, self.host, self.port, self._make_session
                 )
-                self._accept(peer)
+                try:
+                    self._accept(peer)
+                except PutterError:
+                    session.close()
+                    raise
             except PutterError as error:
                 self._complain(error)
                 await asyncio.sleep(delay_ms / 1000 * self._rng.uniform(0.5, 1.0))

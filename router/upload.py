@@ -11,7 +11,13 @@ from typing import TYPE_CHECKING, Final
 from common import records
 from common.checksum import ObjectHash
 from common.errors import NodesUnavailable, ObjectGone, PutterError, TooLarge
-from common.limits import EXTENT_BYTES_MAX, OBJECT_BYTES_MAX, OBJECT_LEASE_MS, RUN_BYTES_TARGET
+from common.limits import (
+    COMMIT_RECORD_BYTES_MAX,
+    EXTENT_BYTES_MAX,
+    OBJECT_BYTES_MAX,
+    OBJECT_LEASE_MS,
+    RUN_BYTES_TARGET,
+)
 from common.meta.interface import Begin, Progress
 from common.records import Extent, StoredObject, Version
 from common.wire import frames
@@ -200,9 +206,13 @@ class Upload:
         """Send the commit record the way of the last run: an only run travels with it."""
         nodes = self._all_extents()[-1].nodes
         fleet = self._path.fleet
-        self._record = RecordParcel(
-            self.object_id, version.stamp, records.encode(version), nodes, fleet.policy, fleet
-        )
+        body = records.encode(version)
+        if len(body) > COMMIT_RECORD_BYTES_MAX:
+            raise TooLarge(
+                f"the commit record of {self.size} bytes on so many extents has {len(body)} bytes; "
+                f"at most {COMMIT_RECORD_BYTES_MAX} are kept"
+            )
+        self._record = RecordParcel(self.object_id, version.stamp, body, nodes, fleet.policy, fleet)
         self.recorded = True  # from here on it may be durable somewhere
         self._record.dispatch(self._announce)
 

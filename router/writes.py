@@ -111,6 +111,12 @@ class WritePath:
         if self._stopping:
             raise ShuttingDown("this router is shutting down", hint="send it again in a moment")
         block = await source.next_block()
+        started_ms = self.clock.monotonic_ms()
+        written = await self._write(block, source, target)
+        self.metrics.write_seconds.observe((self.clock.monotonic_ms() - started_ms) / 1000)
+        return written
+
+    async def _write(self, block: Block | None, source: Source, target: Target) -> Written:
         if block is None:
             return await self._write_empty(target)
         if block.last and len(block.data) <= SMALL_BYTES_MAX:
@@ -213,7 +219,9 @@ class WritePath:
         version = commit.version
         name = f"{version.bucket}/{version.key}"
         stamp = await self.numbers.stamp()
-        await self._keep(Abort(version.bucket, version.key, stamp, object_id), name, object_id)
+        abort = Abort(version.bucket, version.key, stamp, object_id, version.stamp)
+        nodes = tuple({node: None for o in version.objects for e in o.extents for node in e.nodes})
+        await self._keep(abort, name, object_id, nodes)
         if outcome is Outcome.REFUSED:
             raise PreconditionFailed(f"{name} holds another version")
         if outcome is Outcome.GONE:
@@ -242,18 +250,30 @@ class WritePath:
         holders = await self._keep(version, f"{target.bucket}/{target.key}", "")
         outcome = await self.meta.objects.commit(Commit(version, 0, 0, target.if_match))
         if outcome is Outcome.REFUSED:
-            abort = Abort(version.bucket, version.key, await self.numbers.stamp(), "")
+            stamp = await self.numbers.stamp()
+            abort = Abort(version.bucket, version.key, stamp, "", version.stamp)
             await self._keep(abort, f"{target.bucket}/{target.key}", "")
             raise PreconditionFailed(f"{target.bucket}/{target.key} holds another version")
         return self.written(version, "", _EMPTY_DIGEST, holders)
 
-    async def _keep(self, record: records.Known, name: str, object_id: str) -> int:
-        """Make a record durable on as many putters as the policy asks for; their number."""
+    async def _keep(
+        self, record: records.Known, name: str, object_id: str, nodes: tuple[str, ...] = ()
+    ) -> int:
+        """Make a record durable on as many putters as the policy asks for; their number.
+
+        Args:
+            record: what to keep.
+            name: of the file.
+            object_id: whose putters forget it when the object is freed; "" if none.
+            nodes: where it goes if they are there; else wherever the name is placed.
+        """
+        if not all((link := self.fleet.link(node)) is not None and link.up for node in nodes):
+            nodes = ()
         parcel = RecordParcel(
             object_id,
             record.stamp,
             records.encode(record),
-            self.fleet.place(name),
+            nodes or self.fleet.place(name),
             self.fleet.policy,
             self.fleet,
         )

@@ -13,7 +13,8 @@ offset  size  field
 
 Requests carry a number that their answers repeat; runs are answered by acks on the router's ack
 port (or with `RunsDone` if the client named no ack address). Fields may be added at the end of a
-message; a reader ignores those it does not know.
+message; a reader ignores those it does not know. The four messages of the greeting are fixed: a
+proof covers each of their bytes, so that more fields there mean another version.
 """
 
 from __future__ import annotations

@@ -112,6 +112,8 @@ class Committer:
                 started = time.perf_counter()
                 error = await loop.run_in_executor(self._thread, self._commit, group)
                 self._metrics.group_commit_seconds.observe(time.perf_counter() - started)
+                self._metrics.group_commit_size.observe(len(group))
+                self._metrics.fsyncs.inc()
                 for job in group:
                     job.finish(error)
         finally:

@@ -42,6 +42,7 @@ class _PendingRun:
     run: Run
     count: int
     status: int
+    data_bytes: int
 
 
 class _BatchJob:
@@ -215,27 +216,22 @@ class SessionConnection:
         key = self._peer.key
         if self._fence.covers(object_id):
             run = Run(first, part, frame_bytes, object_id, key.key_id)
-            return _PendingRun(run, count, Status.TICKET_TAKEN)
+            return _PendingRun(run, count, Status.TICKET_TAKEN, size)
         statuses = frames.check(part, first, frame_bytes, key.checksum)
         self._metrics.frames.inc(count)
         run = Run(first, part, frame_bytes, object_id, key.key_id)
-        return _PendingRun(run, count, int(statuses.max()))
+        return _PendingRun(run, count, int(statuses.max()), size)
 
-    def _finished(self, job: _BatchJob, error: PutterError | None) -> None:
+    def _finished(self, job: _BatchJob, _error: PutterError | None) -> None:
         size = job.size
-        if error is None:
-            self._metrics.stored_bytes.inc(size)
+        self._metrics.stored_bytes.inc(
+            sum(pending.data_bytes for pending in job.runs if pending.status == Status.WRITTEN)
+        )
         self._answer(job)
-        # The views into the payload die with the job; the pool may have the buffer back.
+        # The engine only borrowed the payload: the pool may have the buffer back.
         job.runs = []
-        self._give_back(job)
+        self._pool.give(job.payload)
         self._gate.give(size)
-
-    def _give_back(self, job: _BatchJob) -> None:
-        try:
-            self._pool.give(job.payload)
-        except BufferError:
-            return  # somebody still looks at a part of it: the garbage collector takes it
 
     def _answer(self, job: _BatchJob) -> None:
         totals: dict[int, int] = {}

@@ -112,7 +112,7 @@ EXAMPLES: dict[str, Callable[[], bytes]] = {
     "records-done": lambda: session.encode(session.RecordsDone(((7, 0),))),
     "version": version,
     "tombstone": lambda: records.encode(Tombstone("notes", "a.txt", STAMP, STAMP // 1000)),
-    "abort": lambda: records.encode(Abort("objects", "2K", STAMP + 1, "2K")),
+    "abort": lambda: records.encode(Abort("objects", "2K", STAMP + 1, "2K", STAMP)),
 }
 
 

@@ -65,7 +65,7 @@ async def test_a_server_that_was_killed_is_waited_for(
     epoch = await establish(store)
     await store.objects.begin(begin("A"))
     durable.kill()
-    commit = asyncio.create_task(store.objects.commit(commit_of(version("a", 10, stored("A")))))
+    commit = asyncio.ensure_future(store.objects.commit(commit_of(version("a", 10, stored("A")))))
     lease = asyncio.create_task(store.counters.lease(Kind.TICKETS, 1))
     await asyncio.sleep(0.3)
     assert not commit.done()
