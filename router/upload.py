@@ -285,9 +285,12 @@ class Upload:
         )
 
     async def _new_span(self, size: int, *, whole: bool) -> None:
-        """Tickets and nodes for the next runs; spans double, up to an extent."""
+        """Tickets and nodes for the next runs; spans double, up to an extent.
+
+        What is left of the last span is not used by anybody: Redis names it as this object's, and
+        frees it with the object if that fails.
+        """
         path = self._path
-        self.finish()
         count = frames.frame_count(size, path.frame_bytes)
         if not whole:
             wanted = min(self._span_runs * RUN_BYTES_TARGET, EXTENT_BYTES_MAX)
