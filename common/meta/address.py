@@ -78,7 +78,7 @@ def parse_address(url: str) -> RedisAddress:
         db = parse_qs(query).get("db", ["0"])[0]
         return RedisAddress(
             "unix",
-            path=unquote(place),
+            path=unquote(place, errors="surrogateescape"),
             db=_number(scheme, place, db),
             user=access[0],
             password=access[1],

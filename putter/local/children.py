@@ -49,6 +49,7 @@ class Spec:
         ready: returns once the child can be used; asked again after each start.
         env: added to our environment.
         pass_fds: file descriptors that the child inherits.
+        told: where it says why it ended.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Spec:
     ready: Callable[[], Awaitable[None]]
     env: Mapping[str, str] = field(default_factory=dict)
     pass_fds: tuple[int, ...] = ()
+    told: str = "its own message stands above"
 
 
 class Child:
@@ -86,7 +88,7 @@ class Child:
         try:
             await asyncio.wait((ready, ended), return_when=asyncio.FIRST_COMPLETED)
             if not ready.done():
-                raise _failed(self.spec.name, ended.result())  # noqa: TRY301 - stopped below
+                raise _failed(self.spec, ended.result())  # noqa: TRY301 - stopped below
             ready.result()
         except BaseException:
             await self.stop()
@@ -178,11 +180,9 @@ class Supervisor:
                 _log.error("a child could not be stopped", child=child.spec.name, reason=str(error))
 
 
-def _failed(name: str, code: int) -> ChildFailed:
+def _failed(spec: Spec, code: int) -> ChildFailed:
     """The error of a child that ended at its start; it ends us with the same exit code."""
-    failure = ChildFailed(
-        f"{name} ended at its start: {describe_exit(code)}", hint="its own message stands above"
-    )
+    failure = ChildFailed(f"{spec.name} ended at its start: {describe_exit(code)}", hint=spec.told)
     failure.exit = code if code > 0 else ChildFailed.exit  # type: ignore[misc]
     return failure
 

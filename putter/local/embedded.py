@@ -9,8 +9,10 @@ it inherits the descriptor, by the server for as long as either lives.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import fcntl
 import os
+import re
 import shutil
 import signal
 import tempfile
@@ -24,9 +26,11 @@ from common.meta.valkey_binary import valkey_server_path
 from putter.local.children import Spec
 
 _log = get_logger(__name__)
-SOCKET_PATH_BYTES_MAX: Final = 100
-"""The kernel takes 107 bytes; some are left for the file's name."""
+SOCKET_PATH_BYTES_MAX: Final = 103
+"""What macOS takes; Linux takes 107."""
 _ORPHAN_STOP_S: Final = 15.0
+_IN_USE_S: Final = 1.0
+"""A server that is just ending holds the lock a moment longer than it has a pid file."""
 _POLL_S: Final = 0.02
 
 
@@ -52,6 +56,12 @@ def config_text(directory: Path, socket: Path) -> str:
     return "# Made at each start; changes here are lost.\n" + "\n".join(lines) + "\n"
 
 
+def config_argument(path: Path) -> str:
+    """The path as the server wants it: one that looks like a pattern is taken for one."""
+    text = str(path)
+    return re.sub(r"([*?[\\])", r"\\\1", text) if re.search(r"[*?[]", text) else text
+
+
 class EmbeddedValkey:
     """The server of one data directory.
 
@@ -72,7 +82,7 @@ class EmbeddedValkey:
     @property
     def url(self) -> str:
         """For clients."""
-        return f"unix://{quote(str(self.socket))}"
+        return f"unix://{quote(os.fsencode(self.socket))}"
 
     async def prepare(self) -> Spec:
         """Take the directory, write the configuration, and say what to run.
@@ -84,18 +94,20 @@ class EmbeddedValkey:
         try:
             self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
             await self._take_lock()
-            if len(os.fsencode(self._directory)) > SOCKET_PATH_BYTES_MAX:
+            if len(os.fsencode(self.socket)) > SOCKET_PATH_BYTES_MAX:
                 self._socket_directory = Path(tempfile.mkdtemp(prefix="putter-"))
             self.socket.unlink(missing_ok=True)
             config = self._directory / "valkey.conf"
-            config.write_text(config_text(self._directory, self.socket))
+            config.write_bytes(os.fsencode(config_text(self._directory, self.socket)))
         except OSError as error:
             raise StorageError(f"cannot use {self._directory}: {error.strerror}") from error
         return Spec(
             name="valkey",
-            argv=(str(valkey_server_path()), str(config)),
+            # Without its file it would listen on every address; with this it ends instead.
+            argv=(str(valkey_server_path()), config_argument(config), "--port", "0"),
             ready=self._answers,
             pass_fds=(self._lock,),
+            told=f"look at its log: {self._directory / 'valkey.log'}",
         )
 
     def close(self) -> None:
@@ -108,19 +120,23 @@ class EmbeddedValkey:
             self._socket_directory = None
 
     async def _answers(self) -> None:
-        while True:
-            try:
-                reader, writer = await asyncio.open_unix_connection(str(self.socket))
-            except OSError:
-                await asyncio.sleep(_POLL_S)
-                continue
+        while not await self._says_pong():
+            await asyncio.sleep(_POLL_S)  # not there yet, or it reads its append-only file
+
+    async def _says_pong(self) -> bool:
+        try:
+            reader, writer = await asyncio.open_unix_connection(str(self.socket))
+        except OSError:
+            return False
+        try:
             writer.write(b"PING\r\n")
-            reply = await reader.readline()
+            return await reader.readline() == b"+PONG\r\n"
+        except OSError:
+            return False
+        finally:
             writer.close()
-            await writer.wait_closed()
-            if reply == b"+PONG\r\n":
-                return
-            await asyncio.sleep(_POLL_S)  # it still reads its append-only file
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
 
     async def _take_lock(self) -> None:
         lock = os.open(self._directory / "lock", os.O_RDWR | os.O_CREAT, 0o600)
@@ -135,23 +151,36 @@ class EmbeddedValkey:
 
     async def _end_orphan(self, lock: int) -> None:
         """A server whose parent was killed may still hold the directory: stop it gracefully."""
-        pid = self._orphan()
-        if pid is None:
-            raise DataDirectoryInUse(
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        orphan: int | None = None
+        while not _locked(lock):
+            orphan = orphan or self._stop_orphan()
+            if loop.time() - began > (_ORPHAN_STOP_S if orphan else _IN_USE_S):
+                raise self._in_use(orphan)
+            await asyncio.sleep(_POLL_S)
+
+    def _in_use(self, orphan: int | None) -> DataDirectoryInUse:
+        if orphan is None:
+            return DataDirectoryInUse(
                 f"another store runs on {self._directory}",
                 hint="stop it, or choose another directory with --data-dir",
             )
+        return DataDirectoryInUse(
+            f"the valkey with pid {orphan} on {self._directory} does not stop",
+            hint=f"look at it, then: kill -9 {orphan}",
+        )
+
+    def _stop_orphan(self) -> int | None:
+        """The pid of the server that was left behind, if there is one; it was told to stop."""
+        pid = self._orphan()
+        if pid is None:
+            return None
         _log.warning("stopping a valkey that its parent left behind", pid=pid)
-        os.kill(pid, signal.SIGTERM)
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + _ORPHAN_STOP_S
-        while not _locked(lock):
-            if loop.time() > deadline:
-                raise DataDirectoryInUse(
-                    f"the valkey with pid {pid} on {self._directory} does not stop",
-                    hint=f"look at it, then: kill {pid}",
-                )
-            await asyncio.sleep(_POLL_S)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGTERM)
+            os.kill(pid, signal.SIGCONT)  # a stopped process would never hear of it
+        return pid
 
     def _orphan(self) -> int | None:
         """The pid of our server on this directory, if its parent is gone."""
@@ -183,4 +212,4 @@ def _locked(lock: int) -> bool:
 
 def _quoted(path: Path) -> str:
     text = str(path).replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{text}"'
+    return '"{}"'.format(text.replace("\n", "\\n").replace("\r", "\\r"))
