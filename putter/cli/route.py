@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import random
 import sys
 from typing import Final
@@ -15,11 +16,13 @@ from common.clock import SystemClock
 from common.keys import Keyring
 from common.logs import get_logger
 from common.meta.redis_store import RedisMetadata, connect
-from common.settings import Settings
-from common.transport import TcpNetwork
+from common.settings import FIELDS, Settings, variable_of
+from common.transport import TcpNetwork, address
 from common.wire.handshake import Identity
+from putter.cli.output import plain
 from putter.cli.process import Signals, new_instance, open_keyring, raise_file_limit, version
 from putter.cli.serve import token_of
+from putter.client.http import DEFAULT_URL
 from putter.local.children import Spec, Supervisor
 from putter.local.embedded import EmbeddedValkey
 from router.app import Router, RouterOptions
@@ -27,6 +30,7 @@ from router.quorum import Policy
 
 _log = get_logger(__name__)
 _START_S: Final = 60.0
+_NEAR: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - recognised, not bound
 
 
 async def route(settings: Settings) -> None:
@@ -115,36 +119,29 @@ def make_router(settings: Settings, keyring: Keyring, metadata: RedisMetadata) -
 
 
 def _putter(settings: Settings, router: Router) -> Spec:
-    """The local putter as a child; it takes our settings, and Redis by its URL."""
-    flags = {
-        "--host": settings.host,
-        "--putter-port": settings.putter_port,
-        "--putter-web-port": settings.putter_web_port,
-        "--data-dir": settings.data_dir.absolute(),
-        "--key-file": settings.key_path.absolute(),
-        "--redis": settings.redis,
-        "--storage": settings.storage,
-        "--reserve-bytes": settings.reserve_bytes,
-        "--idle-timeout-ms": settings.idle_timeout_ms,
-        "--connections-max": settings.connections_max,
-        "--redis-patience-ms": settings.redis_patience_ms,
-        "--log-format": settings.log_format,
-        "--log-level": settings.log_level,
-    }
-    words = [str(word) for pair in flags.items() for word in pair]
+    """The local putter as a child, with exactly our settings and Redis by its URL."""
+    ours = msgspec.structs.replace(
+        settings, data_dir=settings.data_dir.absolute(), key_file=settings.key_path.absolute()
+    )
+    given = {variable_of(name): getattr(ours, name) for name in FIELDS}
+    env = {name: "" if value in (None, ()) else str(value) for name, value in given.items()}
+    env["PUTTER_CONFIG"] = os.devnull
 
     async def connected() -> None:
         await router.fleet.wait_up(int(_START_S * 1000))
 
-    return Spec("putter", (sys.executable, "-m", "putter", "server", *words), connected)
+    return Spec("putter", (sys.executable, "-m", "putter", "server"), connected, env)
 
 
 def _welcome(settings: Settings, router: Router, *, alone: bool) -> None:
-    host = "127.0.0.1" if settings.host in {"0.0.0.0", "::"} else settings.host  # noqa: S104
-    web = f"http://{host}:{router.web_port}"
+    host = _NEAR.get(settings.host, settings.host)
+    web = f"http://{address(host, router.web_port)}"
     lines = [f"data-putter {version()} is ready."]
     if alone:
-        lines[0] += f" A whole store: router, putter and Valkey; data in {settings.data_dir}/"
+        data = plain(str(settings.data_dir))
+        lines[0] += f" A whole store: router, putter and Valkey; data in {data}/"
+    if web != DEFAULT_URL:
+        lines.append(f"  first of all   export PUTTER_URL={web}")
     token = "" if settings.loopback else ' -H "Authorization: Bearer $(putter keys token)"'
     lines += [
         f"  store a file   nc -N {host} {router.ingest_port} < FILE",
