@@ -409,13 +409,14 @@ class NodeLink:
             await self._lost.wait()
 
     def _make_session(self) -> ClientSession:
-        return ClientSession(
+        session = ClientSession(
             self._keyring,
             self._introduce(),
             self._pool,
             on_message=self._received,
-            on_lost=self._gone,
+            on_lost=lambda error: self._gone(session, error),
         )
+        return session
 
     def _accept(self, peer: Peer) -> None:
         welcome = peer.welcome
@@ -431,7 +432,9 @@ class NodeLink:
         self.node = welcome.node
         self.storage = welcome.storage
 
-    def _gone(self, error: PutterError) -> None:
+    def _gone(self, session: ClientSession, error: PutterError) -> None:
+        if session is not self._session:
+            return  # one that was not accepted
         self._session = None
         self._reason = error
         self._down_since_ms = self._now_ms()
