@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from common.limits import KIB, MIB
-from common.wire.session import Buffers
+from common.wire.reader import Buffers
 
 
 class BufferPool(Buffers):

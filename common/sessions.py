@@ -18,6 +18,7 @@ from common.limits import CONNECT_TIMEOUT_MS, HANDSHAKE_TIMEOUT_MS
 from common.transport import Network
 from common.wire.greeting import ClientGreeting
 from common.wire.handshake import Peer
+from common.wire.reader import MessageReader
 from common.wire.session import (
     AnyMessage,
     CeilingsReply,
@@ -25,7 +26,6 @@ from common.wire.session import (
     Done,
     Hello,
     Message,
-    MessageReader,
     RecordList,
     RecordReply,
     Refused,

@@ -23,7 +23,8 @@ from common.twins.network import MemoryNetwork
 from common.wire import frames
 from common.wire.greeting import ServerGreeting
 from common.wire.handshake import Identity
-from common.wire.session import AnyMessage, Batch, MessageReader, encode
+from common.wire.reader import MessageReader
+from common.wire.session import AnyMessage, Batch, encode
 from putter.node.app import NodeOptions, PutterNode
 from putter.storage.engine import Run
 from router.app import Router, RouterOptions

@@ -8,11 +8,11 @@ from common.errors import ProtocolError, PutterError
 from common.keys import Keyring
 from common.limits import HELLO_BYTES_MAX
 from common.wire.handshake import ClientHandshake, Identity, Peer, ServerHandshake
+from common.wire.reader import MessageReader
 from common.wire.session import (
     GREETING,
     AnyMessage,
     Hello,
-    MessageReader,
     Refused,
     check_greeting,
     encode,

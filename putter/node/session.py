@@ -19,10 +19,10 @@ from common.limits import (
 from common.tickets import TICKETS_MAX
 from common.wire import frames
 from common.wire.handshake import Peer
+from common.wire.reader import MessageReader
 from common.wire.session import (
     AnyMessage,
     Batch,
-    MessageReader,
     RecordsDone,
     Refused,
     RunsDone,

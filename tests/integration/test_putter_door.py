@@ -17,10 +17,10 @@ import pytest
 from common.keys import ClusterKey, Keyring
 from common.limits import RAW_DATA_BYTES, RAW_FRAME_BYTES
 from common.wire.greeting import ClientGreeting
+from common.wire.reader import MessageReader
 from common.wire.session import (
     GREETING,
     Done,
-    MessageReader,
     Ping,
     Refused,
     Stat,

@@ -22,13 +22,13 @@ from common.sessions import ClientSession, open_session
 from common.twins.network import MemoryNetwork
 from common.wire.greeting import ServerGreeting
 from common.wire.handshake import Identity
+from common.wire.reader import MessageReader
 from common.wire.session import (
     AnyMessage,
     Batch,
     Data,
     Done,
     FindRecord,
-    MessageReader,
     Ping,
     Read,
     RecordsDone,

@@ -9,11 +9,11 @@ from common.keys import ClusterKey, Keyring
 from common.limits import HELLO_BYTES_MAX
 from common.wire.greeting import ClientGreeting, ServerGreeting
 from common.wire.handshake import Identity
+from common.wire.reader import MessageReader
 from common.wire.session import (
     GREETING,
     Done,
     Hello,
-    MessageReader,
     Ping,
     Proof,
     Ready,

@@ -18,10 +18,10 @@ from common.limits import (
 )
 from common.meta.interface import Ceilings
 from common.wire import session
+from common.wire.reader import Buffers, MessageReader
 from common.wire.session import (
     AnyMessage,
     Batch,
-    Buffers,
     CeilingsReply,
     Data,
     Done,
@@ -30,7 +30,6 @@ from common.wire.session import (
     Hello,
     ListRecords,
     Message,
-    MessageReader,
     Ping,
     Proof,
     Raise,

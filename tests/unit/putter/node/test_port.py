@@ -12,10 +12,10 @@ from common.errors import NotAuthorised, ProtocolError, Unavailable
 from common.limits import HANDSHAKE_TIMEOUT_MS, RAW_DATA_BYTES
 from common.twins.network import MemoryNetwork
 from common.wire.greeting import ClientGreeting
+from common.wire.reader import MessageReader
 from common.wire.session import (
     GREETING,
     Done,
-    MessageReader,
     Ping,
     Proof,
     Refused,

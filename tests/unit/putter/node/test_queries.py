@@ -15,6 +15,7 @@ from common.meta.interface import Ceilings
 from common.metrics import Metrics
 from common.tickets import TICKETS_MAX
 from common.wire import frames
+from common.wire.reader import MessageReader
 from common.wire.session import (
     CeilingsReply,
     Data,
@@ -23,7 +24,6 @@ from common.wire.session import (
     Free,
     ListRecords,
     Message,
-    MessageReader,
     Ping,
     Raise,
     Read,
