@@ -43,6 +43,7 @@ from common.wire.session import (
 )
 from common.wire.status import Status
 from router.parcels import Parcel, RecordParcel, RunParcel
+from router.progress import Front, Tally
 
 _log = get_logger(__name__)
 _BATCH_BYTES: Final = 2 * MIB
@@ -66,44 +67,6 @@ class LinkOptions:
     failover_ms: int = 2_000
     silence_ms: int = 10_000
     window_bytes: int = LINK_WINDOW_BYTES
-
-
-class _Front:
-    """How far the acks of one transmission have come.
-
-    They come in order: only what continues the front counts, so that two transmissions of a run
-    can never add up to a whole.
-    """
-
-    __slots__ = ("reached", "worst")
-
-    def __init__(self) -> None:
-        self.reached = 0
-        self.worst = 0
-
-    def advance(self, low: int, high: int, status: int) -> bool:
-        """Acks from ticket ``low`` to before ``high`` of the run; whether they count."""
-        if low > self.reached:
-            return False
-        self.reached = max(self.reached, high)
-        self.worst = max(self.worst, status)
-        return True
-
-
-class _Tally:
-    """How many records of a parcel are unanswered, and the worst answer so far."""
-
-    __slots__ = ("left", "worst")
-
-    def __init__(self, left: int) -> None:
-        self.left = left
-        self.worst = 0
-
-    def count(self, status: int) -> bool:
-        """One more answer; whether it was the last."""
-        self.left -= 1
-        self.worst = max(self.worst, status)
-        return self.left == 0
 
 
 class NodeLink:
@@ -150,9 +113,9 @@ class NodeLink:
         self._lost = asyncio.Event()
         self._runs: dict[int, RunParcel] = {}
         self._firsts: list[int] = []
-        self._fronts: dict[int, _Front] = {}
+        self._fronts: dict[int, Front] = {}
         self._records: dict[int, RecordParcel] = {}
-        self._tallies: dict[RecordParcel, _Tally] = {}
+        self._tallies: dict[RecordParcel, Tally] = {}
         self._outbox: deque[Parcel] = deque()
         self._flush_planned = False
         self._inflight_bytes = 0
@@ -206,7 +169,7 @@ class NodeLink:
                 self._runs[parcel.first] = parcel
                 insort(self._firsts, parcel.first)
                 self._account(parcel.size)
-            self._fronts[parcel.first] = _Front()
+            self._fronts[parcel.first] = Front()
         else:
             self._account(parcel.size)
         self._offer(parcel)
@@ -262,7 +225,7 @@ class NodeLink:
         self._records.clear()
         self._outbox.clear()
         for first in self._firsts:
-            self._fronts[first] = _Front()
+            self._fronts[first] = Front()
             self._offer(self._runs[first])
         for record in [*records, *waiting]:
             self._offer(record)
@@ -315,7 +278,7 @@ class NodeLink:
                     frames.append(parcel.frames)
                 elif isinstance(parcel, RecordParcel):
                     size += parcel.size
-                    self._tallies[parcel] = _Tally(len(parcel.entries))
+                    self._tallies[parcel] = Tally(len(parcel.entries))
                     for stamp, object_id, body in parcel.entries:
                         request = session.next_request()
                         self._records[request] = parcel
