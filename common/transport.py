@@ -126,8 +126,8 @@ def abort(transport: asyncio.BaseTransport) -> None:
         return
     sock = transport.get_extra_info("socket")
     if sock is not None:
-        # The descriptor may be gone already when the connection ends at this very moment.
-        with contextlib.suppress(OSError):
+        # The descriptor is gone when the connection has ended already; uvloop says ValueError.
+        with contextlib.suppress(OSError, ValueError):
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_RESET)
     # A cast, as uvloop's transports are no subclass of asyncio's.
     cast("asyncio.WriteTransport", transport).abort()

@@ -28,13 +28,24 @@ from common.limits import KIB
 
 @dataclass(frozen=True)
 class Weather:
-    """How the lines behave; every choice comes from ``random``."""
+    """How the lines behave; every choice comes from ``random``.
+
+    Attributes:
+        random: makes the choices.
+        latency_us_min: what a segment travels at least.
+        latency_us_max: and at most.
+        chunk_bytes_max: the largest piece that arrives at once.
+        window_bytes: what a line carries before its writer has to wait.
+        late_writes_raise: whether writing after ``connection_lost`` is a `RuntimeError`, as on
+            uvloop, or ignored, as on asyncio's own loop.
+    """
 
     random: random.Random
     latency_us_min: int = 20
     latency_us_max: int = 2_000
     chunk_bytes_max: int = 64 * KIB
     window_bytes: int = 256 * KIB
+    late_writes_raise: bool = False
 
     def latency_s(self) -> float:
         """How long the next segment travels."""

@@ -224,6 +224,8 @@ class MemoryHost:
     ) -> tuple[asyncio.Transport, P]:
         """See `common.transport.Network.connect`."""
         protocol = factory()
+        if not 0 < port <= PORT_MAX:
+            raise Unavailable(f"cannot connect to {address(host, port)}: no such port")
         server = self.name if host in LOOPBACK else host
         end: MemoryTransport | None = None
         try:

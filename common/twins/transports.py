@@ -37,7 +37,7 @@ class MemoryTransport(asyncio.Transport):
         self.line: Line
         """The way to the peer."""
         self._far_line: Line
-        self._unread: deque[Segment] = deque()
+        self._unread: deque[Segment | memoryview] = deque()
         self._read_handle: asyncio.Handle | None = None
         self._high_bytes = WRITE_BUFFER_HIGH_BYTES
         self._low_bytes = WRITE_BUFFER_HIGH_BYTES // 4
@@ -50,6 +50,7 @@ class MemoryTransport(asyncio.Transport):
         self._closing = False
         self._ended = False
         self._mute = False
+        self._dead = False
         self.on_end: Callable[[], None] = lambda: None
         """Called once, when this end is gone."""
 
@@ -136,7 +137,7 @@ class MemoryTransport(asyncio.Transport):
             return
         self._ended = self._closing = True
         self.line.discard()
-        if any(isinstance(segment, bytes) for segment in self._unread):
+        if any(not isinstance(segment, Mark) for segment in self._unread):
             self.line.reset()
         else:
             self._send_eof()
@@ -145,8 +146,15 @@ class MemoryTransport(asyncio.Transport):
 
     def _lose(self, error: Exception | None) -> None:
         self.on_end()
-        if self._started and not self._mute:
-            self._protocol.connection_lost(error)
+        try:
+            if self._started and not self._mute:
+                self._protocol.connection_lost(error)
+        finally:
+            self._dead = True
+
+    def _ensure_alive(self) -> None:
+        if self._dead and not self._mute and self._weather.late_writes_raise:
+            raise RuntimeError(f"unable to perform operation on {self!r}; the handler is closed")
 
     def _report(self, error: Exception, where: str) -> None:
         self._loop.call_exception_handler(
@@ -162,6 +170,7 @@ class MemoryTransport(asyncio.Transport):
 
     def write(self, data: Any) -> None:
         """Buffer ``data``; it sets out as far as the line has room."""
+        self._ensure_alive()
         view = memoryview(data).cast("B")
         if self._eof_wanted:
             raise RuntimeError("Cannot call write() after write_eof()")
@@ -187,6 +196,7 @@ class MemoryTransport(asyncio.Transport):
 
     def write_eof(self) -> None:
         """Half-close: the peer sees the end of the stream, and can still answer."""
+        self._ensure_alive()
         if not self._closing and not self._eof_wanted:
             self._eof_wanted = True
             self.line.pump_soon()
@@ -287,14 +297,14 @@ class MemoryTransport(asyncio.Transport):
                 self._fill(self._protocol, segment)
             else:
                 self._far_line.read(len(segment))
-                cast("asyncio.Protocol", self._protocol).data_received(segment)
+                cast("asyncio.Protocol", self._protocol).data_received(bytes(segment))
         except Exception as error:  # noqa: BLE001 – asyncio's contract: report, end
             self._report(error, "data_received, buffer_updated or eof_received")
             self.line.reset()
             self._end(error)
         self._read_soon()
 
-    def _fill(self, protocol: asyncio.BufferedProtocol, segment: bytes) -> None:
+    def _fill(self, protocol: asyncio.BufferedProtocol, segment: bytes | memoryview) -> None:
         """Hand over what fits into the protocol's buffer; the rest is the next segment."""
         buffer = memoryview(protocol.get_buffer(-1)).cast("B")
         if not buffer.nbytes:
@@ -302,7 +312,7 @@ class MemoryTransport(asyncio.Transport):
         size = min(buffer.nbytes, len(segment))
         buffer[:size] = segment[:size]
         if size < len(segment):
-            self._unread.appendleft(segment[size:])
+            self._unread.appendleft(memoryview(segment)[size:])
         self._far_line.read(size)
         protocol.buffer_updated(size)
 
