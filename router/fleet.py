@@ -171,12 +171,13 @@ class Fleet:
             error = NodesUnavailable(f"putter {node} is not known any more")
             loop.call_soon(parcel.stranded, node, error)
         else:
+            for other in self._others(node, link):
+                other.withdraw(parcel)
             link.carry(parcel)
 
     def withdraw(self, node: str, parcel: Parcel) -> None:
         """Send it there no more."""
-        link = self.link(node)
-        if link is not None:
+        for link in self._others(node, None):
             link.withdraw(parcel)
 
     def substitute(self, parcel: Parcel, avoid: set[str]) -> str | None:
@@ -202,15 +203,27 @@ class Fleet:
     def acked(self, node: str, first: int, count: int, status: int) -> int:
         """Acks came from a node; returns how many were for tickets in flight to it."""
         link = self.link(node)
-        return link.acked(first, count, status) if link is not None else 0
+        if link is None:
+            return 0
+        known = link.acked(first, count, status)
+        if known < count:
+            known += sum(o.acked(first, count, status) for o in self._others(node, link))
+        return known
 
     def ack_connection_renewed(self, node: str) -> None:
         """Acks of this node may have been lost: send again what is in flight."""
-        link = self.link(node)
-        if link is not None and link.busy:
-            link.resend()
+        for link in self._others(node, None):
+            if link.busy:
+                link.resend()
 
     # -- inside ----------------------------------------------------------------------------
+
+    def _others(self, node: str, link: NodeLink | None) -> list[NodeLink]:
+        """The links to a node but this one.
+
+        There are two where it was named by hand and is a member under another address.
+        """
+        return [other for other in self._links if other.node == node and other is not link]
 
     def _candidates(self) -> list[Candidate]:
         """Who may take new bytes; kept until a link or the membership changes."""
@@ -253,7 +266,8 @@ class Fleet:
             member = entry.member
             link = self.link(member.node)
             if link is None:
-                self._open(member.host, member.port, member.node)
+                if not self._expects_somebody(member.host, member.port):
+                    self._open(member.host, member.port, member.node)
             elif not link.up and (link.host, link.port) not in self._static:
                 link.host, link.port = member.host, member.port
         gone = [
@@ -268,6 +282,10 @@ class Fleet:
             self._links.remove(link)
             self._by_node.pop(link.node, None)
             await link.close()
+
+    def _expects_somebody(self, host: str, port: int) -> bool:
+        """Whether a link by hand goes there, and does not know yet who answers."""
+        return any((link.host, link.port, link.node) == (host, port, "") for link in self._links)
 
     def _open(self, host: str, port: int, node: str) -> None:
         self._links.append(
