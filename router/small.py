@@ -147,7 +147,11 @@ class SmallWrites:
             async with asyncio.timeout(self._path.timeout_ms / 1000):
                 await self._store(group, begun)
         except (PutterError, TimeoutError) as error:
-            _log.info("a group of small objects travels again", count=len(group), why=str(error))
+            _log.info(
+                "a group of small objects travels again",
+                count=len(group),
+                why=str(error) or type(error).__name__,
+            )
             self._give_up(begun)
         except BaseException:
             self._give_up(begun)

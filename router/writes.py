@@ -38,6 +38,7 @@ from router.upload import Upload, etag_of
 
 _log = get_logger(__name__)
 _UPKEEP_MS: Final = 1_000
+_PUTTER_PATIENCE_MS: Final = 5_000
 _EMPTY_DIGEST: Final = bytes.fromhex(
     "af1349b9f5f9a1a6a0404dea36dcc9499bcb25c9adc112b7cc9a93cae41f3262"
 )
@@ -117,6 +118,14 @@ class WritePath:
         return written
 
     async def _write(self, block: Block | None, source: Source, target: Target) -> Written:
+        if not self.fleet.up():
+            # A putter that was just restarted is back in a moment.
+            try:
+                await self.fleet.wait_up(min(self.timeout_ms, _PUTTER_PATIENCE_MS))
+            except PutterError:
+                if block is not None:
+                    block.release()
+                raise
         if block is None:
             return await self._write_empty(target)
         if block.last and len(block.data) <= SMALL_BYTES_MAX:
