@@ -15,6 +15,7 @@ from aiohttp import web
 from common.errors import NotAuthorised, PutterError, Unavailable
 from common.logs import get_logger
 from common.metrics import Metrics
+from common.transport import bind_error
 
 _log = get_logger(__name__)
 _KEEPALIVE_S: Final = 75.0
@@ -173,7 +174,7 @@ class WebPort:
         """Listen.
 
         Raises:
-            Unavailable: the port is taken.
+            Unavailable: the port is taken, forbidden, or not an address of this machine.
         """
         await self._runner.setup()
         self._site = web.TCPSite(self._runner, host, port, backlog=1024)
@@ -181,10 +182,7 @@ class WebPort:
             await self._site.start()
         except OSError as error:
             await self._runner.cleanup()
-            raise Unavailable(
-                f"cannot listen on {host}:{port}: {error.strerror or error}",
-                hint=f"is another store running? choose another port with {flag}",
-            ) from error
+            raise bind_error(error, host, port, flag) from error
         addresses = self._runner.addresses
         self.port = addresses[0][1] if addresses else port
 
