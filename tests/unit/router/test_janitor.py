@@ -1,0 +1,314 @@
+"""What is left behind: rolled forward or failed, freed on every putter, then forgotten."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from common import records
+from common.errors import MetadataUnavailable, NotFound, StorageError
+from common.limits import OBJECT_LEASE_MS
+from common.meta.interface import Commit, Outcome
+from common.meta.memory_tables import MemoryObjects
+from common.records import Abort, Version
+from putter.storage.engine import Record
+from tests.node_kit import play, until
+from tests.router_kit import Store, metric, payload, tickets_of
+from tests.simulation.loop import World
+
+Scene = Callable[[Store, Version], Awaitable[None]]
+SIZE = 50_000
+DATA = payload(SIZE)
+
+
+def with_orphan(scene: Scene, monkeypatch: pytest.MonkeyPatch, **options: Any) -> None:
+    """An object with a durable record whose router vanished before it could publish it."""
+
+    async def main(world: World) -> None:
+        store = await Store(world, **options).start()
+        commit = MemoryObjects.commit
+
+        async def lost(self: MemoryObjects, item: Commit) -> Outcome:
+            raise MetadataUnavailable("the router is gone")
+
+        monkeypatch.setattr(MemoryObjects, "commit", lost)
+        with pytest.raises(MetadataUnavailable):
+            await store.write(DATA)
+        monkeypatch.setattr(MemoryObjects, "commit", commit)
+        version = next(r for r in store.putters[0].records if isinstance(r, Version))
+        assert await store.state(version.objects[0].object_id) == "writing"
+        await asyncio.sleep(OBJECT_LEASE_MS / 1000 + 1)
+        await scene(store, version)
+        await store.stop()
+
+    play(main)
+
+
+def nothing_is_left(store: Store) -> bool:
+    return not any(p.tickets or p.records for p in store.putters)
+
+
+class TestAnAbandonedObject:
+    def test_with_a_record_and_its_bytes_it_is_rolled_forward(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async def scene(store: Store, version: Version) -> None:
+            with pytest.raises(NotFound):
+                await store.read()
+            await store.router.janitor.round()
+            assert await store.read() == DATA
+            assert await store.router.reads.resolve("photos", "cat") == version
+            assert await store.state(version.objects[0].object_id) == "written"
+            assert metric(store.router.metrics, "putter_objects_written_total") == 1
+            await store.clean()
+            assert await store.read() == DATA
+
+        with_orphan(scene, monkeypatch)
+
+    def test_a_newer_version_of_the_name_stays(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        async def scene(store: Store, version: Version) -> None:
+            newer = await store.write(b"newer")
+            await store.router.janitor.round()
+            assert await store.read() == b"newer"
+            await store.clean()
+            for putter in store.putters:
+                assert putter.tickets == set(tickets_of(newer.version))
+
+        with_orphan(scene, monkeypatch)
+
+    @pytest.mark.parametrize("harm", ["rot", "loss"])
+    def test_without_all_its_bytes_it_is_failed(
+        self, harm: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async def scene(store: Store, version: Version) -> None:
+            ticket = tickets_of(version)[7]
+            for putter in store.putters:
+                if harm == "rot":
+                    putter.rot(ticket)
+                else:
+                    putter.engine.free([(ticket, 1)])
+            await store.clean()
+            with pytest.raises(NotFound):
+                await store.read()
+            assert nothing_is_left(store)
+            assert await store.state(version.objects[0].object_id) == ""
+
+        with_orphan(scene, monkeypatch)
+
+    def test_one_whole_replica_is_enough(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        async def scene(store: Store, version: Version) -> None:
+            store.putters[0].engine.free([(tickets_of(version)[0], 30)])
+            await store.router.janitor.round()
+            assert await store.read() == DATA
+
+        with_orphan(scene, monkeypatch)
+
+    def test_without_a_record_it_is_failed_and_freed(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        async def scene(store: Store, version: Version) -> None:
+            for putter in store.putters:
+                putter.engine.drop_records([version.objects[0].object_id])
+            await store.clean()
+            with pytest.raises(NotFound):
+                await store.read()
+            assert nothing_is_left(store)
+            assert metric(store.router.metrics, "putter_objects_freed_total") == 1
+
+        with_orphan(scene, monkeypatch)
+
+    @pytest.mark.parametrize("holder", [0, 1])
+    def test_an_abort_on_any_putter_is_honoured(
+        self, holder: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async def scene(store: Store, version: Version) -> None:
+            object_id = version.objects[0].object_id
+            abort = Abort("photos", "cat", version.stamp + 1, object_id)
+            body = records.encode(abort)
+            store.putters[holder].engine.put_record(Record(abort.stamp, object_id, body))
+            await store.clean()
+            with pytest.raises(NotFound):
+                await store.read()
+            assert not any(p.tickets for p in store.putters)
+
+        with_orphan(scene, monkeypatch)
+
+    def test_while_a_putter_that_may_hold_the_record_is_silent_it_waits(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async def scene(store: Store, version: Version) -> None:
+            object_id = version.objects[0].object_id
+            store.putters[0].engine.drop_records([object_id])
+            await store.putters[1].crash()
+            await until(lambda: len(store.router.fleet.up()) == 1)
+            await store.clean()
+            assert await store.state(object_id) == "writing", "it may be there"
+            assert store.putters[0].tickets
+            await store.putters[1].start()
+            await until(lambda: len(store.router.fleet.up()) == 2, 30)
+            await store.clean()
+            assert await store.read() == DATA
+
+        with_orphan(scene, monkeypatch)
+
+    def test_one_that_waits_does_not_hide_the_next(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("router.janitor._BATCH", 1)
+
+        async def scene(store: Store, version: Version) -> None:
+            store.putters[0].engine.drop_records([version.objects[0].object_id])
+            await store.putters[1].crash()
+            await until(lambda: len(store.router.fleet.up()) == 1)
+            with monkeypatch.context() as patch:
+                patch.setattr("router.writes.WritePath._mark_failed", _nobody)
+                patch.setattr("router.small.SmallWrites._mark_failed", _nobody)
+
+                async def lost(self: MemoryObjects, item: Commit) -> Outcome:
+                    raise MetadataUnavailable("the router is gone")
+
+                patch.setattr(MemoryObjects, "commit", lost)
+                with pytest.raises(MetadataUnavailable):
+                    await store.write(DATA, "second")
+            await asyncio.sleep(OBJECT_LEASE_MS / 1000 + 1)
+            await store.clean()
+            assert await store.read("second") == DATA
+
+        with_orphan(scene, monkeypatch)
+
+    def test_a_living_writer_is_left_alone(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        async def scene(store: Store, version: Version) -> None:
+            object_id = version.objects[0].object_id
+            lease = store.meta._state.object("photos", object_id)
+            assert lease is not None
+            lease.due_ms = store.world.clock.now_ms() + 10_000
+            await store.router.janitor.round()
+            assert await store.state(object_id) == "writing"
+
+        with_orphan(scene, monkeypatch)
+
+
+async def _nobody(*_: object, **__: object) -> None:
+    """A router that died marks nothing."""
+
+
+class TestFreeing:
+    def test_every_putter_has_to_confirm_before_it_is_forgotten(self) -> None:
+        async def main(world: World) -> None:
+            store = await Store(world, 3).start()
+            written = await store.write(DATA)
+            [extent] = written.version.objects[0].extents
+            away = next(p for p in store.putters if p.name == extent.nodes[0])
+            there = next(p for p in store.putters if p.name == extent.nodes[1])
+            await away.crash()
+            assert await store.router.writes.delete("photos", "cat")
+            await store.clean()
+            assert not there.tickets
+            assert away.tickets
+            assert await store.state(written.object_id) == "deleted"
+            await away.start()
+            await until(lambda: len(store.router.fleet.up()) == 3, 30)
+            await store.clean()
+            assert not away.tickets
+            assert await store.state(written.object_id) == ""
+            assert metric(store.router.metrics, "putter_objects_freed_total") == 1
+            await store.stop()
+
+        play(main)
+
+    def test_one_that_cannot_free_is_asked_again(self) -> None:
+        async def main(world: World) -> None:
+            store = await Store(world).start()
+            written = await store.write(DATA)
+            assert await store.router.writes.delete("photos", "cat")
+            store.putters[0].engine.fail["free"] = StorageError("I/O error")
+            await store.clean()
+            assert await store.state(written.object_id) == "deleted"
+            del store.putters[0].engine.fail["free"]
+            await store.clean()
+            assert await store.state(written.object_id) == ""
+            assert not any(p.tickets for p in store.putters)
+            await store.stop()
+
+        play(main)
+
+    def test_nothing_is_freed_before_its_grace_time(self) -> None:
+        async def main(world: World) -> None:
+            store = await Store(world, grace_ms=60_000).start()
+            await store.write(DATA)
+            assert await store.router.writes.delete("photos", "cat")
+            await store.clean()
+            assert all(p.tickets for p in store.putters)
+            await asyncio.sleep(60)
+            await store.clean()
+            assert not any(p.tickets for p in store.putters)
+            await store.stop()
+
+        play(main)
+
+    def test_only_its_own_tickets_and_records(self) -> None:
+        async def main(world: World) -> None:
+            store = await Store(world).start()
+            kept = {}
+            for n in range(30):
+                await store.write(payload(3000, n), f"f{n}")
+                if n % 2:
+                    assert await store.router.writes.delete("photos", f"f{n}")
+                else:
+                    kept[f"f{n}"] = payload(3000, n)
+            await store.clean()
+            for key, data in kept.items():
+                assert await store.read(key) == data
+            for putter in store.putters:
+                versions = [r for r in putter.records if isinstance(r, Version)]
+                assert {version.key for version in versions} == set(kept)
+                assert putter.tickets == {t for version in versions for t in tickets_of(version)}
+            await store.stop()
+
+        play(main)
+
+
+class TestOneAtATime:
+    def test_the_other_router_s_janitor_waits_for_its_lease(self) -> None:
+        async def main(world: World) -> None:
+            store = await Store(world).start()
+            other = await store.add_router()
+            await store.write(DATA)
+            await store.router.janitor.round()
+            assert await store.router.writes.delete("photos", "cat")
+            await asyncio.sleep(2)
+            await other.janitor.round()
+            assert all(p.tickets for p in store.putters)
+            await store.router.janitor.round()
+            assert not any(p.tickets for p in store.putters)
+            await store.stop()
+
+        play(main)
+
+    def test_a_stopping_one_hands_it_over(self) -> None:
+        async def main(world: World) -> None:
+            store = await Store(world).start()
+            other = await store.add_router()
+            await store.write(DATA)
+            await store.router.janitor.round()
+            assert await other.writes.delete("photos", "cat")
+            await asyncio.sleep(2)
+            await store.routers.pop(0).stop()
+            await other.janitor.round()
+            assert not any(p.tickets for p in store.putters)
+            await store.stop()
+
+        play(main)
+
+    def test_it_goes_on_after_an_error(self) -> None:
+        async def main(world: World) -> None:
+            store = await Store(world, janitor_period_ms=1000).start()
+            await store.write(DATA)
+            assert await store.router.writes.delete("photos", "cat")
+            store.meta.fail_for(10_000)
+            await asyncio.sleep(9)
+            assert all(p.tickets for p in store.putters)
+            await asyncio.sleep(5)
+            assert not any(p.tickets for p in store.putters)
+            await store.stop()
+
+        play(main)
