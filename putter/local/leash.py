@@ -18,7 +18,9 @@ import time
 from typing import Final, NoReturn
 
 _PR_SET_PDEATHSIG: Final = 1
-_WATCH_S: Final = 0.5
+_WATCH_S: Final = 0.1
+_SIGNAL_CODE: Final = 128
+"""As shells do: 128 and the number of the signal that ended the program."""
 
 
 def leash_command(parent: int, argv: list[str]) -> list[str]:
@@ -39,14 +41,22 @@ def main(parent: int, argv: list[str]) -> NoReturn:
 
 
 def _watch(parent: int, argv: list[str]) -> int:
-    child = subprocess.Popen(argv)  # noqa: S603 - our own supervisor made this command
-    signal.signal(signal.SIGTERM, lambda *_: child.terminate())
+    told = False
+
+    def stop(*_: object) -> None:
+        nonlocal told
+        told = True
+
+    signal.signal(signal.SIGTERM, stop)
+    # What was handed down to us is meant for the program: it must hold the lock itself.
+    child = subprocess.Popen(argv, close_fds=False)  # noqa: S603 - our supervisor made this command
     while child.poll() is None:
-        if os.getppid() != parent:
+        if told or os.getppid() != parent:
             child.terminate()
-            return child.wait()
-        time.sleep(_WATCH_S)
-    return child.returncode
+            child.wait()
+        else:
+            time.sleep(_WATCH_S)
+    return child.returncode if child.returncode >= 0 else _SIGNAL_CODE - child.returncode
 
 
 if __name__ == "__main__":
