@@ -58,8 +58,10 @@ async def _run(settings: Settings, signals: Signals) -> None:
     keyring = open_keyring(settings)
     supervisor = Supervisor()
     async with contextlib.AsyncExitStack() as stack:
+        valkey: EmbeddedValkey | None = None
         if settings.redis is None:
-            settings = await _start_valkey(settings, supervisor, stack)
+            valkey = await _start_valkey(settings, supervisor, stack)
+            settings = msgspec.structs.replace(settings, redis=valkey.url)
         assert settings.redis is not None
         metadata = connect(
             settings.redis, grace_ms=settings.grace_ms, patience_ms=settings.redis_patience_ms
@@ -73,7 +75,8 @@ async def _run(settings: Settings, signals: Signals) -> None:
         await router.start()
         stack.push_async_callback(router.stop)
         if alone:
-            await supervisor.start(_putter(settings, router))
+            assert valkey is not None
+            await supervisor.start(_putter(settings, router, valkey.lock.descriptors))
         signals.listening = True
         _welcome(settings, router, alone=alone)
         await signals.wait()
@@ -81,13 +84,13 @@ async def _run(settings: Settings, signals: Signals) -> None:
 
 async def _start_valkey(
     settings: Settings, supervisor: Supervisor, stack: contextlib.AsyncExitStack
-) -> Settings:
-    valkey = EmbeddedValkey(settings.redis_dir)
+) -> EmbeddedValkey:
+    valkey = EmbeddedValkey(settings.redis_dir, [settings.putter_dir / "lock"])
     stack.callback(valkey.close)
     stack.push_async_callback(supervisor.stop)
     await supervisor.start(await valkey.prepare())
     _log.info("embedded valkey runs", directory=str(settings.redis_dir))
-    return msgspec.structs.replace(settings, redis=valkey.url)
+    return valkey
 
 
 def make_router(settings: Settings, keyring: Keyring, metadata: RedisMetadata) -> Router:
@@ -118,7 +121,7 @@ def make_router(settings: Settings, keyring: Keyring, metadata: RedisMetadata) -
     )
 
 
-def _putter(settings: Settings, router: Router) -> Spec:
+def _putter(settings: Settings, router: Router, lock: tuple[int, ...]) -> Spec:
     """The local putter as a child, with exactly our settings and Redis by its URL."""
     ours = msgspec.structs.replace(
         settings, data_dir=settings.data_dir.absolute(), key_file=settings.key_path.absolute()
@@ -130,7 +133,7 @@ def _putter(settings: Settings, router: Router) -> Spec:
     async def connected() -> None:
         await router.fleet.wait_up(int(_START_S * 1000))
 
-    return Spec("putter", (sys.executable, "-m", "putter", "server"), connected, env)
+    return Spec("putter", (sys.executable, "-m", "putter", "server"), connected, env, pass_fds=lock)
 
 
 def _welcome(settings: Settings, router: Router, *, alone: bool) -> None:
