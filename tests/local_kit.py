@@ -21,6 +21,7 @@ from tests.traffic_kit import connect
 PORTS: Final = ("putter_port", "ingest_port", "ack_port", "web_port", "putter_web_port")
 READY_S: Final = 60.0
 GONE_S: Final = 15.0
+RELEASED_S: Final = 2.0
 MARK: Final = "STORE_UNDER_TEST"
 _LISTENING: Final = "0A"
 
@@ -143,15 +144,11 @@ class LocalStore:
         eventually(gone, timeout_s)
 
     def check_free(self) -> None:
-        """No port and no directory of it is held."""
+        """No port and no directory of it is held, at the latest a moment after its end."""
         for name in PORTS:
-            with socket.socket() as probe:
-                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                probe.bind(("127.0.0.1", self.ports[name]))
-                probe.listen()
+            eventually(lambda port=self.ports[name]: _is_free(port), RELEASED_S)
         for place in ("redis/lock", "putter/lock"):
-            with contextlib.suppress(FileNotFoundError), (self.data / place).open("r+b") as lock:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            eventually(lambda lock=self.data / place: _is_unlocked(lock), RELEASED_S)
 
     def end(self) -> None:
         """End whatever is left of it, by pid."""
@@ -231,6 +228,28 @@ def _bulk_strings(reply: BinaryIO) -> Iterator[str]:
         size = reply.readline()
         assert size.startswith(b"$"), size
         yield reply.read(int(size[1:]) + 2)[:-2].decode()
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+            probe.listen()
+        except OSError:
+            return False
+    return True
+
+
+def _is_unlocked(path: Path) -> bool:
+    try:
+        with path.open("r+b") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return True
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _all_pids() -> list[int]:

@@ -204,7 +204,8 @@ def test_a_second_store_on_the_same_directory(store: LocalStore, tmp_path: Path)
     second = LocalStore(tmp_path, store.data)
     second.process.start()
     assert second.process.wait(60) == 1, second.text
-    assert f"error: another store runs on {store.data / 'redis'}\n" in second.text
+    owner = store.process.pid
+    assert f"error: another store runs on {store.data / 'redis'} (process {owner})\n" in second.text
     assert "hint: stop it, or choose another directory with --data-dir\n" in second.text
     assert "Traceback" not in second.text
     assert store.pids() == before

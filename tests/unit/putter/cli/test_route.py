@@ -16,7 +16,8 @@ from putter.cli import route
 
 def child_settings(settings: Settings) -> Settings:
     """The settings that the putter of a lone router reads."""
-    spec = route._putter(settings, SimpleNamespace())  # type: ignore[arg-type]
+    spec = route._putter(settings, SimpleNamespace(), (7,))  # type: ignore[arg-type]
+    assert spec.pass_fds == (7,)
     assert spec.argv[1:] == ("-m", "putter", "server")
     assert spec.env["PUTTER_CONFIG"] == os.devnull
     return load({}, spec.env, Path(spec.env["PUTTER_CONFIG"]))
