@@ -41,6 +41,8 @@ from router.writes import WritePath
 
 _log = get_logger(__name__)
 _PREFIX: Final = "/file/"
+_NAME: Final = "{name:(?s:.+)}"
+"""Anything, line breaks too: `name_of` says what is wrong with them."""
 _CONTENT_TYPE: Final = "application/octet-stream"
 _KEPT_HEADERS: Final = (
     "Content-Type",
@@ -88,11 +90,11 @@ class FileRoutes:
     def add_to(self, application: web.Application) -> None:
         """Register the routes."""
         router = application.router
-        router.add_route("GET", "/file/{name:.+}", self.get)
-        router.add_route("HEAD", "/file/{name:.+}", self.get)
-        router.add_route("PUT", "/file/{name:.+}", self.put)
-        router.add_route("DELETE", "/file/{name:.+}", self.delete)
-        router.add_route("GET", "/metadata/{name:.+}", self.details)
+        router.add_route("GET", f"/file/{_NAME}", self.get)
+        router.add_route("HEAD", f"/file/{_NAME}", self.get)
+        router.add_route("PUT", f"/file/{_NAME}", self.put)
+        router.add_route("DELETE", f"/file/{_NAME}", self.delete)
+        router.add_route("GET", f"/metadata/{_NAME}", self.details)
 
     async def put(self, request: web.Request) -> web.StreamResponse:
         """Store the body under the name."""
