@@ -191,16 +191,25 @@ class ValkeyServer:
             self._process.wait()
 
 
+_GIVEN: set[int] = set()
+
+
 def free_port() -> int:
-    """A port that nobody uses, nor its neighbour 10 000 above (the bus of a cluster)."""
+    """A port that nobody uses, nor its neighbour 10 000 above (the bus of a cluster).
+
+    Never the same one twice: whoever gets it may open it later.
+    """
     while True:
         with socket.socket() as probe, socket.socket() as bus:
             probe.bind(("127.0.0.1", 0))
             port: int = probe.getsockname()[1]
+            if port in _GIVEN:
+                continue
             try:
                 bus.bind(("127.0.0.1", port + 10_000))
             except (OSError, OverflowError):
                 continue
+            _GIVEN.add(port)
             return port
 
 

@@ -78,7 +78,7 @@ async def test_garbage_is_refused_and_others_are_served(
 
 
 async def test_a_port_that_is_taken(port: WebPort) -> None:
-    with pytest.raises(Unavailable, match=f"127.0.0.1:{port.port}") as caught:
+    with pytest.raises(Unavailable, match=f"port {port.port} on 127.0.0.1") as caught:
         await WebPort(application()).start("127.0.0.1", port.port, "--web-port")
     assert "--web-port" in caught.value.hint
 
