@@ -113,9 +113,7 @@ def main() -> None:
             with cluster(Path(folder) / name, storage=storage, router_flags=flags) as store:
                 results[name] = bench_stream(store, size, options.runs)
         if "small" in wanted:
-            with cluster(
-                Path(folder) / "small", storage="memory", durable_valkey=False
-            ) as store:
+            with cluster(Path(folder) / "small", storage="memory", durable_valkey=False) as store:
                 results["small"] = bench_small(store, options.objects, 64, options.runs)
     print(json.dumps(results, indent=2))
 
