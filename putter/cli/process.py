@@ -70,12 +70,15 @@ def run(main: Coroutine[Any, Any, None]) -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(_GARBAGE_THRESHOLD, 20, 50)
-    if sys.platform == "win32":
-        asyncio.run(main)
-        return
-    import uvloop
+    try:
+        if sys.platform == "win32":
+            asyncio.run(main)
+            return
+        import uvloop
 
-    uvloop.run(main)
+        uvloop.run(main)
+    finally:
+        main.close()  # Ctrl-C may come before it has begun
 
 
 class Signals:

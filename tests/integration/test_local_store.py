@@ -184,6 +184,21 @@ def test_a_signal_during_the_start(tmp_path: Path, stage: str, number: signal.Si
         store.end()
 
 
+def test_an_interrupt_before_there_is_anything_to_stop(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path)
+    try:
+        store.process.start()
+        libraries = Path(f"/proc/{store.process.pid}/maps")
+        eventually(lambda: "/msgspec/" in libraries.read_text(), 60, every_s=0.001)
+        os.kill(store.process.pid, signal.SIGINT)
+        # 0 on a machine that starts faster than this test looks; never a traceback.
+        assert store.process.wait(STOP_S) in {0, 130}, store.text
+        store.wait_gone(2)
+        assert "Traceback" not in store.text, store.text
+    finally:
+        store.end()
+
+
 # -- a second one --------------------------------------------------------------------------
 
 
