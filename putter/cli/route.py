@@ -30,6 +30,7 @@ from router.quorum import Policy
 
 _log = get_logger(__name__)
 _START_S: Final = 60.0
+_CANCEL_S: Final = 1.0
 _NEAR: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - recognised, not bound
 
 
@@ -47,7 +48,11 @@ async def route(settings: Settings) -> None:
     asked = asyncio.ensure_future(signals.wait())
     await asyncio.wait((running, asked), return_when=asyncio.FIRST_COMPLETED)
     if not running.done() and not signals.listening:
-        running.cancel()  # told to stop while it was still starting
+        # Told to stop while it was still starting. A library may lose a cancellation that meets
+        # a time-out of its own: it is repeated.
+        while not running.done():
+            running.cancel()
+            await asyncio.wait((running,), timeout=_CANCEL_S)
     asked.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await running
