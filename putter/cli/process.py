@@ -67,10 +67,10 @@ def run(main: Coroutine[Any, Any, None]) -> None:
     The garbage collector looks at what was imported no more, and less often at the rest: the data
     path leaves no cycles behind.
     """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(_GARBAGE_THRESHOLD, 20, 50)
     try:
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(_GARBAGE_THRESHOLD, 20, 50)
         if sys.platform == "win32":
             asyncio.run(main)
             return
