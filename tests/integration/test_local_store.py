@@ -191,8 +191,9 @@ def test_an_interrupt_before_there_is_anything_to_stop(tmp_path: Path) -> None:
         libraries = Path(f"/proc/{store.process.pid}/maps")
         eventually(lambda: "/msgspec/" in libraries.read_text(), 60, every_s=0.001)
         os.kill(store.process.pid, signal.SIGINT)
-        # 0 on a machine that starts faster than this test looks; never a traceback.
-        assert store.process.wait(STOP_S) in {0, 130}, store.text
+        # As a code or, where Python itself sees to it, as a signal: shells show both as 130.
+        # 0 on a machine that starts faster than this test looks.
+        assert store.process.wait(STOP_S) in {0, 130, -signal.SIGINT}, store.text
         store.wait_gone(2)
         assert "Traceback" not in store.text, store.text
     finally:
