@@ -149,17 +149,29 @@ def encode_range(first: int, count: int) -> Fields:
         length = len(format_id(first + start))
         stop = min(count, _COUNT_UP_TO[length] - first)
         shorter = _COUNT_UP_TO[length - 1]
-        left = np.arange(first + start - shorter, first + stop - shorter, dtype=np.int64)
-        column = length
-        while column >= 2:
-            column -= 2
-            higher = left // _PAIR
-            out[start:stop, column : column + 2] = _SPELL_PAIR[left - higher * _PAIR]
-            left = higher
-        if column:
-            out[start:stop, 0] = _SPELL[left]
-        start = stop
+        at = first + start - shorter
+        if length == 1:
+            out[start:stop, 0] = _SPELL[at : at + stop - start]
+            start = stop
+            continue
+        # What stands before the last two digits changes only every 1296 tickets.
+        while start < stop:
+            higher, low = divmod(at, _PAIR)
+            some = min(stop - start, _PAIR - low)
+            out[start : start + some, : length - 2] = _digits(higher, length - 2)
+            out[start : start + some, length - 2 : length] = _SPELL_PAIR[low : low + some]
+            start += some
+            at += some
     return out
+
+
+def _digits(value: int, length: int) -> Fields:
+    """Plain base 36 with leading zeros, as bytes."""
+    digits = bytearray(length)
+    for column in range(length - 1, -1, -1):
+        value, digit = divmod(value, BASE)
+        digits[column] = _SPELL[digit]
+    return np.frombuffer(digits, np.uint8)
 
 
 def decode_fields(fields: Fields) -> Numbers:
@@ -171,10 +183,19 @@ def decode_fields(fields: Fields) -> Numbers:
     Returns:
         int64, shape ``(count,)``; -1 where a field is not a TicketID.
     """
-    if len(fields) <= _FEW:
+    count = len(fields)
+    if count > 1:  # most often they are a range: that is told by spelling it once more
+        first = _number_or_none(fields[0].tobytes())
+        if (
+            0 <= first <= TICKETS_MAX - count
+            and _number_or_none(fields[-1].tobytes()) == first + count - 1
+            and np.array_equal(fields, encode_range(first, count))
+        ):
+            return np.arange(first, first + count, dtype=np.int64)
+    if count <= _FEW:
         return np.array([_number_or_none(row.tobytes()) for row in fields], np.int64)
     lengths = (fields != 0).sum(axis=1)
-    numbers = np.full(len(fields), -1, np.int64)
+    numbers = np.full(count, -1, np.int64)
     for length in np.unique(lengths[lengths > 0]).tolist():
         chosen = lengths == length
         digits = _READ[fields[chosen, :length]]

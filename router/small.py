@@ -102,12 +102,20 @@ class SmallWrites:
 
     def _plan(self, loop: asyncio.AbstractEventLoop) -> None:
         """Begin a group at the end of this turn of the loop, so that the whole turn is in it."""
-        if not self._start_planned and len(self._groups) < GROUPS_MAX:
+        if not self._start_planned and self._worth_a_group():
             self._start_planned = True
             loop.call_soon(self._start)
 
+    def _worth_a_group(self) -> bool:
+        """Beside others under way, a group has to be about as large: small ones cost the most."""
+        if not self._groups:
+            return True
+        return len(self._groups) < GROUPS_MAX and len(self._waiting) >= self._under_way
+
     def _start(self) -> None:
         self._start_planned = False
+        if not self._worth_a_group():
+            return
         group = self._take()
         if not group:
             return
@@ -177,11 +185,14 @@ class SmallWrites:
         for entry in group:
             entry.first = first
             first += entry.count
-        announced: list[Awaitable[Any]] = [
-            path.meta.objects.begin(self._begin(entry, nodes)) for entry in group
-        ]
-        begun += group
-        stamp, *_ = await _all(path.numbers.stamps(len(group)), *announced)
+        # The stamps' task steps before the announcements leave: they share a round trip.
+        calls: list[Awaitable[Any]] = [asyncio.ensure_future(path.numbers.stamps(len(group)))]
+        try:
+            for entry in group:
+                calls.append(path.meta.objects.begin(self._begin(entry, nodes)))
+                begun.append(entry)
+        finally:
+            stamp, *_ = await _all(*calls)
         await path.fleet.room(nodes)
         runs = self._frame(group, total, nodes)
         versions = [self._describe(entry, stamp + n, nodes) for n, entry in enumerate(group)]

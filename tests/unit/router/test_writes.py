@@ -28,7 +28,7 @@ from common.meta.memory_tables import MemoryObjects
 from common.records import Abort, Tombstone, Version
 from router.blocks import ChunkSource
 from router.quorum import Policy
-from router.small import GROUP_OBJECTS_MAX, SMALL_BYTES_MAX
+from router.small import GROUP_OBJECTS_MAX, SMALL_BYTES_MAX, SmallWrites
 from router.targets import Target
 from tests.node_kit import play, until
 from tests.router_kit import FRAME, Store, in_chunks, metric, payload, tickets_of
@@ -639,6 +639,30 @@ class TestSmallOnes:
                 assert await store.read(f"s{n}") == payload(10 + n, n)
             syncs = store.putters[0].engine.log.count("sync") - before
             assert syncs <= 20, "one sync serves many"
+
+        with_store(scene)
+
+    def test_beside_a_large_group_no_small_one_starts(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A lone object would cost the round trips of a group, and the next ones theirs."""
+
+        async def scene(store: Store) -> None:
+            await store.write(b"x", "first")
+            sizes: list[int] = []
+            describe = SmallWrites._frame  # noqa: SLF001 - how many share a buffer shows nowhere
+
+            def counted(self: SmallWrites, group: list[Any], *rest: Any) -> Any:
+                sizes.append(len(group))
+                return describe(self, group, *rest)
+
+            monkeypatch.setattr(SmallWrites, "_frame", counted)
+            tasks = [asyncio.create_task(store.write(payload(50, n), f"a{n}")) for n in range(30)]
+            for n in range(20):
+                await asyncio.sleep(0)
+                tasks.append(asyncio.create_task(store.write(payload(50, n), f"b{n}")))
+            await asyncio.gather(*tasks)
+            assert sizes == [30, 20]
 
         with_store(scene)
 
