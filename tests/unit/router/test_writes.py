@@ -650,7 +650,7 @@ class TestSmallOnes:
         async def scene(store: Store) -> None:
             await store.write(b"x", "first")
             sizes: list[int] = []
-            describe = SmallWrites._frame  # noqa: SLF001 - how many share a buffer shows nowhere
+            describe = SmallWrites._frame
 
             def counted(self: SmallWrites, group: list[Any], *rest: Any) -> Any:
                 sizes.append(len(group))
