@@ -12,14 +12,16 @@ Nothing is durable by itself:
   and it can be reached after a crash only if the names of all directories above are durable too.
 
 Files are written once and never changed, so an engine built on this seam replaces files by
-renaming. `RealDisk` is the machine's file system; `putter.storage.memory_disk.MemoryDisk` is the
-twin for tests and simulations, which forgets at a crash what was not synced.
+renaming. Only block files (`putter.storage.block_file`) are written in place. `RealDisk` is the
+machine's file system; `putter.storage.memory_disk.MemoryDisk` is the twin for tests and
+simulations, which forgets at a crash what was not synced.
 `tests/contract/test_disk.py` is the executable form of this text.
 """
 
 from __future__ import annotations
 
 import errno
+import mmap
 import os
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -29,6 +31,7 @@ from typing import Final, Protocol, TypeVar
 
 from common.checksum import Buffer
 from common.errors import NoSpace, StorageError
+from putter.storage.block_file import BlockFile, RealBlockFile
 from putter.storage.engine import Capacity
 
 _SYNC_THREADS: Final = 4
@@ -49,7 +52,8 @@ class OpenFile:
 class Disk(Protocol):
     """A directory of the file system, and all that an engine does in it.
 
-    `read`, `names` and `capacity` may be called by any thread at any moment, the rest by one.
+    `read`, `map`, `names` and `capacity` may be called by any thread at any moment, the rest by
+    one.
     Every method raises `NoSpace` or `StorageError` if the file system refuses.
     """
 
@@ -101,6 +105,17 @@ class Disk(Protocol):
 
     def read(self, path: str) -> bytes | None:
         """All bytes of a file; None if there is none."""
+        ...
+
+    def map(self, path: str) -> Buffer | None:
+        """All bytes of a file that is not changed any more, loaded as they are looked at."""
+        ...
+
+    def blocks(self, path: str, size: int | None = None) -> BlockFile:
+        """Open a block file; with a size, make it first: it is an error if the name is taken.
+
+        A new one reads as zeros, or as anything where it was not written.
+        """
         ...
 
     def names(self, path: str) -> list[str]:
@@ -236,6 +251,27 @@ class RealDisk:
             raise refusal(error, "read", path) from error
         finally:
             os.close(handle)
+
+    def map(self, path: str) -> Buffer | None:
+        """All bytes of a file that is not changed any more, loaded as they are looked at."""
+        try:
+            handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._root)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            raise refusal(error, "open", path) from error
+        try:
+            if os.fstat(handle).st_size == 0:
+                return b""
+            return memoryview(mmap.mmap(handle, 0, access=mmap.ACCESS_READ))
+        except OSError as error:
+            raise refusal(error, "map", path) from error
+        finally:
+            os.close(handle)
+
+    def blocks(self, path: str, size: int | None = None) -> BlockFile:
+        """Open a block file; with a size, make it first."""
+        return RealBlockFile(self._root, path, size, refusal)
 
     def names(self, path: str) -> list[str]:
         """The names in a directory, in no order; empty if there is no such directory."""

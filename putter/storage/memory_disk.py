@@ -13,7 +13,8 @@ no threads, no clock, no randomness but the generator that is handed to `crash`.
 | operation | where |
 |---|---|
 | ``make_directory``, ``create``, ``rename``, ``unlink``, ``remove_directory`` | changes |
-| ``sync_file``, ``sync_directory``, ``sync_all`` | durability |
+| ``allocate``, ``write`` | changes of block files |
+| ``sync_file``, ``sync_directory``, ``sync_all``, ``sync`` | durability |
 | ``read``, ``names`` | questions |
 """
 
@@ -28,8 +29,10 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from common.checksum import Buffer
+from putter.storage.block_file import BlockFile
 from putter.storage.disk import OpenFile, refusal
 from putter.storage.engine import Capacity
+from putter.storage.memory_blocks import BlockData, MemoryBlockFile
 
 Hook = Callable[[str, str], None]
 """Called as ``hook(operation, path)`` before anything is done."""
@@ -37,7 +40,7 @@ Hook = Callable[[str, str], None]
 CHANGES: Final = frozenset(
     {
         "make_directory", "create", "rename", "unlink", "remove_directory",
-        "sync_file", "sync_directory", "sync_all",
+        "sync_file", "sync_directory", "sync_all", "allocate", "write", "sync",
     }
 )  # fmt: skip
 """The operations that change the visible or the durable state."""
@@ -55,6 +58,12 @@ class _File:
     synced: bool = False
     lost: bool = False
     """A failed sync: the system believes it clean, the platter never got it."""
+    blocks: BlockData | None = None
+    """What a block file holds instead of `data`."""
+
+    @property
+    def size(self) -> int:
+        return len(self.blocks.data if self.blocks is not None else self.data)
 
 
 @dataclass(eq=False)
@@ -145,6 +154,8 @@ class MemoryDisk:
         for _, node in self._walk("", self._root):
             if isinstance(node, _Directory):
                 node.durable = dict(node.visible)
+            elif node.blocks is not None:
+                node.blocks.sync()
             else:
                 node.synced = not node.lost
 
@@ -196,7 +207,22 @@ class MemoryDisk:
         file = self._find(path)
         if isinstance(file, _Directory):
             raise _refuse(errno.EISDIR, "read", path)
-        return None if file is None else file.data
+        if file is None:
+            return None
+        return file.data if file.blocks is None else bytes(file.blocks.data)
+
+    def map(self, path: str) -> Buffer | None:
+        """All bytes of a file that is not changed any more."""
+        return self.read(path)
+
+    def blocks(self, path: str, size: int | None = None) -> BlockFile:
+        """Open a block file; with a size, make it first."""
+        if size is not None:
+            self._allocate(path, size)
+        file = self._find(path)
+        if not isinstance(file, _File) or file.blocks is None:
+            raise _refuse(errno.ENOENT, "open", path)
+        return MemoryBlockFile(file.blocks, lambda action: self._fault(action, path, action))
 
     def names(self, path: str) -> list[str]:
         """The names in a directory, in no order; empty if there is no such directory."""
@@ -219,7 +245,7 @@ class MemoryDisk:
         self._used_bytes = 0
         for file, names in Counter(files).items():
             file.names = names
-            self._used_bytes += len(file.data)
+            self._used_bytes += file.size
 
     def files(self) -> list[str]:
         """The paths of all visible files, sorted."""
@@ -230,6 +256,9 @@ class MemoryDisk:
         file = self._find(path)
         if not isinstance(file, _File):
             raise _refuse(errno.ENOENT, "rot", path)
+        if file.blocks is not None:
+            file.blocks.data[:] = data
+            return
         self._used_bytes += len(data) - len(file.data)
         file.data = data
 
@@ -251,6 +280,8 @@ class MemoryDisk:
         for node in kept.values():
             if isinstance(node, _Directory):
                 self._forget(node, generator)
+            elif node.blocks is not None:
+                node.blocks.crash(generator)
             elif not node.synced:
                 node.data = _torn(node.data, generator)
                 node.synced, node.lost = True, False
@@ -258,7 +289,17 @@ class MemoryDisk:
     def _let_go(self, file: _File) -> None:
         file.names -= 1
         if not file.names:
-            self._used_bytes -= len(file.data)
+            self._used_bytes -= file.size
+
+    def _allocate(self, path: str, size: int) -> None:
+        self._fault("allocate", path, "create")
+        directory, name = self._parent(path, "create")
+        if name in directory.visible:
+            raise _refuse(errno.EEXIST, "create", path)
+        if self._used_bytes + size > self._capacity_bytes:
+            raise _refuse(errno.ENOSPC, "set space aside for", path)
+        self._used_bytes += size
+        directory.visible[name] = _File(b"", synced=True, blocks=BlockData(size))
 
     def _walk(
         self, path: str, node: _File | _Directory

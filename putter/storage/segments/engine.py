@@ -1,0 +1,661 @@
+"""The engine of the layout ``segments``, and the one place that knows the order of its writes."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from threading import RLock
+from typing import Final
+
+import numpy as np
+
+from common.checksum import CHECKSUM_BYTES, Buffer
+from common.errors import NoSpace, PutterError, StorageError
+from common.limits import FRAME_HEADER_BYTES, KIB, MESSAGE_PAYLOAD_BYTES_MAX
+from common.meta.interface import Ceilings
+from common.wire import frames
+from common.wire.frames import Statuses
+from common.wire.status import Status
+from putter.storage.block_file import BLOCK_BYTES
+from putter.storage.disk import Disk
+from putter.storage.engine import Capacity, NumberedRecord, Piece, Record, Run, TicketInfo
+from putter.storage.segments.files import Files
+from putter.storage.segments.formats import (
+    ALIGN,
+    HEADER_BYTES,
+    NAME_BYTES_MAX,
+    SECRET_BYTES,
+    Header,
+    Kind,
+    SegmentHead,
+    decode_head,
+    decode_header,
+    encode_header,
+    encode_pairs,
+    seal_of,
+)
+from putter.storage.segments.log import Log
+from putter.storage.segments.open_index import OpenIndex
+from putter.storage.segments.places import Place, RecordPlace, Removal, object_key
+from putter.storage.segments.recovery import (
+    Report,
+    Verify,
+    record_place,
+    recover,
+    run_place,
+)
+from putter.storage.segments.segment import Segment
+
+_REMOVAL_ROOM: Final = 64 * KIB
+"""Of each segment, for removals only: deleting must work on a full disk."""
+_REMOVAL_PAIRS: Final = 2048
+_PART_BYTES_MIN: Final = 256 * KIB
+"""A run is not cut for less at the end of a segment, while there is room for another."""
+_ENTRIES_MAX: Final = 200_000
+"""Runs and records in a segment: what the open one's index takes of the memory."""
+_PLACES: Final = 64
+
+_log = logging.getLogger(__name__)
+_Pending = tuple[Place, bool] | RecordPlace | Removal
+
+
+def _believe(key_id: str, first: int, frame_bytes: int, rows: bytes) -> bool | None:  # noqa: ARG001
+    """Of a node that was given no keys."""
+    return None
+
+
+def _nothing() -> None:
+    """What there is to let go of when nobody said."""
+
+
+class SegmentsEngine:
+    """A node's disk as a log in large files."""
+
+    def __init__(
+        self,
+        disk: Disk,
+        *,
+        identity: str = "segments",
+        reserve_bytes: int = 0,
+        segment_bytes: int | None = None,
+        verify: Verify = _believe,
+        random_bytes: Callable[[int], bytes] = secrets.token_bytes,
+        release: Callable[[], None] = _nothing,
+    ) -> None:
+        """Open the log at the root of a disk, or begin one there.
+
+        Args:
+            disk: its root is the data directory.
+            identity: of the node.
+            reserve_bytes: free space that new tickets leave to deletions, compaction and others.
+            segment_bytes: length of new segments; by the size of the disk if None.
+            verify: tells whether frames fit their checksums: the end of the log is checked.
+            random_bytes: gives a new directory its secret.
+            release: called once by `close`, last.
+
+        Raises:
+            StorageError: the disk refused, or nothing tells what the directory holds.
+        """
+        self._disk = disk
+        self._identity = identity
+        self._reserve_bytes = reserve_bytes
+        self._release = release
+        self._closed = False
+        self._lock = RLock()
+        self._files = Files(disk, segment_bytes)
+        state = _state_of(self._files, random_bytes)
+        found = recover(self._files, state, verify)
+        self._head: SegmentHead = found.head
+        self._secret = state.secret
+        self._catalog = found.catalog
+        self._epoch = found.epoch
+        self._sequence = found.sequence
+        self._next_record = found.record_number
+        self._report = found.report
+        self._pending: list[_Pending] = []
+        self._highest = {raw: self._highest_ticket(raw=raw) for raw in (False, True)}
+        self._log = Log()
+        if found.at is not None and found.head.number in self._catalog.segments:
+            self._log.open(self._files.file(found.head.number), found.head.number, found.at)
+
+    @property
+    def layout(self) -> str:
+        """``segments``."""
+        return "segments"
+
+    @property
+    def identity(self) -> str:
+        """The node's identity."""
+        return self._identity
+
+    @property
+    def report(self) -> Report:
+        """What was found when the directory was opened."""
+        return self._report
+
+    # -- writing ---------------------------------------------------------------------------
+
+    def put(self, run: Run, *, raw: bool = False) -> Statuses:
+        """Write a run; durable after `sync`."""
+        stride = run.frame_bytes + FRAME_HEADER_BYTES
+        count = -(-len(run.frames) // stride)
+        with self._lock:
+            end = run.first + count
+            if run.first >= self._highest[raw] or not self._places(run.first, end, raw=raw, most=1):
+                return self._append_run(run, count, raw=raw)
+            return self._put_slowly(run, count, raw=raw)
+
+    def put_record(self, record: Record) -> int:
+        """Keep a commit record and number it; durable after `sync`."""
+        with self._lock:
+            number = self._catalog.with_stamp(record.stamp)
+            if number is not None:
+                return number
+            header = self._header(
+                Kind.COMMIT,
+                record.body,
+                first=record.stamp,
+                number=self._next_record,
+                object_id=record.object_id,
+            )
+            self._make_room(header.length)
+            header = self._stamped(header)
+            at = self._append(header, record.body)
+            place = record_place(self._log.number, at, header)
+            self._open_index().add_record(place)
+            self._pending.append(place)
+            self._next_record += 1
+            return header.number
+
+    def sync(self) -> None:
+        """Make everything durable: one write of whole blocks, one fdatasync."""
+        try:
+            self._log.sync()
+        except (NoSpace, StorageError) as error:
+            with self._lock:
+                self._abandon()
+            raise StorageError(f"what was written is not durable: {error}") from error
+        self._pending.clear()
+
+    # -- reading ---------------------------------------------------------------------------
+
+    def read(self, first: int, count: int, *, raw: bool = False) -> Iterator[Piece]:
+        """The stored tickets of a range, in order; touches only their frames."""
+        at, end = first, first + count
+        while at < end:
+            with self._lock:
+                places = self._places(at, end, raw=raw, most=1)
+            if not places:
+                return
+            place = places[0]
+            stride = place.frame_bytes + FRAME_HEADER_BYTES
+            most = max(1, MESSAGE_PAYLOAD_BYTES_MAX // stride)
+            part = place.part(place.first, place.first + most)
+            rows = self._bytes_of(part, raw=raw)
+            at = part.end
+            if rows is not None:
+                yield Piece(part.first, part.count, rows, part.frame_bytes, part.key_id)
+
+    def stat(self, ticket: int, *, raw: bool = False) -> TicketInfo | None:
+        """What is known of one ticket, or None."""
+        with self._lock:
+            places = self._places(ticket, ticket + 1, raw=raw)
+            if not places:
+                return None
+            place = places[0]
+            header = self._read_header(place.segment, place.record)
+            row = self._load(place.segment, place.body, FRAME_HEADER_BYTES)
+        if header is None:
+            raise StorageError(f"the record of ticket {ticket} is damaged on this node")
+        checksum = row[FRAME_HEADER_BYTES - CHECKSUM_BYTES :]
+        size = place.body_bytes - FRAME_HEADER_BYTES
+        return TicketInfo(size, checksum, header.object_id, header.key_id)
+
+    # -- removing --------------------------------------------------------------------------
+
+    def free(
+        self,
+        ranges: Sequence[tuple[int, int]],
+        *,
+        raw: bool = False,
+        objects: Collection[str] | None = None,
+    ) -> int:
+        """Remove tickets of ``(first, count)`` ranges; durable after `sync`."""
+        keys = None if objects is None else {object_key(each) for each in objects}
+        with self._lock:
+            there = [
+                (part.first, part.count)
+                for first, end in _joined(ranges)
+                for part in self._all_places(first, end, raw=raw)
+                if keys is None or part.object_key in keys
+            ]
+            self._remove(there, raw=raw)
+        return sum(count for _, count in there)
+
+    def drop_records(self, object_ids: Sequence[str]) -> int:
+        """Remove the records that commit these objects; durable after `sync`."""
+        with self._lock:
+            numbers = {
+                number
+                for object_id in object_ids
+                if object_id
+                for number in self._catalog.of_object(object_key(object_id))
+            }
+            self._remove([(number, 1) for number in sorted(numbers)], dropped=True)
+        return len(numbers)
+
+    # -- commit records --------------------------------------------------------------------
+
+    def records(self, after: int, limit: int) -> list[NumberedRecord]:
+        """At most ``limit`` records with numbers above ``after``, in order."""
+        found: list[NumberedRecord] = []
+        with self._lock:
+            while len(found) < limit:
+                places = self._catalog.after(after, limit - len(found))
+                if not places:
+                    break
+                loaded = (self._record(place) for place in places)
+                found += [each for each in loaded if each is not None]
+                after = places[-1].number
+        return found
+
+    def find_record(self, object_id: str) -> NumberedRecord | None:
+        """The record with the highest number that commits this object, or None."""
+        if not object_id:
+            return None
+        with self._lock:
+            for number in reversed(self._catalog.of_object(object_key(object_id))):
+                place = self._catalog.record(number)
+                loaded = None if place is None else self._record(place)
+                if loaded is not None and loaded.record.object_id == object_id:
+                    return loaded
+        return None
+
+    # -- the node --------------------------------------------------------------------------
+
+    def raise_ceilings(self, ceilings: Ceilings) -> Ceilings:
+        """Lift the ceilings to at least these; durable when it returns."""
+        lifted = self._head.ceilings.highest(ceilings)
+        if lifted != self._head.ceilings:
+            head = replace(self._head, ceilings=lifted)
+            self._files.save_state(head)
+            self._head = head
+        return self._head.ceilings
+
+    def capacity(self) -> Capacity:
+        """Of the disk, with what the open segment still takes; the reserve counts as used."""
+        with self._lock:
+            found = self._files.capacity()
+            free = found.free_bytes - self._reserve_bytes + max(0, self._log.room - _REMOVAL_ROOM)
+        return Capacity(found.total_bytes, max(0, free))
+
+    def close(self) -> None:
+        """Sync and let go of the directory."""
+        if self._closed:
+            return
+        self._closed = True
+        try:
+            self.sync()
+        finally:
+            self._files.close()
+            self._disk.close()
+            self._release()
+
+    # -- inside: writing -------------------------------------------------------------------
+
+    def _append_run(self, run: Run, count: int, *, raw: bool) -> Statuses:
+        """Write a run whose tickets are all free; it is cut where a segment ends."""
+        stride = run.frame_bytes + FRAME_HEADER_BYTES
+        statuses = np.zeros(count, np.uint8)
+        names = HEADER_BYTES + len(run.object_id) + len(run.key_id) + ALIGN
+        at = 0
+        while at < count:
+            rows = run.frames[at * stride :]
+            room = self._log.room - _REMOVAL_ROOM - names
+            some = count - at if len(rows) <= room else max(0, room // stride)
+            try:
+                if some < count - at and some * stride < _PART_BYTES_MIN:
+                    try:
+                        self._roll()
+                        continue
+                    except NoSpace:
+                        if not some:
+                            raise
+                self._write_run(run, run.first + at, some, rows[: some * stride], raw=raw)
+            except NoSpace as error:
+                _log.warning("no room for new tickets: %s", error)
+                statuses[at:] = Status.NO_SPACE
+                break
+            except PutterError as error:
+                _log.error("cannot write: %s", error)
+                self._abandon()
+                statuses[:] = Status.IO_ERROR
+                break
+            at += some
+        return statuses
+
+    def _write_run(self, run: Run, first: int, count: int, rows: memoryview, *, raw: bool) -> None:
+        header = Header(
+            kind=Kind.RUN,
+            segment=self._log.number,
+            sequence=self._sequence,
+            epoch=self._epoch,
+            commit=self._log.commit,
+            body_bytes=len(rows),
+            raw=raw,
+            first=first,
+            count=count,
+            frame_bytes=run.frame_bytes,
+            object_id=run.object_id,
+            key_id=run.key_id,
+        )
+        at = self._append(header, rows)
+        place = run_place(self._log.number, at, header)
+        self._open_index().add_run(place, raw=raw)
+        self._pending.append((place, raw))
+        self._highest[raw] = max(self._highest[raw], place.end)
+
+    def _put_slowly(self, run: Run, count: int, *, raw: bool) -> Statuses:
+        """Some tickets are there already: the gaps are filled."""
+        stride = run.frame_bytes + FRAME_HEADER_BYTES
+        end = run.first + count
+        statuses = np.zeros(count, np.uint8)
+        at = run.first
+        for place in [*self._all_places(run.first, end, raw=raw), None]:
+            stop = end if place is None else place.first
+            if at < stop:
+                rows = run.frames[(at - run.first) * stride : (stop - run.first) * stride]
+                part = replace(run, first=at, frames=rows)
+                statuses[at - run.first : stop - run.first] = self._append_run(
+                    part, stop - at, raw=raw
+                )
+            if place is not None:
+                low, high = place.first - run.first, place.end - run.first
+                rows = run.frames[low * stride : high * stride]
+                statuses[low:high] = self._compared(place, rows, run.frame_bytes)
+                at = place.end
+        return statuses
+
+    def _compared(self, place: Place, rows: memoryview, frame_bytes: int) -> Statuses:
+        """``WRITTEN`` where a stored ticket holds these very bytes."""
+        sums = frames.checksums(rows, frame_bytes)
+        there = self._load(place.segment, place.body, place.body_bytes)
+        held = frames.checksums(there, place.frame_bytes)
+        given = _sizes(len(rows), frame_bytes, place.count)
+        kept = _sizes(place.body_bytes, place.frame_bytes, place.count)
+        columns = [np.frombuffer(each, "<u8") for each in (sums, held)]
+        same = (columns[0] == columns[1]) & (given == kept)
+        return np.where(same, np.uint8(Status.WRITTEN), np.uint8(Status.TICKET_TAKEN))
+
+    def _remove(
+        self, ranges: Sequence[tuple[int, int]], *, raw: bool = False, dropped: bool = False
+    ) -> None:
+        """Say in the log what is gone, and forget it."""
+        for start in range(0, len(ranges), _REMOVAL_PAIRS):
+            part = tuple(ranges[start : start + _REMOVAL_PAIRS])
+            self._log_removal(part, raw=raw, dropped=dropped)
+            for first, count in part:
+                if dropped:
+                    self._catalog.drop(first)
+                    continue
+                for segment in list(self._catalog.holding(first, first + count, raw=raw)):
+                    segment.index.free(first, first + count, raw=raw)
+
+    def _log_removal(
+        self, ranges: tuple[tuple[int, int], ...], *, raw: bool, dropped: bool
+    ) -> None:
+        body = encode_pairs(ranges)
+        kind = Kind.DROPPED if dropped else Kind.FREED
+        header = self._header(kind, body, raw=raw)
+        self._make_room(header.length, removal=True)
+        header = self._stamped(header)
+        at = self._append(header, body)
+        removal = Removal(
+            self._log.number, at, header.length, header.sequence, raw, ranges, dropped=dropped
+        )
+        self._open_index().add_removal(removal)
+        self._pending.append(removal)
+
+    def _header(self, kind: Kind, body: Buffer, **more: object) -> Header:
+        return Header(
+            kind=kind,
+            segment=0,
+            sequence=0,
+            epoch=self._epoch,
+            commit=0,
+            body_bytes=len(body),
+            body_sum=seal_of(self._secret, body),
+            **more,  # type: ignore[arg-type] # fields of the header
+        )
+
+    def _stamped(self, header: Header) -> Header:
+        """With its place in the log, which is known only when there is room."""
+        return replace(
+            header, segment=self._log.number, sequence=self._sequence, commit=self._log.commit
+        )
+
+    def _append(self, header: Header, body: Buffer) -> int:
+        try:
+            at = self._log.append(encode_header(header, self._secret), body, header.length)
+        except PutterError:
+            if header.kind != Kind.RUN:
+                self._abandon()
+            raise
+        self._sequence += 1
+        return at
+
+    def _make_room(self, size: int, *, removal: bool = False) -> None:
+        if size > self._log.room - (0 if removal else _REMOVAL_ROOM):
+            self._roll(removal=removal)
+
+    def _roll(self, *, removal: bool = False) -> None:
+        """Seal the open segment and begin another.
+
+        Raises:
+            NoSpace, StorageError: there is none; the open one is as it was.
+        """
+        self.sync()
+        old = self._catalog.segments.get(self._log.number)
+        end = self._log.synced if old is not None else BLOCK_BYTES
+        head = replace(
+            self._head,
+            number=self._head.number + 1,
+            epoch=self._epoch,
+            sequence=self._sequence,
+            record_number=self._next_record,
+            previous_end=end,
+            secret=self._secret,
+        )
+        self._head = self._files.create(head, 0 if removal else self._reserve_bytes)
+        if old is not None:
+            self._seal(old, end)
+        number = self._head.number
+        self._catalog.add(Segment(number, OpenIndex(), BLOCK_BYTES))
+        self._log.open(self._files.file(number), number, BLOCK_BYTES)
+        self._files.trim(self._is_pinned)
+
+    def _seal(self, segment: Segment, end: int) -> None:
+        """Write a segment's index; without it, the next start scans the segment."""
+        segment.end = end
+        assert isinstance(segment.index, OpenIndex)
+        try:
+            segment.index = self._files.save_index(segment.index, segment.number, end, self._secret)
+        except PutterError as error:
+            _log.warning("segment %016x has no index yet: %s", segment.number, error)
+        self._catalog.changed()
+
+    def _abandon(self) -> None:
+        """After a failure: forget what is not durable, and leave the file alone behind it."""
+        pending, self._pending = self._pending, []
+        removals = []
+        for each in pending:
+            if isinstance(each, Removal):
+                removals.append(each)
+            elif isinstance(each, RecordPlace):
+                self._catalog.segments[each.segment].index.drop(each.number)
+            else:
+                place, raw = each
+                self._catalog.segments[place.segment].index.free(
+                    place.first, place.end, raw=raw, before=place.sequence + 1
+                )
+        broken = self._catalog.segments.get(self._log.number)
+        end = self._log.synced
+        self._log = Log()
+        if broken is None:
+            return
+        if isinstance(broken.index, OpenIndex):
+            broken.index.removals = [r for r in broken.index.removals if r not in removals]
+        head = replace(
+            self._head,
+            number=self._head.number + 1,
+            sequence=self._sequence,
+            record_number=self._next_record,
+            previous_end=end,
+        )
+        try:
+            self._head = self._files.create(head, 0)
+            self._seal(broken, end)
+            number = self._head.number
+            self._catalog.add(Segment(number, OpenIndex(), BLOCK_BYTES))
+            self._log.open(self._files.file(number), number, BLOCK_BYTES)
+            for removal in removals:  # what is forgotten here must not come back
+                self._log_removal(removal.ranges, raw=removal.raw, dropped=removal.dropped)
+        except PutterError as error:
+            _log.error("the disk takes nothing: %s", error)
+
+    # -- inside: reading -------------------------------------------------------------------
+
+    def _places(self, first: int, end: int, *, raw: bool, most: int = _PLACES) -> list[Place]:
+        return self._catalog.places(first, end, raw=raw, limit=most)
+
+    def _all_places(self, first: int, end: int, *, raw: bool) -> list[Place]:
+        found: list[Place] = []
+        while first < end:
+            some = self._places(first, end, raw=raw)
+            if not some:
+                break
+            found += some
+            first = some[-1].end
+        return found
+
+    def _bytes_of(self, place: Place, *, raw: bool) -> bytes | None:
+        """The frames of a place; found again where it has moved; None if it is gone."""
+        with self._pinned(place.segment) as there:
+            if there:
+                return self._load(place.segment, place.body, place.body_bytes)
+        with self._lock:
+            again = self._places(place.first, place.end, raw=raw)
+            parts = [self._load(each.segment, each.body, each.body_bytes) for each in again]
+        whole = sum(each.count for each in again) == place.count
+        return b"".join(parts) if whole else None
+
+    @contextmanager
+    def _pinned(self, number: int) -> Iterator[bool]:
+        """Keep a segment's file from being used for something else."""
+        with self._lock:
+            segment = self._catalog.segments.get(number)
+            if segment is not None:
+                segment.pins += 1
+                self._files.file(number)
+        try:
+            yield segment is not None
+        finally:
+            if segment is not None:
+                with self._lock:
+                    segment.pins -= 1
+
+    def _is_pinned(self, number: int) -> bool:
+        segment = self._catalog.segments.get(number)
+        return number == self._log.number or (segment is not None and segment.pins > 0)
+
+    def _load(self, number: int, offset: int, length: int) -> bytes:
+        data = self._log.read(number, offset, length)
+        if data is None:
+            data = self._files.file(number).read(offset, length)
+        if len(data) != length:
+            raise StorageError(f"segment {number:016x} ends before byte {offset + length}")
+        return data
+
+    def _read_header(self, number: int, at: int) -> Header | None:
+        size = HEADER_BYTES + 2 * NAME_BYTES_MAX
+        with self._lock:
+            limit = self._log.end if number == self._log.number else None
+        if limit is not None:
+            size = min(size, limit - at)
+            return decode_header(self._load(number, at, size), self._secret, number)
+        data = self._files.file(number).read(at, size)
+        return decode_header(data, self._secret, number)
+
+    def _record(self, place: RecordPlace) -> NumberedRecord | None:
+        """A commit record; None, and a line in the log, if it is damaged."""
+        data = self._load(place.segment, place.record, place.length)
+        header = decode_header(data, self._secret, place.segment)
+        if header is not None and header.number == place.number:
+            body = data[header.body_at : header.body_at + header.body_bytes]
+            if seal_of(self._secret, body) == header.body_sum:
+                return NumberedRecord(place.number, Record(header.first, header.object_id, body))
+        _log.error("commit record %d of this node is damaged and is not used", place.number)
+        return None
+
+    def _open_index(self) -> OpenIndex:
+        index = self._catalog.segments[self._log.number].index
+        assert isinstance(index, OpenIndex)
+        return index
+
+    def _highest_ticket(self, *, raw: bool) -> int:
+        return max(
+            (segment.index.highest_ticket(raw=raw) for segment in self._catalog.segments.values()),
+            default=0,
+        )
+
+
+def _joined(ranges: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """``(first, count)`` ranges as ``(first, end)`` that do not overlap, in order."""
+    joined: list[tuple[int, int]] = []
+    for first, count in sorted(ranges):
+        if joined and first <= joined[-1][1]:
+            joined[-1] = (joined[-1][0], max(joined[-1][1], first + count))
+        else:
+            joined.append((first, first + count))
+    return joined
+
+
+def _sizes(wire: int, frame_bytes: int, count: int) -> Statuses:
+    """Data bytes of each of these frames."""
+    sizes = np.full(count, frame_bytes, np.int64)
+    sizes[-1] = wire - (count - 1) * (frame_bytes + FRAME_HEADER_BYTES) - FRAME_HEADER_BYTES
+    return sizes  # type: ignore[return-value]
+
+
+def _state_of(files: Files, random_bytes: Callable[[int], bytes]) -> SegmentHead:
+    """What the directory says of itself; a new state for a new directory.
+
+    Raises:
+        StorageError: there are segments, and nothing tells how to read them.
+    """
+    state = files.load_state()
+    if state is not None:
+        return state
+    heads = []
+    for number in files.numbers:
+        try:
+            head = decode_head(files.file(number).read(0, BLOCK_BYTES))
+        except StorageError:
+            continue
+        if head is not None and head.number == number:
+            heads.append(head)
+    if heads:
+        state = heads[-1]
+        _log.warning("the state of the data directory is lost; it is taken from its segments")
+    elif files.numbers:
+        raise StorageError(
+            "the state of the data directory and the first blocks of all its segments are damaged",
+            hint="start with an empty data directory: the other replicas fill it",
+        )
+    else:
+        state = SegmentHead(0, 0, 0, 0, 1, BLOCK_BYTES, Ceilings(), random_bytes(SECRET_BYTES))
+    files.save_state(state)
+    return state

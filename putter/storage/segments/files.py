@@ -1,0 +1,227 @@
+"""The files of the layout: segments, their indexes, spare segments, and the state.
+
+```
+segments/state                    copy of the newest segment's first block, with the latest ceilings
+segments/0000000000000001.seg     a segment; the name is its number in hex
+segments/0000000000000001.idx     its index, once it is sealed
+segments/spare-0000000000000001   a segment of that number that is free to be used again
+```
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Final
+
+from common.checksum import Buffer
+from common.errors import NoSpace
+from common.limits import MIB
+from putter.storage.block_file import BLOCK_BYTES, BlockFile, aligned_buffer
+from putter.storage.disk import Disk
+from putter.storage.engine import Capacity
+from putter.storage.segments.formats import SegmentHead, decode_head, encode_head
+from putter.storage.segments.open_index import OpenIndex
+from putter.storage.segments.sealed_index import IndexHead, SealedIndex, encode_index
+from putter.storage.segments.sealed_index import decode_head as decode_index_head
+
+ROOT: Final = "segments"
+SEGMENT_BYTES_MIN: Final = 4 * MIB
+SEGMENT_BYTES_MAX: Final = 128 * MIB
+SPARES_MAX: Final = 2
+_STATE: Final = f"{ROOT}/state"
+_NEW: Final = f"{ROOT}/new"
+_SPARE: Final = "spare-"
+_OPEN_MAX: Final = 256
+
+_log = logging.getLogger(__name__)
+
+
+class Files:
+    """The directory ``segments``.
+
+    Args:
+        disk: its root is the data directory.
+        segment_bytes: length of new segments; by the size of the disk if None.
+    """
+
+    def __init__(self, disk: Disk, segment_bytes: int | None = None) -> None:
+        self._disk = disk
+        self._open: OrderedDict[int, BlockFile] = OrderedDict()
+        disk.make_directory(ROOT)
+        disk.sync_directories([""])
+        disk.unlink(_NEW)
+        names = disk.names(ROOT)
+        self.numbers: Final = sorted(int(n[:-4], 16) for n in names if n.endswith(".seg"))
+        self._spares = sorted(int(n[len(_SPARE) :], 16) for n in names if n.startswith(_SPARE))
+        for name in names:
+            if name.endswith(".idx") and int(name[:-4], 16) not in self.numbers:
+                disk.unlink(f"{ROOT}/{name}")
+        if segment_bytes is None:
+            share = disk.capacity().total_bytes // 64
+            segment_bytes = 1 << max(0, share.bit_length() - 1)
+            segment_bytes = min(max(segment_bytes, SEGMENT_BYTES_MIN), SEGMENT_BYTES_MAX)
+        self.segment_bytes: Final = segment_bytes
+
+    # -- the state -------------------------------------------------------------------------
+
+    def load_state(self) -> SegmentHead | None:
+        """What the state says; None if there is none, or it is damaged."""
+        data = self._disk.read(_STATE)
+        return None if data is None else decode_head(data)
+
+    def save_state(self, head: SegmentHead) -> None:
+        """Replace the state; durable when it returns."""
+        self._replace(_STATE, encode_head(head))
+
+    # -- segments --------------------------------------------------------------------------
+
+    def file(self, number: int) -> BlockFile:
+        """A segment's file; open ones are kept, the least used are closed."""
+        file = self._open.get(number)
+        if file is None:
+            file = self._open[number] = self._disk.blocks(_segment(number))
+        self._open.move_to_end(number)
+        return file
+
+    def trim(self, pinned: Callable[[int], bool]) -> None:
+        """Close files until few are open; not those that are pinned."""
+        if len(self._open) <= _OPEN_MAX:
+            return
+        for number in list(self._open)[: len(self._open) - _OPEN_MAX]:
+            if not pinned(number):
+                self._open.pop(number).close()
+
+    def create(self, head: SegmentHead, keep_free_bytes: int) -> SegmentHead:
+        """A new segment, durable, with its first block written and noted in the state.
+
+        Args:
+            head: all but its size.
+            keep_free_bytes: of the disk, that shall be left.
+
+        Returns:
+            The head with its size.
+
+        Raises:
+            NoSpace: there is no room for the smallest segment.
+            StorageError: the disk refused.
+        """
+        path = _segment(head.number)
+        self._disk.unlink(path)  # what an interrupted creation left
+        if self._spares:
+            spare = self._spares[0]
+            file = self._disk.blocks(_spare(spare))
+        else:
+            spare = -1
+            file = self._disk.blocks(path, self._room(keep_free_bytes))
+        try:
+            head = replace(head, size=file.size)
+            block = aligned_buffer(BLOCK_BYTES)
+            block[:] = encode_head(head)
+            file.write(0, block)
+            file.sync()
+            if spare >= 0:
+                self._disk.rename(_spare(spare), path)
+                self._spares.pop(0)
+            self._disk.sync_directories([ROOT])
+            self.save_state(head)
+        except BaseException:
+            file.close()
+            raise
+        self._open[head.number] = file
+        return head
+
+    def retire(self, number: int) -> None:
+        """A segment that nothing is left of: keep it for later, or give its space back."""
+        self._open.pop(number).close() if number in self._open else None
+        self._disk.unlink(_index(number))
+        if len(self._spares) < SPARES_MAX:
+            self._disk.rename(_segment(number), _spare(number))
+            self._spares.append(number)
+        else:
+            self._disk.unlink(_segment(number))
+        self._disk.sync_directories([ROOT])
+
+    def capacity(self) -> Capacity:
+        """Of the disk; spare segments count as free."""
+        found = self._disk.capacity()
+        return Capacity(
+            found.total_bytes, found.free_bytes + len(self._spares) * self.segment_bytes
+        )
+
+    def close(self) -> None:
+        """Let go of all files."""
+        for file in self._open.values():
+            file.close()
+        self._open.clear()
+
+    # -- indexes ---------------------------------------------------------------------------
+
+    def load_index(self, number: int, secret: bytes) -> SealedIndex | None:
+        """A sealed segment's index, if it has one whose first block is whole."""
+        data = self._disk.map(_index(number))
+        if data is None:
+            return None
+        head = decode_index_head(memoryview(data)[:BLOCK_BYTES], secret)
+        if head is None or head.segment != number:
+            _log.warning("the index of segment %d is damaged and is made again", number)
+            return None
+        return self._index(head, secret)
+
+    def save_index(self, index: OpenIndex, number: int, end: int, secret: bytes) -> SealedIndex:
+        """Write the index of a segment that does not grow any more.
+
+        Raises:
+            NoSpace, StorageError: it is not there; the segment has all that is in it.
+        """
+        data = encode_index(index, number, end, secret)
+        self._replace(_index(number), data)
+        head = decode_index_head(data[:BLOCK_BYTES], secret)
+        assert head is not None
+        return self._index(head, secret)
+
+    def drop_index(self, number: int) -> None:
+        """Remove an index that is damaged."""
+        self._disk.unlink(_index(number))
+
+    # -- inside ----------------------------------------------------------------------------
+
+    def _index(self, head: IndexHead, secret: bytes) -> SealedIndex:
+        def load() -> Buffer:
+            data = self._disk.map(_index(head.segment))
+            return b"" if data is None else data
+
+        return SealedIndex(head, load, secret)
+
+    def _room(self, keep_free_bytes: int) -> int:
+        """The length for a new segment: smaller ones where little is left."""
+        left = self._disk.capacity().free_bytes - keep_free_bytes
+        size = self.segment_bytes
+        while size > SEGMENT_BYTES_MIN and size > left:
+            size //= 2
+        if size > left:
+            raise NoSpace(
+                f"{max(0, left)} bytes are left on the disk above the reserve",
+                hint="free some space on the disk of the data directory, or remove files",
+            )
+        return size
+
+    def _replace(self, path: str, data: bytes) -> None:
+        self._disk.unlink(_NEW)
+        self._disk.sync_files([self._disk.create(_NEW, data)])
+        self._disk.rename(_NEW, path)
+        self._disk.sync_directories([ROOT])
+
+
+def _segment(number: int) -> str:
+    return f"{ROOT}/{number:016x}.seg"
+
+
+def _index(number: int) -> str:
+    return f"{ROOT}/{number:016x}.idx"
+
+
+def _spare(number: int) -> str:
+    return f"{ROOT}/{_SPARE}{number:016x}"

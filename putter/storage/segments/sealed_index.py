@@ -1,0 +1,435 @@
+"""What is in a segment that is not written to any more: one immutable file beside it.
+
+```
+block   content
+0       magic, version, segment number, counts and bounds, checksums (below)
+1…      columns, each beginning at a multiple of 8: runs by ticket, raw runs by ticket, commit
+        records by number, their stamps and objects in order, removals, key ids
+```
+
+The file is mapped, so it costs no memory of the process. It is verified as a whole when it is
+first looked at; a damaged one is made again from its segment. What has been freed since is kept
+beside it in memory: one bit for a run or record that is gone, and what is left of the runs that
+lost some of their tickets.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from common.checksum import CHECKSUM_BYTES, Buffer
+from putter.storage.block_file import BLOCK_BYTES
+from putter.storage.run_table import RunTable
+from putter.storage.segments.formats import aligned, seal_of
+from putter.storage.segments.open_index import OpenIndex
+from putter.storage.segments.places import Place, RecordPlace, Removal
+
+_MAGIC: Final = b"PUTTRIDX"
+_VERSION: Final = 1
+_FIXED: Final = struct.Struct("<8sIIQQQqQ")
+_I8: Final = np.dtype("<i8")
+_U8: Final = np.dtype("<u8")
+_U4: Final = np.dtype("<u4")
+_RUN: Final = np.dtype(
+    [
+        ("record", "<u4"), ("length", "<u4"), ("count", "<u4"), ("body", "<u4"),
+        ("body_bytes", "<u4"), ("frame_bytes", "<u4"), ("sequence", "<u8"), ("object", "<u8"),
+        ("key", "<u2"),
+    ]
+)  # fmt: skip
+_RECORD: Final = np.dtype(
+    [
+        ("record", "<u4"), ("length", "<u4"), ("stamp", "<u8"), ("object", "<u8"),
+        ("sequence", "<u8"),
+    ]
+)  # fmt: skip
+_REMOVAL: Final = np.dtype(
+    [
+        ("record", "<u4"), ("length", "<u4"), ("sequence", "<u8"), ("first", "<i8"),
+        ("count", "<i8"), ("kind", "u1"),
+    ]
+)  # fmt: skip
+_COLUMNS: Final[tuple[tuple[str, np.dtype[Any]], ...]] = (
+    ("run_first", _I8),
+    ("run", _RUN),
+    ("raw_first", _I8),
+    ("raw", _RUN),
+    ("number", _U8),
+    ("record", _RECORD),
+    ("stamp", _U8),
+    ("by_stamp", _U4),
+    ("object", _U8),
+    ("by_object", _U4),
+    ("removal", _REMOVAL),
+    ("key", np.dtype("u1")),
+)
+_BOUNDS: Final = ("run", "raw", "number", "stamp", "object")
+_BOUND: Final = struct.Struct("<QQ")
+_NONE: Final = (1, 0)
+
+Column = npt.NDArray[Any]
+Bits = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class IndexHead:
+    """The first block of an index file.
+
+    Attributes:
+        segment: number of the segment.
+        used_bytes: of the segment, up to the end of its last record.
+        live_bytes: of it, when it was sealed.
+        highest_sequence: of its records; -1 if it has none.
+        highest_number: of its commit records; 0 if it has none.
+        counts: items of each column.
+        bounds: lowest and highest of what is looked for; lowest > highest where there is nothing.
+        body_sum: checksum of all behind the first block.
+    """
+
+    segment: int
+    used_bytes: int
+    live_bytes: int
+    highest_sequence: int
+    highest_number: int
+    counts: tuple[int, ...]
+    bounds: tuple[tuple[int, int], ...]
+    body_sum: bytes
+
+
+def encode_index(index: OpenIndex, segment: int, used_bytes: int, secret: bytes) -> bytes:
+    """The file for an index that does not grow any more."""
+    columns: dict[str, Column] = {}
+    keys: dict[str, int] = {}
+    bounds: dict[str, tuple[int, int]] = {}
+    for name, raw in (("run", False), ("raw", True)):
+        places = list(index.all_runs(raw=raw))
+        columns[f"{name}_first"] = np.array([place.first for place in places], _I8)
+        columns[name] = np.array(
+            [
+                (
+                    place.record, place.length, place.count, place.body, place.body_bytes,
+                    place.frame_bytes, place.sequence, place.object_key,
+                    keys.setdefault(place.key_id, len(keys)),
+                )
+                for place in places
+            ],
+            _RUN,
+        )  # fmt: skip
+        bounds[name] = (places[0].first, places[-1].end - 1) if places else _NONE
+    records = index.after(0, 1 << 62)
+    columns["number"] = np.array([place.number for place in records], _U8)
+    columns["record"] = np.array(
+        [(p.record, p.length, p.stamp, p.object_key, p.sequence) for p in records], _RECORD
+    )
+    for name in ("stamp", "object"):
+        values = columns["record"][name]
+        order = np.argsort(values, kind="stable")
+        columns[name] = values[order].astype(_U8)
+        columns[f"by_{name}"] = order.astype(_U4)
+    for name in ("number", "stamp", "object"):
+        values = columns[name]
+        bounds[name] = (int(values[0]), int(values[-1])) if len(values) else _NONE
+    columns["removal"] = np.array(
+        [
+            (each.record, each.length, each.sequence, first, count, each.raw + 2 * each.dropped)
+            for each in index.removals
+            for first, count in each.ranges
+        ],
+        _REMOVAL,
+    )
+    columns["key"] = np.frombuffer("\n".join(keys).encode(), np.uint8)
+    body = b"".join(
+        columns[name].tobytes().ljust(aligned(columns[name].nbytes), b"\0") for name, _ in _COLUMNS
+    )
+    head = _FIXED.pack(
+        _MAGIC,
+        _VERSION,
+        0,
+        segment,
+        used_bytes,
+        index.live_bytes,
+        index.highest_sequence,
+        index.highest_number,
+    )
+    head += struct.pack(f"<{len(_COLUMNS)}Q", *(len(columns[name]) for name, _ in _COLUMNS))
+    head += b"".join(_BOUND.pack(*bounds[name]) for name in _BOUNDS)
+    head += seal_of(secret, body)
+    head += seal_of(secret, head)
+    return head.ljust(BLOCK_BYTES, b"\0") + body
+
+
+def decode_head(data: Buffer, secret: bytes) -> IndexHead | None:
+    """The head of an index file; None if it is damaged."""
+    counts_size = 8 * len(_COLUMNS)
+    size = _FIXED.size + counts_size + _BOUND.size * len(_BOUNDS) + CHECKSUM_BYTES
+    if len(data) < BLOCK_BYTES:
+        return None
+    head = bytes(data[: size + CHECKSUM_BYTES])
+    if head[size:] != seal_of(secret, head[:size]):
+        return None
+    magic, version, _, segment, used, live, sequence, number = _FIXED.unpack_from(head)
+    if magic != _MAGIC or version != _VERSION:
+        return None
+    counts = struct.unpack_from(f"<{len(_COLUMNS)}Q", head, _FIXED.size)
+    at = _FIXED.size + counts_size
+    bounds = tuple(_BOUND.iter_unpack(head[at : size - CHECKSUM_BYTES]))
+    body_sum = head[size - CHECKSUM_BYTES : size]
+    return IndexHead(segment, used, live, sequence, number, counts, bounds, body_sum)
+
+
+class DamagedIndexError(Exception):
+    """The file is not what was written."""
+
+
+class SealedIndex:
+    """The index of a sealed segment.
+
+    Args:
+        head: of the file.
+        load: gives the file's bytes, whenever they are needed.
+        secret: of the directory.
+    """
+
+    def __init__(self, head: IndexHead, load: Callable[[], Buffer], secret: bytes) -> None:
+        self.head = head
+        self.live_bytes = head.live_bytes
+        self.highest_sequence: Final = head.highest_sequence
+        self.highest_number: Final = head.highest_number
+        self._load = load
+        self._secret = secret
+        self._columns: dict[str, Column] | None = None
+        self._keys: list[str] = []
+        self._bounds = dict(zip(_BOUNDS, head.bounds, strict=True))
+        self._gone: dict[str, Bits] = {}
+        self._left: dict[bool, RunTable[Place]] = {False: RunTable(), True: RunTable()}
+
+    def bounds(self, name: str) -> tuple[int, int]:
+        """Lowest and highest ``run`` or ``raw`` ticket, ``number``, ``stamp`` or ``object``."""
+        return self._bounds[name]
+
+    def check(self) -> None:
+        """Look at the whole file.
+
+        Raises:
+            DamagedIndexError: it is not what was written.
+        """
+        self._column("key")
+
+    # -- runs ------------------------------------------------------------------------------
+
+    def runs(self, first: int, end: int, *, raw: bool) -> Iterator[Place]:
+        """The runs with some of the tickets ``first … end - 1``, in order, whole."""
+        name = "raw" if raw else "run"
+        low, high = self._bounds[name]
+        if first > high or end <= low:
+            return iter(())
+        stored = (self._place(at, raw=raw) for at in self._rows(first, end, name))
+        left = self._left[raw]
+        if not len(left):
+            return stored
+        return iter(sorted([*stored, *left.within(first, end)], key=lambda place: place.first))
+
+    def all_runs(self, *, raw: bool) -> Iterator[Place]:
+        """All runs, in order."""
+        low, high = self._bounds["raw" if raw else "run"]
+        return self.runs(low, high + 1, raw=raw)
+
+    def highest_ticket(self, *, raw: bool) -> int:
+        """Behind the highest ticket that was ever there; 0 if there was none."""
+        return self._bounds["raw" if raw else "run"][1] + 1
+
+    def free(
+        self,
+        first: int,
+        end: int,
+        *,
+        raw: bool,
+        objects: Collection[int] | None = None,
+        before: int | None = None,
+    ) -> list[tuple[int, int]]:
+        """Forget tickets; see `OpenIndex.free`."""
+        name = "raw" if raw else "run"
+        low, high = self._bounds[name]
+        if first > high or end <= low:
+            return []
+        gone: list[tuple[int, int]] = []
+        left = self._left[raw]
+        whole = [(self._place(at, raw=raw), at) for at in self._rows(first, end, name)]
+        parts: list[tuple[Place, int]] = [(place, -1) for place in left.within(first, end)]
+        for place, at in sorted(whole + parts, key=lambda pair: pair[0].first):
+            if objects is not None and place.object_key not in objects:
+                continue
+            if before is not None and place.sequence >= before:
+                continue
+            if at >= 0:
+                self._bits(name)[at] = True
+            else:
+                left.remove(place)
+            self.live_bytes -= place.length
+            start, stop = max(first, place.first), min(end, place.end)
+            for a, b in ((place.first, start), (stop, place.end)):
+                if a < b:
+                    part = place.part(a, b)
+                    left.add(part)
+                    self.live_bytes += part.length
+            gone.append((start, stop - start))
+        return gone
+
+    # -- commit records --------------------------------------------------------------------
+
+    def with_stamp(self, stamp: int) -> int | None:
+        """The number of the record with this stamp."""
+        numbers = self._numbers("stamp", stamp)
+        return numbers[-1] if numbers else None
+
+    def of_object(self, key: int) -> list[int]:
+        """The numbers of the records that commit this object."""
+        return self._numbers("object", key)
+
+    def record(self, number: int) -> RecordPlace | None:
+        """Where a record is."""
+        if not self._within("number", number):
+            return None
+        at = int(np.searchsorted(self._column("number"), number))
+        if int(self._column("number")[at]) != number or self._is_gone("record", at):
+            return None
+        return self._record(at)
+
+    def after(self, number: int, limit: int) -> list[RecordPlace]:
+        """At most so many records with higher numbers, in order."""
+        low, high = self._bounds["number"]
+        if low > high or number >= high:
+            return []
+        numbers = self._column("number")
+        found: list[RecordPlace] = []
+        for at in range(int(np.searchsorted(numbers, number, side="right")), len(numbers)):
+            if not self._is_gone("record", at):
+                found.append(self._record(at))
+                if len(found) >= limit:
+                    break
+        return found
+
+    def drop(self, number: int, before: int | None = None) -> bool:
+        """Forget a record; False if it is not there, or not from before that sequence number."""
+        place = self.record(number)
+        if place is None or (before is not None and place.sequence >= before):
+            return False
+        self._bits("record")[int(np.searchsorted(self._column("number"), number))] = True
+        self.live_bytes -= place.length
+        return True
+
+    # -- removals --------------------------------------------------------------------------
+
+    @property
+    def removals(self) -> Sequence[Removal]:
+        """What the segment says of freed tickets and dropped records, in order."""
+        if not self.head.counts[[name for name, _ in _COLUMNS].index("removal")]:
+            return ()
+        return list(_joined(self._column("removal"), self.head.segment))
+
+    # -- inside ----------------------------------------------------------------------------
+
+    def _numbers(self, name: str, value: int) -> list[int]:
+        if not self._within(name, value):
+            return []
+        values = self._column(name)
+        low, high = np.searchsorted(values, value), np.searchsorted(values, value, side="right")
+        rows = self._column(f"by_{name}")[low:high].tolist()
+        numbers = self._column("number")
+        return sorted(int(numbers[at]) for at in rows if not self._is_gone("record", at))
+
+    def _within(self, name: str, value: int) -> bool:
+        low, high = self._bounds[name]
+        return low <= value <= high
+
+    def _rows(self, first: int, end: int, name: str) -> Iterator[int]:
+        """Rows of runs that are not gone and hold some of the tickets."""
+        firsts = self._column(f"{name}_first")
+        at = max(0, int(np.searchsorted(firsts, first, side="right")) - 1)
+        stop = int(np.searchsorted(firsts, end))
+        counts = self._column(name)["count"]
+        for row in range(at, stop):
+            if int(firsts[row]) + int(counts[row]) > first and not self._is_gone(name, row):
+                yield row
+
+    def _place(self, at: int, *, raw: bool) -> Place:
+        name = "raw" if raw else "run"
+        first = int(self._column(f"{name}_first")[at])
+        record, length, count, body, body_bytes, frame_bytes, sequence, key, key_id = self._column(
+            name
+        )[at].item()
+        return Place(
+            self.head.segment,
+            record,
+            length,
+            first,
+            count,
+            body,
+            body_bytes,
+            frame_bytes,
+            sequence,
+            key,
+            self._keys[key_id],
+        )
+
+    def _record(self, at: int) -> RecordPlace:
+        record, length, stamp, key, sequence = self._column("record")[at].item()
+        number = int(self._column("number")[at])
+        return RecordPlace(self.head.segment, record, length, number, stamp, key, sequence)
+
+    def _is_gone(self, name: str, at: int) -> bool:
+        bits = self._gone.get(name)
+        return bits is not None and bool(bits[at])
+
+    def _bits(self, name: str) -> Bits:
+        bits = self._gone.get(name)
+        if bits is None:
+            bits = self._gone[name] = np.zeros(len(self._column(name)), np.bool_)
+        return bits
+
+    def _column(self, name: str) -> Column:
+        if self._columns is None:
+            self._columns = self._checked()
+            self._keys = self._columns["key"].tobytes().decode().split("\n")
+        return self._columns[name]
+
+    def _checked(self) -> dict[str, Column]:
+        data = self._load()
+        if seal_of(self._secret, memoryview(data)[BLOCK_BYTES:]) != self.head.body_sum:
+            raise DamagedIndexError(f"the index of segment {self.head.segment} is damaged")
+        columns: dict[str, Column] = {}
+        at = BLOCK_BYTES
+        for (name, kind), count in zip(_COLUMNS, self.head.counts, strict=True):
+            columns[name] = np.frombuffer(data, kind, count, at)
+            at += aligned(count * kind.itemsize)
+        return columns
+
+
+def _joined(rows: Column, segment: int) -> Iterable[Removal]:
+    """Removals from their rows: those of one record stand behind each other."""
+    ranges: list[tuple[int, int]] = []
+    last: tuple[int, int, int, int] | None = None
+    for record, length, sequence, first, count, kind in rows.tolist():
+        this = (record, length, sequence, kind)
+        if last is not None and this != last:
+            yield _removal(segment, last, ranges)
+            ranges = []
+        last = this
+        ranges.append((first, count))
+    if last is not None:
+        yield _removal(segment, last, ranges)
+
+
+def _removal(
+    segment: int, key: tuple[int, int, int, int], ranges: list[tuple[int, int]]
+) -> Removal:
+    record, length, sequence, kind = key
+    return Removal(
+        segment, record, length, sequence, bool(kind & 1), tuple(ranges), dropped=bool(kind & 2)
+    )
