@@ -77,7 +77,7 @@ def object_digest(data: Buffer) -> bytes:
     return blake3(data).digest()
 
 
-def keyed_digest(key: bytes, *parts: bytes) -> bytes:
+def keyed_digest(key: bytes, *parts: Buffer) -> bytes:
     """A 32-byte message authentication code over the concatenation of the parts."""
     hasher = blake3(key=key)
     for part in parts:
