@@ -13,6 +13,13 @@ KEY = bytes(range(32))
 KEY_ID = "0a1b2c3d"
 
 
+def verify(key_id: str, first: int, frame_bytes: int, rows: bytes) -> bool | None:
+    """What a node with the one key of these tests tells its engine."""
+    if key_id != KEY_ID:
+        return None
+    return not frames.check(memoryview(bytearray(rows)), first, frame_bytes, KEY).any()
+
+
 def data_for(first: int, size: int, salt: int = 0) -> bytes:
     """Bytes that tell where they belong."""
     word = b"%d.%d;" % (first, salt)

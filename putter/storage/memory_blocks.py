@@ -6,6 +6,7 @@ import random
 from collections.abc import Callable
 from typing import Final
 
+from common.errors import PutterError
 from putter.storage.block_file import BLOCK_BYTES
 
 SECTOR_BYTES: Final = 512
@@ -93,7 +94,7 @@ class MemoryBlockFile:
         """Make what was written durable."""
         try:
             self._fault("sync")
-        except Exception:
+        except PutterError:
             self._data.fail()
             raise
         self._data.sync()

@@ -1,4 +1,4 @@
-"""The tree on a forgetful disk against a dictionary, with restarts, kills, crashes and faults."""
+"""Engines on a forgetful disk against a dictionary, with restarts, kills, crashes and faults."""
 
 from __future__ import annotations
 
@@ -12,17 +12,20 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from common.errors import StorageError
+from common.limits import KIB
 from common.meta.interface import Ceilings
 from common.wire.status import Status
+from putter.storage.engine import Engine
 from putter.storage.memory_disk import CHANGES, MemoryDisk
+from putter.storage.segments.engine import SegmentsEngine
 from putter.storage.tree import TreeEngine
-from tests.storage_kit import put, record, run_of, split, stored
+from tests.storage_kit import put, record, run_of, split, stored, verify
 
 FRAME_BYTES = 4
 TICKETS = st.sampled_from([0, 34, 35, 36, 1330, 1331, 1332, 1333])
 SEEDS = st.integers(0, 2**32)
 STEPS = st.sampled_from(range(40))
-SYNCS = frozenset({"sync_file", "sync_directory", "rename"})
+SYNCS = frozenset({"sync_file", "sync_directory", "rename", "write", "sync"})
 
 Key = tuple[bool, int]
 
@@ -62,10 +65,13 @@ def no_fault(operation: str, path: str) -> None:
 class EngineMachine(RuleBasedStateMachine):
     """`possible` holds, for each ticket, every value it had since the last sync."""
 
+    def open(self) -> Engine:
+        raise NotImplementedError
+
     def __init__(self) -> None:
         super().__init__()
         self.disk = MemoryDisk()
-        self.engine = TreeEngine(self.disk)
+        self.engine = self.open()
         self.now: dict[Key, bytes] = {}
         self.possible: dict[Key, set[bytes | None]] = {}
         self.records: dict[int, tuple[int, str]] = {}
@@ -136,19 +142,19 @@ class EngineMachine(RuleBasedStateMachine):
     def restart(self) -> None:
         self.engine.close()
         self.settle()
-        self.engine = TreeEngine(self.disk)
+        self.engine = self.open()
         self.compare()
 
     @rule()
     def kill(self) -> None:
-        self.engine = TreeEngine(self.disk)
+        self.engine = self.open()
         self.accept()
         self.settle()
 
     @rule(seed=SEEDS)
     def crash(self, seed: int) -> None:
         self.disk.crash(random.Random(seed))
-        self.engine = TreeEngine(self.disk)
+        self.engine = self.open()
         self.accept()
         self.settle()
 
@@ -167,7 +173,7 @@ class EngineMachine(RuleBasedStateMachine):
         self.disk.crash(random.Random(seed))
         self.disk.before = stop_at(last)
         with suppress(PowerLossError):
-            TreeEngine(self.disk)
+            self.open()
         self.disk.before = no_fault
         self.crash(seed + 1)
 
@@ -243,5 +249,17 @@ class EngineMachine(RuleBasedStateMachine):
         assert self.engine.raise_ceilings(Ceilings()) == self.ceilings
 
 
-EngineMachine.TestCase.settings = settings(max_examples=200, stateful_step_count=40, deadline=None)
-TestEngineModel = EngineMachine.TestCase
+class TreeMachine(EngineMachine):
+    def open(self) -> Engine:
+        return TreeEngine(self.disk)
+
+
+class SegmentsMachine(EngineMachine):
+    def open(self) -> Engine:
+        return SegmentsEngine(self.disk, segment_bytes=16 * KIB, verify=verify)
+
+
+for machine in (TreeMachine, SegmentsMachine):
+    machine.TestCase.settings = settings(max_examples=200, stateful_step_count=40, deadline=None)
+TestTree = TreeMachine.TestCase
+TestSegments = SegmentsMachine.TestCase

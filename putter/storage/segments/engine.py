@@ -50,8 +50,8 @@ from putter.storage.segments.recovery import (
 from putter.storage.segments.segment import Segment
 
 _REMOVAL_ROOM: Final = 64 * KIB
-"""Of each segment, for removals only: deleting must work on a full disk."""
-_REMOVAL_PAIRS: Final = 2048
+"""Of each segment, at most an eighth, for removals only: deleting must work on a full disk."""
+_REMOVAL_PAIRS: Final = 256
 _PART_BYTES_MIN: Final = 256 * KIB
 """A run is not cut for less at the end of a segment, while there is room for another."""
 _ENTRIES_MAX: Final = 200_000
@@ -106,6 +106,7 @@ class SegmentsEngine:
         self._closed = False
         self._lock = RLock()
         self._files = Files(disk, segment_bytes)
+        self._removal_room = min(_REMOVAL_ROOM, self._files.segment_bytes // 8)
         state = _state_of(self._files, random_bytes)
         found = recover(self._files, state, verify)
         self._head: SegmentHead = found.head
@@ -289,7 +290,7 @@ class SegmentsEngine:
         """Of the disk, with what the open segment still takes; the reserve counts as used."""
         with self._lock:
             found = self._files.capacity()
-            free = found.free_bytes - self._reserve_bytes + max(0, self._log.room - _REMOVAL_ROOM)
+            free = found.free_bytes - self._reserve_bytes + max(0, self._log.room - self._removal_room)
         return Capacity(found.total_bytes, max(0, free))
 
     def close(self) -> None:
@@ -314,7 +315,7 @@ class SegmentsEngine:
         at = 0
         while at < count:
             rows = run.frames[at * stride :]
-            room = self._log.room - _REMOVAL_ROOM - names
+            room = self._log.room - self._removal_room - names
             some = count - at if len(rows) <= room else max(0, room // stride)
             try:
                 if some < count - at and some * stride < _PART_BYTES_MIN:
@@ -448,7 +449,7 @@ class SegmentsEngine:
         return at
 
     def _make_room(self, size: int, *, removal: bool = False) -> None:
-        if size > self._log.room - (0 if removal else _REMOVAL_ROOM):
+        if size > self._log.room - (0 if removal else self._removal_room):
             self._roll(removal=removal)
 
     def _roll(self, *, removal: bool = False) -> None:

@@ -51,7 +51,7 @@ class Files:
         self._disk = disk
         self._open: OrderedDict[int, BlockFile] = OrderedDict()
         disk.make_directory(ROOT)
-        disk.sync_directories([""])
+        disk.sync_directories(["", ROOT])  # names that a killed process left are taken for durable
         disk.unlink(_NEW)
         names = disk.names(ROOT)
         self.numbers: Final = sorted(int(n[:-4], 16) for n in names if n.endswith(".seg"))

@@ -264,6 +264,7 @@ class _Recovery:
                 self._epoch = max(self._epoch, each.header.epoch)
         if cut is not None:
             self._cut(file, number, stop, cut, found)
+        file.sync()  # what a killed process wrote is visible, and must not vanish later
         self._note(index)
         self._add(number, index, stop)
         return aligned(stop, BLOCK_BYTES)
@@ -285,7 +286,6 @@ class _Recovery:
         kept = file.read(start, BLOCK_BYTES)[: max(0, stop - start)]
         block[: len(kept)] = kept
         file.write(start, block)
-        file.sync()
 
     def _scan(self, number: int, end: int | None) -> Iterator[Found | Gap]:
         file = self._files.file(number)
