@@ -26,6 +26,7 @@ from tests.store_kit import Answer, Cluster, cluster, read_line
 
 GB = 1e9
 MIB = 1024 * 1024
+CASES = ["64k", "1458", "segments-64k", "segments-1458", "tree", "small"]
 
 
 def stream(port: int, size: int, block: bytes) -> tuple[float, Answer]:
@@ -99,13 +100,19 @@ def main() -> None:
     parser.add_argument("--size-mib", type=int, default=1024)
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--objects", type=int, default=20_000)
-    parser.add_argument("--only", choices=["64k", "1458", "small", "tree"], action="append")
+    parser.add_argument("--only", choices=CASES, action="append")
     options = parser.parse_args()
     size = options.size_mib * MIB
-    wanted = options.only or ["64k", "1458", "small", "tree"]
+    wanted = options.only or CASES
     results: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
-        cases = {"64k": ("memory", 65536), "1458": ("memory", 1458), "tree": ("tree", 65536)}
+        cases = {
+            "64k": ("memory", 65536),
+            "1458": ("memory", 1458),
+            "tree": ("tree", 65536),
+            "segments-64k": ("segments", 65536),
+            "segments-1458": ("segments", 1458),
+        }
         for name, (storage, frame_bytes) in cases.items():
             if name not in wanted:
                 continue

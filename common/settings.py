@@ -80,9 +80,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         _Text | None, Meta(description="where a putter stands; replicas prefer different zones")
     ] = None
     storage: Annotated[
-        Literal["tree", "memory"],
-        Meta(description="engine of a putter; its layout is recorded in the data directory"),
-    ] = "tree"
+        Literal["segments", "tree", "memory"] | None,
+        Meta(
+            description="engine of a putter: what its data directory holds, `segments` in a new one"
+        ),
+    ] = None
     frame_bytes: Annotated[
         int,
         Meta(

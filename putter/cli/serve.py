@@ -22,6 +22,7 @@ from putter.cli.process import (
     version,
 )
 from putter.node.app import NodeOptions, PutterNode
+from putter.node.verify import frames_verifier
 from putter.storage.factory import open_engine
 
 _log = get_logger(__name__)
@@ -46,6 +47,7 @@ async def serve(settings: Settings) -> None:
     engine = open_engine(
         settings.storage,
         settings.putter_dir,
+        verify=frames_verifier(keyring),
         reserve_bytes=settings.reserve_bytes,
         memory_bytes=_MEMORY_BYTES,
     )

@@ -80,7 +80,8 @@ class DataDirectory:
 
 def open_data_directory(
     path: Path,
-    layout: str,
+    layout: str | None,
+    layout_default: str = "",
     *,
     random_bytes: RandomBytes = secrets.token_bytes,
     clock: Clock | None = None,
@@ -89,7 +90,8 @@ def open_data_directory(
 
     Args:
         path: the directory.
-        layout: what it must hold, or will hold if it is new.
+        layout: what it must hold, or will hold if it is new; None for whatever it holds.
+        layout_default: what a new one will hold if ``layout`` is None.
         random_bytes: gives a new directory its identity.
         clock: dates a new directory; the machine's by default.
 
@@ -103,7 +105,9 @@ def open_data_directory(
     try:
         disk = RealDisk(path)
         try:
-            node = load_node(disk, layout, path, random_bytes, clock or SystemClock())
+            node = load_node(
+                disk, layout, path, random_bytes, clock or SystemClock(), layout_default
+            )
         finally:
             disk.close()
     except BaseException:
@@ -112,19 +116,27 @@ def open_data_directory(
     return DataDirectory(path, node, lock)
 
 
-def load_node(disk: Disk, layout: str, path: Path, random_bytes: RandomBytes, clock: Clock) -> Node:
+def load_node(
+    disk: Disk,
+    layout: str | None,
+    path: Path,
+    random_bytes: RandomBytes,
+    clock: Clock,
+    layout_default: str = "",
+) -> Node:
     """Read ``node.json``, or write it in a new directory; the caller holds the lock.
 
     Args:
         disk: its root is the data directory.
-        layout: what the directory must hold.
+        layout: what the directory must hold; None for whatever it holds.
         path: names the directory in messages.
         random_bytes: gives a new directory its identity.
         clock: dates it.
+        layout_default: of a new directory if ``layout`` is None.
     """
     data = disk.read(_NODE)
     if data is None:
-        return _create_node(disk, layout, path, random_bytes, clock)
+        return _create_node(disk, layout or layout_default, path, random_bytes, clock)
     try:
         node = msgspec.json.decode(data, type=Node)
     except msgspec.MsgspecError as error:
@@ -137,7 +149,7 @@ def load_node(disk: Disk, layout: str, path: Path, random_bytes: RandomBytes, cl
             f"{path} has format {node.format}; this version reads format {FORMAT}",
             hint="use the version that wrote it, or another --data-dir",
         )
-    if node.layout != layout:
+    if layout is not None and node.layout != layout:
         raise SettingInvalid(
             f"{path} holds the layout {node.layout!r}, not {layout!r}",
             hint=f"start with --storage {node.layout}, or with another --data-dir",

@@ -13,17 +13,21 @@ from putter.storage.datadir import IDENTITY_BYTES, RandomBytes, open_data_direct
 from putter.storage.disk import RealDisk
 from putter.storage.engine import Engine
 from putter.storage.memory import MemoryEngine
+from putter.storage.segments.engine import SegmentsEngine, believe
+from putter.storage.segments.recovery import Verify
 from putter.storage.tree import TreeEngine
 
-LAYOUTS: Final = ("tree", "memory")
+LAYOUTS: Final = ("segments", "tree", "memory")
+LAYOUT_DEFAULT: Final = "segments"
 RESERVE_BYTES_DEFAULT: Final = 64 * MIB
 """What new tickets leave free on a disk: deleting needs space, too."""
 
 
 def open_engine(
-    layout: str,
+    layout: str | None,
     path: Path,
     *,
+    verify: Verify | None = None,
     reserve_bytes: int = RESERVE_BYTES_DEFAULT,
     memory_bytes: int = 4 * GIB,
     random_bytes: RandomBytes = secrets.token_bytes,
@@ -32,8 +36,9 @@ def open_engine(
     """Open the engine of a layout, ready to use; `Engine.close` gives everything back.
 
     Args:
-        layout: one of `LAYOUTS`.
+        layout: one of `LAYOUTS`; None for what the directory holds, `LAYOUT_DEFAULT` in a new one.
         path: the data directory; made if it is not there, unused by ``memory``.
+        verify: tells whether frames fit their checksums: the end of a log is checked at the start.
         reserve_bytes: free space of the disk that new tickets must leave.
         memory_bytes: the capacity of ``memory``.
         random_bytes: gives a new directory, or a memory engine, its identity.
@@ -47,24 +52,29 @@ def open_engine(
     if layout == "memory":
         identity = random_bytes(IDENTITY_BYTES).hex()
         return MemoryEngine(capacity_bytes=memory_bytes, identity=identity)
-    if layout == "tree":
-        return _open_tree(path, reserve_bytes, random_bytes, clock)
-    raise SettingInvalid(
-        f"there is no layout {layout!r}", hint=f"--storage is one of: {', '.join(LAYOUTS)}"
+    if layout is not None and layout not in LAYOUTS:
+        raise SettingInvalid(
+            f"there is no layout {layout!r}", hint=f"--storage is one of: {', '.join(LAYOUTS)}"
+        )
+    directory = open_data_directory(
+        path, layout, LAYOUT_DEFAULT, random_bytes=random_bytes, clock=clock
     )
-
-
-def _open_tree(
-    path: Path, reserve_bytes: int, random_bytes: RandomBytes, clock: Clock | None
-) -> TreeEngine:
-    directory = open_data_directory(path, "tree", random_bytes=random_bytes, clock=clock)
     try:
         disk = RealDisk(path)
         try:
-            return TreeEngine(
+            if directory.node.layout == "tree":
+                return TreeEngine(
+                    disk,
+                    identity=directory.identity,
+                    reserve_bytes=reserve_bytes,
+                    release=directory.close,
+                )
+            return SegmentsEngine(
                 disk,
                 identity=directory.identity,
                 reserve_bytes=reserve_bytes,
+                verify=verify or believe,
+                random_bytes=random_bytes,
                 release=directory.close,
             )
         except BaseException:

@@ -12,57 +12,34 @@ from typing import Final
 
 import numpy as np
 
-from common.checksum import CHECKSUM_BYTES, Buffer
-from common.errors import NoSpace, PutterError, StorageError
-from common.limits import FRAME_HEADER_BYTES, KIB, MESSAGE_PAYLOAD_BYTES_MAX
+from common.checksum import CHECKSUM_BYTES
+from common.errors import StorageError
+from common.limits import FRAME_HEADER_BYTES, MESSAGE_PAYLOAD_BYTES_MAX
 from common.meta.interface import Ceilings
 from common.wire import frames
 from common.wire.frames import Statuses
 from common.wire.status import Status
-from putter.storage.block_file import BLOCK_BYTES
 from putter.storage.disk import Disk
 from putter.storage.engine import Capacity, NumberedRecord, Piece, Record, Run, TicketInfo
 from putter.storage.segments.files import Files
 from putter.storage.segments.formats import (
-    ALIGN,
     HEADER_BYTES,
     NAME_BYTES_MAX,
-    SECRET_BYTES,
     Header,
-    Kind,
-    SegmentHead,
-    decode_head,
     decode_header,
-    encode_header,
-    encode_pairs,
     seal_of,
 )
-from putter.storage.segments.log import Log
-from putter.storage.segments.open_index import OpenIndex
-from putter.storage.segments.places import Place, RecordPlace, Removal, object_key
-from putter.storage.segments.recovery import (
-    Report,
-    Verify,
-    record_place,
-    recover,
-    run_place,
-)
-from putter.storage.segments.segment import Segment
+from putter.storage.segments.places import Place, RecordPlace, object_key
+from putter.storage.segments.recovery import Report, Verify, recover, state_of
+from putter.storage.segments.writer import Writer
 
-_REMOVAL_ROOM: Final = 64 * KIB
-"""Of each segment, at most an eighth, for removals only: deleting must work on a full disk."""
 _REMOVAL_PAIRS: Final = 256
-_PART_BYTES_MIN: Final = 256 * KIB
-"""A run is not cut for less at the end of a segment, while there is room for another."""
-_ENTRIES_MAX: Final = 200_000
-"""Runs and records in a segment: what the open one's index takes of the memory."""
 _PLACES: Final = 64
 
 _log = logging.getLogger(__name__)
-_Pending = tuple[Place, bool] | RecordPlace | Removal
 
 
-def _believe(key_id: str, first: int, frame_bytes: int, rows: bytes) -> bool | None:  # noqa: ARG001
+def believe(key_id: str, first: int, frame_bytes: int, rows: bytes) -> bool | None:  # noqa: ARG001
     """Of a node that was given no keys."""
     return None
 
@@ -81,7 +58,7 @@ class SegmentsEngine:
         identity: str = "segments",
         reserve_bytes: int = 0,
         segment_bytes: int | None = None,
-        verify: Verify = _believe,
+        verify: Verify = believe,
         random_bytes: Callable[[int], bytes] = secrets.token_bytes,
         release: Callable[[], None] = _nothing,
     ) -> None:
@@ -106,21 +83,14 @@ class SegmentsEngine:
         self._closed = False
         self._lock = RLock()
         self._files = Files(disk, segment_bytes)
-        self._removal_room = min(_REMOVAL_ROOM, self._files.segment_bytes // 8)
-        state = _state_of(self._files, random_bytes)
+        state = state_of(self._files, random_bytes)
         found = recover(self._files, state, verify)
-        self._head: SegmentHead = found.head
-        self._secret = state.secret
         self._catalog = found.catalog
-        self._epoch = found.epoch
-        self._sequence = found.sequence
-        self._next_record = found.record_number
         self._report = found.report
-        self._pending: list[_Pending] = []
+        self._writer = Writer(self._files, found, reserve_bytes, self._lock)
+        self._log = self._writer.log
+        self._secret = state.secret
         self._highest = {raw: self._highest_ticket(raw=raw) for raw in (False, True)}
-        self._log = Log()
-        if found.at is not None and found.head.number in self._catalog.segments:
-            self._log.open(self._files.file(found.head.number), found.head.number, found.at)
 
     @property
     def layout(self) -> str:
@@ -146,7 +116,7 @@ class SegmentsEngine:
         with self._lock:
             end = run.first + count
             if run.first >= self._highest[raw] or not self._places(run.first, end, raw=raw, most=1):
-                return self._append_run(run, count, raw=raw)
+                return self._append(run, count, raw=raw)
             return self._put_slowly(run, count, raw=raw)
 
     def put_record(self, record: Record) -> int:
@@ -155,31 +125,13 @@ class SegmentsEngine:
             number = self._catalog.with_stamp(record.stamp)
             if number is not None:
                 return number
-            header = self._header(
-                Kind.COMMIT,
-                record.body,
-                first=record.stamp,
-                number=self._next_record,
-                object_id=record.object_id,
-            )
-            self._make_room(header.length)
-            header = self._stamped(header)
-            at = self._append(header, record.body)
-            place = record_place(self._log.number, at, header)
-            self._open_index().add_record(place)
-            self._pending.append(place)
-            self._next_record += 1
-            return header.number
+            return self._writer.append_record(record)
 
     def sync(self) -> None:
         """Make everything durable: one write of whole blocks, one fdatasync."""
-        try:
-            self._log.sync()
-        except (NoSpace, StorageError) as error:
-            with self._lock:
-                self._abandon()
-            raise StorageError(f"what was written is not durable: {error}") from error
-        self._pending.clear()
+        self._writer.sync()
+        with self._lock:
+            self._files.trim(self._is_pinned)
 
     # -- reading ---------------------------------------------------------------------------
 
@@ -279,18 +231,16 @@ class SegmentsEngine:
 
     def raise_ceilings(self, ceilings: Ceilings) -> Ceilings:
         """Lift the ceilings to at least these; durable when it returns."""
-        lifted = self._head.ceilings.highest(ceilings)
-        if lifted != self._head.ceilings:
-            head = replace(self._head, ceilings=lifted)
-            self._files.save_state(head)
-            self._head = head
-        return self._head.ceilings
+        lifted = self._writer.ceilings.highest(ceilings)
+        if lifted != self._writer.ceilings:
+            self._writer.save_ceilings(lifted)
+        return lifted
 
     def capacity(self) -> Capacity:
         """Of the disk, with what the open segment still takes; the reserve counts as used."""
         with self._lock:
             found = self._files.capacity()
-            free = found.free_bytes - self._reserve_bytes + max(0, self._log.room - self._removal_room)
+            free = found.free_bytes - self._reserve_bytes + self._writer.room
         return Capacity(found.total_bytes, max(0, free))
 
     def close(self) -> None:
@@ -307,57 +257,9 @@ class SegmentsEngine:
 
     # -- inside: writing -------------------------------------------------------------------
 
-    def _append_run(self, run: Run, count: int, *, raw: bool) -> Statuses:
-        """Write a run whose tickets are all free; it is cut where a segment ends."""
-        stride = run.frame_bytes + FRAME_HEADER_BYTES
-        statuses = np.zeros(count, np.uint8)
-        names = HEADER_BYTES + len(run.object_id) + len(run.key_id) + ALIGN
-        at = 0
-        while at < count:
-            rows = run.frames[at * stride :]
-            room = self._log.room - self._removal_room - names
-            some = count - at if len(rows) <= room else max(0, room // stride)
-            try:
-                if some < count - at and some * stride < _PART_BYTES_MIN:
-                    try:
-                        self._roll()
-                        continue
-                    except NoSpace:
-                        if not some:
-                            raise
-                self._write_run(run, run.first + at, some, rows[: some * stride], raw=raw)
-            except NoSpace as error:
-                _log.warning("no room for new tickets: %s", error)
-                statuses[at:] = Status.NO_SPACE
-                break
-            except PutterError as error:
-                _log.error("cannot write: %s", error)
-                self._abandon()
-                statuses[:] = Status.IO_ERROR
-                break
-            at += some
-        return statuses
-
-    def _write_run(self, run: Run, first: int, count: int, rows: memoryview, *, raw: bool) -> None:
-        header = Header(
-            kind=Kind.RUN,
-            segment=self._log.number,
-            sequence=self._sequence,
-            epoch=self._epoch,
-            commit=self._log.commit,
-            body_bytes=len(rows),
-            raw=raw,
-            first=first,
-            count=count,
-            frame_bytes=run.frame_bytes,
-            object_id=run.object_id,
-            key_id=run.key_id,
-        )
-        at = self._append(header, rows)
-        place = run_place(self._log.number, at, header)
-        self._open_index().add_run(place, raw=raw)
-        self._pending.append((place, raw))
-        self._highest[raw] = max(self._highest[raw], place.end)
+    def _append(self, run: Run, count: int, *, raw: bool) -> Statuses:
+        self._highest[raw] = max(self._highest[raw], run.first + count)
+        return self._writer.append_run(run, count, raw=raw)
 
     def _put_slowly(self, run: Run, count: int, *, raw: bool) -> Statuses:
         """Some tickets are there already: the gaps are filled."""
@@ -370,9 +272,7 @@ class SegmentsEngine:
             if at < stop:
                 rows = run.frames[(at - run.first) * stride : (stop - run.first) * stride]
                 part = replace(run, first=at, frames=rows)
-                statuses[at - run.first : stop - run.first] = self._append_run(
-                    part, stop - at, raw=raw
-                )
+                statuses[at - run.first : stop - run.first] = self._append(part, stop - at, raw=raw)
             if place is not None:
                 low, high = place.first - run.first, place.end - run.first
                 rows = run.frames[low * stride : high * stride]
@@ -397,135 +297,13 @@ class SegmentsEngine:
         """Say in the log what is gone, and forget it."""
         for start in range(0, len(ranges), _REMOVAL_PAIRS):
             part = tuple(ranges[start : start + _REMOVAL_PAIRS])
-            self._log_removal(part, raw=raw, dropped=dropped)
+            self._writer.append_removal(part, raw=raw, dropped=dropped)
             for first, count in part:
                 if dropped:
                     self._catalog.drop(first)
                     continue
                 for segment in list(self._catalog.holding(first, first + count, raw=raw)):
                     segment.index.free(first, first + count, raw=raw)
-
-    def _log_removal(
-        self, ranges: tuple[tuple[int, int], ...], *, raw: bool, dropped: bool
-    ) -> None:
-        body = encode_pairs(ranges)
-        kind = Kind.DROPPED if dropped else Kind.FREED
-        header = self._header(kind, body, raw=raw)
-        self._make_room(header.length, removal=True)
-        header = self._stamped(header)
-        at = self._append(header, body)
-        removal = Removal(
-            self._log.number, at, header.length, header.sequence, raw, ranges, dropped=dropped
-        )
-        self._open_index().add_removal(removal)
-        self._pending.append(removal)
-
-    def _header(self, kind: Kind, body: Buffer, **more: object) -> Header:
-        return Header(
-            kind=kind,
-            segment=0,
-            sequence=0,
-            epoch=self._epoch,
-            commit=0,
-            body_bytes=len(body),
-            body_sum=seal_of(self._secret, body),
-            **more,  # type: ignore[arg-type] # fields of the header
-        )
-
-    def _stamped(self, header: Header) -> Header:
-        """With its place in the log, which is known only when there is room."""
-        return replace(
-            header, segment=self._log.number, sequence=self._sequence, commit=self._log.commit
-        )
-
-    def _append(self, header: Header, body: Buffer) -> int:
-        try:
-            at = self._log.append(encode_header(header, self._secret), body, header.length)
-        except PutterError:
-            if header.kind != Kind.RUN:
-                self._abandon()
-            raise
-        self._sequence += 1
-        return at
-
-    def _make_room(self, size: int, *, removal: bool = False) -> None:
-        if size > self._log.room - (0 if removal else self._removal_room):
-            self._roll(removal=removal)
-
-    def _roll(self, *, removal: bool = False) -> None:
-        """Seal the open segment and begin another.
-
-        Raises:
-            NoSpace, StorageError: there is none; the open one is as it was.
-        """
-        self.sync()
-        old = self._catalog.segments.get(self._log.number)
-        end = self._log.synced if old is not None else BLOCK_BYTES
-        head = replace(
-            self._head,
-            number=self._head.number + 1,
-            epoch=self._epoch,
-            sequence=self._sequence,
-            record_number=self._next_record,
-            previous_end=end,
-            secret=self._secret,
-        )
-        self._head = self._files.create(head, 0 if removal else self._reserve_bytes)
-        if old is not None:
-            self._seal(old, end)
-        number = self._head.number
-        self._catalog.add(Segment(number, OpenIndex(), BLOCK_BYTES))
-        self._log.open(self._files.file(number), number, BLOCK_BYTES)
-        self._files.trim(self._is_pinned)
-
-    def _seal(self, segment: Segment, end: int) -> None:
-        """Write a segment's index; without it, the next start scans the segment."""
-        segment.end = end
-        assert isinstance(segment.index, OpenIndex)
-        try:
-            segment.index = self._files.save_index(segment.index, segment.number, end, self._secret)
-        except PutterError as error:
-            _log.warning("segment %016x has no index yet: %s", segment.number, error)
-        self._catalog.changed()
-
-    def _abandon(self) -> None:
-        """After a failure: forget what is not durable, and leave the file alone behind it."""
-        pending, self._pending = self._pending, []
-        removals = []
-        for each in pending:
-            if isinstance(each, Removal):
-                removals.append(each)
-            elif isinstance(each, RecordPlace):
-                self._catalog.segments[each.segment].index.drop(each.number)
-            else:
-                place, raw = each
-                self._catalog.segments[place.segment].index.free(
-                    place.first, place.end, raw=raw, before=place.sequence + 1
-                )
-        broken = self._catalog.segments.get(self._log.number)
-        end = self._log.synced
-        self._log = Log()
-        if broken is None:
-            return
-        if isinstance(broken.index, OpenIndex):
-            broken.index.removals = [r for r in broken.index.removals if r not in removals]
-        head = replace(
-            self._head,
-            number=self._head.number + 1,
-            sequence=self._sequence,
-            record_number=self._next_record,
-            previous_end=end,
-        )
-        try:
-            self._head = self._files.create(head, 0)
-            self._seal(broken, end)
-            number = self._head.number
-            self._catalog.add(Segment(number, OpenIndex(), BLOCK_BYTES))
-            self._log.open(self._files.file(number), number, BLOCK_BYTES)
-            for removal in removals:  # what is forgotten here must not come back
-                self._log_removal(removal.ranges, raw=removal.raw, dropped=removal.dropped)
-        except PutterError as error:
-            _log.error("the disk takes nothing: %s", error)
 
     # -- inside: reading -------------------------------------------------------------------
 
@@ -601,11 +379,6 @@ class SegmentsEngine:
         _log.error("commit record %d of this node is damaged and is not used", place.number)
         return None
 
-    def _open_index(self) -> OpenIndex:
-        index = self._catalog.segments[self._log.number].index
-        assert isinstance(index, OpenIndex)
-        return index
-
     def _highest_ticket(self, *, raw: bool) -> int:
         return max(
             (segment.index.highest_ticket(raw=raw) for segment in self._catalog.segments.values()),
@@ -629,34 +402,3 @@ def _sizes(wire: int, frame_bytes: int, count: int) -> Statuses:
     sizes = np.full(count, frame_bytes, np.int64)
     sizes[-1] = wire - (count - 1) * (frame_bytes + FRAME_HEADER_BYTES) - FRAME_HEADER_BYTES
     return sizes  # type: ignore[return-value]
-
-
-def _state_of(files: Files, random_bytes: Callable[[int], bytes]) -> SegmentHead:
-    """What the directory says of itself; a new state for a new directory.
-
-    Raises:
-        StorageError: there are segments, and nothing tells how to read them.
-    """
-    state = files.load_state()
-    if state is not None:
-        return state
-    heads = []
-    for number in files.numbers:
-        try:
-            head = decode_head(files.file(number).read(0, BLOCK_BYTES))
-        except StorageError:
-            continue
-        if head is not None and head.number == number:
-            heads.append(head)
-    if heads:
-        state = heads[-1]
-        _log.warning("the state of the data directory is lost; it is taken from its segments")
-    elif files.numbers:
-        raise StorageError(
-            "the state of the data directory and the first blocks of all its segments are damaged",
-            hint="start with an empty data directory: the other replicas fill it",
-        )
-    else:
-        state = SegmentHead(0, 0, 0, 0, 1, BLOCK_BYTES, Ceilings(), random_bytes(SECRET_BYTES))
-    files.save_state(state)
-    return state

@@ -14,6 +14,7 @@ import logging
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import replace
+from threading import Lock
 from typing import Final
 
 from common.checksum import Buffer
@@ -49,6 +50,7 @@ class Files:
 
     def __init__(self, disk: Disk, segment_bytes: int | None = None) -> None:
         self._disk = disk
+        self._lock = Lock()
         self._open: OrderedDict[int, BlockFile] = OrderedDict()
         disk.make_directory(ROOT)
         disk.sync_directories(["", ROOT])  # names that a killed process left are taken for durable
@@ -80,19 +82,21 @@ class Files:
 
     def file(self, number: int) -> BlockFile:
         """A segment's file; open ones are kept, the least used are closed."""
-        file = self._open.get(number)
-        if file is None:
-            file = self._open[number] = self._disk.blocks(_segment(number))
-        self._open.move_to_end(number)
+        with self._lock:
+            file = self._open.get(number)
+            if file is None:
+                file = self._open[number] = self._disk.blocks(_segment(number))
+            self._open.move_to_end(number)
         return file
 
     def trim(self, pinned: Callable[[int], bool]) -> None:
         """Close files until few are open; not those that are pinned."""
         if len(self._open) <= _OPEN_MAX:
             return
-        for number in list(self._open)[: len(self._open) - _OPEN_MAX]:
-            if not pinned(number):
-                self._open.pop(number).close()
+        with self._lock:
+            for number in list(self._open)[: len(self._open) - _OPEN_MAX]:
+                if not pinned(number):
+                    self._open.pop(number).close()
 
     def create(self, head: SegmentHead, keep_free_bytes: int) -> SegmentHead:
         """A new segment, durable, with its first block written and noted in the state.
@@ -130,12 +134,16 @@ class Files:
         except BaseException:
             file.close()
             raise
-        self._open[head.number] = file
+        with self._lock:
+            self._open[head.number] = file
         return head
 
     def retire(self, number: int) -> None:
         """A segment that nothing is left of: keep it for later, or give its space back."""
-        self._open.pop(number).close() if number in self._open else None
+        with self._lock:
+            file = self._open.pop(number, None)
+        if file is not None:
+            file.close()
         self._disk.unlink(_index(number))
         if len(self._spares) < SPARES_MAX:
             self._disk.rename(_segment(number), _spare(number))

@@ -53,7 +53,7 @@ class Log:
 
     @property
     def room(self) -> int:
-        """Bytes that the segment still takes."""
+        """Bytes that the segment still takes; 0 if there is none."""
         return self._file.size - self.end if self._file is not None else 0
 
     @property
@@ -68,6 +68,13 @@ class Log:
             self._number = number
             self._base = self._synced = at
             self._filled = 0
+            self._dirty = False
+
+    def leave(self) -> None:
+        """Write to this segment no more; what is not synced is forgotten."""
+        with self._lock:
+            self._file = None
+            self._number = self._base = self._synced = self._filled = 0
             self._dirty = False
 
     def append(self, header: bytes, body: Buffer, length: int) -> int:

@@ -14,10 +14,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
 from common.errors import StorageError
+from common.meta.interface import Ceilings
 from putter.storage.block_file import BLOCK_BYTES, BlockFile, aligned_buffer
 from putter.storage.segments.files import Files
 from putter.storage.segments.formats import (
     HEADER_BYTES,
+    SECRET_BYTES,
     Header,
     Kind,
     SegmentHead,
@@ -109,6 +111,37 @@ def recover(files: Files, state: SegmentHead, verify: Verify) -> Recovered:
         StorageError: the disk refused to write.
     """
     return _Recovery(files, state, verify).run()
+
+
+def state_of(files: Files, random_bytes: Callable[[int], bytes]) -> SegmentHead:
+    """What the directory says of itself; a new state for a new directory.
+
+    Raises:
+        StorageError: there are segments, and nothing tells how to read them.
+    """
+    state = files.load_state()
+    if state is not None:
+        return state
+    heads = []
+    for number in files.numbers:
+        try:
+            head = decode_head(files.file(number).read(0, BLOCK_BYTES))
+        except StorageError:
+            continue
+        if head is not None and head.number == number:
+            heads.append(head)
+    if heads:
+        state = heads[-1]
+        _log.warning("the state of the data directory is lost; it is taken from its segments")
+    elif files.numbers:
+        raise StorageError(
+            "the state of the data directory and the first blocks of all its segments are damaged",
+            hint="start with an empty data directory: the other replicas fill it",
+        )
+    else:
+        state = SegmentHead(0, 0, 0, 0, 1, BLOCK_BYTES, Ceilings(), random_bytes(SECRET_BYTES))
+    files.save_state(state)
+    return state
 
 
 class _Recovery:

@@ -108,7 +108,7 @@ def test_a_quorum_that_is_not_given_follows_the_replicas() -> None:
         ("replicas", "0"),
         ("replicas", "9"),
         ("write_quorum", "0"),
-        ("storage", "segments"),
+        ("storage", "segment"),
         ("storage", "TREE"),
         ("consistency", "eventual"),
         ("log_level", "loud"),
@@ -314,7 +314,7 @@ def test_every_field_is_described_in_the_table(name: str) -> None:
     ("name", "text"),
     [
         ("ingest_port", "0…65535"),
-        ("storage", "tree or memory"),
+        ("storage", "segments, tree or memory"),
         ("log_level", "debug, info, warning or error"),
         ("reserve_bytes", "0 or more"),
         ("data_dir", "a path"),

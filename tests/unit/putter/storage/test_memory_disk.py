@@ -8,6 +8,7 @@ import random
 import pytest
 
 from common.errors import NoSpace, StorageError
+from putter.storage.block_file import aligned_buffer
 from putter.storage.memory_disk import CHANGES, MemoryDisk
 
 
@@ -149,6 +150,9 @@ def test_the_hook_hears_every_operation_before_it_happens() -> None:
     disk.unlink("a/g")
     disk.remove_directory("a/b")
     disk.sync_all()
+    blocks = disk.blocks("log", 8192)
+    blocks.write(4096, aligned_buffer(4096))
+    blocks.sync()
     assert heard == [
         ("make_directory", "a"),
         ("make_directory", "a/b"),
@@ -160,6 +164,9 @@ def test_the_hook_hears_every_operation_before_it_happens() -> None:
         ("unlink", "a/g"),
         ("remove_directory", "a/b"),
         ("sync_all", ""),
+        ("allocate", "log"),
+        ("write", "log"),
+        ("sync", "log"),
     ]
     assert {operation for operation, _ in heard} == CHANGES
 

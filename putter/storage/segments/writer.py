@@ -1,0 +1,308 @@
+"""The writing end of the log: records, segments that fill up, and a disk that fails."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from typing import Final
+
+import numpy as np
+
+from common.checksum import Buffer
+from common.errors import NoSpace, PutterError, StorageError
+from common.limits import FRAME_HEADER_BYTES, KIB
+from common.meta.interface import Ceilings
+from common.wire.frames import Statuses
+from common.wire.status import Status
+from putter.storage.block_file import BLOCK_BYTES
+from putter.storage.engine import Record, Run
+from putter.storage.segments.files import Files
+from putter.storage.segments.formats import (
+    ALIGN,
+    HEADER_BYTES,
+    Header,
+    Kind,
+    SegmentHead,
+    encode_header,
+    encode_pairs,
+    seal_of,
+)
+from putter.storage.segments.log import Log
+from putter.storage.segments.open_index import OpenIndex
+from putter.storage.segments.places import Place, RecordPlace, Removal
+from putter.storage.segments.recovery import Recovered, record_place, run_place
+from putter.storage.segments.segment import Catalog, Segment
+
+_REMOVAL_ROOM: Final = 64 * KIB
+"""Of each segment, at most an eighth, for removals only: deleting must work on a full disk."""
+_PART_BYTES_MIN: Final = 256 * KIB
+"""A run is not cut for less at the end of a segment, while there is room for another."""
+_ENTRIES_MAX: Final = 200_000
+"""Runs and records in a segment: what the open one's index takes of the memory."""
+
+_log = logging.getLogger(__name__)
+_Pending = tuple[Place, bool] | RecordPlace | Removal
+
+
+class Writer:
+    """Everything that is written. The caller holds the engine's lock, but for `sync`.
+
+    Args:
+        files: of the data directory.
+        found: what was there at the start.
+        reserve_bytes: free space that new tickets leave.
+        lock: of the engine; may be taken again by who holds it.
+    """
+
+    def __init__(
+        self,
+        files: Files,
+        found: Recovered,
+        reserve_bytes: int,
+        lock: AbstractContextManager[object],
+    ) -> None:
+        self.log: Final = Log()
+        self.next_record = found.record_number
+        self._files = files
+        self._lock = lock
+        self._catalog: Catalog = found.catalog
+        self._head: SegmentHead = found.head
+        self._epoch = found.epoch
+        self._sequence = found.sequence
+        self._reserve_bytes = reserve_bytes
+        self._removal_room = min(_REMOVAL_ROOM, files.segment_bytes // 8)
+        self._pending: list[_Pending] = []
+        self._owed: list[Removal] = []
+        number = found.head.number
+        if found.at is not None and number in self._catalog.segments:
+            self.log.open(files.file(number), number, found.at)
+
+    @property
+    def secret(self) -> bytes:
+        """Key of the header checksums."""
+        return self._head.secret
+
+    @property
+    def ceilings(self) -> Ceilings:
+        """As they are durable."""
+        return self._head.ceilings
+
+    @property
+    def room(self) -> int:
+        """Bytes that the open segment still takes of new tickets."""
+        return max(0, self.log.room - self._removal_room)
+
+    def save_ceilings(self, ceilings: Ceilings) -> None:
+        """Replace the ceilings; durable when it returns."""
+        head = replace(self._head, ceilings=ceilings)
+        self._files.save_state(head)
+        self._head = head
+
+    def append_run(self, run: Run, count: int, *, raw: bool) -> Statuses:
+        """Write a run whose tickets are all free; it is cut where a segment ends."""
+        stride = run.frame_bytes + FRAME_HEADER_BYTES
+        statuses = np.zeros(count, np.uint8)
+        names = HEADER_BYTES + len(run.object_id) + len(run.key_id) + ALIGN
+        at = 0
+        while at < count:
+            rows = run.frames[at * stride :]
+            room = self.log.room - self._removal_room - names
+            some = count - at if len(rows) <= room else max(0, room // stride)
+            try:
+                if some < count - at and some * stride < _PART_BYTES_MIN:
+                    try:
+                        self._roll()
+                        continue
+                    except NoSpace:
+                        if not some:
+                            raise
+                self._write_run(run, run.first + at, some, rows[: some * stride], raw=raw)
+            except NoSpace as error:
+                _log.warning("no room for new tickets: %s", error)
+                statuses[at:] = Status.NO_SPACE
+                break
+            except PutterError as error:
+                _log.error("cannot write: %s", error)
+                self.abandon()
+                statuses[:] = Status.IO_ERROR
+                break
+            at += some
+        return statuses
+
+    def _write_run(self, run: Run, first: int, count: int, rows: memoryview, *, raw: bool) -> None:
+        header = Header(
+            kind=Kind.RUN,
+            segment=self.log.number,
+            sequence=self._sequence,
+            epoch=self._epoch,
+            commit=self.log.commit,
+            body_bytes=len(rows),
+            raw=raw,
+            first=first,
+            count=count,
+            frame_bytes=run.frame_bytes,
+            object_id=run.object_id,
+            key_id=run.key_id,
+        )
+        at = self._append(header, rows)
+        place = run_place(self.log.number, at, header)
+        self._open_index().add_run(place, raw=raw)
+        self._pending.append((place, raw))
+
+    def append_record(self, record: Record) -> int:
+        """A commit record; its number.
+
+        Raises:
+            NoSpace, StorageError: it was not taken.
+        """
+        header = self._header(
+            Kind.COMMIT,
+            record.body,
+            first=record.stamp,
+            number=self.next_record,
+            object_id=record.object_id,
+        )
+        header, at = self._append_small(header, record.body)
+        place = record_place(self.log.number, at, header)
+        self._open_index().add_record(place)
+        self._pending.append(place)
+        self.next_record += 1
+        return header.number
+
+    def sync(self) -> None:
+        """Make everything durable: one write of whole blocks, one fdatasync.
+
+        Raises:
+            StorageError: nothing since the last sync is there any more.
+        """
+        try:
+            self.log.sync()
+        except (NoSpace, StorageError) as error:
+            with self._lock:
+                self.abandon()
+            raise StorageError(f"what was written is not durable: {error}") from error
+        self._pending.clear()
+
+    def append_removal(
+        self, ranges: tuple[tuple[int, int], ...], *, raw: bool = False, dropped: bool = False
+    ) -> None:
+        """Tickets that are freed, or commit records that are dropped.
+
+        Raises:
+            NoSpace, StorageError: it was not taken.
+        """
+        body = encode_pairs(ranges)
+        kind = Kind.DROPPED if dropped else Kind.FREED
+        header = self._header(kind, body, raw=raw)
+        header, at = self._append_small(header, body, removal=True)
+        removal = Removal(
+            self.log.number, at, header.length, header.sequence, raw, ranges, dropped=dropped
+        )
+        self._open_index().add_removal(removal)
+        self._pending.append(removal)
+
+    def abandon(self) -> None:
+        """After a failure: forget what is not durable, and leave the file alone behind it."""
+        pending, self._pending = self._pending, []
+        for each in pending:
+            if isinstance(each, Removal):
+                self._owed.append(each)
+            elif isinstance(each, RecordPlace):
+                self._catalog.segments[each.segment].index.drop(each.number)
+            else:
+                place, raw = each
+                self._catalog.segments[place.segment].index.free(
+                    place.first, place.end, raw=raw, before=place.sequence + 1
+                )
+        broken = self._catalog.segments.get(self.log.number)
+        if broken is not None and isinstance(broken.index, OpenIndex):
+            broken.end = self.log.synced
+            kept = [removal for removal in broken.index.removals if removal not in self._owed]
+            broken.index.removals = kept
+        self.log.leave()
+        try:
+            # At once: the next segment says where this one ends. What lies behind may look whole
+            # to whoever reads it back, and still not be on the platter.
+            self._roll(removal=True)
+        except PutterError as error:
+            _log.error("the disk takes nothing: %s", error)
+
+    # -- inside ----------------------------------------------------------------------------
+
+    def _header(self, kind: Kind, body: Buffer, **more: object) -> Header:
+        return Header(
+            kind=kind,
+            segment=0,
+            sequence=0,
+            epoch=self._epoch,
+            commit=0,
+            body_bytes=len(body),
+            body_sum=seal_of(self.secret, body),
+            **more,  # type: ignore[arg-type] # fields of the header
+        )
+
+    def _append_small(
+        self, header: Header, body: Buffer, *, removal: bool = False
+    ) -> tuple[Header, int]:
+        """What is not cut: the header with its place in the log, and its offset."""
+        if header.length > self.log.room - (0 if removal else self._removal_room):
+            self._roll(removal=removal)
+        header = replace(
+            header, segment=self.log.number, sequence=self._sequence, commit=self.log.commit
+        )
+        try:
+            return header, self._append(header, body)
+        except PutterError:
+            self.abandon()
+            raise
+
+    def _append(self, header: Header, body: Buffer) -> int:
+        at = self.log.append(encode_header(header, self.secret), body, header.length)
+        self._sequence += 1
+        return at
+
+    def _roll(self, *, removal: bool = False) -> None:
+        """Seal the open segment and begin another.
+
+        Raises:
+            NoSpace, StorageError: there is none; the open one is as it was.
+        """
+        self.sync()
+        old = self._catalog.segments.get(self._head.number)
+        if old is not None and self.log.number == old.number:
+            old.end = self.log.synced
+        head = replace(
+            self._head,
+            number=self._head.number + 1,
+            epoch=self._epoch,
+            sequence=self._sequence,
+            record_number=self.next_record,
+            previous_end=old.end if old is not None else BLOCK_BYTES,
+        )
+        self._head = self._files.create(head, 0 if removal else self._reserve_bytes)
+        if old is not None:
+            self._seal(old)
+        number = self._head.number
+        self._catalog.add(Segment(number, OpenIndex(), BLOCK_BYTES))
+        self.log.open(self._files.file(number), number, BLOCK_BYTES)
+        owed, self._owed = self._owed, []
+        for each in owed:  # what was forgotten here must not come back
+            self.append_removal(each.ranges, raw=each.raw, dropped=each.dropped)
+
+    def _seal(self, segment: Segment) -> None:
+        """Write a segment's index; without it, the next start scans the segment."""
+        if not isinstance(segment.index, OpenIndex):
+            return
+        try:
+            segment.index = self._files.save_index(
+                segment.index, segment.number, segment.end, self.secret
+            )
+        except PutterError as error:
+            _log.warning("segment %016x has no index yet: %s", segment.number, error)
+        self._catalog.changed()
+
+    def _open_index(self) -> OpenIndex:
+        index = self._catalog.segments[self.log.number].index
+        assert isinstance(index, OpenIndex)
+        return index
