@@ -111,6 +111,21 @@ class Capacity:
     free_bytes: int
 
 
+@dataclass(frozen=True)
+class Upkeep:
+    """What a piece of housekeeping did.
+
+    Attributes:
+        copied_bytes: that were written anew.
+        freed_bytes: that the disk got back.
+        more: there is more to do, after the next sync.
+    """
+
+    copied_bytes: int
+    freed_bytes: int
+    more: bool
+
+
 class Engine(Protocol):
     """One node's disk."""
 
@@ -201,6 +216,16 @@ class Engine(Protocol):
 
         Raises:
             NoSpace, StorageError: they may not be lifted.
+        """
+        ...
+
+    def tend(self, budget_bytes: int) -> Upkeep:
+        """Do a piece of housekeeping: get space back that removed things still take.
+
+        Reads and writes go on between the pieces; a crash at any moment loses nothing.
+
+        Args:
+            budget_bytes: copy about so many.
         """
         ...
 

@@ -32,7 +32,7 @@ from common.meta.interface import Ceilings
 from common.wire import frames
 from common.wire.frames import Statuses
 from common.wire.status import Status
-from putter.storage.engine import Capacity, NumberedRecord, Piece, Record, Run, TicketInfo
+from putter.storage.engine import Capacity, NumberedRecord, Piece, Record, Run, TicketInfo, Upkeep
 from putter.storage.record_index import RecordIndex
 
 _DRAWER_BITS: Final = 10
@@ -290,6 +290,10 @@ class MemoryEngine:
         """Lift the ceilings to at least these."""
         self._ceilings = self._ceilings.highest(ceilings)
         return self._ceilings
+
+    def tend(self, budget_bytes: int) -> Upkeep:  # noqa: ARG002 - the protocol's signature
+        """Nothing to do: what is removed is gone at once."""
+        return Upkeep(0, 0, more=False)
 
     def capacity(self) -> Capacity:
         """Of the memory that was set aside."""

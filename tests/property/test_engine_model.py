@@ -136,6 +136,20 @@ class EngineMachine(RuleBasedStateMachine):
         self.settle()
         self.compare()
 
+    @rule(budget=st.sampled_from([1, 100, 1 << 20]), steps=st.integers(1, 12))
+    def tend(self, budget: int, steps: int) -> None:
+        for _ in range(steps):
+            more = self.engine.tend(budget).more
+            self.engine.sync()
+            self.settle()
+            self.compare()
+            if not more:
+                break
+
+    @rule(budget=st.sampled_from([1, 100, 1 << 20]))
+    def tend_and_go_on(self, budget: int) -> None:
+        self.engine.tend(budget)
+
     # What befalls the node
 
     @rule()

@@ -20,7 +20,8 @@ from common.wire import frames
 from common.wire.frames import Statuses
 from common.wire.status import Status
 from putter.storage.disk import Disk
-from putter.storage.engine import Capacity, NumberedRecord, Piece, Record, Run, TicketInfo
+from putter.storage.engine import Capacity, NumberedRecord, Piece, Record, Run, TicketInfo, Upkeep
+from putter.storage.segments.compaction import Compactor
 from putter.storage.segments.files import Files
 from putter.storage.segments.formats import (
     HEADER_BYTES,
@@ -88,6 +89,7 @@ class SegmentsEngine:
         self._catalog = found.catalog
         self._report = found.report
         self._writer = Writer(self._files, found, reserve_bytes, self._lock)
+        self._compactor = Compactor(self._catalog, self._files, self._writer, verify)
         self._log = self._writer.log
         self._secret = state.secret
         self._highest = {raw: self._highest_ticket(raw=raw) for raw in (False, True)}
@@ -235,6 +237,11 @@ class SegmentsEngine:
         if lifted != self._writer.ceilings:
             self._writer.save_ceilings(lifted)
         return lifted
+
+    def tend(self, budget_bytes: int) -> Upkeep:
+        """Do a piece of compaction; what was copied counts after the next sync."""
+        with self._lock:
+            return self._compactor.step(budget_bytes)
 
     def capacity(self) -> Capacity:
         """Of the disk, with what the open segment still takes; the reserve counts as used."""

@@ -24,9 +24,10 @@ from putter.storage.block_file import BLOCK_BYTES, BlockFile, aligned_buffer
 from putter.storage.disk import Disk
 from putter.storage.engine import Capacity
 from putter.storage.segments.formats import SegmentHead, decode_head, encode_head
+from putter.storage.segments.index_file import IndexHead, encode_index
+from putter.storage.segments.index_file import decode_head as decode_index_head
 from putter.storage.segments.open_index import OpenIndex
-from putter.storage.segments.sealed_index import IndexHead, SealedIndex, encode_index
-from putter.storage.segments.sealed_index import decode_head as decode_index_head
+from putter.storage.segments.sealed_index import SealedIndex
 
 ROOT: Final = "segments"
 SEGMENT_BYTES_MIN: Final = 4 * MIB

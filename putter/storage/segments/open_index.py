@@ -61,6 +61,10 @@ class OpenIndex:
         """How many runs and commit records there are."""
         return len(self._runs[False]) + len(self._runs[True]) + len(self._records)
 
+    def has_written(self, removal: Removal) -> bool:  # noqa: ARG002 - as of a sealed one
+        """Whether the file may have bytes that a removal is about; the index does not tell."""
+        return True
+
     # -- runs ------------------------------------------------------------------------------
 
     def runs(self, first: int, end: int, *, raw: bool) -> Iterator[Place]:

@@ -28,10 +28,11 @@ from putter.storage.segments.formats import (
     decode_pairs,
     seal_of,
 )
+from putter.storage.segments.index_file import DamagedIndexError
 from putter.storage.segments.open_index import OpenIndex
 from putter.storage.segments.places import Place, RecordPlace, Removal, object_key
 from putter.storage.segments.scan import Found, Gap, scan
-from putter.storage.segments.sealed_index import DamagedIndexError, SealedIndex
+from putter.storage.segments.sealed_index import SealedIndex
 from putter.storage.segments.segment import Catalog, Segment
 
 Verify = Callable[[str, int, int, bytes], bool | None]

@@ -1,190 +1,31 @@
-"""What is in a segment that is not written to any more: one immutable file beside it.
+"""What is in a segment that is not written to any more.
 
-```
-block   content
-0       magic, version, segment number, counts and bounds, checksums (below)
-1…      columns, each beginning at a multiple of 8: runs by ticket, raw runs by ticket, commit
-        records by number, their stamps and objects in order, removals, key ids
-```
-
-The file is mapped, so it costs no memory of the process. It is verified as a whole when it is
-first looked at; a damaged one is made again from its segment. What has been freed since is kept
+Its index file (`putter.storage.segments.index_file`) is mapped, so it costs no memory of the
+process. It is verified as a whole when it is first looked at. What has been freed since is kept
 beside it in memory: one bit for a run or record that is gone, and what is left of the runs that
 lost some of their tickets.
 """
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
-from common.checksum import CHECKSUM_BYTES, Buffer
+from common.checksum import Buffer
 from putter.storage.block_file import BLOCK_BYTES
 from putter.storage.run_table import RunTable
 from putter.storage.segments.formats import aligned, seal_of
-from putter.storage.segments.open_index import OpenIndex
-from putter.storage.segments.places import Place, RecordPlace, Removal
-
-_MAGIC: Final = b"PUTTRIDX"
-_VERSION: Final = 1
-_FIXED: Final = struct.Struct("<8sIIQQQqQ")
-_I8: Final = np.dtype("<i8")
-_U8: Final = np.dtype("<u8")
-_U4: Final = np.dtype("<u4")
-_RUN: Final = np.dtype(
-    [
-        ("record", "<u4"), ("length", "<u4"), ("count", "<u4"), ("body", "<u4"),
-        ("body_bytes", "<u4"), ("frame_bytes", "<u4"), ("sequence", "<u8"), ("object", "<u8"),
-        ("key", "<u2"),
-    ]
-)  # fmt: skip
-_RECORD: Final = np.dtype(
-    [
-        ("record", "<u4"), ("length", "<u4"), ("stamp", "<u8"), ("object", "<u8"),
-        ("sequence", "<u8"),
-    ]
-)  # fmt: skip
-_REMOVAL: Final = np.dtype(
-    [
-        ("record", "<u4"), ("length", "<u4"), ("sequence", "<u8"), ("first", "<i8"),
-        ("count", "<i8"), ("kind", "u1"),
-    ]
-)  # fmt: skip
-_COLUMNS: Final[tuple[tuple[str, np.dtype[Any]], ...]] = (
-    ("run_first", _I8),
-    ("run", _RUN),
-    ("raw_first", _I8),
-    ("raw", _RUN),
-    ("number", _U8),
-    ("record", _RECORD),
-    ("stamp", _U8),
-    ("by_stamp", _U4),
-    ("object", _U8),
-    ("by_object", _U4),
-    ("removal", _REMOVAL),
-    ("key", np.dtype("u1")),
+from putter.storage.segments.index_file import (
+    BOUNDS,
+    COLUMNS,
+    Bits,
+    Column,
+    DamagedIndexError,
+    IndexHead,
 )
-_BOUNDS: Final = ("run", "raw", "number", "stamp", "object")
-_BOUND: Final = struct.Struct("<QQ")
-_NONE: Final = (1, 0)
-
-Column = npt.NDArray[Any]
-Bits = npt.NDArray[np.bool_]
-
-
-@dataclass(frozen=True)
-class IndexHead:
-    """The first block of an index file.
-
-    Attributes:
-        segment: number of the segment.
-        used_bytes: of the segment, up to the end of its last record.
-        live_bytes: of it, when it was sealed.
-        highest_sequence: of its records; -1 if it has none.
-        highest_number: of its commit records; 0 if it has none.
-        counts: items of each column.
-        bounds: lowest and highest of what is looked for; lowest > highest where there is nothing.
-        body_sum: checksum of all behind the first block.
-    """
-
-    segment: int
-    used_bytes: int
-    live_bytes: int
-    highest_sequence: int
-    highest_number: int
-    counts: tuple[int, ...]
-    bounds: tuple[tuple[int, int], ...]
-    body_sum: bytes
-
-
-def encode_index(index: OpenIndex, segment: int, used_bytes: int, secret: bytes) -> bytes:
-    """The file for an index that does not grow any more."""
-    columns: dict[str, Column] = {}
-    keys: dict[str, int] = {}
-    bounds: dict[str, tuple[int, int]] = {}
-    for name, raw in (("run", False), ("raw", True)):
-        places = list(index.all_runs(raw=raw))
-        columns[f"{name}_first"] = np.array([place.first for place in places], _I8)
-        columns[name] = np.array(
-            [
-                (
-                    place.record, place.length, place.count, place.body, place.body_bytes,
-                    place.frame_bytes, place.sequence, place.object_key,
-                    keys.setdefault(place.key_id, len(keys)),
-                )
-                for place in places
-            ],
-            _RUN,
-        )  # fmt: skip
-        bounds[name] = (places[0].first, places[-1].end - 1) if places else _NONE
-    records = index.after(0, 1 << 62)
-    columns["number"] = np.array([place.number for place in records], _U8)
-    columns["record"] = np.array(
-        [(p.record, p.length, p.stamp, p.object_key, p.sequence) for p in records], _RECORD
-    )
-    for name in ("stamp", "object"):
-        values = columns["record"][name]
-        order = np.argsort(values, kind="stable")
-        columns[name] = values[order].astype(_U8)
-        columns[f"by_{name}"] = order.astype(_U4)
-    for name in ("number", "stamp", "object"):
-        values = columns[name]
-        bounds[name] = (int(values[0]), int(values[-1])) if len(values) else _NONE
-    columns["removal"] = np.array(
-        [
-            (each.record, each.length, each.sequence, first, count, each.raw + 2 * each.dropped)
-            for each in index.removals
-            for first, count in each.ranges
-        ],
-        _REMOVAL,
-    )
-    columns["key"] = np.frombuffer("\n".join(keys).encode(), np.uint8)
-    body = b"".join(
-        columns[name].tobytes().ljust(aligned(columns[name].nbytes), b"\0") for name, _ in _COLUMNS
-    )
-    head = _FIXED.pack(
-        _MAGIC,
-        _VERSION,
-        0,
-        segment,
-        used_bytes,
-        index.live_bytes,
-        index.highest_sequence,
-        index.highest_number,
-    )
-    head += struct.pack(f"<{len(_COLUMNS)}Q", *(len(columns[name]) for name, _ in _COLUMNS))
-    head += b"".join(_BOUND.pack(*bounds[name]) for name in _BOUNDS)
-    head += seal_of(secret, body)
-    head += seal_of(secret, head)
-    return head.ljust(BLOCK_BYTES, b"\0") + body
-
-
-def decode_head(data: Buffer, secret: bytes) -> IndexHead | None:
-    """The head of an index file; None if it is damaged."""
-    counts_size = 8 * len(_COLUMNS)
-    size = _FIXED.size + counts_size + _BOUND.size * len(_BOUNDS) + CHECKSUM_BYTES
-    if len(data) < BLOCK_BYTES:
-        return None
-    head = bytes(data[: size + CHECKSUM_BYTES])
-    if head[size:] != seal_of(secret, head[:size]):
-        return None
-    magic, version, _, segment, used, live, sequence, number = _FIXED.unpack_from(head)
-    if magic != _MAGIC or version != _VERSION:
-        return None
-    counts = struct.unpack_from(f"<{len(_COLUMNS)}Q", head, _FIXED.size)
-    at = _FIXED.size + counts_size
-    bounds = tuple(_BOUND.iter_unpack(head[at : size - CHECKSUM_BYTES]))
-    body_sum = head[size - CHECKSUM_BYTES : size]
-    return IndexHead(segment, used, live, sequence, number, counts, bounds, body_sum)
-
-
-class DamagedIndexError(Exception):
-    """The file is not what was written."""
+from putter.storage.segments.places import Place, RecordPlace, Removal
 
 
 class SealedIndex:
@@ -205,7 +46,7 @@ class SealedIndex:
         self._secret = secret
         self._columns: dict[str, Column] | None = None
         self._keys: list[str] = []
-        self._bounds = dict(zip(_BOUNDS, head.bounds, strict=True))
+        self._bounds = dict(zip(BOUNDS, head.bounds, strict=True))
         self._gone: dict[str, Bits] = {}
         self._left: dict[bool, RunTable[Place]] = {False: RunTable(), True: RunTable()}
 
@@ -329,9 +170,23 @@ class SealedIndex:
     @property
     def removals(self) -> Sequence[Removal]:
         """What the segment says of freed tickets and dropped records, in order."""
-        if not self.head.counts[[name for name, _ in _COLUMNS].index("removal")]:
+        if not self.head.counts[[name for name, _ in COLUMNS].index("removal")]:
             return ()
         return list(_joined(self._column("removal"), self.head.segment))
+
+    def has_written(self, removal: Removal) -> bool:
+        """Whether the file has bytes, live or not, that a removal is about."""
+        for first, count in removal.ranges:
+            if removal.dropped:
+                low, high = np.searchsorted(self._column("number"), (first, first + count))
+                sequences = self._column("record")["sequence"][low:high]
+            else:
+                name = "raw" if removal.raw else "run"
+                low, high = self._span(name, first, first + count)
+                sequences = self._column(name)["sequence"][low:high]
+            if (sequences < removal.sequence).any():
+                return True
+        return False
 
     # -- inside ----------------------------------------------------------------------------
 
@@ -351,12 +206,17 @@ class SealedIndex:
     def _rows(self, first: int, end: int, name: str) -> Iterator[int]:
         """Rows of runs that are not gone and hold some of the tickets."""
         firsts = self._column(f"{name}_first")
-        at = max(0, int(np.searchsorted(firsts, first, side="right")) - 1)
-        stop = int(np.searchsorted(firsts, end))
+        at, stop = self._span(name, first, end)
         counts = self._column(name)["count"]
         for row in range(at, stop):
             if int(firsts[row]) + int(counts[row]) > first and not self._is_gone(name, row):
                 yield row
+
+    def _span(self, name: str, first: int, end: int) -> tuple[int, int]:
+        """Rows of runs that may hold some of the tickets."""
+        firsts = self._column(f"{name}_first")
+        at = max(0, int(np.searchsorted(firsts, first, side="right")) - 1)
+        return at, int(np.searchsorted(firsts, end))
 
     def _place(self, at: int, *, raw: bool) -> Place:
         name = "raw" if raw else "run"
@@ -405,7 +265,7 @@ class SealedIndex:
             raise DamagedIndexError(f"the index of segment {self.head.segment} is damaged")
         columns: dict[str, Column] = {}
         at = BLOCK_BYTES
-        for (name, kind), count in zip(_COLUMNS, self.head.counts, strict=True):
+        for (name, kind), count in zip(COLUMNS, self.head.counts, strict=True):
             columns[name] = np.frombuffer(data, kind, count, at)
             at += aligned(count * kind.itemsize)
         return columns

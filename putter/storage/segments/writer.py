@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Final
@@ -74,6 +75,8 @@ class Writer:
         self._removal_room = min(_REMOVAL_ROOM, files.segment_bytes // 8)
         self._pending: list[_Pending] = []
         self._owed: list[Removal] = []
+        self._after_sync: list[Callable[[], None]] = []
+        self._failure: PutterError | None = None
         number = found.head.number
         if found.at is not None and number in self._catalog.segments:
             self.log.open(files.file(number), number, found.at)
@@ -99,8 +102,18 @@ class Writer:
         self._files.save_state(head)
         self._head = head
 
-    def append_run(self, run: Run, count: int, *, raw: bool) -> Statuses:
-        """Write a run whose tickets are all free; it is cut where a segment ends."""
+    def append_run(
+        self, run: Run, count: int, *, raw: bool, sequence: int | None = None, spare: bool = False
+    ) -> Statuses:
+        """Write a run whose tickets are all free; it is cut where a segment ends.
+
+        Args:
+            run: what is written.
+            count: tickets.
+            raw: raw tickets.
+            sequence: of a copy; None for a new one.
+            spare: the reserve may be used.
+        """
         stride = run.frame_bytes + FRAME_HEADER_BYTES
         statuses = np.zeros(count, np.uint8)
         names = HEADER_BYTES + len(run.object_id) + len(run.key_id) + ALIGN
@@ -108,44 +121,46 @@ class Writer:
         while at < count:
             rows = run.frames[at * stride :]
             room = self.log.room - self._removal_room - names
+            part = replace(run, first=run.first + at)
             some = count - at if len(rows) <= room else max(0, room // stride)
             try:
                 if some < count - at and some * stride < _PART_BYTES_MIN:
                     try:
-                        self._roll()
+                        self._roll(spare=spare)
                         continue
                     except NoSpace:
                         if not some:
                             raise
-                self._write_run(run, run.first + at, some, rows[: some * stride], raw=raw)
+                part = replace(part, frames=rows[: some * stride])
+                self._write_run(part, some, raw=raw, sequence=sequence)
             except NoSpace as error:
                 _log.warning("no room for new tickets: %s", error)
                 statuses[at:] = Status.NO_SPACE
                 break
             except PutterError as error:
                 _log.error("cannot write: %s", error)
-                self.abandon()
+                self._fail(error)
                 statuses[:] = Status.IO_ERROR
                 break
             at += some
         return statuses
 
-    def _write_run(self, run: Run, first: int, count: int, rows: memoryview, *, raw: bool) -> None:
+    def _write_run(self, run: Run, count: int, *, raw: bool, sequence: int | None) -> None:
         header = Header(
             kind=Kind.RUN,
             segment=self.log.number,
-            sequence=self._sequence,
+            sequence=self._sequence if sequence is None else sequence,
             epoch=self._epoch,
             commit=self.log.commit,
-            body_bytes=len(rows),
+            body_bytes=len(run.frames),
             raw=raw,
-            first=first,
+            first=run.first,
             count=count,
             frame_bytes=run.frame_bytes,
             object_id=run.object_id,
             key_id=run.key_id,
         )
-        at = self._append(header, rows)
+        at = self._append(header, run.frames)
         place = run_place(self.log.number, at, header)
         self._open_index().add_run(place, raw=raw)
         self._pending.append((place, raw))
@@ -164,11 +179,35 @@ class Writer:
             object_id=record.object_id,
         )
         header, at = self._append_small(header, record.body)
-        place = record_place(self.log.number, at, header)
-        self._open_index().add_record(place)
-        self._pending.append(place)
+        self._note_record(header, at)
         self.next_record += 1
         return header.number
+
+    def append_copy(self, header: Header, body: bytes, removal: Removal | None = None) -> None:
+        """A commit record or a removal of another segment, with its sequence number.
+
+        Args:
+            header: of the original.
+            body: its body.
+            removal: what it says, if it is one.
+
+        Raises:
+            NoSpace, StorageError: it was not taken.
+        """
+        copy, at = self._append_small(header, body, spare=True, sequence=header.sequence)
+        if removal is None:
+            self._note_record(copy, at)
+        else:
+            self._open_index().add_removal(replace(removal, segment=self.log.number, record=at))
+
+    def after_sync(self, call: Callable[[], None]) -> None:
+        """Do something once all that was written is durable; never, if it is not."""
+        self._after_sync.append(call)
+
+    @property
+    def is_synced(self) -> bool:
+        """Whether nothing waits for a sync."""
+        return not self._after_sync and not self._pending
 
     def sync(self) -> None:
         """Make everything durable: one write of whole blocks, one fdatasync.
@@ -176,13 +215,21 @@ class Writer:
         Raises:
             StorageError: nothing since the last sync is there any more.
         """
+        failure, self._failure = self._failure, None
         try:
             self.log.sync()
         except (NoSpace, StorageError) as error:
+            failure = error
             with self._lock:
                 self.abandon()
-            raise StorageError(f"what was written is not durable: {error}") from error
-        self._pending.clear()
+            self._failure = None
+        if failure is not None:
+            raise StorageError(f"what was written is not durable: {failure}") from failure
+        with self._lock:
+            self._pending.clear()
+            calls, self._after_sync = self._after_sync, []
+            for call in calls:
+                call()
 
     def append_removal(
         self, ranges: tuple[tuple[int, int], ...], *, raw: bool = False, dropped: bool = False
@@ -195,7 +242,7 @@ class Writer:
         body = encode_pairs(ranges)
         kind = Kind.DROPPED if dropped else Kind.FREED
         header = self._header(kind, body, raw=raw)
-        header, at = self._append_small(header, body, removal=True)
+        header, at = self._append_small(header, body, spare=True)
         removal = Removal(
             self.log.number, at, header.length, header.sequence, raw, ranges, dropped=dropped
         )
@@ -205,6 +252,7 @@ class Writer:
     def abandon(self) -> None:
         """After a failure: forget what is not durable, and leave the file alone behind it."""
         pending, self._pending = self._pending, []
+        self._after_sync.clear()
         for each in pending:
             if isinstance(each, Removal):
                 self._owed.append(each)
@@ -224,7 +272,7 @@ class Writer:
         try:
             # At once: the next segment says where this one ends. What lies behind may look whole
             # to whoever reads it back, and still not be on the platter.
-            self._roll(removal=True)
+            self._roll(spare=True)
         except PutterError as error:
             _log.error("the disk takes nothing: %s", error)
 
@@ -243,26 +291,40 @@ class Writer:
         )
 
     def _append_small(
-        self, header: Header, body: Buffer, *, removal: bool = False
+        self, header: Header, body: Buffer, *, spare: bool = False, sequence: int | None = None
     ) -> tuple[Header, int]:
         """What is not cut: the header with its place in the log, and its offset."""
-        if header.length > self.log.room - (0 if removal else self._removal_room):
-            self._roll(removal=removal)
+        if header.length > self.log.room - (0 if spare else self._removal_room):
+            self._roll(spare=spare)
         header = replace(
-            header, segment=self.log.number, sequence=self._sequence, commit=self.log.commit
+            header,
+            segment=self.log.number,
+            sequence=self._sequence if sequence is None else sequence,
+            epoch=self._epoch,
+            commit=self.log.commit,
         )
         try:
             return header, self._append(header, body)
-        except PutterError:
-            self.abandon()
+        except PutterError as error:
+            self._fail(error)
             raise
+
+    def _note_record(self, header: Header, at: int) -> None:
+        place = record_place(self.log.number, at, header)
+        self._open_index().add_record(place)
+        self._pending.append(place)
+
+    def _fail(self, error: PutterError) -> None:
+        """Bytes were refused in the middle of a commit: none of it will be durable."""
+        self.abandon()
+        self._failure = error
 
     def _append(self, header: Header, body: Buffer) -> int:
         at = self.log.append(encode_header(header, self.secret), body, header.length)
         self._sequence += 1
         return at
 
-    def _roll(self, *, removal: bool = False) -> None:
+    def _roll(self, *, spare: bool = False) -> None:
         """Seal the open segment and begin another.
 
         Raises:
@@ -280,7 +342,7 @@ class Writer:
             record_number=self.next_record,
             previous_end=old.end if old is not None else BLOCK_BYTES,
         )
-        self._head = self._files.create(head, 0 if removal else self._reserve_bytes)
+        self._head = self._files.create(head, 0 if spare else self._reserve_bytes)
         if old is not None:
             self._seal(old)
         number = self._head.number

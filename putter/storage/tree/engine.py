@@ -9,7 +9,7 @@ from common.errors import NoSpace, StorageError
 from common.meta.interface import Ceilings
 from common.wire.frames import Statuses
 from putter.storage.disk import Disk
-from putter.storage.engine import Capacity, NumberedRecord, Piece, Record, Run, TicketInfo
+from putter.storage.engine import Capacity, NumberedRecord, Piece, Record, Run, TicketInfo, Upkeep
 from putter.storage.tree.formats import decode_ceilings, encode_ceilings
 from putter.storage.tree.records import RecordTree
 from putter.storage.tree.staging import TEMPORARY, Staging
@@ -155,6 +155,10 @@ class TreeEngine:
         if lifted != self._ceilings:
             self._write_ceilings(lifted, self._last_record)
         return self._ceilings
+
+    def tend(self, budget_bytes: int) -> Upkeep:  # noqa: ARG002 - the protocol's signature
+        """Nothing to do: what is removed is gone at once."""
+        return Upkeep(0, 0, more=False)
 
     def capacity(self) -> Capacity:
         """Of the file system; the reserve counts as used."""
