@@ -9,6 +9,7 @@ version does not know are kept as they came and handed on (`Unknown`).
 | ``version`` | a version of a name was written: where each of its bytes is |
 | ``tombstone`` | the name holds nothing from this stamp on |
 | ``abort`` | a version was given up and must never become visible |
+| ``members`` | these putters make up the cluster from this stamp on |
 """
 
 from __future__ import annotations
@@ -113,6 +114,23 @@ class Abort(msgspec.Struct, frozen=True, tag="abort", tag_field="kind"):
     aborted: int = 0
 
 
+class Peer(msgspec.Struct, frozen=True, array_like=True):
+    """A putter of the cluster: its identity, and where it was last."""
+
+    node: str
+    address: str
+
+
+class Members(msgspec.Struct, frozen=True, tag="members", tag_field="kind"):
+    """The putters that make up the cluster from ``stamp`` on, sorted by identity.
+
+    Every putter keeps it, so that a rebuild knows who else has to answer.
+    """
+
+    stamp: int
+    peers: tuple[Peer, ...]
+
+
 class Unknown(msgspec.Struct, frozen=True):
     """A record of a kind that this version does not know."""
 
@@ -120,8 +138,12 @@ class Unknown(msgspec.Struct, frozen=True):
     raw: bytes
 
 
-Known = Version | Tombstone | Abort
+Change = Version | Tombstone | Abort
+"""What a record can say of a name."""
+Known = Change | Members
 CommitRecord = Known | Unknown
+
+KINDS: Final = frozenset({"version", "tombstone", "abort", "members"})
 
 _encoder: Final = msgspec.msgpack.Encoder()
 _decoder: Final[msgspec.msgpack.Decoder[Known]] = msgspec.msgpack.Decoder(Known)
@@ -157,9 +179,17 @@ def decode(data: bytes) -> CommitRecord:
             kind = _kind_decoder.decode(data).kind
         except _NOT_MSGPACK:
             kind = ""
-        if not kind or kind in {"version", "tombstone", "abort"}:
+        if not kind or kind in KINDS:
             raise IntegrityError(f"not a commit record: {error}") from error
         return Unknown(kind=kind, raw=bytes(data))
+
+
+def kind_of(data: bytes) -> str:
+    """The kind of the record in these bytes; "" if it is none."""
+    try:
+        return _kind_decoder.decode(data).kind
+    except _NOT_MSGPACK:
+        return ""
 
 
 def decode_version(data: bytes) -> Version:

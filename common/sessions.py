@@ -22,6 +22,7 @@ from common.wire.reader import MessageReader
 from common.wire.session import (
     AnyMessage,
     CeilingsReply,
+    Counts,
     Data,
     Done,
     Hello,
@@ -35,7 +36,7 @@ from common.wire.session import (
 )
 
 Answer = tuple[Reply, memoryview]
-_REPLIES: Final = (Data, StatReply, RecordReply, RecordList, CeilingsReply, Done)
+_REPLIES: Final = (Data, StatReply, RecordReply, RecordList, CeilingsReply, Counts, Done)
 
 
 class _Call:

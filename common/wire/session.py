@@ -215,18 +215,23 @@ class RecordReply(Message, tag="record", frozen=True):
 
 
 class ListRecords(Message, tag="list", frozen=True):
-    """Client → putter: records numbered above ``after``."""
+    """Client → putter: records numbered above ``after``; of these kinds only, if any is named."""
 
     request: int
     after: int
     limit: int
+    kinds: tuple[str, ...] = ()
 
 
 class RecordList(Message, tag="record-list", frozen=True):
-    """Putter → client: (number, length) of the records in the payload; empty at the end."""
+    """Putter → client: (number, length) of the records in the payload.
+
+    ``last`` is the number up to which the putter looked; 0 at the end.
+    """
 
     request: int
     records: tuple[tuple[int, int], ...]
+    last: int = 0
 
 
 class Raise(Message, tag="raise", frozen=True):
@@ -237,11 +242,26 @@ class Raise(Message, tag="raise", frozen=True):
 
 
 class CeilingsReply(Message, tag="ceilings", frozen=True):
-    """Putter → client: the ceilings that are durable now."""
+    """Putter → client: the ceilings that are durable now, and its highest record's number."""
 
     request: int
     ceilings: Ceilings
     status: int = 0
+    last_record: int = 0
+
+
+class Count(Message, tag="count", frozen=True):
+    """Client → putter: how many tickets of each range are there?"""
+
+    request: int
+    ranges: tuple[tuple[int, int], ...]
+
+
+class Counts(Message, tag="counts", frozen=True):
+    """Putter → client: the answer, in the order of the ranges."""
+
+    request: int
+    counts: tuple[int, ...]
 
 
 class Done(Message, tag="done", frozen=True):
@@ -279,12 +299,14 @@ AnyMessage = (
     | RecordList
     | Raise
     | CeilingsReply
+    | Count
+    | Counts
     | Done
     | Ping
 )
 Event = tuple[AnyMessage, memoryview]
 """A message and its payload."""
-Reply = Data | StatReply | RecordReply | RecordList | CeilingsReply | Done
+Reply = Data | StatReply | RecordReply | RecordList | CeilingsReply | Counts | Done
 
 _encoder: Final = msgspec.msgpack.Encoder()
 _decoder: Final[msgspec.msgpack.Decoder[AnyMessage]] = msgspec.msgpack.Decoder(AnyMessage)

@@ -18,7 +18,7 @@ from common.metrics import Metrics
 from common.tickets import TICKETS_MAX
 from common.wire.session import (
     AnyMessage,
-    CeilingsReply,
+    Count,
     Data,
     Done,
     FindRecord,
@@ -28,7 +28,6 @@ from common.wire.session import (
     Ping,
     Raise,
     Read,
-    RecordList,
     RecordReply,
     Stat,
     StatReply,
@@ -36,12 +35,12 @@ from common.wire.session import (
 )
 from putter.node.committer import Committer
 from putter.node.fence import Fence
+from putter.node.recounts import answer_count, answer_list, answer_raise
 from putter.storage.engine import Engine, Piece
 
 Answer = tuple[Message, Buffer]
 _AT_ONCE: Final = 16
 _QUEUED_MAX: Final = 1024
-_RECORDS_MAX: Final = 1000
 
 
 class Queries:
@@ -123,6 +122,8 @@ class Queries:
                 self._spawn(lambda: answer_free(message, self._committer), message.request)
             case Raise():
                 self._spawn(lambda: answer_raise(message, self._committer), message.request)
+            case Count():
+                self._spawn(lambda: answer_count(message, self._committer), message.request)
             case _:
                 raise ProtocolError(f"{type(message).__name__} was not expected here")
 
@@ -231,20 +232,6 @@ async def answer_find(message: FindRecord, committer: Committer) -> Answer:
     return RecordReply(message.request, found=True, number=found.number), found.record.body
 
 
-async def answer_list(message: ListRecords, committer: Committer) -> Answer:
-    """Records above a number, as many as one message holds."""
-    limit = max(1, min(message.limit, _RECORDS_MAX))
-    found = await committer.run(lambda engine: engine.records(message.after, limit))
-    listed, bodies, size = [], [], 0
-    for entry in found:
-        size += len(entry.record.body)
-        if size > MESSAGE_PAYLOAD_BYTES_MAX:
-            break
-        listed.append((entry.number, len(entry.record.body)))
-        bodies.append(entry.record.body)
-    return RecordList(message.request, tuple(listed)), b"".join(bodies)
-
-
 async def answer_free(message: Free, committer: Committer) -> Answer:
     """Free tickets and drop records; the answer is durable."""
 
@@ -257,12 +244,6 @@ async def answer_free(message: Free, committer: Committer) -> Answer:
         return removed
 
     return Done(message.request, 0, count=await committer.run(free)), b""
-
-
-async def answer_raise(message: Raise, committer: Committer) -> Answer:
-    """Lift the ceilings; the answer is durable."""
-    raised = await committer.run(lambda engine: engine.raise_ceilings(message.ceilings))
-    return CeilingsReply(message.request, raised), b""
 
 
 def _check_range(first: int, count: int) -> None:

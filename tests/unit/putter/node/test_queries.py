@@ -260,7 +260,7 @@ class TestRecords:
             for number in range(1, 6):
                 engine.put_record(Record(number, "", b"x" * number))
             ((reply, payload),) = await ask(ListRecords, 2, 2)
-            assert (reply, bytes(payload)) == (RecordList(1, ((3, 3), (4, 4))), b"x" * 7)
+            assert (reply, bytes(payload)) == (RecordList(1, ((3, 3), (4, 4)), 4), b"x" * 7)
             assert await only(ask(ListRecords, 5, 2)) == RecordList(2, ())
 
         with_session(engine, scene)
