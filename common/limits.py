@@ -65,6 +65,9 @@ OBJECT_LEASE_MS: Final = 30_000
 READER_LEASE_MS: Final = 30_000
 JANITOR_PERIOD_MS: Final = 2_000
 JANITOR_LEASE_MS: Final = 10_000
+REPLICA_AWAY_MS: Final = 60_000
+"""How long an unfinished object waits for a putter that its commit record names; then the record
+is corrected."""
 
 # Leases of numbers
 TICKET_LEASE: Final = 65_536
@@ -86,3 +89,4 @@ assert MESSAGE_PAYLOAD_BYTES_MAX <= CONNECTION_PENDING_BYTES_MAX <= NODE_PENDING
 assert LINK_WINDOW_BYTES >= 4 * RUN_BYTES_TARGET
 assert HEARTBEAT_MS * 3 < MEMBER_LOST_MS < OBJECT_LEASE_MS
 assert JANITOR_PERIOD_MS * 2 < JANITOR_LEASE_MS
+assert MEMBER_LOST_MS < REPLICA_AWAY_MS

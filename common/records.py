@@ -74,6 +74,8 @@ class Version(msgspec.Struct, frozen=True, tag="version", tag_field="kind", omit
         headers: what is given back with the bytes, such as ``content-type``.
         replicas: how many putters should hold each extent; fewer were alive if its nodes
             are fewer.
+        revision: 0, or a stamp above those of all earlier descriptions of this version: it was
+            found elsewhere than those say. Its place in the order of changes stays the same.
     """
 
     bucket: str
@@ -85,6 +87,7 @@ class Version(msgspec.Struct, frozen=True, tag="version", tag_field="kind", omit
     objects: tuple[StoredObject, ...]
     headers: dict[str, str] = {}
     replicas: int = 1
+    revision: int = 0
 
 
 class Tombstone(msgspec.Struct, frozen=True, tag="tombstone", tag_field="kind"):

@@ -10,7 +10,12 @@ from common.buffers import BufferPool
 from common.clock import Clock
 from common.heartbeat import Heartbeat
 from common.keys import Keyring
-from common.limits import CONNECTIONS_MAX, FRAME_DATA_BYTES_DEFAULT, JANITOR_PERIOD_MS
+from common.limits import (
+    CONNECTIONS_MAX,
+    FRAME_DATA_BYTES_DEFAULT,
+    JANITOR_PERIOD_MS,
+    REPLICA_AWAY_MS,
+)
 from common.logs import get_logger
 from common.meta.interface import Member, Metadata
 from common.metrics import Metrics
@@ -28,6 +33,7 @@ from router.links import LinkOptions
 from router.numbers import Numbers
 from router.quorum import Policy
 from router.reads import ReadPath
+from router.replicas import Replicas
 from router.writes import WritePath
 
 _log = get_logger(__name__)
@@ -52,6 +58,7 @@ class RouterOptions:
         connections_max: per port.
         failover_ms: how long a putter may be away before its frames go to another.
         janitor_period_ms: time between two rounds.
+        replica_away_ms: how long an unfinished object waits for a putter that its record names.
         token: of the web door where it is not on loopback.
     """
 
@@ -68,6 +75,7 @@ class RouterOptions:
     connections_max: int = CONNECTIONS_MAX
     failover_ms: int = 2_000
     janitor_period_ms: int = JANITOR_PERIOD_MS
+    replica_away_ms: int = REPLICA_AWAY_MS
     token: str = field(default="", repr=False)
 
 
@@ -144,10 +152,12 @@ class Router:
         self.janitor: Final = Janitor(
             meta,
             self.fleet,
-            self.reads,
+            Replicas(self.fleet, keyring, options.frame_bytes),
+            self.numbers,
             self.metrics,
             identity.instance,
             options.janitor_period_ms,
+            options.replica_away_ms,
         )
         self._heartbeat = Heartbeat(meta.members, self._member)
         self._web: WebPort | None = None

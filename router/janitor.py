@@ -1,28 +1,36 @@
 """Cleans up after routers that died and objects that are gone.
 
 One router at a time holds the lease. An object whose writer gave no sign of life is rolled forward
-if its commit record is durable and all its bytes are there; else it is failed. The tickets of
-failed and deleted objects are freed on every putter that may hold some, after the grace time and
-never under a reader; only when all of them have confirmed is the object forgotten.
+if its commit record is durable and all its bytes are there; else it is failed. It is published only
+when its record is true: what a named putter lacks is copied there first. A named putter that is
+away is waited for, but not for ever: then the record is corrected to name those that hold the
+bytes.
+
+The tickets of failed and deleted objects are freed on every putter that may hold some, after the
+grace time and never under a reader; only when all of them have confirmed is the object forgotten.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Final
 
+import msgspec
+
 from common import records
-from common.errors import IntegrityError, NodesUnavailable, NotFound, PutterError
-from common.limits import JANITOR_LEASE_MS, JANITOR_PERIOD_MS
+from common.errors import IntegrityError, NodesUnavailable, PutterError, Unavailable
+from common.limits import JANITOR_LEASE_MS, JANITOR_PERIOD_MS, REPLICA_AWAY_MS
 from common.logs import get_logger
 from common.meta.interface import Commit, Metadata, ObjectState, Outcome
 from common.metrics import Metrics
 from common.records import Abort, CommitRecord, Version
-from common.wire.session import Done, FindRecord, Free, RecordReply
+from common.wire.session import FindRecord, RecordReply
 from router.fleet import Fleet
 from router.links import NodeLink
-from router.reads import ReadPath
+from router.numbers import Numbers
+from router.replicas import Replicas, free
 
 _log = get_logger(__name__)
 _LEASE: Final = "janitor"
@@ -32,6 +40,21 @@ _FREE_TICKETS_MAX: Final = 2_048
 _BATCH: Final = 256
 _WAITING_MAX: Final = 4096
 """Objects that wait for a putter which is away, and beyond which a round still looks."""
+_TRIES: Final = 4
+"""How often an object's bytes are read in vain while it waits: that costs the putters."""
+
+
+@dataclass(slots=True)
+class _Patience:
+    """With an object whose record names a putter that does not hold it yet.
+
+    Attributes:
+        until: the loop's time when it ends, and the record is corrected.
+        again: when its bytes are read next.
+    """
+
+    until: float
+    again: float = 0.0
 
 
 class Janitor:
@@ -40,28 +63,36 @@ class Janitor:
     Args:
         meta: the coordinator.
         fleet: the putters.
-        reads: verifies what is rolled forward.
+        replicas: verifies and completes what is rolled forward.
+        numbers: stamps of corrected records.
         metrics: counters.
         instance: of this router.
         period_ms: time between two rounds.
+        away_ms: how long an object waits for a putter that its record names.
     """
 
     def __init__(
         self,
         meta: Metadata,
         fleet: Fleet,
-        reads: ReadPath,
+        replicas: Replicas,
+        numbers: Numbers,
         metrics: Metrics,
         instance: str,
         period_ms: int = JANITOR_PERIOD_MS,
+        away_ms: int = REPLICA_AWAY_MS,
     ) -> None:
         self._meta = meta
         self._fleet = fleet
-        self._reads = reads
+        self._replicas = replicas
+        self._numbers = numbers
         self._metrics = metrics
         self._instance = instance
         self._period_ms = period_ms
+        self._away_s = away_ms / 1000
         self._undecided = 0
+        self._patience: dict[str, _Patience] = {}
+        self._renew_at = 0.0
         self._confirmed: dict[str, set[str]] = {}
         self._task: asyncio.Task[None] | None = None
 
@@ -87,10 +118,12 @@ class Janitor:
         Returns:
             Whether there may be more to do at once.
         """
-        if not await self._meta.leases.acquire(_LEASE, self._instance, JANITOR_LEASE_MS):
+        if not await self._acquire():
             return False
         # What waits for a putter that is away must not hide what is behind it.
         stale = await self._meta.objects.stale(_BATCH + self._undecided)
+        known = self._patience
+        self._patience = {s.object_id: known[s.object_id] for s in stale if s.object_id in known}
         decided = 0
         for state in stale:
             decided += await self._decide(state)
@@ -112,18 +145,38 @@ class Janitor:
                 _log.exception("the janitor failed")
             await asyncio.sleep(0 if again else self._period_ms / 1000)
 
+    async def _acquire(self) -> bool:
+        """Take or extend the lease; False while another router holds it."""
+        self._renew_at = asyncio.get_running_loop().time() + JANITOR_LEASE_MS / 3000
+        return await self._meta.leases.acquire(_LEASE, self._instance, JANITOR_LEASE_MS)
+
+    async def _keep_lease(self) -> None:
+        """In the middle of something long.
+
+        Raises:
+            NodesUnavailable: another router has taken over.
+        """
+        if asyncio.get_running_loop().time() >= self._renew_at and not await self._acquire():
+            raise NodesUnavailable("another router's janitor has taken over")
+
     async def _decide(self, state: ObjectState) -> bool:
         """Roll an object forward or fail it; False if that has to wait for putters."""
         found, silent = await self._records_of(state)
-        version = _decision(found)
-        try:
-            if version is not None and await self._whole(version):
-                await self._roll_forward(version)
+        version = _decision(found.values())
+        if version is not None:
+            try:
+                await self._publish(await self._made_true(version, found))
                 return True
-        except NodesUnavailable as error:
-            _log.info("an abandoned object waits", object=state.object_id, reason=str(error))
-            return False
-        if silent and not found:
+            except IntegrityError as error:
+                _log.warning(
+                    "a commit record without its bytes",
+                    name=f"{version.bucket}/{version.key}",
+                    reason=str(error),
+                )
+            except Unavailable as error:
+                _log.info("an abandoned object waits", object=state.object_id, reason=str(error))
+                return False
+        elif silent and not found:
             _log.info(
                 "an abandoned object waits for putters", object=state.object_id, silent=silent
             )
@@ -132,7 +185,42 @@ class Janitor:
             _log.info("an abandoned object is failed", object=state.object_id, router=state.router)
         return True
 
-    async def _roll_forward(self, version: Version) -> None:
+    async def _made_true(self, version: Version, found: dict[str, CommitRecord]) -> Version:
+        """The version as it may be published: every putter that its durable record names holds it.
+
+        Args:
+            version: the truest record that was found.
+            found: the records of its object, by putter.
+
+        Raises:
+            IntegrityError: some of its bytes are nowhere.
+            Unavailable: not now.
+        """
+        now = asyncio.get_running_loop().time()
+        patience = self._patience.setdefault(
+            version.objects[0].object_id, _Patience(now + self._away_s)
+        )
+        patient = now < patience.until
+        away = [node for node in _named(version) if not self._replicas.is_up(node)]
+        if (patient and away) or now < patience.again:
+            raise NodesUnavailable(f"it waits for putters {', '.join(away or _named(version))}")
+        patience.again = now + self._away_s / _TRIES
+        objects = await self._replicas.complete(version, self._keep_lease)
+        if objects != version.objects:
+            if patient:
+                raise NodesUnavailable("a putter that its record names does not hold all of it")
+            version = msgspec.structs.replace(
+                version, objects=objects, revision=await self._numbers.stamp()
+            )
+        lacking = [node for node in _named(version) if found.get(node) != version]
+        kept = await self._replicas.keep_record(version, lacking)
+        if len(kept) < len(lacking) and (
+            patient or len(lacking) - len(kept) == len(_named(version))
+        ):
+            raise NodesUnavailable("a putter that its record names does not hold the record")
+        return version
+
+    async def _publish(self, version: Version) -> None:
         tickets = sum(stored.tickets for stored in version.objects)
         outcome = await self._meta.objects.commit(Commit(version, tickets, tickets))
         _log.info(
@@ -140,13 +228,14 @@ class Janitor:
             object=version.objects[0].object_id,
             name=f"{version.bucket}/{version.key}",
             outcome=outcome.value,
+            corrected=bool(version.revision),
         )
         if outcome in {Outcome.PUBLISHED, Outcome.SUPERSEDED}:
             self._metrics.objects_written.inc()
 
-    async def _records_of(self, state: ObjectState) -> tuple[list[CommitRecord], list[str]]:
-        """The records of an object on its putters, and those of them that did not answer."""
-        found: list[CommitRecord] = []
+    async def _records_of(self, state: ObjectState) -> tuple[dict[str, CommitRecord], list[str]]:
+        """The record of an object on each putter, and those of its own that did not answer."""
+        found: dict[str, CommitRecord] = {}
         silent: list[str] = []
         asked = {link.node: link for link in self._fleet.up()}
         silent += [node for node in state.nodes if node not in asked]
@@ -160,29 +249,8 @@ class Janitor:
                 continue
             reply, payload = answers[-1]
             if isinstance(reply, RecordReply) and reply.found:
-                found.append(records.decode(bytes(payload)))
+                found[node] = records.decode(bytes(payload))
         return found, silent
-
-    async def _whole(self, version: Version) -> bool:
-        """Whether every byte of a version is there and right.
-
-        Raises:
-            NodesUnavailable: that cannot be told now.
-        """
-        pieces = self._reads.stream(version, 0, version.size, hold=False)
-        try:
-            async for _ in pieces:
-                pass
-        except (IntegrityError, NotFound) as error:
-            _log.warning(
-                "a commit record without its bytes",
-                name=f"{version.bucket}/{version.key}",
-                reason=str(error),
-            )
-            return False
-        finally:
-            await pieces.aclose()
-        return True
 
     async def _free(self, doomed: list[ObjectState]) -> int:
         """Free tickets putter by putter, many objects in one request."""
@@ -222,18 +290,7 @@ class Janitor:
         objects = tuple(state.object_id for state in states)
         ranges = [span for state in states for span in state.ranges]
         for part in portions(ranges, _FREE_TICKETS_MAX):
-            await self._free_part(link, part, objects)
-
-    async def _free_part(
-        self, link: NodeLink, ranges: tuple[tuple[int, int], ...], objects: tuple[str, ...]
-    ) -> None:
-        answers = await link.call(
-            lambda request: Free(request, ranges, objects), timeout_ms=_CALL_MS
-        )
-        reply = answers[-1][0]
-        if not isinstance(reply, Done) or reply.status:
-            reason = reply.reason if isinstance(reply, Done) else "unexpected answer"
-            raise NodesUnavailable(f"putter {link.node} could not free: {reason}")
+            await free(link, part, objects)
 
 
 def portions(
@@ -261,10 +318,16 @@ def portions(
         yield tuple(portion)
 
 
-def _decision(found: list[CommitRecord]) -> Version | None:
+def _decision(found: Iterable[CommitRecord]) -> Version | None:
     """The version to publish: none if anybody holds an abort of the object."""
+    found = list(found)
     if any(isinstance(record, Abort) for record in found):
         return None
     versions = [record for record in found if isinstance(record, Version)]
     # An object whose runs went another way was described twice: the later record is true.
-    return max(versions, key=lambda version: version.stamp, default=None)
+    return max(versions, key=lambda version: (version.stamp, version.revision), default=None)
+
+
+def _named(version: Version) -> list[str]:
+    """The putters that a record names, in a stable order."""
+    return sorted({n for stored in version.objects for e in stored.extents for n in e.nodes})

@@ -65,7 +65,7 @@ class ReadPath:
         return version
 
     async def stream(
-        self, version: Version, start: int, end: int, *, hold: bool = True
+        self, version: Version, start: int, end: int
     ) -> AsyncGenerator[memoryview, None]:
         """Bytes ``start … end - 1`` of a version, verified, in pieces of about a run.
 
@@ -73,7 +73,6 @@ class ReadPath:
             version: what to read.
             start: first byte.
             end: the byte after the last one.
-            hold: keep its tickets from being freed meanwhile; only what is published can be held.
 
         Raises:
             NotFound: its bytes were freed meanwhile.
@@ -84,19 +83,19 @@ class ReadPath:
         for stored in version.objects:
             low, high = max(start - position, 0), min(end - position, stored.size)
             if low < high:
-                async for piece in self.object_bytes(version.bucket, stored, low, high, hold=hold):
+                async for piece in self.object_bytes(version.bucket, stored, low, high):
                     self._metrics.served_bytes.inc(len(piece))
                     yield piece
             position += stored.size
 
     async def object_bytes(
-        self, bucket: str, stored: StoredObject, start: int, end: int, *, hold: bool = True
+        self, bucket: str, stored: StoredObject, start: int, end: int
     ) -> AsyncGenerator[memoryview, None]:
-        """Bytes of one object; with ``hold`` its tickets are not freed while it is read."""
+        """Bytes of one object; tickets of a long one are not freed while it is read."""
         self._readers += 1
         reader = f"{self._instance}/{self._readers}"
         keeper = None
-        if hold and end - start > _HOLD_ABOVE_BYTES:
+        if end - start > _HOLD_ABOVE_BYTES:
             await self._hold(bucket, stored, reader)
             keeper = asyncio.get_running_loop().create_task(
                 self._keep_holding(bucket, stored, reader)

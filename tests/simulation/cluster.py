@@ -32,6 +32,8 @@ PUTTER_PORT = 5000
 INGEST_PORT = 5001
 ACK_PORT = 5002
 FRAME_BYTES = 1458
+REPLICA_AWAY_MS = 8_000
+"""Shorter than some partitions, longer than others."""
 
 
 class ProcessDead(Exception):
@@ -168,6 +170,7 @@ class Cluster:
                 advertise_host=router.name,
                 policy=self.policy,
                 frame_bytes=FRAME_BYTES,
+                replica_away_ms=REPLICA_AWAY_MS,
             ),
             Identity(instance, instance, "sim"),
             Keyring([KEY]),

@@ -55,6 +55,13 @@ def test_a_version_describes_itself() -> None:
     }  # fmt: skip
 
 
+def test_only_a_corrected_version_has_a_revision() -> None:
+    corrected = msgspec.structs.replace(VERSION, revision=2**60 + 5)
+    assert "revision" not in msgspec.msgpack.decode(records.encode(VERSION))
+    assert msgspec.msgpack.decode(records.encode(corrected))["revision"] == 2**60 + 5
+    assert records.decode(records.encode(corrected)) == corrected
+
+
 def test_an_object_knows_its_tickets() -> None:
     assert STORED.tickets == 17
 

@@ -7,16 +7,18 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from common import records
-from common.errors import MetadataUnavailable, NotFound, StorageError
-from common.limits import OBJECT_LEASE_MS
+from common.errors import MetadataUnavailable, NoSpace, NotFound, StorageError
+from common.limits import OBJECT_LEASE_MS, REPLICA_AWAY_MS
 from common.meta.interface import Commit, Outcome
 from common.meta.memory_tables import MemoryObjects
 from common.records import Abort, Version
 from putter.storage.engine import Record
+from router.replicas import Replicas
 from tests.node_kit import play, until
-from tests.router_kit import Store, metric, payload, tickets_of
+from tests.router_kit import FRAME, Store, metric, payload, tickets_of
 from tests.simulation.loop import World
 
 Scene = Callable[[Store, Version], Awaitable[None]]
@@ -95,14 +97,6 @@ class TestAnAbandonedObject:
                 await store.read()
             assert nothing_is_left(store)
             assert await store.state(version.objects[0].object_id) == ""
-
-        with_orphan(scene, monkeypatch)
-
-    def test_one_whole_replica_is_enough(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        async def scene(store: Store, version: Version) -> None:
-            store.putters[0].engine.free([(tickets_of(version)[0], 30)])
-            await store.router.janitor.round()
-            assert await store.read() == DATA
 
         with_orphan(scene, monkeypatch)
 
@@ -185,6 +179,215 @@ class TestAnAbandonedObject:
             assert await store.state(object_id) == "writing"
 
         with_orphan(scene, monkeypatch)
+
+
+class TestAReplicaThatLacksSomething:
+    """What is published is on every putter that its record names."""
+
+    @pytest.mark.parametrize("harm", ["loss", "rot", "both", "all of it"])
+    @pytest.mark.parametrize("victim", [0, 1])
+    def test_it_is_filled_from_the_other_one(
+        self, victim: int, harm: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async def scene(store: Store, version: Version) -> None:
+            tickets = tickets_of(version)
+            putter = store.putters[victim]
+            if harm == "all of it":
+                putter.engine.free([(tickets[0], len(tickets))])
+                putter.engine.drop_records([version.objects[0].object_id])
+            if harm in ("loss", "both"):
+                putter.engine.free([(t, 1) for t in tickets[::3]])
+            if harm in ("rot", "both"):
+                for ticket in tickets[1::3]:
+                    putter.rot(ticket)
+            await store.router.janitor.round()
+            assert await store.read() == DATA
+            await only(store, victim)
+            assert await store.read() == DATA, "this replica alone is enough"
+            assert putter.records == [version]
+
+        with_orphan(scene, monkeypatch)
+
+    def test_each_gives_the_other_what_it_lacks(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        async def scene(store: Store, version: Version) -> None:
+            for n, ticket in enumerate(tickets_of(version)):
+                if n % 3 == 0:
+                    store.putters[0].engine.free([(ticket, 1)])
+                elif n % 3 == 1:
+                    store.putters[1].rot(ticket)
+            await store.router.janitor.round()
+            for putter in store.putters:
+                assert putter.tickets == set(tickets_of(version))
+            await only(store, 1)
+            assert await store.read() == DATA
+
+        with_orphan(scene, monkeypatch)
+
+    def test_memory_does_not_grow_with_the_object(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("router.replicas.RUN_BYTES_TARGET", 4 * FRAME)
+
+        async def scene(store: Store, version: Version) -> None:
+            tickets = tickets_of(version)
+            store.putters[1].engine.free([(tickets[0], len(tickets))])
+            asked: list[int] = []
+            read = Replicas.read
+
+            async def counted(self: Replicas, node: str, stored: Any, part: Any) -> Any:
+                asked.append(part.count)
+                return await read(self, node, stored, part)
+
+            monkeypatch.setattr(Replicas, "read", counted)
+            await store.router.janitor.round()
+            assert max(asked) == 4
+            assert sum(asked) == 2 * len(tickets)
+            assert store.putters[1].tickets == set(tickets)
+
+        with_orphan(scene, monkeypatch)
+
+    def test_bytes_that_are_wrong_as_a_whole_are_not_published(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Every frame is right, but the object is not the one that the record describes."""
+
+        async def scene(store: Store, version: Version) -> None:
+            [stored] = version.objects
+            wrong = replace(version, objects=(replace(stored, blake3=b"?" * 32),))
+            for putter in store.putters:
+                putter.engine.drop_records([stored.object_id])
+                body = records.encode(wrong)
+                putter.engine.put_record(Record(version.stamp, stored.object_id, body))
+            await store.clean()
+            with pytest.raises(NotFound):
+                await store.read()
+            assert nothing_is_left(store)
+
+        with_orphan(scene, monkeypatch)
+
+
+class TestANamedPutterThatIsAway:
+    def test_it_is_waited_for_and_then_filled(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        async def scene(store: Store, version: Version) -> None:
+            away = store.putters[1]
+            tickets = tickets_of(version)
+            away.engine.free([(tickets[0], len(tickets))])
+            away.engine.drop_records([version.objects[0].object_id])
+            await away.crash()
+            await until(lambda: len(store.router.fleet.up()) == 1)
+            await store.clean()
+            store.putters[0].engine.log.clear()
+            await store.clean()
+            assert "read" not in store.putters[0].engine.log, "waiting costs no reading"
+            assert await store.state(version.objects[0].object_id) == "writing"
+            await away.start()
+            await until(lambda: len(store.router.fleet.up()) == 2, 30)
+            await store.clean()
+            assert await store.router.reads.resolve("photos", "cat") == version
+            await only(store, 1)
+            assert await store.read() == DATA
+
+        with_orphan(scene, monkeypatch)
+
+    def test_after_a_while_the_record_is_corrected(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        async def scene(store: Store, version: Version) -> None:
+            away = store.putters[1]
+            await away.crash()
+            await until(lambda: len(store.router.fleet.up()) == 1)
+            await store.clean()
+            await asyncio.sleep(REPLICA_AWAY_MS / 1000)
+            await store.clean()
+            assert await store.read() == DATA
+            found = await store.router.reads.resolve("photos", "cat")
+            assert found.objects[0].extents[0].nodes == ("p0",)
+            assert found.stamp == version.stamp, "its place in the order of changes stays"
+            corrected = store.putters[0].records[-1]
+            assert isinstance(corrected, Version)
+            assert corrected.objects == found.objects
+            assert corrected.revision > version.stamp
+            await away.start()
+            await until(lambda: len(store.router.fleet.up()) == 2, 30)
+            assert await store.router.writes.delete("photos", "cat")
+            await store.clean()
+            assert not any(p.tickets for p in store.putters), "strays are freed with it"
+
+        with_orphan(scene, monkeypatch)
+
+    def test_a_corrected_record_does_not_come_before_newer_changes(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async def scene(store: Store, version: Version) -> None:
+            await store.putters[1].crash()
+            await until(lambda: len(store.router.fleet.up()) == 1)
+            await store.clean()
+            await store.write(b"newer")
+            await asyncio.sleep(REPLICA_AWAY_MS / 1000)
+            await store.clean()
+            assert await store.read() == b"newer"
+            assert await store.state(version.objects[0].object_id) in ("deleted", "")
+
+        with_orphan(scene, monkeypatch)
+
+    def test_one_that_takes_nothing_is_left_out_in_the_end(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async def scene(store: Store, version: Version) -> None:
+            full = store.putters[1]
+            tickets = tickets_of(version)
+            full.engine.free([(tickets[0], len(tickets))])
+            full.engine.fail["put"] = NoSpace("full")
+            await store.clean()
+            store.putters[0].engine.log.clear()
+            await store.clean()
+            assert "read" not in store.putters[0].engine.log, "not in vain every time"
+            assert await store.state(version.objects[0].object_id) == "writing"
+            await asyncio.sleep(REPLICA_AWAY_MS / 1000)
+            await store.clean()
+            found = await store.router.reads.resolve("photos", "cat")
+            assert found.objects[0].extents[0].nodes == ("p0",)
+            assert await store.read() == DATA
+
+        with_orphan(scene, monkeypatch)
+
+    def test_without_one_whole_replica_it_goes_on_waiting(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async def scene(store: Store, version: Version) -> None:
+            store.putters[0].engine.free([(tickets_of(version)[5], 1)])
+            await store.putters[1].crash()
+            await until(lambda: len(store.router.fleet.up()) == 1)
+            await store.clean()
+            await asyncio.sleep(2 * REPLICA_AWAY_MS / 1000)
+            await store.clean()
+            assert await store.state(version.objects[0].object_id) == "writing"
+            await store.putters[1].start()
+            await until(lambda: len(store.router.fleet.up()) == 2, 30)
+            await asyncio.sleep(REPLICA_AWAY_MS / 1000)
+            await store.clean()
+            assert await store.router.reads.resolve("photos", "cat") == version
+            assert store.putters[0].tickets == set(tickets_of(version))
+
+        with_orphan(scene, monkeypatch)
+
+    def test_another_frame_size_cannot_be_copied(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        async def scene(store: Store, version: Version) -> None:
+            await store.routers.pop(0).stop()
+            await store.add_router(frame_bytes=5_000)
+            store.putters[1].engine.free([(tickets_of(version)[3], 1)])
+            await store.clean()
+            await asyncio.sleep(REPLICA_AWAY_MS / 1000)
+            await store.clean()
+            found = await store.router.reads.resolve("photos", "cat")
+            assert found.objects[0].extents[0].nodes == ("p0",)
+            assert await store.read() == DATA
+
+        with_orphan(scene, monkeypatch)
+
+
+async def only(store: Store, number: int) -> None:
+    """Leave one putter alive."""
+    for n, putter in enumerate(store.putters):
+        if n != number and putter.node is not None:
+            await putter.crash()
+    await until(lambda: len(store.router.fleet.up()) == 1)
 
 
 async def _nobody(*_: object, **__: object) -> None:

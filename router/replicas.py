@@ -1,0 +1,415 @@
+"""Replicas made what a commit record says they are: verified by the run, copied where missing.
+
+A record may be durable before the bytes it names are: when its router dies in between, some named
+putter may lack tickets, or hold bad ones. Every named replica is read, about a run at a time, each
+frame is verified, and what one of them lacks is sent to it from those that have it, the way a write
+goes: same tickets, same object, done when it is acknowledged as durable. Bad frames are removed
+first, because a putter takes a ticket only once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Collection, Iterator
+from typing import Final
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from common import records
+from common.checksum import ObjectHash
+from common.errors import IntegrityError, NodesUnavailable, PutterError, error_for_status
+from common.keys import Keyring
+from common.limits import RUN_BYTES_TARGET
+from common.logs import get_logger
+from common.records import Extent, StoredObject, Version
+from common.sessions import Answer
+from common.wire import frames
+from common.wire.session import Data, Done, Free, Read
+from router.fleet import Fleet
+from router.links import NodeLink
+from router.parcels import Parcel, RecordParcel, RunParcel
+from router.quorum import Policy
+from router.ranges import Slice, slices
+
+_log = get_logger(__name__)
+_CALL_MS: Final = 15_000
+_ALONE: Final = Policy(1, 1)
+
+Mask = npt.NDArray[np.bool_]
+
+
+class Replicas:
+    """Completes what routers that died left incomplete.
+
+    Args:
+        fleet: the putters.
+        keyring: any of its keys verifies, the first writes.
+        frame_bytes: data bytes of a frame on the links; only such objects can be copied.
+    """
+
+    def __init__(self, fleet: Fleet, keyring: Keyring, frame_bytes: int) -> None:
+        self._fleet = fleet
+        self._keyring = keyring
+        self._frame_bytes = frame_bytes
+        self._carrier = _Straight(fleet)
+
+    def is_up(self, node: str) -> bool:
+        """Whether the node can be asked now."""
+        link = self._fleet.link(node)
+        return link is not None and link.up
+
+    async def complete(
+        self, version: Version, between: Callable[[], Awaitable[None]]
+    ) -> tuple[StoredObject, ...]:
+        """Verify every replica that can be reached, and give each what it lacks.
+
+        Memory does not grow with the version: one slice of each replica at a time.
+
+        Args:
+            version: what the record says.
+            between: awaited before each slice; what it raises ends the work.
+
+        Returns:
+            The objects, their extents naming only the nodes that provably hold all of them; equal
+            to the version's if everything it says is true now.
+
+        Raises:
+            IntegrityError: some bytes are right on no replica, although all of them answered.
+            NodesUnavailable: too few can be reached to tell.
+        """
+        for stored in version.objects:
+            for extent in stored.extents:
+                if not any(map(self.is_up, extent.nodes)):
+                    raise _out_of_reach(stored, extent.nodes)
+        return tuple([await self._complete(stored, between) for stored in version.objects])
+
+    async def keep_record(self, version: Version, nodes: Collection[str]) -> list[str]:
+        """Make a version's record durable on each of these nodes.
+
+        Returns:
+            Those that took it.
+        """
+        stamp = version.revision or version.stamp
+        body = records.encode(version)
+        object_id = version.objects[0].object_id
+        parcels = {
+            node: RecordParcel(object_id, stamp, body, (node,), _ALONE, self._carrier)
+            for node in nodes
+        }
+        kept = []
+        for parcel in parcels.values():
+            parcel.dispatch()
+        for node, parcel in parcels.items():
+            try:
+                await _until_durable([parcel])
+            except PutterError as error:
+                _log.warning("a putter did not take a commit record", node=node, reason=str(error))
+            else:
+                kept.append(node)
+        return kept
+
+    # -- inside ----------------------------------------------------------------------------
+
+    async def _complete(
+        self, stored: StoredObject, between: Callable[[], Awaitable[None]]
+    ) -> StoredObject:
+        hasher = ObjectHash()
+        extents: list[Extent] = []
+        position = 0
+        for extent in stored.extents:
+            copying = _Copying(self, stored, extent)
+            for part in slices(stored, position, position + extent.size, RUN_BYTES_TARGET):
+                await between()
+                hasher.update(await copying.complete(part))
+            position += extent.size
+            extents.append(msgspec.structs.replace(extent, nodes=copying.holders))
+        if hasher.digest() != stored.blake3:
+            raise IntegrityError(
+                f"object {stored.object_id}: the bytes do not have its BLAKE3",
+                hint="every frame is valid, so its commit record is wrong",
+            )
+        return msgspec.structs.replace(stored, extents=tuple(extents))
+
+    async def read(self, node: str, stored: StoredObject, part: Slice) -> _Copy:
+        """What a node holds of a slice.
+
+        Raises:
+            PutterError: that cannot be told.
+        """
+        link = self._link(node)
+        answers = await link.call(
+            lambda request: Read(request, part.first, part.count), timeout_ms=_CALL_MS
+        )
+        copy = _Copy(part, stored.frame_bytes)
+        for answer in answers:
+            copy.take(answer, self._keyring)
+        return copy
+
+    async def fill(self, node: str, stored: StoredObject, copy: _Copy, data: bytearray) -> None:
+        """Send a node what its copy of a slice lacks; durable when this returns.
+
+        Args:
+            node: whom.
+            stored: the object.
+            copy: what it holds.
+            data: all of the slice, verified.
+
+        Raises:
+            PutterError: it does not take them, or not in time.
+        """
+        if stored.frame_bytes != self._frame_bytes:
+            raise NodesUnavailable(
+                f"object {stored.object_id} has frames of {stored.frame_bytes} bytes, which this "
+                f"router does not send"
+            )
+        part = copy.part
+        if copy.bad.any():
+            ranges = tuple((part.first + at, count) for at, count in stretches(copy.bad))
+            await free(self._link(node), ranges)
+        key = self._keyring.writing.checksum
+        runs = []
+        for at, count in stretches(~copy.good):
+            wanted = memoryview(data)[copy.bytes_of(at, count)]
+            out = memoryview(bytearray(frames.wire_bytes(len(wanted), stored.frame_bytes)))
+            frames.build(out, wanted, part.first + at, stored.frame_bytes, key)
+            runs.append(
+                RunParcel(
+                    stored.object_id,
+                    part.first + at,
+                    count,
+                    len(wanted),
+                    out,
+                    (node,),
+                    _ALONE,
+                    self._carrier,
+                )
+            )
+        for run in runs:
+            run.dispatch()
+        await _until_durable(runs)
+        _log.info(
+            "a replica got what it lacked",
+            node=node,
+            object=stored.object_id,
+            first=part.first,
+            tickets=int((~copy.good).sum()),
+        )
+
+    def _link(self, node: str) -> NodeLink:
+        link = self._fleet.link(node)
+        if link is None or not link.up:
+            raise NodesUnavailable(f"putter {node} is not connected")
+        return link
+
+
+class _Copying:
+    """One extent, slice by slice: who can be read, and who holds all of it so far.
+
+    Args:
+        replicas: does the work.
+        stored: the object.
+        extent: of it.
+    """
+
+    def __init__(self, replicas: Replicas, stored: StoredObject, extent: Extent) -> None:
+        self._replicas = replicas
+        self._stored = stored
+        self._extent = extent
+        self._sources = [node for node in extent.nodes if replicas.is_up(node)]
+        self._whole = set(self._sources)
+
+    @property
+    def holders(self) -> tuple[str, ...]:
+        """The nodes that hold every slice so far, in the record's order."""
+        return tuple(node for node in self._extent.nodes if node in self._whole)
+
+    async def complete(self, part: Slice) -> bytearray:
+        """Complete one slice on all nodes that let us; its bytes.
+
+        Raises:
+            IntegrityError: some of them are right nowhere.
+            NodesUnavailable: that cannot be told, or nobody holds all of the extent.
+        """
+        copies = await self._read(part)
+        data = self._merge(part, copies)
+        for node, copy in copies.items():
+            if node in self._whole and not copy.good.all():
+                try:
+                    await self._replicas.fill(node, self._stored, copy, data)
+                except PutterError as error:
+                    self._lose(node, error)
+        if not self._whole:
+            raise _out_of_reach(self._stored, self._extent.nodes)
+        return data
+
+    async def _read(self, part: Slice) -> dict[str, _Copy]:
+        """The copies of all nodes that answer; those that do not are not asked again."""
+        answers = await asyncio.gather(
+            *(self._replicas.read(node, self._stored, part) for node in self._sources),
+            return_exceptions=True,
+        )
+        copies: dict[str, _Copy] = {}
+        for node, answer in zip(list(self._sources), answers, strict=True):
+            if isinstance(answer, PutterError):
+                self._sources.remove(node)
+                self._lose(node, answer)
+            elif isinstance(answer, BaseException):
+                raise answer
+            else:
+                copies[node] = answer
+        return copies
+
+    def _merge(self, part: Slice, copies: dict[str, _Copy]) -> bytearray:
+        """The slice, each ticket from a copy that has it right."""
+        for copy in copies.values():
+            if copy.good.all():
+                return copy.data
+        whole = _Copy(part, self._stored.frame_bytes)
+        for copy in copies.values():
+            for at, count in stretches(copy.good & ~whole.good):
+                place = copy.bytes_of(at, count)
+                whole.data[place] = copy.data[place]
+            whole.good |= copy.good
+        if whole.good.all():
+            return whole.data
+        if len(copies) < len(self._extent.nodes):
+            # One that is away may have them.
+            raise _out_of_reach(self._stored, self._extent.nodes)
+        lost = int((~whole.good).sum())
+        raise IntegrityError(
+            f"object {self._stored.object_id}: {lost} tickets from {part.first} on are right on "
+            f"none of {', '.join(self._extent.nodes)}"
+        )
+
+    def _lose(self, node: str, error: PutterError) -> None:
+        self._whole.discard(node)
+        _log.warning(
+            "a replica stays incomplete",
+            node=node,
+            object=self._stored.object_id,
+            reason=str(error),
+        )
+
+
+class _Copy:
+    """What one node holds of a slice.
+
+    Attributes:
+        part: the slice.
+        data: its bytes; only those of good tickets count.
+        good, bad: for each ticket whether it is there and right, or there and wrong.
+    """
+
+    def __init__(self, part: Slice, frame_bytes: int) -> None:
+        self.part: Final = part
+        self.data: Final = bytearray(part.size)
+        self.good: Mask = np.zeros(part.count, np.bool_)
+        self.bad: Mask = np.zeros(part.count, np.bool_)
+        self._frame_bytes = frame_bytes
+
+    def bytes_of(self, at: int, count: int) -> slice:
+        """Where the data of some tickets stand."""
+        low = at * self._frame_bytes
+        return slice(low, min(low + count * self._frame_bytes, self.part.size))
+
+    def take(self, answer: Answer, keyring: Keyring) -> None:
+        """Look at one message of a node's answer.
+
+        Raises:
+            PutterError: it is none, or says that the node cannot read.
+        """
+        header, payload = answer
+        if not isinstance(header, Data):
+            raise NodesUnavailable("a putter answered something else")
+        if header.status:
+            raise error_for_status(header.status, header.reason)
+        if not payload:
+            return
+        at = header.first - self.part.first
+        if header.count < 1 or not 0 <= at <= self.part.count - header.count:
+            raise NodesUnavailable("a putter sent other tickets than it was asked for")
+        these = slice(at, at + header.count)
+        if header.frame_bytes != self._frame_bytes:
+            self.bad[these] = True
+            return
+        key = keyring.named(header.key_id).checksum
+        right = frames.check(payload, header.first, header.frame_bytes, key) == 0
+        data = frames.strip(payload, header.frame_bytes)
+        place = self.bytes_of(at, header.count)
+        size = place.stop - place.start
+        if len(right) != header.count:
+            raise NodesUnavailable("a putter miscounted its tickets")
+        if len(data) != size:
+            right[-1] = False  # a ticket of another length than the record says
+            data = data[:size].ljust(size, b"\0")
+        self.data[place] = data
+        self.good[these] = right
+        self.bad[these] = ~right
+
+
+class _Straight:
+    """Carries a parcel to the nodes it is meant for, and to no other."""
+
+    def __init__(self, fleet: Fleet) -> None:
+        self._fleet = fleet
+
+    def carry(self, node: str, parcel: Parcel) -> None:
+        """See `router.parcels.Carrier`."""
+        self._fleet.carry(node, parcel)
+
+    def withdraw(self, node: str, parcel: Parcel) -> None:
+        """See `router.parcels.Carrier`."""
+        self._fleet.withdraw(node, parcel)
+
+    def substitute(self, parcel: Parcel, avoid: set[str]) -> None:
+        """Nobody."""
+
+
+async def free(
+    link: NodeLink, ranges: tuple[tuple[int, int], ...], objects: tuple[str, ...] = ()
+) -> None:
+    """Have a putter remove tickets, and what it knows of objects; durable when this returns.
+
+    Raises:
+        NodesUnavailable: it did not.
+    """
+    answers = await link.call(lambda request: Free(request, ranges, objects), timeout_ms=_CALL_MS)
+    reply = answers[-1][0]
+    if not isinstance(reply, Done) or reply.status:
+        reason = reply.reason if isinstance(reply, Done) else "unexpected answer"
+        raise NodesUnavailable(f"putter {link.node} could not free: {reason}")
+
+
+def stretches(mask: Mask) -> Iterator[tuple[int, int]]:
+    """Where a mask is set: start and length of each stretch."""
+    edges = np.flatnonzero(np.diff(np.concatenate(([False], mask, [False])).astype(np.int8)))
+    for start, end in edges.reshape(-1, 2).tolist():
+        yield start, end - start
+
+
+async def _until_durable(parcels: Collection[Parcel]) -> None:
+    """Wait for the acks of parcels.
+
+    Raises:
+        PutterError: one was not taken, or not in time.
+    """
+    try:
+        async with asyncio.timeout(_CALL_MS / 1000):
+            for parcel in parcels:
+                await parcel.counted
+    except TimeoutError:
+        raise NodesUnavailable(f"not acknowledged within {_CALL_MS} ms") from None
+    finally:
+        for parcel in parcels:
+            if not parcel.settled:
+                parcel.abandon(NodesUnavailable("given up"))
+
+
+def _out_of_reach(stored: StoredObject, nodes: tuple[str, ...]) -> NodesUnavailable:
+    return NodesUnavailable(
+        f"object {stored.object_id} is on putters {', '.join(nodes)}; those of them that can be "
+        f"reached do not hold all of it",
+        hint="bring the others back; see `putter status`",
+    )
