@@ -22,8 +22,8 @@ from common.logs import get_logger
 from common.metrics import Metrics
 from common.transport import Listener, Network
 from router.blocks import Block
-from router.targets import Target, Written
-from router.writes import WritePath, as_putter_error
+from router.targets import Target, Written, as_putter_error
+from router.writes import WritePath
 
 _log = get_logger(__name__)
 BUCKET: Final = "objects"

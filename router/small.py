@@ -4,8 +4,9 @@ An object of one block costs no task, timer or round trip of its own. Whatever i
 last groups are under way makes the next one: consecutive tickets, one placement, one message to
 each putter with all runs and all commit records, one sync there, one call of Redis to begin and one
 to publish. The steps and their order are those of `router.upload`; only the success of a whole
-group is dealt with here. If anything goes wrong, the group is given up, and each object of it
-travels again, alone, where every failure has its place.
+group is dealt with here. If anything goes wrong before it is published, the group is given up, and
+each object of it travels again, alone, where every failure has its place. Records of the first try
+may be durable then: their aborts are, too, before any of the objects travels again.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from common import records
@@ -27,7 +28,7 @@ from common.wire import frames
 from common.wire.session import RunHeader
 from router.blocks import Block
 from router.parcels import RecordEntry, RecordsParcel, RunsParcel
-from router.targets import VISIBLE, Target, Written
+from router.targets import VISIBLE, Target, Written, as_putter_error, refusal
 from router.upload import LATE_MS, etag_of
 
 if TYPE_CHECKING:
@@ -57,6 +58,21 @@ class _Entry:
     count: int = 0
     digest: bytes = b""
     refused: bool = False
+
+
+@dataclass(slots=True)
+class _Group:
+    """What is written together.
+
+    Attributes:
+        entries: the objects.
+        begun: those that Redis has heard of.
+        versions: what they become, once their records may be durable somewhere.
+    """
+
+    entries: list[_Entry]
+    begun: list[_Entry] = field(default_factory=list)
+    versions: list[Version] = field(default_factory=list)
 
 
 class SmallWrites:
@@ -120,7 +136,7 @@ class SmallWrites:
         if not group:
             return
         loop = asyncio.get_running_loop()
-        task = loop.create_task(self._run(group))
+        task = loop.create_task(self._run(_Group(group)))
         self._groups.add(task)
         self._under_way += len(group)
         task.add_done_callback(lambda task: self._landed(task, len(group)))
@@ -149,55 +165,59 @@ class SmallWrites:
             group.append(entry)
         return group
 
-    async def _run(self, group: list[_Entry]) -> None:
-        begun: list[_Entry] = []
+    async def _run(self, group: _Group) -> None:
+        entries = group.entries
         try:
             async with asyncio.timeout(self._path.timeout_ms / 1000):
-                await self._store(group, begun)
+                holders = await self._store(group)
+            await self._publish(group, holders)
         except (PutterError, TimeoutError) as error:
             _log.info(
                 "a group of small objects travels again",
-                count=len(group),
+                count=len(entries),
                 why=str(error) or type(error).__name__,
             )
-            self._give_up(begun)
+            cleaning = self._give_up(group)
+            if cleaning is not None:
+                await self._path.before_the_answer(cleaning)
         except BaseException:
-            self._give_up(begun)
+            self._give_up(group)
             raise
         finally:
-            for entry in group:
+            for entry in entries:
                 if entry.done.cancelled():
                     entry.block.release()
                 elif not entry.done.done() and not entry.refused:
                     entry.done.set_result(None)
 
-    async def _store(self, group: list[_Entry], begun: list[_Entry]) -> None:
-        """The story of a group; ``begun`` gets the objects that Redis has heard of."""
+    async def _store(self, group: _Group) -> int:
+        """The story of a group until all of it is durable; on how many putters."""
         path = self._path
         frame_bytes = path.frame_bytes
+        entries, begun = group.entries, group.begun
         total = 0
-        for entry in group:
+        for entry in entries:
             entry.object_id = await path.numbers.object_id()
             entry.count = frames.frame_count(len(entry.block.data), frame_bytes)
             total += entry.count
         first = await path.numbers.tickets(total)
-        nodes = path.fleet.place(f"{group[0].object_id}/{first}")
-        for entry in group:
+        nodes = path.fleet.place(f"{entries[0].object_id}/{first}")
+        for entry in entries:
             entry.first = first
             first += entry.count
         # The stamps' task steps before the announcements leave: they share a round trip.
-        calls: list[Awaitable[Any]] = [asyncio.ensure_future(path.numbers.stamps(len(group)))]
+        calls: list[Awaitable[Any]] = [asyncio.ensure_future(path.numbers.stamps(len(entries)))]
         try:
-            for entry in group:
+            for entry in entries:
                 calls.append(path.meta.objects.begin(self._begin(entry, nodes)))
                 begun.append(entry)
         finally:
             stamp, *_ = await _all(*calls)
         await path.fleet.room(nodes)
-        runs = self._frame(group, total, nodes)
-        versions = [self._describe(entry, stamp + n, nodes) for n, entry in enumerate(group)]
-        await self._make_durable(runs, self._records(versions, nodes))
-        await self._publish(group, versions, len(nodes))
+        runs = self._frame(entries, total, nodes)
+        group.versions = [self._describe(each, stamp + n, nodes) for n, each in enumerate(entries)]
+        await self._make_durable(runs, self._records(group.versions, nodes))
+        return len(nodes)
 
     def _begin(self, entry: _Entry, nodes: tuple[str, ...]) -> Begin:
         return Begin(
@@ -281,40 +301,59 @@ class SmallWrites:
             kept.abandon(error)
             raise
 
-    async def _publish(self, group: list[_Entry], versions: list[Version], holders: int) -> None:
+    async def _publish(self, group: _Group, holders: int) -> None:
+        """Publish all of it; from the first call on it is Redis that knows what came to life."""
         path = self._path
+        group.begun = []
         commits = [
             Commit(version, entry.count, entry.count, entry.target.if_match)
-            for entry, version in zip(group, versions, strict=True)
+            for entry, version in zip(group.entries, group.versions, strict=True)
         ]
-        outcomes = await _all(*(path.meta.objects.commit(each) for each in commits))
-        for entry, commit, outcome in zip(group, commits, outcomes, strict=True):
+        outcomes = await asyncio.gather(
+            *(path.meta.objects.commit(each) for each in commits), return_exceptions=True
+        )
+        refused: list[tuple[_Entry, Commit, Outcome]] = []
+        for entry, commit, outcome in zip(group.entries, commits, outcomes, strict=True):
             entry.block.release()
-            if entry.done.done():
-                continue
             if outcome in VISIBLE:
+                if entry.done.done():
+                    continue
                 version = commit.version
                 entry.done.set_result(path.written(version, entry.object_id, entry.digest, holders))
-            else:
+            elif isinstance(outcome, Outcome):
                 entry.refused = True
-                path.in_background(self._take_back(entry, commit, outcome))
+                refused.append((entry, commit, outcome))
+            else:
+                self._fail(entry, outcome)
+        if refused:
+            path.in_background(self._take_back(refused))
 
-    async def _take_back(self, entry: _Entry, commit: Commit, outcome: Outcome) -> None:
-        try:
-            await self._path.take_back(commit, outcome, entry.object_id)
-        except PutterError as error:
-            if not entry.done.done():
-                entry.done.set_exception(error)
-        await self._mark_failed([entry])
+    def _fail(self, entry: _Entry, error: BaseException) -> None:
+        reason = as_putter_error(error)
+        self._path.failed(entry.object_id, reason)
+        if not entry.done.done():
+            entry.done.set_exception(reason)
 
-    def _give_up(self, begun: list[_Entry]) -> None:
-        if begun:
-            self._path.in_background(self._mark_failed(list(begun)))
+    async def _take_back(self, refused: list[tuple[_Entry, Commit, Outcome]]) -> None:
+        """What was not published never is, before its senders hear of it."""
+        await self._path.take_back([commit.version for _, commit, _ in refused])
+        for entry, commit, outcome in refused:
+            self._fail(entry, refusal(commit, outcome))
+        await self._mark_failed([entry for entry, _, _ in refused])
+
+    def _give_up(self, group: _Group) -> asyncio.Task[None] | None:
+        """Clean up behind a group that was not published, if there is anything to clean."""
+        return self._path.in_background(self._clean_up(group)) if group.begun else None
+
+    async def _clean_up(self, group: _Group) -> None:
+        if group.versions:
+            await self._path.take_back(group.versions)
+        await self._mark_failed(group.begun)
 
     async def _mark_failed(self, entries: list[_Entry]) -> None:
+        fail = self._path.meta.objects.fail
         try:
-            for entry in entries:
-                await self._path.meta.objects.fail(entry.target.bucket, entry.object_id)
+            await _all(*(fail(entry.target.bucket, entry.object_id) for entry in entries))
         except PutterError as error:
             _log.warning("the janitor will clean up", reason=str(error))
 

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, field
 from typing import Final
 
-from common.meta.interface import Outcome
+from common.errors import (
+    IntegrityError,
+    ObjectGone,
+    PreconditionFailed,
+    PutterError,
+    ShuttingDown,
+)
+from common.meta.interface import Commit, Outcome
 from common.records import Version
 
 VISIBLE: Final = frozenset({Outcome.PUBLISHED, Outcome.SUPERSEDED})
@@ -52,3 +60,29 @@ class Written:
     def degraded(self) -> bool:
         """Whether fewer putters hold it than should."""
         return self.holders < self.version.replicas
+
+
+def object_id_of(version: Version) -> str:
+    """The object that a version consists of; "" for a file without a byte."""
+    return version.objects[0].object_id if version.objects else ""
+
+
+def refusal(commit: Commit, outcome: Outcome) -> PutterError:
+    """What it means that a version was not published."""
+    version = commit.version
+    if outcome is Outcome.REFUSED:
+        return PreconditionFailed(f"{version.bucket}/{version.key} holds another version")
+    if outcome is Outcome.GONE:
+        return ObjectGone(f"object {object_id_of(version)} was given up meanwhile")
+    return IntegrityError(
+        f"object {object_id_of(version)}: {commit.acked} of {commit.tickets} tickets are written"
+    )
+
+
+def as_putter_error(error: BaseException) -> PutterError:
+    """The error to tell others; a cancellation means that this process stops."""
+    if isinstance(error, PutterError):
+        return error
+    if isinstance(error, asyncio.CancelledError):
+        return ShuttingDown("the write was cancelled")
+    return PutterError(f"{type(error).__name__}: {error}")

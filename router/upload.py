@@ -56,7 +56,10 @@ class Upload:
         self.bucket: Final = bucket
         self.object_id: Final = object_id
         self.begun = False
-        self.recorded = False
+        self.recorded: Version | None = None
+        """The version whose record was sent: it may be durable somewhere."""
+        self.undecided = False
+        """Redis was asked to publish it, and has not answered."""
         self.size = 0
         self.tickets = 0
         self._path = path
@@ -213,7 +216,7 @@ class Upload:
                 f"at most {COMMIT_RECORD_BYTES_MAX} are kept"
             )
         self._record = RecordParcel(self.object_id, version.stamp, body, nodes, fleet.policy, fleet)
-        self.recorded = True  # from here on it may be durable somewhere
+        self.recorded = version
         self._record.dispatch(self._announce)
 
     async def report(self, *, force: bool = False) -> None:

@@ -6,8 +6,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
-from typing import Final, NoReturn
+from collections.abc import Coroutine, Sequence
+from typing import Final
 
 from common import records
 from common.budget import Budget
@@ -15,15 +15,13 @@ from common.buffers import BufferPool
 from common.clock import Clock
 from common.errors import (
     EmptyObject,
-    IntegrityError,
     NodesUnavailable,
     ObjectGone,
-    PreconditionFailed,
     PutterError,
     ShuttingDown,
 )
 from common.keys import Keyring
-from common.limits import INGEST_PENDING_BYTES_MAX
+from common.limits import ABORT_PATIENCE_MS, INGEST_PENDING_BYTES_MAX
 from common.logs import get_logger
 from common.meta.interface import Commit, Metadata, Outcome
 from common.metrics import Metrics
@@ -31,9 +29,16 @@ from common.records import Abort, Tombstone, Version
 from router.blocks import Block, BlockFiller, Source
 from router.fleet import Fleet
 from router.numbers import Numbers
-from router.parcels import RecordParcel
+from router.parcels import RecordsParcel
 from router.small import SMALL_BYTES_MAX, SmallWrites
-from router.targets import VISIBLE, Target, Written
+from router.targets import (
+    VISIBLE,
+    Target,
+    Written,
+    as_putter_error,
+    object_id_of,
+    refusal,
+)
 from router.upload import Upload, etag_of
 
 _log = get_logger(__name__)
@@ -159,7 +164,7 @@ class WritePath:
             await self._publish(version, upload, target)
         except BaseException as error:
             if upload is not None:
-                self._give_up(upload, error)
+                await self._give_up(upload, error)
             raise
         finally:
             if upload is not None:
@@ -178,7 +183,7 @@ class WritePath:
         if await self.meta.files.resolve(bucket, key) is None:
             return False
         tombstone = Tombstone(bucket, key, await self.numbers.stamp(), self.clock.now_ms())
-        await self._keep(tombstone, f"{bucket}/{key}", "")
+        await self._keep([tombstone], f"{bucket}/{key}")
         outcome = await self.meta.files.delete(tombstone)
         return outcome in {Outcome.PUBLISHED, Outcome.SUPERSEDED}
 
@@ -214,30 +219,35 @@ class WritePath:
 
     async def _publish(self, version: Version, upload: Upload, target: Target) -> None:
         commit = Commit(version, upload.tickets, upload.acked, target.if_match)
+        upload.undecided = True
         outcome = await self.meta.objects.commit(commit)
+        upload.undecided = False
         if outcome not in VISIBLE:
-            upload.recorded = False
-            await self.take_back(commit, outcome, upload.object_id)
+            raise refusal(commit, outcome)
 
-    async def take_back(self, commit: Commit, outcome: Outcome, object_id: str) -> NoReturn:
-        """The record of a version that was not published must never come to life.
+    async def take_back(self, versions: Sequence[Version]) -> None:
+        """Make it durable that versions never come to life whose records were sent.
 
-        Raises:
-            PutterError: what the outcome means, once the abort is durable.
+        What takes longer than a sender should wait for goes on in the background.
+
+        Args:
+            versions: of one group, or one; all on the same putters.
         """
-        version = commit.version
-        name = f"{version.bucket}/{version.key}"
-        stamp = await self.numbers.stamp()
-        abort = Abort(version.bucket, version.key, stamp, object_id, version.stamp)
-        nodes = tuple({node: None for o in version.objects for e in o.extents for node in e.nodes})
-        await self._keep(abort, name, object_id, nodes)
-        if outcome is Outcome.REFUSED:
-            raise PreconditionFailed(f"{name} holds another version")
-        if outcome is Outcome.GONE:
-            raise ObjectGone(f"object {object_id} was given up meanwhile")
-        raise IntegrityError(
-            f"object {object_id}: {commit.acked} of {commit.tickets} tickets are written"
-        )
+        work = self.in_background(self._abort(versions))
+        await asyncio.wait({work}, timeout=ABORT_PATIENCE_MS / 1000)
+
+    async def _abort(self, versions: Sequence[Version]) -> None:
+        try:
+            stamp = await self.numbers.stamps(len(versions))
+            aborts = [
+                Abort(version.bucket, version.key, stamp + n, object_id_of(version), version.stamp)
+                for n, version in enumerate(versions)
+            ]
+            first = versions[0]
+            nodes = {node: None for o in first.objects for e in o.extents for node in e.nodes}
+            await self._keep(aborts, f"{first.bucket}/{first.key}", tuple(nodes))
+        except PutterError as error:
+            _log.warning("no abort is durable", versions=len(versions), reason=str(error))
 
     async def _write_empty(self, target: Target) -> Written:
         if not target.empty_allowed:
@@ -256,36 +266,36 @@ class WritePath:
             headers=target.headers,
             replicas=self.fleet.policy.replicas,
         )
-        holders = await self._keep(version, f"{target.bucket}/{target.key}", "")
-        outcome = await self.meta.objects.commit(Commit(version, 0, 0, target.if_match))
-        if outcome is Outcome.REFUSED:
-            stamp = await self.numbers.stamp()
-            abort = Abort(version.bucket, version.key, stamp, "", version.stamp)
-            await self._keep(abort, f"{target.bucket}/{target.key}", "")
-            raise PreconditionFailed(f"{target.bucket}/{target.key} holds another version")
+        try:
+            holders = await self._keep([version], f"{target.bucket}/{target.key}")
+        except PutterError:
+            await self.take_back([version])
+            raise
+        commit = Commit(version, 0, 0, target.if_match)
+        outcome = await self.meta.objects.commit(commit)
+        if outcome not in VISIBLE:
+            await self.take_back([version])
+            raise refusal(commit, outcome)
         return self.written(version, "", _EMPTY_DIGEST, holders)
 
     async def _keep(
-        self, record: records.Known, name: str, object_id: str, nodes: tuple[str, ...] = ()
+        self, changes: Sequence[records.Change], name: str, nodes: tuple[str, ...] = ()
     ) -> int:
-        """Make a record durable on as many putters as the policy asks for; their number.
+        """Make records durable on as many putters as the policy asks for; their number.
 
         Args:
-            record: what to keep.
-            name: of the file.
-            object_id: whose putters forget it when the object is freed; "" if none.
-            nodes: where it goes if they are there; else wherever the name is placed.
+            changes: what to keep, in one message; an abort is forgotten with its object.
+            name: of the file, or of the first of several.
+            nodes: where they go if these are there; else wherever the name is placed.
         """
         if not all((link := self.fleet.link(node)) is not None and link.up for node in nodes):
             nodes = ()
-        parcel = RecordParcel(
-            object_id,
-            record.stamp,
-            records.encode(record),
-            nodes or self.fleet.place(name),
-            self.fleet.policy,
-            self.fleet,
+        entries = tuple(
+            (each.stamp, each.object_id if isinstance(each, Abort) else "", records.encode(each))
+            for each in changes
         )
+        where = nodes or self.fleet.place(name)
+        parcel = RecordsParcel(entries, where, self.fleet.policy, self.fleet)
         parcel.dispatch()
         try:
             async with asyncio.timeout(self.timeout_ms / 1000):
@@ -315,27 +325,40 @@ class WritePath:
             )
         return written
 
-    def _give_up(self, upload: Upload, error: BaseException) -> None:
+    def failed(self, object_id: str, reason: PutterError) -> None:
+        """Count an object whose sender is told that it failed."""
+        self.metrics.objects_failed.labels(reason.code).inc()
+        _log.warning("object failed", object=object_id, code=reason.code, reason=reason.message)
+
+    async def _give_up(self, upload: Upload, error: BaseException) -> None:
+        """Nothing more of it is sent, and nothing of it comes to life.
+
+        Where Redis did not say whether it is published, a janitor finds out.
+        """
         reason = as_putter_error(error)
         upload.abandon(reason)
-        self.metrics.objects_failed.labels(reason.code).inc()
-        _log.warning(
-            "object failed",
-            object=upload.object_id,
-            code=reason.code,
-            reason=reason.message,
-            recorded=upload.recorded,
-        )
-        if upload.begun and not upload.recorded:
-            self.in_background(self._mark_failed(upload, forgotten=isinstance(error, ObjectGone)))
+        self.failed(upload.object_id, reason)
+        if not upload.begun or upload.undecided:
+            return
+        forgotten = isinstance(error, ObjectGone)
+        cleaning = self.in_background(self._mark_failed(upload, forgotten=forgotten))
+        if upload.recorded is not None and not isinstance(error, asyncio.CancelledError):
+            await self.before_the_answer(cleaning)
 
-    def in_background(self, work: Coroutine[None, None, None]) -> None:
-        """Something that nobody waits for, but that `stop` gives a chance to finish."""
+    async def before_the_answer(self, cleaning: asyncio.Task[None]) -> None:
+        """A sender is not told of a failure before that is durable, but it does not wait long."""
+        await asyncio.wait({cleaning}, timeout=2 * ABORT_PATIENCE_MS / 1000)
+
+    def in_background(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
+        """Something that nobody has to wait for, but that `stop` gives a chance to finish."""
         task = asyncio.get_running_loop().create_task(work)
         self._background.add(task)
         task.add_done_callback(self._background.discard)
+        return task
 
     async def _mark_failed(self, upload: Upload, *, forgotten: bool) -> None:
+        if upload.recorded is not None:
+            await self.take_back([upload.recorded])
         try:
             await upload.fail(forgotten=forgotten)
         except PutterError as error:
@@ -352,12 +375,3 @@ class WritePath:
                     await upload.report()
                 except PutterError as error:
                     _log.warning("no sign of life for an object", reason=str(error))
-
-
-def as_putter_error(error: BaseException) -> PutterError:
-    """The error to tell others; a cancellation means that this process stops."""
-    if isinstance(error, PutterError):
-        return error
-    if isinstance(error, asyncio.CancelledError):
-        return ShuttingDown("the write was cancelled")
-    return PutterError(f"{type(error).__name__}: {error}")

@@ -12,8 +12,10 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from common import records
 from common.checksum import object_digest
 from common.errors import NotFound
+from common.records import Abort, Version
 from router.quorum import Policy
 from tests.simulation.cluster import Cluster
 from tests.simulation.loop import World, run
@@ -125,11 +127,24 @@ async def check(cluster: Cluster, history: History) -> None:
                 # Also of what nobody acknowledged: a janitor completes what it rolls forward.
                 assert extent.nodes, key
                 assert set(extent.nodes) <= set(holders), (key, ticket, extent.nodes, holders)
+    assert rebuilt(cluster) == visible, "the putters alone say the same"
     assert await cluster.meta.objects.stale(1000) == []
     assert await cluster.meta.objects.to_free(1000) == []
     for putter in cluster.putters:
         strays = _tickets(putter.engine) - set(owners)
         assert not strays, f"{putter.name} holds tickets of nobody: {sorted(strays)[:10]}"
+
+
+def rebuilt(cluster: Cluster) -> set[str]:
+    """The names that the records of all putters amount to."""
+    found = [
+        records.decode(each.record.body)
+        for putter in cluster.putters
+        for each in putter.engine.records(0, 1 << 20)  # type: ignore[union-attr]
+    ]
+    aborted = {record.object_id for record in found if isinstance(record, Abort)}
+    versions = [record for record in found if isinstance(record, Version)]
+    return {v.key for v in versions if v.objects[0].object_id not in aborted}
 
 
 def _holds(engine: object, ticket: int, object_id: str) -> bool:
