@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterable, Sequence
 from concurrent.futures import Executor, Future
 from typing import Any, TypeVar, cast
 
@@ -115,9 +115,15 @@ class FaultyEngine(MemoryEngine):
         self._note("stat")
         return super().stat(ticket, raw=raw)
 
-    def free(self, ranges: Sequence[tuple[int, int]], *, raw: bool = False) -> int:
+    def free(
+        self,
+        ranges: Sequence[tuple[int, int]],
+        *,
+        raw: bool = False,
+        objects: Collection[str] | None = None,
+    ) -> int:
         self._note("free")
-        return super().free(ranges, raw=raw)
+        return super().free(ranges, raw=raw, objects=objects)
 
     def close(self) -> None:
         self.closed = True

@@ -238,7 +238,8 @@ async def answer_free(message: Free, committer: Committer) -> Answer:
     def free(engine: Engine) -> int:
         for first, count in message.ranges:
             _check_range(first, count)
-        removed = engine.free(message.ranges, raw=message.raw)
+        whose = frozenset(message.objects) if message.objects and not message.raw else None
+        removed = engine.free(message.ranges, raw=message.raw, objects=whose)
         if message.objects:
             engine.drop_records(message.objects)
         return removed

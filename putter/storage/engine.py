@@ -16,7 +16,7 @@ or not, ticket by ticket, but a ticket that is there is whole: its data fit its 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -185,8 +185,21 @@ class Engine(Protocol):
         """What is known of one ticket, or None."""
         ...
 
-    def free(self, ranges: Sequence[tuple[int, int]], *, raw: bool = False) -> int:
+    def free(
+        self,
+        ranges: Sequence[tuple[int, int]],
+        *,
+        raw: bool = False,
+        objects: Collection[str] | None = None,
+    ) -> int:
         """Remove tickets of ``(first, count)`` ranges; absent ones do not matter.
+
+        Args:
+            ranges: of tickets.
+            raw: which namespace they are of.
+            objects: only tickets that were put for one of these ObjectIDs are removed, others
+                stay as they are; None: whosever they are. A ticket so damaged that it tells
+                no owner, and cannot be read, may go either way.
 
         Returns:
             How many tickets were removed. Durable after `sync`.

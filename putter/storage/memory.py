@@ -16,7 +16,7 @@ from __future__ import annotations
 import mmap
 import sys
 from bisect import bisect_left, insort
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from operator import attrgetter
@@ -249,7 +249,13 @@ class MemoryEngine:
         size = len(row) - FRAME_HEADER_BYTES
         return TicketInfo(size, _checksum(row), stored.object_id, stored.key_id)
 
-    def free(self, ranges: Sequence[tuple[int, int]], *, raw: bool = False) -> int:
+    def free(
+        self,
+        ranges: Sequence[tuple[int, int]],
+        *,
+        raw: bool = False,
+        objects: Collection[str] | None = None,
+    ) -> int:
         """Remove tickets; what is left of a run that is cut becomes a run of its own."""
         removed = 0
         for first, count in ranges:
@@ -257,6 +263,8 @@ class MemoryEngine:
             with self._lock:
                 runs = self._runs[raw]
                 for stored in list(runs.within(first, end)):
+                    if objects is not None and stored.object_id not in objects:
+                        continue
                     low, high = max(first, stored.first), min(end, stored.end)
                     removed += high - low
                     runs.remove(stored)

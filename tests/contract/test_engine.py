@@ -276,6 +276,43 @@ def test_free_reaches_what_was_not_synced(engine: Engine) -> None:
     assert list(stored(engine, 0, 100)) == [11]
 
 
+@pytest.mark.parametrize("synced", [False, True])
+def test_free_can_be_kept_to_the_tickets_of_some_objects(engine: Engine, synced: bool) -> None:
+    for first, name in ((10, "A"), (14, "B"), (18, "C"), (22, "A")):
+        engine.put(run_of(first, data_for(first, 32), object_id=name))
+    if synced:
+        engine.sync()
+    assert engine.free([(12, 8), (22, 1)], objects={"A", "B", "X"}) == 7
+    engine.sync()
+    assert list(stored(engine, 0, 100)) == [10, 11, 18, 19, 20, 21, 23, 24, 25]
+    assert stored(engine, 18, 4) == split(18, data_for(18, 32))
+    assert engine.free([(0, TICKETS_MAX)], objects=("C",)) == 4
+    assert engine.free([(0, TICKETS_MAX)], objects=["B"]) == 0
+    assert engine.free([(0, TICKETS_MAX)], objects=[]) == 0
+    engine.sync()
+    assert list(stored(engine, 0, 100)) == [10, 11, 23, 24, 25]
+    assert engine.free([(0, TICKETS_MAX)]) == 5
+
+
+def test_a_ticket_belongs_to_the_object_that_wrote_it_first(engine: Engine) -> None:
+    engine.put(run_of(10, bytes(16), object_id="A"))
+    engine.put(run_of(10, bytes(24), object_id="B"))
+    engine.sync()
+    assert engine.free([(10, 3)], objects=["B"]) == 1
+    engine.sync()
+    assert list(stored(engine, 0, 100)) == [10, 11]
+
+
+def test_raw_tickets_are_of_the_object_without_a_name(engine: Engine) -> None:
+    engine.put(run_of(0, b"cluster", object_id="A"))
+    engine.put(run_of(0, b"raw", object_id=""), raw=True)
+    engine.sync()
+    assert engine.free([(0, 1)], raw=True, objects=["A"]) == 0
+    assert engine.free([(0, 1)], raw=True, objects=[""]) == 1
+    engine.sync()
+    assert stored(engine, 0, 10) == {0: b"cluster"}
+
+
 @pytest.mark.parametrize("between", [False, True])
 def test_a_freed_ticket_may_hold_other_bytes(engine: Engine, between: bool) -> None:
     engine.put(run_of(10, b"old old old old "))

@@ -23,6 +23,7 @@ from tests.storage_kit import put, record, run_of, split, stored, verify
 
 FRAME_BYTES = 4
 TICKETS = st.sampled_from([0, 34, 35, 36, 1330, 1331, 1332, 1333])
+OBJECTS = st.none() | st.sets(st.sampled_from(["X", "Y", "Z"]))
 SEEDS = st.integers(0, 2**32)
 STEPS = st.sampled_from(range(40))
 SYNCS = frozenset({"sync_file", "sync_directory", "rename", "write", "sync"})
@@ -32,6 +33,11 @@ Key = tuple[bool, int]
 
 class PowerLossError(Exception):
     """The process ends here."""
+
+
+def owner_of(data: bytes) -> str:
+    """The object that a ticket with these bytes belongs to."""
+    return data[:1].decode().upper()
 
 
 def stop_at(last: int) -> Callable[[str, str], None]:
@@ -85,7 +91,7 @@ class EngineMachine(RuleBasedStateMachine):
     @rule(first=TICKETS, size=st.integers(1, 24), salt=st.sampled_from("xy"), raw=st.booleans())
     def put(self, first: int, size: int, salt: str, raw: bool) -> None:
         data = (salt * size).encode()
-        run = run_of(first, data, frame_bytes=FRAME_BYTES)
+        run = run_of(first, data, frame_bytes=FRAME_BYTES, object_id=owner_of(data))
         statuses = put(self.engine, run, raw=raw)
         for status, (ticket, part) in zip(
             statuses, split(first, data, FRAME_BYTES).items(), strict=True
@@ -96,10 +102,15 @@ class EngineMachine(RuleBasedStateMachine):
             if held is None:
                 self.change(key, part)
 
-    @rule(first=TICKETS, count=st.integers(1, 60), raw=st.booleans())
-    def free(self, first: int, count: int, raw: bool) -> None:
-        there = [key for key in self.now if key[0] == raw and first <= key[1] < first + count]
-        assert self.engine.free([(first, count)], raw=raw) == len(there)
+    @rule(first=TICKETS, count=st.integers(1, 60), raw=st.booleans(), objects=OBJECTS)
+    def free(self, first: int, count: int, raw: bool, objects: set[str] | None) -> None:
+        there = [
+            key
+            for key, data in self.now.items()
+            if key[0] == raw and first <= key[1] < first + count
+            if objects is None or owner_of(data) in objects
+        ]
+        assert self.engine.free([(first, count)], raw=raw, objects=objects) == len(there)
         for key in there:
             self.change(key, None)
             for needed in self.needs.values():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Final
 
 from common.errors import NoSpace, StorageError
@@ -132,10 +132,16 @@ class TreeEngine:
         entry = self._tree(raw=raw).stat(ticket)
         return None if entry is None else entry.info
 
-    def free(self, ranges: Sequence[tuple[int, int]], *, raw: bool = False) -> int:
+    def free(
+        self,
+        ranges: Sequence[tuple[int, int]],
+        *,
+        raw: bool = False,
+        objects: Collection[str] | None = None,
+    ) -> int:
         """Remove tickets of ``(first, count)`` ranges; durable after `sync`."""
         tree = self._tree(raw=raw)
-        return sum(tree.free(first, count) for first, count in ranges)
+        return sum(tree.free(first, count, objects) for first, count in ranges)
 
     def records(self, after: int, limit: int) -> list[NumberedRecord]:
         """At most ``limit`` records with numbers above ``after``, in order."""

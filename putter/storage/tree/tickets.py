@@ -7,7 +7,7 @@ comes first and goes last, and the engine makes the one durable before it touche
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -113,11 +113,22 @@ class TicketTree:
         """What is known of one ticket; None if it is not there, or its mark is damaged."""
         return self._load(ticket_directory(self._root, ticket), ticket)
 
-    def free(self, first: int, count: int) -> int:
-        """Remove tickets: their marks now, their data at the next sync."""
+    def free(self, first: int, count: int, objects: Collection[str] | None = None) -> int:
+        """Remove tickets: their marks now, their data at the next sync.
+
+        Args:
+            first: number of the first ticket.
+            count: how many.
+            objects: tickets of others stay, if this is given. What has no mark that can be read
+                is nobody's, and goes.
+        """
         removed = 0
         for ticket in self._candidates(first, count):
             directory = ticket_directory(self._root, ticket)
+            if objects is not None:
+                held = self._held(directory, ticket, make=False)
+                if held is not None and held.object_id not in objects:
+                    continue
             staged = self._staged.pop(ticket, None)
             if staged is not None:
                 self._staging.discard((staged.data, staged.mark))

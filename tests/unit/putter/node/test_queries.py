@@ -222,6 +222,19 @@ class TestFree:
 
         with_session(engine, scene)
 
+    def test_tickets_of_other_objects_stay(self, engine: FaultyEngine) -> None:
+        async def scene(client: Client, ask: Ask) -> None:
+            for first, name in ((7, "A"), (9, "B"), (11, "C")):
+                engine.put(_run(first, bytes(2 * FRAME), name))
+            engine.put(_run(7, bytes(FRAME), ""), raw=True)
+            assert await only(ask(Free, ((8, 4),), ("A", "C"))) == Done(1, 0, count=2)
+            assert list(stored(engine, 0, 100)) == [7, 9, 10, 12]
+            assert await only(ask(Free, ((0, 9),), ("A",), raw=True)) == Done(2, 0, count=1)
+            assert list(stored(engine, 0, 100)) == [7, 9, 10, 12]
+            assert await only(ask(Free, ((0, 99),))) == Done(3, 0, count=4)
+
+        with_session(engine, scene)
+
     @pytest.mark.parametrize("bad", [(-1, 5), (7, 0), (7, -1), (TICKETS_MAX, 1), (0, TALL)])
     def test_a_range_that_does_not_exist_frees_nothing(
         self, engine: FaultyEngine, bad: tuple[int, int]
@@ -419,5 +432,5 @@ class TestAlone:
         await until(lambda: len(paper.messages) == 3)
 
 
-def _run(first: int, data: bytes) -> Run:
-    return Run(first, memoryview(bytearray(framed(first, data, FRAME))), FRAME, "OBJ", KEY.key_id)
+def _run(first: int, data: bytes, name: str = "OBJ") -> Run:
+    return Run(first, memoryview(bytearray(framed(first, data, FRAME))), FRAME, name, KEY.key_id)

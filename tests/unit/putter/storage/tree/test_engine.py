@@ -83,6 +83,36 @@ def test_a_new_ticket_costs_no_question() -> None:
     assert heard["sync_directory"] == 2 + 10 + 10
 
 
+def test_freeing_asks_each_ticket_once_for_its_owner_and_only_if_need_be() -> None:
+    heard: Counter[str] = Counter()
+    disk = MemoryDisk(before=lambda operation, path: heard.update([operation]))
+    engine = TreeEngine(disk)
+    engine.put(run_of(0, bytes(8 * 20), object_id="A"))
+    engine.sync()
+    heard.clear()
+    assert engine.free([(0, 10)]) == 10
+    assert heard == {"unlink": 10}
+    heard.clear()
+    assert engine.free([(10, 6)], objects=["A"]) == 6
+    assert heard == {"read": 6, "unlink": 6}
+    heard.clear()
+    assert engine.free([(16, 4)], objects=["B"]) == 0
+    assert heard == {"read": 4}
+
+
+def test_a_ticket_that_tells_no_owner_goes_with_those_of_any() -> None:
+    disk = MemoryDisk()
+    engine = TreeEngine(disk)
+    engine.put(run_of(parse_id("AB"), b"12345678", object_id="A"))
+    engine.sync()
+    disk.unlink("tickets/AB/sum")
+    disk.create("tickets/AB/sum", b"rotten")
+    assert stored(engine, 0, 10**6) == {}
+    engine.free([(parse_id("AB"), 1)], objects=["B"])
+    engine.sync()
+    assert disk.names("tickets") == []
+
+
 def test_an_idle_sync_costs_nothing() -> None:
     heard: list[str] = []
     disk = MemoryDisk(before=lambda operation, path: heard.append(operation))
