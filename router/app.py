@@ -24,6 +24,7 @@ from common.web import Door, WebPort, make_application
 from common.wire.handshake import CHALLENGE_BYTES, Identity
 from common.wire.session import Hello
 from router.acks import AckPort
+from router.catchup import CatchUp, CatchUpOptions
 from router.fleet import Fleet
 from router.gateway.cluster import ClusterRoutes
 from router.gateway.files import FileRoutes
@@ -59,6 +60,7 @@ class RouterOptions:
         failover_ms: how long a putter may be away before its frames go to another.
         janitor_period_ms: time between two rounds.
         replica_away_ms: how long an unfinished object waits for a putter that its record names.
+        rebuild_auto: bring a Redis that lost everything back without being asked.
         token: of the web door where it is not on loopback.
     """
 
@@ -76,6 +78,7 @@ class RouterOptions:
     failover_ms: int = 2_000
     janitor_period_ms: int = JANITOR_PERIOD_MS
     replica_away_ms: int = REPLICA_AWAY_MS
+    rebuild_auto: bool = True
     token: str = field(default="", repr=False)
 
 
@@ -126,8 +129,15 @@ class Router:
         self._acks = AckPort(
             self.fleet, identity, keyring, network, rng, self.metrics, options.connections_max
         )
+        self.catch_up: Final = CatchUp(
+            meta,
+            self.fleet,
+            identity.instance,
+            rng,
+            CatchUpOptions(auto=options.rebuild_auto, wait_ms=options.write_timeout_ms),
+        )
         self.numbers: Final = Numbers(
-            meta.counters, self.fleet, self.metrics, options.write_timeout_ms
+            meta.counters, self.fleet, self.catch_up, self.metrics, options.write_timeout_ms
         )
         self.writes: Final = WritePath(
             meta,
@@ -198,6 +208,7 @@ class Router:
             await self.fleet.stop()
             await self._acks.stop()
             raise
+        self.catch_up.start()
         self.writes.start()
         self._heartbeat.start()
         self.janitor.start()
@@ -219,6 +230,7 @@ class Router:
         await self.writes.stop(_STOP_MS)
         await self._ingest.stop()
         await self.janitor.stop()
+        await self.catch_up.stop()
         if self._web is not None:
             await self._web.stop()
         await self._heartbeat.stop()
@@ -247,7 +259,9 @@ class Router:
             return "shutting down"
         if not self._heartbeat.healthy:
             return "Redis does not answer"
-        return "" if self.fleet.up() else "no putter is connected"
+        if not self.fleet.up():
+            return "no putter is connected"
+        return self.catch_up.trouble
 
     def _introduce(self) -> Hello:
         return Hello(

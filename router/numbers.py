@@ -1,8 +1,9 @@
 """Numbers that are never used twice: tickets, ObjectIDs, stamps.
 
 They are leased from Redis below a ceiling that is durable on every live putter. When Redis is new
-or restarted (its run id changed), the counters are first set above the highest ceiling that any
-putter reports; so a Redis that lost its last writes, or everything, never gives a number again.
+or restarted (its run id changed), `router.catchup` first sets the counters above the highest
+ceiling that any putter reports; so a Redis that lost its last writes, or everything, never gives a
+number again.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import asyncio
 from dataclasses import dataclass
 from typing import Final
 
-from common.errors import NodesUnavailable, PutterError, TicketsExhausted, Unavailable
+from common.errors import TicketsExhausted, Unavailable
 from common.limits import (
     CEILING_STEPS,
     OBJECT_LEASE,
@@ -29,13 +30,12 @@ from common.meta.interface import (
 )
 from common.metrics import Metrics
 from common.tickets import TICKETS_MAX, format_id
-from common.wire.session import CeilingsReply, Raise
+from router.catchup import CatchUp
+from router.ceilings import keep
 from router.fleet import Fleet
 
 _log = get_logger(__name__)
 _ATTEMPTS_MAX: Final = 16
-_CALL_MS: Final = 10_000
-_SETTLE_MS: Final = 2_000
 _WARN_AT: Final = 0.9
 
 
@@ -51,15 +51,22 @@ class Numbers:
     Args:
         counters: of Redis.
         fleet: the putters that keep the ceilings.
+        catch_up: establishes the counters in each run of Redis.
         metrics: counters.
         wait_nodes_ms: patience for a putter to keep a ceiling.
     """
 
     def __init__(
-        self, counters: Counters, fleet: Fleet, metrics: Metrics, wait_nodes_ms: int
+        self,
+        counters: Counters,
+        fleet: Fleet,
+        catch_up: CatchUp,
+        metrics: Metrics,
+        wait_nodes_ms: int,
     ) -> None:
         self._counters = counters
         self._fleet = fleet
+        self._catch_up = catch_up
         self._metrics = metrics
         self._wait_nodes_ms = wait_nodes_ms
         self._objects = _Range(0, 0)
@@ -158,75 +165,18 @@ class Numbers:
                         )
                     return answer
                 case EpochUnknown():
-                    await self._establish(answer)
+                    await self._fleet.wait_up(self._wait_nodes_ms)
+                    await self._catch_up.ensure(self._wait_nodes_ms)
                 case CeilingReached():
                     await self._lift(kind, answer)
         raise Unavailable(f"no {kind.value} could be leased in {_ATTEMPTS_MAX} tries")
-
-    async def _establish(self, answer: EpochUnknown) -> None:
-        async with self._ceiling_lock:
-            await self._fleet.wait_up(self._wait_nodes_ms)
-            await self._until_all_connected()
-            floor = await self._on_putters(Ceilings())
-            if await self._counters.establish(answer.epoch, floor):
-                _log.info(
-                    "counters established",
-                    tickets=floor.tickets,
-                    objects=floor.objects,
-                    stamps=floor.stamps,
-                )
 
     async def _lift(self, kind: Kind, answer: CeilingReached) -> None:
         async with self._ceiling_lock:
             target = answer.ceilings.highest(_above(kind, answer.wanted))
             await self._fleet.wait_up(self._wait_nodes_ms)
-            await self._on_putters(target)
+            await keep(self._fleet.up(), target)
             await self._counters.raise_to(answer.epoch, target)
-
-    async def _until_all_connected(self) -> None:
-        """Those that gave a sign of life are given a moment to connect."""
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + _SETTLE_MS / 1000
-        while len(self._fleet.up()) < self._fleet.expected() and loop.time() < deadline:
-            await asyncio.sleep(0.02)
-
-    async def _on_putters(self, ceilings: Ceilings) -> Ceilings:
-        """Make ceilings durable on every live putter.
-
-        Returns:
-            The highest that any of them reports.
-
-        Raises:
-            NodesUnavailable: none of them did.
-        """
-        links = self._fleet.up()
-        answers = await asyncio.gather(
-            *(
-                link.call(lambda request: Raise(request, ceilings), timeout_ms=_CALL_MS)
-                for link in links
-            ),
-            return_exceptions=True,
-        )
-        highest = Ceilings()
-        kept = 0
-        reasons: list[str] = []
-        for link, answer in zip(links, answers, strict=True):
-            if isinstance(answer, PutterError):
-                reasons.append(f"{link.node}: {answer}")
-                continue
-            if isinstance(answer, BaseException):
-                raise answer
-            reply = answer[-1][0]
-            if isinstance(reply, CeilingsReply) and reply.status == 0:
-                kept += 1
-                highest = highest.highest(reply.ceilings)
-            else:
-                reasons.append(f"{link.node}: refused")
-        if reasons:
-            _log.warning("not every putter keeps the ceilings", reasons=reasons)
-        if kept == 0:
-            raise NodesUnavailable(f"no putter keeps the ceilings: {'; '.join(reasons)}")
-        return highest
 
 
 def _above(kind: Kind, wanted: int) -> Ceilings:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
 import subprocess
 import time
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from common.clock import ManualClock
+from common.errors import PutterError
 from common.meta.interface import (
     Begin,
     CeilingReached,
@@ -42,11 +44,13 @@ class World:
         store: the coordinator.
         other: the same one as another process sees it.
         pass_time: let so many milliseconds pass on its clock.
+        lose: lose everything, in the same run.
     """
 
     store: Metadata
     other: Metadata
     pass_time: Callable[[int], Awaitable[None]]
+    lose: Callable[[], None]
 
 
 def memory_world(grace_ms: int, tombstone_ms: int) -> World:
@@ -56,11 +60,11 @@ def memory_world(grace_ms: int, tombstone_ms: int) -> World:
     async def advance(ms: int) -> None:
         clock.advance(ms)
 
-    return World(store, store, advance)
+    return World(store, store, advance, store.wipe)
 
 
-def redis_world(connect: Callable[[], RedisMetadata]) -> World:
-    return World(connect(), connect(), really_wait)
+def redis_world(connect: Callable[[], RedisMetadata], lose: Callable[[], None]) -> World:
+    return World(connect(), connect(), really_wait, lose)
 
 
 async def really_wait(ms: int) -> None:
@@ -259,3 +263,43 @@ def three_masters(directory: Path) -> Iterator[list[ValkeyServer]]:
             assert time.monotonic() < deadline, "the cluster does not form"
             time.sleep(0.05)
         yield servers
+
+
+def mark_complete(servers: Sequence[ValkeyServer]) -> None:
+    """Say of an empty server, or cluster, that nothing has to be brought back."""
+    runs = []
+    for server in servers:
+        (run,) = re.findall(r"run_id:(\w+)", server.ask("INFO server"))
+        runs.append(run)
+    for server, run in zip(servers, runs, strict=True):
+        if server.ask(f"HSET putter:{{counters}} complete {run}").startswith(":"):
+            for each in runs:
+                assert server.ask(f"ZADD putter:{{counters}}:runs 1 {each}").startswith(":")
+            return
+    raise AssertionError("nobody owns the counters")
+
+
+async def complete(store: Metadata) -> None:
+    """The same, by the front door."""
+    standing = await store.recovery.standing()
+    assert await store.recovery.begin(standing.epoch, "test")
+    assert await store.recovery.complete(standing, 0, "test")
+
+
+@asynccontextmanager
+async def looked_after(store: Metadata) -> AsyncIterator[None]:
+    """Somebody for whom nothing is ever lost says so whenever the coordinator asks."""
+
+    async def look() -> None:
+        while True:
+            with suppress(PutterError):
+                if not (await store.recovery.standing()).complete:
+                    await complete(store)
+            await asyncio.sleep(0.02)
+
+    task = asyncio.create_task(look())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)

@@ -17,7 +17,7 @@ from common.keys import Keyring
 from common.meta.interface import Metadata
 from common.meta.memory import MemoryMetadata
 from common.metrics import Metrics
-from common.records import CommitRecord, Version, decode
+from common.records import CommitRecord, Members, Version, decode
 from common.tickets import TICKETS_MAX
 from common.twins.network import MemoryNetwork
 from common.wire import frames
@@ -106,7 +106,9 @@ class SimPutter:
 
     @property
     def records(self) -> list[CommitRecord]:
-        return [decode(each.record.body) for each in self.engine.records(0, 10_000)]
+        """Without those that list the members."""
+        found = [decode(each.record.body) for each in self.engine.records(0, 10_000)]
+        return [each for each in found if not isinstance(each, Members)]
 
     def rot(self, ticket: int) -> None:
         """Change one bit of a ticket's data behind everybody's back."""

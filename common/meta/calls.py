@@ -9,16 +9,16 @@ call is over.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from common.batching import Again, Gatherer
 from common.clock import Clock
-from common.errors import MetadataUnavailable
+from common.errors import MetadataUnavailable, PutterError
 from common.limits import KIB
 from common.meta.link import Argument, Command, Link, Trouble
-from common.meta.schema import BUCKET_NOUNS, BUCKETS, bucket_keys
+from common.meta.schema import BUCKET_NOUNS, bucket_keys
 from common.meta.scripts import script
 
 RETRY_DELAY_MS_MIN: Final = 10
@@ -27,6 +27,12 @@ WAIT_REPORT_MS: Final = 10_000
 PIPELINE_CALLS_MAX: Final = KIB
 
 Args = tuple[Argument, ...]
+Admit = Callable[[str, str, str, bool], Awaitable[bool]]
+"""Have a bucket served: its name, the run of its server, the run it is marked with, whether it
+comes into being. False if nobody ever used it and it does not; else it may be tried again."""
+_UNSERVED: Final = "UNSERVED "
+_NONE: Final = object()
+_NO: Final = ord("0")
 
 
 class Verb(Protocol):
@@ -34,7 +40,12 @@ class Verb(Protocol):
 
     @property
     def registers(self) -> bool:
-        """Whether the group is a bucket that must be noted first."""
+        """Whether the group is a bucket that comes into being with the call."""
+        ...
+
+    @property
+    def absent(self) -> Any:
+        """The result where the group is a bucket that nobody ever used, and does not register."""
         ...
 
     def command(self, group: str, calls: Sequence[Args]) -> Command:
@@ -53,15 +64,17 @@ class BucketVerb:
     Attributes:
         name: the script.
         before: what stands in ``ARGV`` before the items.
-        registers: the bucket is noted in the same round trip, ahead of the call: nothing is
-            ever in a bucket that nobody would find.
+        registers: the bucket is noted before the call: nothing is ever in a bucket that nobody
+            would find.
         translate: makes the result of a call, which may be an exception, from its byte.
+        absent: the byte of each item where nobody ever used the bucket.
     """
 
     name: str
     before: Args = ()
     registers: bool = False
     translate: Callable[[int, Args], Any] | None = None
+    absent: Any = _NO
 
     def command(self, group: str, calls: Sequence[Args]) -> Command:
         """One call of the script with all items."""
@@ -93,10 +106,15 @@ class _Call:
     since_ms: int
     tries: int = 1
     result: Any = None
+    absent: Any = _NONE
+    admission: asyncio.Task[bool] | None = None
 
 
 class Calls:
     """All calls of one process to one Redis.
+
+    Attributes:
+        refusal: what calls get at once while Redis is not complete; None: they wait.
 
     Args:
         link: the way there.
@@ -108,15 +126,23 @@ class Calls:
         self._link = link
         self._clock = clock
         self._patience_ms = patience_ms
+        self._admit: Admit | None = None
+        self._admissions: dict[tuple[str, bool], asyncio.Task[bool]] = {}
+        self.refusal: PutterError | None = None
         self._gatherer: Gatherer[_Call, Any] = Gatherer(self._send, batch_max=PIPELINE_CALLS_MAX)
 
-    async def run(self, command: Command) -> Any:
+    async def run(self, command: Command, *, absent: Any = _NONE) -> Any:
         """One command; its reply.
+
+        Args:
+            command: what to do.
+            absent: the reply of a bucket that nobody ever used; without it, it comes into being.
 
         Raises:
             MetadataUnavailable: no answer within the patience, or a refusal.
         """
-        return await self._gatherer(_Call(None, "", command, self._clock.monotonic_ms()))
+        now_ms = self._clock.monotonic_ms()
+        return await self._gatherer(_Call(None, "", command, now_ms, absent=absent))
 
     async def run_all(self, commands: Sequence[Command]) -> list[Any]:
         """Several commands that do not depend on each other; their replies.
@@ -137,6 +163,10 @@ class Calls:
     def submit(self, verb: Verb, group: str, args: Args) -> asyncio.Future[Any]:
         """The same, on its way at once; the future gives and raises what `gather` does."""
         return self._gatherer.submit(_Call(verb, group, args, self._clock.monotonic_ms()))
+
+    def admit_with(self, admit: Admit) -> None:
+        """Who is asked about buckets that are not served."""
+        self._admit = admit
 
     async def wait_ready(self, on_wait: Callable[[str], None]) -> None:
         """Return when Redis answers, however long that takes.
@@ -160,21 +190,16 @@ class Calls:
 
     async def close(self) -> None:
         """Give up what is under way and close all connections."""
+        for admission in self._admissions.values():
+            admission.cancel()
         await self._gatherer.close()
         await self._link.close()
 
     async def _send(self, calls: Sequence[_Call]) -> Sequence[Any | Exception | Again]:
         """One round trip for a batch."""
         groups = _grouped(calls)
-        commands = [_command(group) for group in groups]
-        buckets = {group[0].group for group in groups if _registers(group[0])}
-        if buckets:
-            commands.insert(0, Command((b"SADD", BUCKETS, *buckets)))
-        replies = await self._link.run(commands)
-        noted = replies.pop(0) if buckets else None
-
-        for group, answer in zip(groups, replies, strict=True):
-            reply = noted if isinstance(noted, Trouble) and _registers(group[0]) else answer
+        replies = await self._link.run([_command(group) for group in groups])
+        for group, reply in zip(groups, replies, strict=True):
             if isinstance(reply, Trouble):
                 for call in group:
                     call.result = self._verdict(call, reply)
@@ -182,8 +207,10 @@ class Calls:
                 _share(group, reply)
         return [call.result for call in calls]
 
-    def _verdict(self, call: _Call, trouble: Trouble) -> MetadataUnavailable | Again:
+    def _verdict(self, call: _Call, trouble: Trouble) -> Any | PutterError | Again:
         """Once more, or what to tell the caller."""
+        if trouble.reason.startswith(_UNSERVED):
+            return self._unserved(call, *trouble.reason.split()[1:3])
         if not trouble.passing:
             return MetadataUnavailable(
                 f"Redis at {self._link.address} refuses to work: {trouble.reason}"
@@ -199,6 +226,56 @@ class Calls:
             hint="check that it runs and can be reached; what was asked may be asked again",
         )
 
+    def _unserved(self, call: _Call, run: str, marked: str) -> Any | PutterError | Again:
+        """The bucket may be served in a moment; or it has to be brought up to date first."""
+        done = call.admission
+        if done is not None and done.done() and not done.cancelled():
+            error = done.exception()
+            if isinstance(error, PutterError):
+                return error
+            if error is None and not done.result():
+                return call.absent if call.verb is None else call.verb.absent
+            if self.refusal is not None:
+                return self.refusal
+        waited_ms = self._clock.monotonic_ms() - call.since_ms
+        if waited_ms >= self._patience_ms:
+            return self.refusal or MetadataUnavailable(
+                f"Redis at {self._link.address} was not brought up to date with the putters within "
+                f"{waited_ms / 1000:.1f} s",
+                hint="it was restarted or emptied: see the log of the routers, or `putter status`",
+            )
+        call.admission = self._admission(call, run, marked)
+        delay_ms = retry_delay_ms(call.tries) if call.tries > 1 else 1
+        call.tries += 1
+        return Again(delay_ms)
+
+    def _admission(self, call: _Call, run: str, marked: str) -> asyncio.Task[bool]:
+        """One question for all calls to a bucket."""
+        bucket = call.group if call.verb is not None else _bucket_of(call.payload)
+        registers = call.absent is _NONE if call.verb is None else call.verb.registers
+        key = (bucket, registers)
+        task = self._admissions.get(key)
+        if task is None:
+            assert self._admit is not None
+            admission = self._admit(bucket, run, marked, registers)
+            task = asyncio.ensure_future(admission)
+            self._admissions[key] = task
+            task.add_done_callback(lambda done: self._admitted(key, done))
+        return task
+
+    def _admitted(self, key: tuple[str, bool], task: asyncio.Task[bool]) -> None:
+        del self._admissions[key]
+        if not task.cancelled():
+            task.exception()  # the calls try again, and have a patience of their own
+
+
+def _bucket_of(command: Command) -> str:
+    """The bucket whose keys a script gets; "" if it is none of a bucket."""
+    key = command.args[1]
+    text = key.decode() if isinstance(key, bytes) else ""
+    head, _, tail = text.partition("{b:")
+    return tail.partition("}")[0] if head == "putter:" else ""
+
 
 def _grouped(calls: Sequence[_Call]) -> list[list[_Call]]:
     """Calls that share a command; one without a verb shares it with nobody."""
@@ -211,10 +288,6 @@ def _grouped(calls: Sequence[_Call]) -> list[list[_Call]]:
         else:
             group.append(call)
     return list(groups.values())
-
-
-def _registers(call: _Call) -> bool:
-    return call.verb is not None and call.verb.registers
 
 
 def _command(group: list[_Call]) -> Command:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,6 +18,7 @@ class _LeaseVerb:
     """Leases of one kind that are asked for in the same moment: one range, split."""
 
     registers = False
+    absent = None
 
     def __init__(self, random_word: str) -> None:
         self._random_word = random_word
@@ -48,9 +48,9 @@ class _LeaseVerb:
 class RedisCounters:
     """`common.meta.interface.Counters` in Redis."""
 
-    def __init__(self, calls: Calls) -> None:
+    def __init__(self, calls: Calls, random_word: str) -> None:
         self._calls = calls
-        self._random_word = secrets.token_hex(20)
+        self._random_word = random_word
         self._lease = _LeaseVerb(self._random_word)
 
     async def lease(self, kind: Kind, count: int) -> Lease:

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from common.limits import LIST_PAGE_MAX
-from common.meta.calls import Args, BucketVerb, Calls
+from common.meta.calls import Args, BucketVerb, Calls, bucket_script
 from common.meta.interface import Entry, Outcome, Page
 from common.meta.link import Command
-from common.meta.schema import BUCKETS, bucket_key
+from common.meta.schema import BUCKETS, COUNTERS, bucket_key
+from common.meta.scripts import script
 from common.meta.values import unpack_entry, unpack_version
 from common.records import Tombstone, Version
 
@@ -24,13 +25,13 @@ _ABOVE_UTF8: Final = b"\xff"
 
 
 class _ResolveVerb:
-    """Names of one bucket that are asked for in the same moment: one HMGET."""
+    """Names of one bucket that are asked for in the same moment: one script."""
 
     registers = False
+    absent = None
 
     def command(self, group: str, calls: Sequence[Args]) -> Command:
-        keys = [key for (key,) in calls]
-        return Command((b"HMGET", bucket_key(group, "files"), *keys))
+        return bucket_script("resolve", group, *(key for (key,) in calls))
 
     def results(self, reply: Any, calls: Sequence[Args]) -> Sequence[bytes | None]:
         values: list[bytes | None] = reply
@@ -41,9 +42,10 @@ class _ResolveVerb:
 class RedisFiles:
     """`common.meta.interface.Files` in Redis."""
 
-    def __init__(self, calls: Calls, grace_ms: int, tombstone_ms: int) -> None:
+    def __init__(self, calls: Calls, grace_ms: int, tombstone_ms: int, random_word: str) -> None:
         self._calls = calls
-        self._delete = BucketVerb("delete", (grace_ms, tombstone_ms))
+        self._random_word = random_word
+        self._delete = BucketVerb("delete", (grace_ms, tombstone_ms), registers=True)
         self._resolve = _ResolveVerb()
 
     async def resolve(self, bucket: str, key: str) -> Version | None:
@@ -64,23 +66,13 @@ class RedisFiles:
             raise ValueError(f"a page has 1…{LIST_PAGE_MAX} entries, not {limit}")
         low, high = lex_bounds(prefix, after)
         names: builtins.list[bytes] = await self._calls.run(
-            Command(
-                (
-                    b"ZRANGEBYLEX",
-                    bucket_key(bucket, "names"),
-                    low,
-                    high,
-                    b"LIMIT",
-                    0,
-                    limit + 1,
-                )
-            )
+            bucket_script("page", bucket, low, high, limit + 1), absent=[]
         )
         next_after = names[limit - 1].decode() if len(names) > limit else None
         names = names[:limit]
         if not names:
             return Page((), None)
-        values = await self._calls.run(Command((b"HMGET", bucket_key(bucket, "files"), *names)))
+        values = await self._calls.run(bucket_script("resolve", bucket, *names))
         # A name may have been deleted between the two commands.
         found = (
             unpack_entry(bucket, name.decode(), value)
@@ -94,13 +86,14 @@ class RedisFiles:
         """All buckets that ever held a file, sorted."""
         names = await self.registered()
         held = await self._calls.run_all(
-            [Command((b"EXISTS", bucket_key(name, "bucket"))) for name in names]
+            [Command((b"HEXISTS", bucket_key(name, "bucket"), b"since")) for name in names]
         )
         return [name for name, yes in zip(names, held, strict=True) if yes]
 
     async def registered(self) -> builtins.list[str]:
-        """All buckets in which an object was ever begun, sorted."""
-        names = await self._calls.run(Command((b"SMEMBERS", BUCKETS)))
+        """All buckets that were ever written to, sorted."""
+        command = Command((2, COUNTERS, BUCKETS, self._random_word), script("registered"))
+        names = await self._calls.run(command)
         return sorted(name.decode() for name in names)
 
 

@@ -21,11 +21,14 @@ import builtins
 from collections.abc import Awaitable
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
 from common.records import Tombstone, Version
+
+if TYPE_CHECKING:
+    from common.meta.recovery import Recovery
 
 
 class Kind(StrEnum):
@@ -424,6 +427,11 @@ class Metadata(Protocol):
     @property
     def leases(self) -> Leases:
         """Leases."""
+        ...
+
+    @property
+    def recovery(self) -> Recovery:
+        """Bringing it up to date."""
         ...
 
     async def ping(self) -> None:

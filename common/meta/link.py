@@ -99,7 +99,13 @@ class TlsMasterConnection(_PackedInC, SentinelManagedSSLConnection):
 
 
 class Link(Protocol):
-    """A way to one Redis, whatever it is made of."""
+    """A way to one Redis, whatever it is made of.
+
+    Attributes:
+        sharded: whether its keys are spread over several servers.
+    """
+
+    sharded: bool
 
     @property
     def address(self) -> str:
@@ -123,6 +129,8 @@ class SingleLink:
         address: where it is, without password.
         sentinels: who was asked where it is; closed with it.
     """
+
+    sharded = False
 
     def __init__(self, client: Redis, address: str, sentinels: Sequence[Redis] = ()) -> None:
         self._client = client
@@ -166,6 +174,8 @@ class SingleLink:
 
 class ClusterLink:
     """A cluster: each command goes to the node that owns its keys, several at the same time."""
+
+    sharded = True
 
     def __init__(self, client: RedisCluster, address: str) -> None:
         self._client: Any = client

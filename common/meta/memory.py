@@ -24,6 +24,7 @@ from common.meta.interface import (
     Seen,
 )
 from common.meta.members import SILENT_ROUTER_KEPT_MS
+from common.meta.memory_recovery import MemoryRecovery
 from common.meta.memory_state import State, Times
 from common.meta.memory_tables import MemoryFiles, MemoryObjects
 
@@ -38,7 +39,8 @@ class MemoryMetadata:
 
     Args:
         clock: the coordinator's clock.
-        epoch: its run; counters must be established in it before they lease.
+        epoch: its run; counters must be established in it before they lease. In this first one
+            it is complete; in those that follow, others have to see to that.
         grace_ms: how long the bytes of a deleted or failed object are kept at least.
         tombstone_ms: how long it is remembered that a name was deleted.
         travel: awaited before and after the effect of every call: a simulation delays there. The
@@ -57,15 +59,17 @@ class MemoryMetadata:
         self._clock = clock
         self._epoch = epoch
         self._travel = travel or _give_way
-        self._state = State()
+        self._state = State(complete=epoch)
         self._away_until_ms = 0
         self._answers_to_lose = 0
         times = Times(clock, grace_ms, tombstone_ms)
         self._counters = MemoryCounters(self)
-        self._objects = MemoryObjects(self, times)
-        self._files = MemoryFiles(self, times)
+        served = _Served(self)
+        self._objects = MemoryObjects(served, times)
+        self._files = MemoryFiles(served, times)
         self._members = MemoryMembers(self)
         self._leases = MemoryLeases(self)
+        self._recovery = MemoryRecovery(self, times)
         self.down = False
         """While true, every call raises `MetadataUnavailable`."""
 
@@ -93,6 +97,11 @@ class MemoryMetadata:
     def leases(self) -> MemoryLeases:
         """Leases."""
         return self._leases
+
+    @property
+    def recovery(self) -> MemoryRecovery:
+        """Bringing it up to date."""
+        return self._recovery
 
     async def ping(self) -> None:
         """Return when the coordinator answers."""
@@ -274,6 +283,22 @@ class MemoryLeases:
                 del state.leases[name]
 
         await self._store.visit(effect)
+
+
+class _Served:
+    """The store as objects and files see it: it answers only while it is complete."""
+
+    def __init__(self, store: MemoryMetadata) -> None:
+        self._store = store
+
+    async def visit(self, effect: Callable[[State], T]) -> T:
+        """One call; see `MemoryMetadata.visit`."""
+
+        def guarded(state: State) -> T:
+            self._store.recovery.check(state)
+            return effect(state)
+
+        return await self._store.visit(guarded)
 
 
 async def _give_way() -> None:

@@ -8,6 +8,7 @@ from typing import Protocol, TypeVar
 
 from common.clock import Clock
 from common.meta.interface import Ceilings, Member
+from common.meta.recovery import Mark
 from common.records import Version
 
 T = TypeVar("T")
@@ -80,6 +81,10 @@ class State:
 
     Attributes:
         epoch: the run in which the counters were established, or None.
+        complete: the run in which all that may have been lost was last brought back, or None.
+        stamp: below all stamps that were given out since.
+        attempt: token of whoever is at it now.
+        marks: how far the records of each putter are applied.
         next: the next free number of each kind.
         ceilings: what they must stay below.
         buckets: by name.
@@ -88,6 +93,10 @@ class State:
     """
 
     epoch: str | None = None
+    complete: str | None = None
+    stamp: int = 0
+    attempt: str = ""
+    marks: dict[str, Mark] = field(default_factory=dict)
     next: Ceilings = field(default_factory=Ceilings)
     ceilings: Ceilings = field(default_factory=Ceilings)
     buckets: dict[str, Bucket] = field(default_factory=dict)

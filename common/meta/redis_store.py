@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -31,6 +32,7 @@ from common.meta.link import (
 )
 from common.meta.members import RedisMembers
 from common.meta.objects import RedisObjects
+from common.meta.redis_recovery import RedisRecovery
 
 GRACE_MS_DEFAULT: Final = 60_000
 PATIENCE_MS_DEFAULT: Final = 10_000
@@ -70,11 +72,15 @@ class RedisMetadata:
         link = _link(where)
         self._address = link.address
         self._calls = Calls(link, clock or SystemClock(), patience_ms)
-        self._counters = RedisCounters(self._calls)
-        self._files = RedisFiles(self._calls, grace_ms, tombstone_ms)
+        random_word = secrets.token_hex(20)
+        self._counters = RedisCounters(self._calls, random_word)
+        self._files = RedisFiles(self._calls, grace_ms, tombstone_ms, random_word)
         self._objects = RedisObjects(self._calls, self._files, grace_ms)
         self._members = RedisMembers(self._calls)
         self._leases = RedisLeases(self._calls)
+        self._recovery = RedisRecovery(
+            self._calls, self._files, (grace_ms, tombstone_ms), random_word, sharded=link.sharded
+        )
 
     @property
     def address(self) -> str:
@@ -105,6 +111,11 @@ class RedisMetadata:
     def leases(self) -> RedisLeases:
         """Leases."""
         return self._leases
+
+    @property
+    def recovery(self) -> RedisRecovery:
+        """Bringing Redis up to date."""
+        return self._recovery
 
     async def ping(self) -> None:
         """Return when Redis answers.

@@ -19,11 +19,19 @@ putter:{b:<bucket>}:writing   ZSET    ObjectID → ms when the writer's lease en
 putter:{b:<bucket>}:trash     ZSET    ObjectID → ms from which its bytes may be freed
 putter:{b:<bucket>}:readers   ZSET    "<ObjectID> <reader>" → ms when the reader's hold ends
 putter:{b:<bucket>}:holds     HASH    ObjectID → how many readers hold it
-putter:{b:<bucket>}:bucket    HASH    "since" → stamp of the first version; room for settings
-putter:buckets                SET     every bucket in which an object was ever begun
+putter:{b:<bucket>}:bucket    HASH    "since" → stamp of the first version; "run" → run id of the
+                                      server in which it is complete; room for settings
+putter:{counters}:buckets     SET     every bucket that was ever written to
+putter:{counters}:runs        ZSET    run id of a server → turn in which it was last completed
+putter:{counters}:marks       HASH    putter → "<n> <epoch>": its commit records up to number n are
+                                      applied; the run in which those above were last replayed
 putter:{counters}             HASH    "tickets" "objects" "stamps" → next free number;
                                       "tickets.ceiling" … → ceiling; "epoch" → the run in which
-                                      they were established; "born" → a random word that stands
+                                      they were established; "complete" → the run in which all
+                                      that may have been lost was last brought back,
+                                      "complete.stamp" → below all stamps given out since,
+                                      "completed" → how often, "attempt" → token of whoever is
+                                      at it now; "born" → a random word that stands
                                       for the run where the server knows no INFO
 putter:members                HASH    node → "<ms of the last sign of life> <role> <msgpack>"
 putter:lease:<name>           STRING  holder, expires
@@ -43,7 +51,8 @@ object value     w <acked> <router> <node,node…|-> <first+count,…>     writi
 ```
 
 The nodes of a written object stand in its version; they are repeated in the object's value only
-when some putter beside them may hold a stray part of it, so that deleting finds that one too.
+when some putter beside them may hold a stray part of it, so that deleting finds that one too, and
+after a rebuild. A failed object "!<stamp>" stands for a version without objects that was given up.
 
 Times are milliseconds, stamps microseconds, both of Redis's clock.
 """
@@ -53,8 +62,10 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Final
 
-BUCKETS: Final = b"putter:buckets"
 COUNTERS: Final = b"putter:{counters}"
+BUCKETS: Final = b"putter:{counters}:buckets"
+RUNS: Final = b"putter:{counters}:runs"
+MARKS: Final = b"putter:{counters}:marks"
 MEMBERS: Final = b"putter:members"
 
 BUCKET_NOUNS: Final = (

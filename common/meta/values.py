@@ -25,6 +25,7 @@ class _Rest(msgspec.Struct, frozen=True, array_like=True):
     objects: tuple[StoredObject, ...]
     headers: dict[str, str]
     replicas: int
+    revision: int = 0
 
 
 class _Summary(msgspec.Struct, frozen=True, array_like=True):
@@ -85,7 +86,14 @@ def pack_version(version: Version) -> bytes:
     ids = ",".join([each.object_id for each in version.objects]) or "-"
     etag = version.etag.encode()
     rest = _encode_rest(
-        _Rest(version.size, version.created_ms, version.objects, version.headers, version.replicas)
+        _Rest(
+            version.size,
+            version.created_ms,
+            version.objects,
+            version.headers,
+            version.replicas,
+            version.revision,
+        )
     )
     return b"v %d %s %d %s%s" % (version.stamp, ids.encode(), len(etag), etag, rest)
 
@@ -113,6 +121,7 @@ def unpack_version(bucket: str, key: str, value: bytes) -> Version | None:
         objects=rest.objects,
         headers=rest.headers,
         replicas=rest.replicas,
+        revision=rest.revision,
     )
 
 

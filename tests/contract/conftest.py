@@ -8,11 +8,14 @@ from pathlib import Path
 import fakeredis
 import pytest
 
+from common.meta.memory import MemoryMetadata
 from common.meta.redis_store import RedisMetadata
+from common.meta.schema import COUNTERS, RUNS
 from tests.metadata_kit import (
     LONG_MS,
     ValkeyServer,
     World,
+    mark_complete,
     memory_world,
     redis_world,
     running,
@@ -50,8 +53,21 @@ async def make_world(request: pytest.FixtureRequest) -> AsyncIterator[MakeWorld]
         servers = request.getfixturevalue("cluster")
     for server in servers:
         assert server.ask("FLUSHALL") == "+OK\r\n"
+    if servers:
+        mark_complete(servers)
+    else:
+        client = fakeredis.FakeRedis(server=fake)
+        client.hset(COUNTERS, mapping={"born": "here", "complete": "here"})
+        client.zadd(RUNS, {"here": 1, "none": 1})
 
-    def make(*, grace_ms: int = LONG_MS, tombstone_ms: int = LONG_MS) -> World:
+    def lose() -> None:
+        fakeredis.FakeRedis(server=fake).flushall()
+        for server in servers:
+            assert server.ask("FLUSHALL") == "+OK\r\n"
+
+    def make(
+        *, grace_ms: int = LONG_MS, tombstone_ms: int = LONG_MS, patience_ms: int = 10_000
+    ) -> World:
         if request.param == "memory":
             return memory_world(grace_ms, tombstone_ms)
 
@@ -62,11 +78,16 @@ async def make_world(request: pytest.FixtureRequest) -> AsyncIterator[MakeWorld]
             elif request.param == "cluster":
                 hosts = ",".join(f"127.0.0.1:{server.port}" for server in servers)
                 where = f"redis+cluster://{hosts}"
-            store = RedisMetadata(where, grace_ms=grace_ms, tombstone_ms=tombstone_ms)
+            store = RedisMetadata(
+                where,
+                grace_ms=grace_ms,
+                tombstone_ms=tombstone_ms,
+                patience_ms=patience_ms,
+            )
             stores.append(store)
             return store
 
-        return redis_world(connect)
+        return redis_world(connect, lose)
 
     yield make
     for store in stores:
@@ -77,3 +98,14 @@ async def make_world(request: pytest.FixtureRequest) -> AsyncIterator[MakeWorld]
 def world(make_world: MakeWorld) -> World:
     """An empty coordinator with a long grace time."""
     return make_world()
+
+
+@pytest.fixture
+def lost_world(make_world: MakeWorld) -> World:
+    """One that lost everything, and whose calls have little patience."""
+    world = make_world(patience_ms=200)
+    if isinstance(world.store, MemoryMetadata):
+        world.store.wipe("another run")
+        return world
+    world.lose()
+    return world

@@ -15,7 +15,7 @@ from common.errors import ObjectGone
 from common.meta.interface import Ceilings, Commit, EpochUnknown, Kind, Metadata, Progress
 from common.meta.memory import MemoryMetadata
 from common.meta.redis_store import RedisMetadata
-from tests.metadata_kit import BUCKET, LONG_MS, begin, stored, tombstone, version
+from tests.metadata_kit import BUCKET, LONG_MS, begin, complete, stored, tombstone, version
 
 IDS = st.sampled_from("ABCDEF")
 NAMES = st.sampled_from(["a", "b c"])
@@ -118,6 +118,7 @@ def test_twins(steps: list[Step], grace_ms: int) -> None:
         memory = MemoryMetadata(clock, grace_ms=grace_ms)
         fake = fakeredis.FakeAsyncRedis(server=fakeredis.FakeServer(server_type="valkey"))
         redis = RedisMetadata(fake, grace_ms=grace_ms)
+        await complete(redis)
         for step in steps:
             assert await outcome(step, memory) == await outcome(step, redis)
         assert await everything(memory) == await everything(redis)

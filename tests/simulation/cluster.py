@@ -50,11 +50,11 @@ class _Noun:
     def __getattr__(self, name: str) -> Any:
         method = getattr(self._target, name)
 
-        async def call(*args: Any) -> Any:
+        async def call(*args: Any, **named: Any) -> Any:
             self._view.check()
             for attempt in range(100):
                 try:
-                    result = await method(*args)
+                    result = await method(*args, **named)
                 except MetadataUnavailable:
                     # What the client of a real coordinator does within its patience.
                     self._view.check()
@@ -69,6 +69,11 @@ class _Noun:
         return call
 
 
+class _Recovery(_Noun):
+    def refuse(self, reason: object) -> None:
+        """Each process has its own."""
+
+
 class _View:
     """The coordinator as one process sees it: gone once the process is dead."""
 
@@ -79,6 +84,7 @@ class _View:
         self.files = _Noun(target.files, self)
         self.members = _Noun(target.members, self)
         self.leases = _Noun(target.leases, self)
+        self.recovery = _Recovery(target.recovery, self)
 
     def check(self) -> None:
         if not self.alive:

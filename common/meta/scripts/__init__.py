@@ -1,7 +1,8 @@
 """The scripts that change Redis, each one atomic and idempotent.
 
 Every script is a file ``<name>.lua`` beside this one. A script of a bucket is put behind
-``_bucket.lua``, one of the counters behind ``_epoch.lua``. They use core Lua, ``redis.call`` and
+``_bucket.lua`` and, unless it brings the bucket up to date, behind ``_served.lua``; one of the
+counters behind ``_epoch.lua``. They use core Lua, ``redis.call`` and
 ``TIME`` only, so that they run on every server the store supports.
 """
 
@@ -13,7 +14,7 @@ from functools import cache
 from importlib import resources
 from typing import Final
 
-_BUCKET: Final = frozenset(
+_SERVED: Final = frozenset(
     {
         "begin",
         "commit",
@@ -22,13 +23,29 @@ _BUCKET: Final = frozenset(
         "find",
         "forget",
         "hold",
+        "page",
         "progress",
         "release",
+        "resolve",
         "stale",
         "trash",
+        "underway",
     }
 )
-_COUNTERS: Final = frozenset({"establish", "lease", "raise"})
+_BUCKET: Final = frozenset({"restore", "serve"})
+_COUNTERS: Final = frozenset(
+    {
+        "admit",
+        "attempt",
+        "complete",
+        "establish",
+        "lease",
+        "mark",
+        "raise",
+        "registered",
+        "standing",
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -50,8 +67,10 @@ class Script:
 def script(name: str) -> Script:
     """The script ``<name>.lua`` with what it is put behind."""
     source = _read(name)
-    if name in _BUCKET:
-        source = _read("_bucket") + source
+    if name in _SERVED:
+        source = _read("_bucket") + _read("_run") + _read("_served") + source
+    elif name in _BUCKET:
+        source = _read("_bucket") + _read("_run") + source
     elif name in _COUNTERS:
         source = _read("_epoch") + source
     sha = hashlib.sha1(source, usedforsecurity=False).hexdigest()

@@ -41,6 +41,7 @@ class Sum:
     """A verb that adds up the numbers of its calls."""
 
     registers = False
+    absent = None
 
     def command(self, group: str, calls: Sequence[Args]) -> Command:
         return Command((group, *(number for (number,) in calls)))
@@ -91,36 +92,75 @@ async def test_calls_of_one_verb_and_group_are_one_command() -> None:
     ]
 
 
-async def test_buckets_are_noted_ahead_of_what_is_put_into_them() -> None:
-    link = FakeLink(lambda command: b"11" if command.script else 1)
-    calls = Calls(link, ManualClock(), PATIENCE_MS)
-    begin, fail = BucketVerb("begin", registers=True), BucketVerb("fail", (5,))
-    await asyncio.gather(
-        calls.gather(begin, "photos", ("A",)),
-        calls.gather(fail, "films", ("B",)),
-        calls.gather(begin, "photos", ("C",)),
-        calls.gather(fail, "films", ("D",)),
-    )
-    (trip,) = link.trips
-    assert trip[0].args == (b"SADD", b"putter:buckets", "photos")
-    assert [command.script.name for command in trip[1:] if command.script] == ["begin", "fail"]
-    assert trip[2].args[-3:] == (5, "B", "D")
+UNSERVED = Trouble("UNSERVED abc123 -", passing=False)
 
 
-async def test_nothing_counts_as_done_while_its_bucket_is_not_noted(
-    no_delay: list[int],
-) -> None:
-    troubles = [AWAY, AWAY]
+def half_served(served: set[str]) -> Callable[[Command], Any]:
+    """A server that serves some buckets only."""
 
     def answer(command: Command) -> Any:
-        if command.args[0] == b"SADD":
-            return troubles.pop() if troubles else 1
-        return b"1"
+        bucket = str(command.args[1]).partition("{b:")[2].partition("}")[0]
+        return b"1" * 9 if bucket in served else UNSERVED
 
-    link = FakeLink(answer)
+    return answer
+
+
+async def test_a_bucket_that_is_not_served_is_admitted_once(no_delay: list[int]) -> None:
+    served: set[str] = set()
+    link = FakeLink(half_served(served))
     calls = Calls(link, ManualClock(), PATIENCE_MS)
-    assert await calls.gather(BucketVerb("begin", registers=True), "photos", ("A",)) == ord("1")
-    assert len(link.trips) == 3
+    asked: list[tuple[str, str, str, bool]] = []
+
+    async def admit(bucket: str, run: str, marked: str, registers: bool) -> bool:
+        asked.append((bucket, run, marked, registers))
+        await asyncio.sleep(0)
+        served.add(bucket)
+        return True
+
+    calls.admit_with(admit)
+    begin = BucketVerb("begin", registers=True, translate=lambda answer, _: chr(answer))
+    link._answer = lambda c: b"1" * 2 if "photos" in served else UNSERVED
+    told = await asyncio.gather(
+        calls.gather(begin, "photos", ("A",)), calls.gather(begin, "photos", ("B",))
+    )
+    assert told == ["1", "1"]
+    assert asked == [("photos", "abc123", "-", True)]
+
+
+async def test_a_bucket_that_nobody_used_is_empty(no_delay: list[int]) -> None:
+    calls = Calls(FakeLink(lambda _: UNSERVED), ManualClock(), PATIENCE_MS)
+
+    async def admit(bucket: str, run: str, marked: str, registers: bool) -> bool:
+        assert not registers
+        return False
+
+    calls.admit_with(admit)
+    assert await calls.gather(BucketVerb("fail"), "photos", ("A",)) == ord("0")
+    command = Command((10, b"putter:{b:photos}:files"))
+    assert await calls.run(command, absent=[]) == []
+
+
+async def test_while_redis_is_not_complete_calls_wait_or_are_refused(no_delay: list[int]) -> None:
+    clock = ManualClock()
+
+    def answer(_: Command) -> Trouble:
+        clock.advance(1_000)
+        return UNSERVED
+
+    calls = Calls(FakeLink(answer), clock, PATIENCE_MS)
+
+    async def admit(bucket: str, run: str, marked: str, registers: bool) -> bool:
+        return True
+
+    calls.admit_with(admit)
+    with pytest.raises(MetadataUnavailable, match="brought up to date"):
+        await calls.gather(BucketVerb("begin", registers=True), "photos", ("A",))
+    calls.refusal = MetadataUnavailable("rebuild it")
+    before = clock.monotonic_ms()
+    with pytest.raises(MetadataUnavailable, match="rebuild it"):
+        await calls.gather(BucketVerb("begin", registers=True), "photos", ("A",))
+    assert clock.monotonic_ms() - before < 5_000
+    await calls.close()
 
 
 async def test_a_script_that_answers_too_little_is_a_mistake() -> None:

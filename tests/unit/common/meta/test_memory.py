@@ -19,7 +19,16 @@ from common.meta.interface import (
 )
 from common.meta.members import SILENT_ROUTER_KEPT_MS
 from common.meta.memory import MemoryMetadata
-from tests.metadata_kit import BUCKET, begin, commit_of, establish, publish, stored, version
+from tests.metadata_kit import (
+    BUCKET,
+    begin,
+    commit_of,
+    complete,
+    establish,
+    publish,
+    stored,
+    version,
+)
 
 
 @pytest.fixture
@@ -51,6 +60,7 @@ async def test_a_restart_asks_for_the_floor_again(store: MemoryMetadata) -> None
     assert not await store.counters.raise_to("one", Ceilings(9, 9, 9))
     assert await store.counters.establish("two", Ceilings(7, 7, 7))
     assert await store.counters.lease(Kind.TICKETS, 1) == Granted(7, 1)
+    await complete(store)
     assert await store.files.resolve(BUCKET, "a") is not None
 
 
@@ -61,6 +71,9 @@ async def test_a_snapshot_loses_what_came_after_it(store: MemoryMetadata) -> Non
     await publish(store, version("b", 12, stored("C")))
     for epoch in ("two", "three"):
         store.restore(before, epoch)
+        with pytest.raises(MetadataUnavailable):
+            await store.files.resolve(BUCKET, "a")
+        await complete(store)
         held = await store.files.resolve(BUCKET, "a")
         assert held is not None
         assert held.stamp == 10
@@ -77,6 +90,7 @@ async def test_a_wipe_loses_everything(store: MemoryMetadata) -> None:
     await publish(store, version("a", 10, stored("A")))
     store.wipe()
     assert await store.counters.lease(Kind.TICKETS, 1) == EpochUnknown("one")
+    await complete(store)
     assert await store.files.buckets() == []
     store.wipe("two")
     assert await store.counters.lease(Kind.TICKETS, 1) == EpochUnknown("two")

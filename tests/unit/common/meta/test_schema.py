@@ -35,6 +35,8 @@ def test_buckets_spread_over_the_slots() -> None:
 def test_no_two_keys_are_the_same() -> None:
     keys = [
         schema.BUCKETS,
+        schema.MARKS,
+        schema.RUNS,
         schema.COUNTERS,
         schema.MEMBERS,
         schema.lease_key("janitor"),
@@ -49,7 +51,7 @@ def test_the_map_names_every_key() -> None:
     assert schema.__doc__ is not None
     for noun in schema.BUCKET_NOUNS:
         assert f"putter:{{b:<bucket>}}:{noun} " in schema.__doc__
-    for key in (schema.BUCKETS, schema.COUNTERS, schema.MEMBERS):
+    for key in (schema.BUCKETS, schema.COUNTERS, schema.MARKS, schema.MEMBERS, schema.RUNS):
         assert f"\n{key.decode()} " in schema.__doc__
 
 
@@ -68,7 +70,7 @@ def test_scripts_use_core_lua_and_declared_keys_only(name: str) -> None:
     first_arguments = re.findall(r"redis\.p?call\(([^)]*?)[,)]\s*([^,)]*)", code)
     for command, key in first_arguments:
         assert command in ("'TIME'", "'INFO'", "command") or re.fullmatch(
-            r"[A-Z]+|KEYS\[1\]", key
+            r"[A-Z]+|KEYS\[[12]\]", key
         ), (name, command, key)
     assert all(len(line) <= 100 for line in source.splitlines())
 

@@ -1,0 +1,436 @@
+"""Keeps Redis complete: brings back from the putters what it may have lost.
+
+```
+Redis is new, or in another run          records above each putter's mark are replayed, counters
+                                         and stamps go above all that was ever given out, then
+                                         Redis serves again
+a putter comes that was away meanwhile   what is above its mark is replayed
+a putter comes that nobody knows         all putters are told who belongs to the cluster
+```
+
+One router at a time does it, under a lease. A Redis that knows nothing at all beside putters that
+hold records counts as lost: then every putter that belonged to the cluster has to answer, and only
+with ``auto`` it is done without being asked (`putter rebuild`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from dataclasses import dataclass
+from typing import Final
+
+from common import records
+from common.errors import MetadataUnavailable, NodesUnavailable, PutterError, Unavailable
+from common.limits import CEILING_STEPS, OBJECT_LEASE, STAMP_HORIZON_US, TICKET_LEASE
+from common.logs import get_logger
+from common.meta.interface import CeilingReached, Ceilings, Granted, Kind, Metadata
+from common.meta.recovery import Mark, Standing
+from common.records import Members, Peer
+from common.wire.session import ListRecords, RecordList
+from router.ceilings import Kept, keep
+from router.fleet import Fleet
+from router.links import NodeLink
+from router.parcels import RecordParcel
+from router.quorum import Policy
+from router.replay import OnProgress, Replay, Tally
+
+_log = get_logger(__name__)
+_LEASE: Final = "catch-up"
+_LEASE_MS: Final = 10_000
+_PERIOD_MS: Final = 1_000
+_RETRY_MS: Final = 100
+_SETTLE_MS: Final = 2_000
+_CALL_MS: Final = 10_000
+_EVERYTHING: Final = 2**63
+_FROM_ZERO: Final = Mark()
+
+
+class RebuildNeeded(Unavailable):
+    """Redis has to be brought up to date by hand, or with more putters, before anything works."""
+
+
+@dataclass(frozen=True)
+class CatchUpOptions:
+    """What the operator decides.
+
+    Attributes:
+        auto: bring a Redis that lost everything back without being asked.
+        without: putters that are not waited for: they are gone for good.
+        again: replay everything once more, marks or not.
+        wait_ms: patience for a putter to connect.
+    """
+
+    auto: bool = True
+    without: frozenset[str] = frozenset()
+    again: bool = False
+    wait_ms: int = 30_000
+
+
+class CatchUp:
+    """One router's part in it.
+
+    Args:
+        meta: the coordinator.
+        fleet: the putters.
+        instance: of this router.
+        rng: names attempts.
+        options: what the operator decides.
+        on_progress: called after each page of records.
+    """
+
+    def __init__(
+        self,
+        meta: Metadata,
+        fleet: Fleet,
+        instance: str,
+        rng: random.Random,
+        options: CatchUpOptions,
+        on_progress: OnProgress | None = None,
+    ) -> None:
+        self.tally: Tally | None = None
+        self.silent: tuple[str, ...] = ()
+        self._meta = meta
+        self._fleet = fleet
+        self._instance = instance
+        self._rng = rng
+        self._options = options
+        self._on_progress = on_progress
+        self._members: Members | None = None
+        self._trouble: PutterError | None = None
+        self._told = ""
+        self._lock = asyncio.Lock()
+        self._kicked = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin to look after Redis."""
+        self._task = asyncio.get_running_loop().create_task(self._run())
+
+    async def stop(self) -> None:
+        """Give up what is under way; whoever goes on begins at the marks."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    @property
+    def trouble(self) -> str:
+        """Why Redis is not complete; "" if it is, as far as is known here."""
+        return str(self._trouble or "")
+
+    async def ensure(self, timeout_ms: int) -> None:
+        """Return once Redis is complete and its counters are established.
+
+        Raises:
+            Unavailable: not in time, or not without help.
+            PutterError: Redis or the putters do not answer.
+        """
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout_ms / 1000
+        while not await self.step():
+            if isinstance(self._trouble, RebuildNeeded):
+                raise self._trouble
+            if loop.time() > deadline:
+                raise MetadataUnavailable(
+                    f"Redis was not brought up to date within {timeout_ms} ms",
+                    hint="another router is at it: see its log",
+                )
+            await asyncio.sleep(_RETRY_MS / 1000)
+
+    async def step(self) -> bool:
+        """Do what there is to do.
+
+        Returns:
+            Whether Redis is complete.
+
+        Raises:
+            PutterError: Redis or the putters do not answer.
+        """
+        async with self._lock:
+            standing = await self._meta.recovery.standing()
+            if standing.complete and standing.established and not self._options.again:
+                self._settle(None)
+                try:
+                    await self._welcome(standing)
+                except PutterError as error:
+                    _log.info("a putter that came is seen to later", why=str(error))
+                return True
+            if not await self._take_lease():
+                return False
+            keeper = asyncio.get_running_loop().create_task(self._keep_lease())
+            try:
+                # Whoever had the lease before may have done it.
+                standing = await self._meta.recovery.standing()
+                if standing.complete and standing.established and not self._options.again:
+                    return True
+                return await self._recover(standing)
+            finally:
+                keeper.cancel()
+                await asyncio.gather(keeper, return_exceptions=True)
+                await self._give_lease()
+
+    async def scan(self) -> bool:
+        """Apply what is durable on the putters and was perhaps not applied.
+
+        Returns:
+            False if something waits for its writer.
+
+        Raises:
+            PutterError: Redis or the putters do not answer.
+        """
+        async with self._lock:
+            standing = await self._meta.recovery.standing()
+            if not standing.complete or not await self._take_lease():
+                return False
+            try:
+                kept = await keep(self._fleet.up(), Ceilings())
+                starts = {n: standing.marks.get(n, _FROM_ZERO).number for n in kept.last_records}
+                replay = Replay(
+                    self._meta.recovery,
+                    self._fleet,
+                    standing.epoch,
+                    token="",
+                    anew_below=standing.stamp,
+                )
+                return await replay.run(starts, starts, kept.last_records)
+            finally:
+                await self._give_lease()
+
+    # -- inside ----------------------------------------------------------------------------
+
+    async def _run(self) -> None:
+        while True:
+            done = False
+            try:
+                done = await self.step()
+            except PutterError as error:
+                self._settle(error)
+            except Exception as error:  # noqa: BLE001 - it goes on with the next round
+                _log.exception("bringing Redis up to date failed")
+                self._settle(MetadataUnavailable(f"{type(error).__name__}: {error}"))
+            await asyncio.sleep((_PERIOD_MS if done else _RETRY_MS) / 1000)
+
+    def _settle(self, trouble: PutterError | None) -> None:
+        """Remember, log and answer why Redis is not complete, or that it is."""
+        self._trouble = trouble
+        needed = trouble if isinstance(trouble, RebuildNeeded) else None
+        self._meta.recovery.refuse(needed)
+        text = str(trouble or "")
+        if text and text != self._told:
+            _log.warning("Redis is not up to date", why=text, hint=trouble.hint if trouble else "")
+        self._told = text
+
+    async def _recover(self, standing: Standing) -> bool:
+        """The story of bringing Redis up to date."""
+        options = self._options
+        await self._fleet.wait_up(options.wait_ms)
+        await self._until_all_connected()
+        kept = await keep(self._fleet.up(), Ceilings())
+        used = kept.ceilings != Ceilings() or any(kept.last_records.values())
+        if standing.fresh and used and not options.auto:
+            self._settle(
+                RebuildNeeded(
+                    "Redis is empty, but the putters hold data",
+                    hint="run `putter rebuild`, or start the router with --rebuild auto",
+                )
+            )
+            return False
+        token = self._rng.randbytes(8).hex()
+        if not await self._meta.recovery.begin(standing.epoch, token):
+            return False
+        late = self._starts(standing, kept)
+        if any(kept.last_records[node] > after for node, after in late.items()):
+            _log.info("replaying commit records", putters=len(late), fresh=standing.fresh)
+        replay = Replay(
+            self._meta.recovery,
+            self._fleet,
+            standing.epoch,
+            token=token,
+            anew_below=_EVERYTHING,
+            on_progress=self._on_progress,
+        )
+        self.tally = replay.tally
+        # Aborts and tombstones of all putters count for what is read from the beginning.
+        whole = any(not after and kept.last_records[node] for node, after in late.items())
+        early = dict.fromkeys(kept.last_records, 0) if whole else late
+        await replay.run(early, late, kept.last_records)
+        self._members = _newer(self._members, replay.tally.members)
+
+        floor = kept.ceilings.highest(replay.tally.floor).highest(standing.ceilings)
+        self.silent = self._silent()
+        if standing.fresh and self.silent:
+            await keep(self._fleet.up(), floor)
+            self._settle(
+                RebuildNeeded(
+                    f"Redis lost everything, and these putters did not answer: "
+                    f"{', '.join(self.silent)}",
+                    hint="start them; or, if they are gone for good, "
+                    f"`putter rebuild --without {self.silent[0].split()[0]}`",
+                )
+            )
+            return False
+        if self.silent:
+            floor = _further(floor)
+        if not await self._meta.counters.establish(standing.epoch, floor):
+            return False
+        if not await self._meta.recovery.complete(standing, floor.stamps, token):
+            return False
+        for node in options.without:
+            await self._meta.recovery.forget(node)
+        if standing.fresh or options.without:
+            await self._tell_members(standing.epoch, set(kept.last_records))
+        _log.info(
+            "Redis is up to date",
+            epoch=standing.epoch[:12],
+            records=sum(each.records for each in replay.tally.nodes.values()),
+            tickets=floor.tickets,
+            objects=floor.objects,
+            stamps=floor.stamps,
+        )
+        self._settle(None)
+        return True
+
+    def _starts(self, standing: Standing, kept: Kept) -> dict[str, int]:
+        """By putter, above which number its records are replayed."""
+        if standing.lost or self._options.again:
+            return dict.fromkeys(kept.last_records, 0)
+        marks = {node: standing.marks.get(node, _FROM_ZERO) for node in kept.last_records}
+        return {
+            node: mark.number
+            for node, mark in marks.items()
+            if mark.epoch != standing.epoch or standing.runs
+        }
+
+    def _silent(self) -> tuple[str, ...]:
+        """Putters that belong to the cluster and are not connected."""
+        up = {link.node for link in self._fleet.up()} | self._options.without
+        peers = self._members.peers if self._members is not None else ()
+        return tuple(f"{peer.node} ({peer.address})" for peer in peers if peer.node not in up)
+
+    async def _welcome(self, standing: Standing) -> None:
+        """See to putters that were not there when Redis was last brought up to date."""
+        comers = [
+            link
+            for link in self._fleet.up()
+            if standing.marks.get(link.node, _FROM_ZERO).epoch != standing.epoch
+        ]
+        if not comers or not await self._take_lease():
+            return
+        try:
+            kept = await keep(comers, standing.ceilings)
+            if kept.ceilings != standing.ceilings:
+                await self._meta.counters.establish(standing.epoch, kept.ceilings)
+            if any(link.node not in standing.marks for link in comers):
+                nodes = {*standing.marks, *(link.node for link in comers)}
+                await self._tell_members(standing.epoch, nodes)
+            late = {}
+            for link in comers:
+                after = standing.marks.get(link.node, _FROM_ZERO).number
+                if await self._holds_older(link, after, standing.stamp):
+                    late[link.node] = after
+                elif not await self._meta.recovery.mark(
+                    standing.epoch, {link.node: Mark(0, standing.epoch)}
+                ):
+                    return
+            if late:
+                await self._replay_comers(standing, late)
+        finally:
+            await self._give_lease()
+
+    async def _replay_comers(self, standing: Standing, late: dict[str, int]) -> None:
+        _log.info("replaying commit records of putters that were away", putters=sorted(late))
+        kept = await keep(self._fleet.up(), Ceilings())
+        late = {node: after for node, after in late.items() if node in kept.last_records}
+        early = late if all(late.values()) else dict.fromkeys(kept.last_records, 0)
+        replay = Replay(
+            self._meta.recovery,
+            self._fleet,
+            standing.epoch,
+            token="",
+            anew_below=standing.stamp,
+            on_progress=self._on_progress,
+        )
+        await replay.run(early, late, kept.last_records)
+        await self._meta.counters.establish(standing.epoch, replay.tally.floor)
+
+    async def _holds_older(self, link: NodeLink, after: int, stamp: int) -> bool:
+        """Whether a putter has records above a number that are older than a stamp."""
+        answers = await link.call(
+            lambda request: ListRecords(request, after, 1), timeout_ms=_CALL_MS
+        )
+        reply, payload = answers[-1]
+        if not isinstance(reply, RecordList) or not reply.records:
+            return False
+        found = records.decode(bytes(payload))
+        return not isinstance(found, records.Known) or found.stamp < stamp
+
+    async def _tell_members(self, epoch: str, nodes: set[str]) -> None:
+        """Have every putter keep the list of all of them."""
+        old = self._members.peers if self._members is not None else ()
+        addresses = {peer.node: peer.address for peer in old}
+        addresses |= {link.node: f"{link.host}:{link.port}" for link in self._fleet.up()}
+        nodes = (nodes | set(addresses)) - self._options.without
+        peers = tuple(Peer(node, addresses.get(node, "?")) for node in sorted(nodes))
+        members = Members(await self._stamp(epoch), peers)
+        up = tuple(sorted({link.node for link in self._fleet.up()}))
+        body = records.encode(members)
+        parcel = RecordParcel("", members.stamp, body, up, Policy(len(up), 1), self._fleet)
+        parcel.dispatch()
+        try:
+            async with asyncio.timeout(_CALL_MS / 1000):
+                await parcel.counted
+        except TimeoutError:
+            parcel.abandon(NodesUnavailable("the putters did not take the list of members"))
+            await parcel.counted
+        self._members = members
+
+    async def _stamp(self, epoch: str) -> int:
+        """A stamp, without the detour over `router.numbers`, which may wait for us."""
+        answer = await self._meta.counters.lease(Kind.STAMPS, 1)
+        if isinstance(answer, CeilingReached):
+            higher = Ceilings(stamps=answer.wanted + STAMP_HORIZON_US)
+            await keep(self._fleet.up(), answer.ceilings.highest(higher))
+            await self._meta.counters.raise_to(epoch, answer.ceilings.highest(higher))
+            answer = await self._meta.counters.lease(Kind.STAMPS, 1)
+        if not isinstance(answer, Granted):
+            raise MetadataUnavailable("Redis gives no stamp")
+        return answer.first
+
+    async def _until_all_connected(self) -> None:
+        """Those that gave a sign of life are given a moment to connect."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + _SETTLE_MS / 1000
+        while len(self._fleet.up()) < self._fleet.expected() and loop.time() < deadline:
+            await asyncio.sleep(0.02)
+
+    async def _take_lease(self) -> bool:
+        return await self._meta.leases.acquire(_LEASE, self._instance, _LEASE_MS)
+
+    async def _keep_lease(self) -> None:
+        while True:
+            await asyncio.sleep(_LEASE_MS / 3000)
+            try:
+                await self._take_lease()
+            except PutterError as error:
+                _log.debug("the lease may be lost", reason=str(error))
+
+    async def _give_lease(self) -> None:
+        try:
+            await self._meta.leases.release(_LEASE, self._instance)
+        except PutterError:
+            _log.debug("the lease runs out by itself")
+
+
+def _newer(one: Members | None, other: Members | None) -> Members | None:
+    if one is None or other is None:
+        return one or other
+    return max(one, other, key=lambda members: members.stamp)
+
+
+def _further(floor: Ceilings) -> Ceilings:
+    """A silent putter may keep ceilings that were raised since Redis and the others heard of it."""
+    return Ceilings(
+        floor.tickets + CEILING_STEPS * TICKET_LEASE,
+        floor.objects + CEILING_STEPS * OBJECT_LEASE,
+        floor.stamps + STAMP_HORIZON_US,
+    )

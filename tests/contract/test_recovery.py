@@ -1,0 +1,348 @@
+"""What every coordinator promises about being brought up to date from commit records."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import pytest
+
+from common.errors import MetadataUnavailable, Unavailable
+from common.meta.interface import Ceilings, EpochUnknown, Kind, Metadata, Outcome
+from common.meta.recovery import Finding, Mark, Restored
+from common.records import Abort, Change, Tombstone, Version
+from tests.metadata_kit import (
+    BUCKET,
+    World,
+    begin,
+    commit_of,
+    publish,
+    stored,
+    tombstone,
+    version,
+)
+
+MakeWorld = Callable[..., World]
+
+
+async def restore(store: Metadata, *records: Change, anew: bool = True) -> list[Restored]:
+    return await store.recovery.restore([Finding(each) for each in records], anew=anew)
+
+
+async def test_a_version_is_what_the_name_holds(world: World) -> None:
+    what = version("cat.jpg", 10, stored("A"))
+    assert await restore(world.store, what) == [Restored.APPLIED]
+    assert await world.other.files.resolve(BUCKET, "cat.jpg") == what
+    state = await world.store.objects.get("A")
+    assert state is not None
+    assert (state.state, state.key, state.stamp) == ("written", "cat.jpg", 10)
+    assert (state.ranges, state.nodes) == (((100, 2),), ("n1", "n2"))
+    assert await world.store.files.buckets() == [BUCKET]
+    page = await world.store.files.list(BUCKET, "", "", 10)
+    assert [entry.key for entry in page.entries] == ["cat.jpg"]
+    assert await restore(world.store, what) == [Restored.KNOWN]
+    assert await world.store.objects.commit(commit_of(what)) is Outcome.PUBLISHED
+
+
+async def test_in_any_order_the_highest_stamp_wins_and_the_rest_is_freed(
+    make_world: MakeWorld,
+) -> None:
+    records = (
+        version("a", 10, stored("A", 100)),
+        version("a", 12, stored("B", 200)),
+        version("a", 11, stored("C", 300)),
+    )
+    for number, order in enumerate(itertools.permutations(records)):
+        world = make_world(grace_ms=0)
+        moved = [_moved(each, f"bucket-{number}") for each in order]
+        moved_again = [*moved, *moved]
+        await restore(world.store, *moved_again)
+        held = await world.store.files.resolve(f"bucket-{number}", "a")
+        assert held is not None
+        assert held.stamp == 12
+        await world.pass_time(1)
+        freed = await world.store.objects.to_free(100)
+        mine = {each.object_id for each in freed if each.bucket == f"bucket-{number}"}
+        assert mine == {f"A{number}", f"C{number}"}
+
+
+def _moved(what: Version, bucket: str) -> Version:
+    """The same in another bucket, with other objects."""
+    objects = tuple(
+        msgspec.structs.replace(
+            each, object_id=(each.object_id + bucket.rpartition("-")[2]).removesuffix("other")
+        )
+        for each in what.objects
+    )
+    return msgspec.structs.replace(what, bucket=bucket, objects=objects)
+
+
+async def test_a_tombstone_hides_what_is_older_whenever_that_comes(make_world: MakeWorld) -> None:
+    world = make_world(grace_ms=0)
+    older, newer = version("a", 10, stored("A")), version("a", 30, stored("B", 200))
+    assert await restore(world.store, tombstone("a", 20)) == [Restored.APPLIED]
+    assert await restore(world.store, older) == [Restored.SUPERSEDED]
+    assert await world.store.files.resolve(BUCKET, "a") is None
+    await world.pass_time(1)
+    assert [each.object_id for each in await world.store.objects.to_free(10)] == ["A"]
+    assert await restore(world.store, newer, tombstone("a", 20)) == [
+        Restored.APPLIED,
+        Restored.SUPERSEDED,
+    ]
+    assert await world.store.files.resolve(BUCKET, "a") == newer
+    assert await restore(world.store, tombstone("a", 40)) == [Restored.APPLIED]
+    assert await restore(world.store, tombstone("a", 40)) == [Restored.KNOWN]
+    assert await world.store.files.resolve(BUCKET, "a") is None
+    assert (await world.store.files.list(BUCKET, "", "", 10)).entries == ()
+    assert await world.store.files.buckets() == [BUCKET]
+
+
+async def test_a_repeated_deletion_after_a_restore_still_says_that_it_deleted(
+    world: World,
+) -> None:
+    await restore(world.store, version("a", 10, stored("A")), tombstone("a", 20))
+    assert await world.store.files.delete(tombstone("a", 20)) is Outcome.PUBLISHED
+
+
+async def test_what_was_aborted_is_freed_and_never_seen(make_world: MakeWorld) -> None:
+    world = make_world(grace_ms=0)
+    abort = Abort(BUCKET, "a", 30, "A", 10)
+    assert await restore(world.store, abort) == [Restored.APPLIED]
+    assert await restore(world.store, abort) == [Restored.KNOWN]
+    assert await restore(world.store, version("a", 10, stored("A"))) == [Restored.ABORTED]
+    assert await world.store.files.resolve(BUCKET, "a") is None
+    await world.pass_time(1)
+    (state,) = await world.store.objects.to_free(10)
+    assert (state.state, state.ranges, state.nodes) == ("failed", ((100, 2),), ("n1", "n2"))
+    await world.store.objects.forget(BUCKET, "A")
+    assert await world.store.objects.to_free(10) == []
+
+
+async def test_an_abort_of_a_version_without_a_byte(make_world: MakeWorld) -> None:
+    world = make_world(grace_ms=0)
+    await restore(world.store, version("a", 5))
+    assert await restore(world.store, Abort(BUCKET, "a", 30, "", 10), version("a", 10)) == [
+        Restored.APPLIED,
+        Restored.ABORTED,
+    ]
+    assert await restore(world.store, version("a", 7)) == [Restored.APPLIED]
+    held = await world.store.files.resolve(BUCKET, "a")
+    assert held is not None
+    assert held.stamp == 7
+    await world.pass_time(1)
+    (mark,) = await world.store.objects.to_free(10)
+    assert (mark.ranges, mark.nodes) == ((), ())
+    await world.store.objects.forget(BUCKET, mark.object_id)
+
+
+async def test_bytes_that_are_not_there_are_given_up(make_world: MakeWorld) -> None:
+    world = make_world(grace_ms=0)
+    lost = Finding(version("a", 10, stored("A")), whole=False)
+    assert await world.store.recovery.restore([lost], anew=True) == [Restored.ABORTED]
+    assert await world.store.files.resolve(BUCKET, "a") is None
+    await world.pass_time(1)
+    assert [each.state for each in await world.store.objects.to_free(10)] == ["failed"]
+
+
+async def test_what_is_published_stays_although_its_bytes_are_missing(world: World) -> None:
+    what = version("a", 10, stored("A"))
+    await publish(world.store, what)
+    lost = Finding(what, whole=False)
+    assert await world.store.recovery.restore([lost], anew=True) == [Restored.KNOWN]
+    assert await world.store.files.resolve(BUCKET, "a") == what
+
+
+async def test_an_object_that_is_being_written_is_left_to_its_writer(world: World) -> None:
+    what = version("a", 10, stored("A"))
+    await world.store.objects.begin(begin("A", nodes=("n3",)))
+    assert await restore(world.store, what, anew=False) == [Restored.WAITS]
+    assert await world.store.recovery.writing(10) == [(BUCKET, "A")]
+    assert await world.store.recovery.writing(0) is None
+    assert await world.store.files.resolve(BUCKET, "a") is None
+    assert await restore(world.store, what) == [Restored.APPLIED]
+    assert await world.store.recovery.writing(10) == []
+    assert await world.store.objects.stale(10) == []
+    state = await world.store.objects.get("A")
+    assert state is not None
+    assert state.nodes == ("n1", "n2", "n3")
+    assert await world.store.objects.commit(commit_of(what)) is Outcome.PUBLISHED
+
+
+@pytest.mark.parametrize("first", [0, 1])
+async def test_two_descriptions_of_one_object(make_world: MakeWorld, first: int) -> None:
+    """Its runs went elsewhere than the first record says: the second one is true."""
+    world = make_world(grace_ms=0)
+    meant = version("a", 10, stored("A", nodes=("n1", "n2")))
+    true = version("a", 11, stored("A", nodes=("n1", "n3")))
+    order = (meant, true) if first == 0 else (true, meant)
+    await restore(world.store, *order)
+    assert await world.store.files.resolve(BUCKET, "a") == true
+    await world.pass_time(1)
+    assert await world.store.objects.to_free(10) == []
+    await world.store.files.delete(tombstone("a", 20))
+    await world.pass_time(1)
+    (old,) = await world.store.objects.to_free(10)
+    assert (old.object_id, old.nodes) == ("A", ("n1", "n2", "n3"))
+
+
+@pytest.mark.parametrize("first", [0, 1])
+async def test_a_corrected_description_is_true(make_world: MakeWorld, first: int) -> None:
+    world = make_world(grace_ms=0)
+    meant = version("a", 10, stored("A", nodes=("n1", "n2")))
+    true = msgspec.structs.replace(
+        version("a", 10, stored("A", nodes=("n1",))), revision=15, replicas=2
+    )
+    await restore(world.store, *((meant, true) if first == 0 else (true, meant)))
+    assert await world.store.files.resolve(BUCKET, "a") == true
+    await world.store.files.delete(tombstone("a", 20))
+    await world.pass_time(1)
+    (old,) = await world.store.objects.to_free(10)
+    assert old.nodes == ("n1", "n2")
+
+
+async def test_a_number_that_was_used_twice_changes_nothing(world: World) -> None:
+    await restore(world.store, version("a", 10, stored("A")))
+    assert await restore(world.store, version("b", 11, stored("A"))) == [Restored.CONFLICT]
+    assert await world.store.files.resolve(BUCKET, "b") is None
+
+
+async def test_failed_and_deleted_objects_do_not_come_back(make_world: MakeWorld) -> None:
+    world = make_world(grace_ms=0)
+    await world.store.objects.begin(begin("A"))
+    await world.store.objects.fail(BUCKET, "A")
+    assert await restore(world.store, version("a", 10, stored("A"))) == [Restored.ABORTED]
+    await publish(world.store, version("b", 11, stored("B", 200)))
+    await world.store.files.delete(tombstone("b", 12))
+    assert await restore(world.store, version("b", 11, stored("B", 200))) == [Restored.KNOWN]
+    assert (await world.store.files.list(BUCKET, "", "", 10)).entries == ()
+
+
+async def test_a_restore_equals_the_history(make_world: MakeWorld) -> None:
+    """Whatever happened to names, their records alone say the same."""
+    rng = random.Random(5)
+    lived, restored = make_world(grace_ms=0), make_world(grace_ms=0)
+    records: list[Change] = []
+    for stamp in range(1, 60):
+        key = rng.choice("abcd")
+        if rng.random() < 0.3 and await lived.store.files.resolve(BUCKET, key):
+            gone = Tombstone(BUCKET, key, stamp, 0)
+            records.append(gone)
+            await lived.store.files.delete(gone)
+        else:
+            what = version(key, stamp, stored(f"O{stamp}", 10 * stamp))
+            records.append(what)
+            await publish(lived.store, what)
+    rng.shuffle(records)
+    other = [_elsewhere(each) for each in records]
+    await restore(restored.store, *other)
+    await lived.pass_time(1)
+    assert await told(restored.store, "other") == await told(lived.store, BUCKET)
+
+
+def _elsewhere(record: Change) -> Change:
+    return (
+        _moved(record, "other")
+        if isinstance(record, Version)
+        else (msgspec.structs.replace(record, bucket="other"))
+    )
+
+
+async def told(store: Metadata, bucket: str) -> list[Any]:
+    """What can be asked of a bucket."""
+    doomed = [each for each in await store.objects.to_free(1000) if each.bucket == bucket]
+    page = await store.files.list(bucket, "", "", 100)
+    held = [await store.files.resolve(bucket, key) for key in "abcd"]
+    return [
+        sorted((each.object_id.lower(), each.state, each.ranges, each.nodes) for each in doomed),
+        page,
+        [(each.stamp, each.size) for each in held if each],
+    ]
+
+
+# Standing
+
+
+async def test_marks_only_go_up_and_need_a_complete_coordinator(world: World) -> None:
+    recovery = world.store.recovery
+    epoch = (await recovery.standing()).epoch
+    assert await recovery.mark(epoch, {"p0": Mark(5), "p1": Mark(7, epoch)})
+    assert await recovery.mark(epoch, {"p0": Mark(3, epoch), "p1": Mark(9)})
+    marks = (await world.other.recovery.standing()).marks
+    assert marks == {"p0": Mark(5, epoch), "p1": Mark(9, epoch)}
+    assert not await recovery.mark("long ago", {"p0": Mark(50)})
+    assert not await recovery.mark(epoch, {"p0": Mark(50)}, "an attempt that nobody began")
+    await recovery.forget("p0")
+    assert set((await recovery.standing()).marks) == {"p1"}
+
+
+async def test_one_attempt_at_a_time(world: World) -> None:
+    recovery = world.store.recovery
+    standing = await recovery.standing()
+    assert await recovery.begin(standing.epoch, "first")
+    assert await recovery.begin(standing.epoch, "second")
+    assert not await recovery.begin("long ago", "third")
+    assert not await recovery.mark(standing.epoch, {"p0": Mark(5)}, "first")
+    assert await recovery.mark(standing.epoch, {"p0": Mark(5)}, "second")
+    assert not await recovery.complete(standing, 5, "first")
+    assert await recovery.complete(standing, 77, "second")
+    assert not await recovery.complete(standing, 5, "second"), "it is over"
+    assert (await world.other.recovery.standing()).stamp == 77
+
+
+async def test_it_tells_whether_the_counters_are_established(world: World) -> None:
+    recovery = world.store.recovery
+    assert not (await recovery.standing()).established
+    unknown = await world.store.counters.lease(Kind.TICKETS, 1)
+    assert isinstance(unknown, EpochUnknown)
+    await world.store.counters.establish(unknown.epoch, Ceilings(3, 4, 5))
+    standing = await recovery.standing()
+    assert standing.established
+    assert standing.ceilings == Ceilings(3, 4, 5)
+    assert not standing.fresh
+
+
+async def test_buckets_that_nobody_used_hold_nothing_and_stay_unknown(world: World) -> None:
+    assert await world.store.files.resolve("nobody", "a") is None
+    assert (await world.store.files.list("nobody", "", "", 10)).entries == ()
+    assert not await world.store.objects.fail("nobody", "A")
+    assert await world.store.files.buckets() == []
+
+
+Ask = Callable[[Metadata], Any]
+QUESTIONS: list[Ask] = [
+    lambda store: store.files.resolve(BUCKET, "a"),
+    lambda store: store.files.resolve("nobody", "a"),
+    lambda store: store.files.list(BUCKET, "", "", 10),
+    lambda store: store.files.buckets(),
+    lambda store: store.files.delete(tombstone("a", 20)),
+    lambda store: store.objects.get("A"),
+    lambda store: store.objects.begin(begin("B")),
+    lambda store: store.objects.commit(commit_of(version("a", 12))),
+    lambda store: store.objects.stale(10),
+    lambda store: store.objects.to_free(10),
+    lambda store: store.objects.hold(BUCKET, "A", "me", 1000),
+    lambda store: store.objects.fail(BUCKET, "A"),
+    lambda store: store.recovery.writing(10),
+]
+
+
+@pytest.mark.parametrize("ask", QUESTIONS)
+async def test_nothing_is_answered_before_it_is_complete(lost_world: World, ask: Ask) -> None:
+    store = lost_world.store
+    store.recovery.refuse(Unavailable("rebuild it"))
+    with pytest.raises(Unavailable):
+        await ask(store)
+    store.recovery.refuse(None)
+    with pytest.raises(MetadataUnavailable):
+        await ask(store)
+    standing = await store.recovery.standing()
+    assert not standing.complete
+    assert standing.fresh
+    assert await store.recovery.begin(standing.epoch, "now")
+    await restore(store, version("a", 10, stored("A")))
+    assert await store.recovery.complete(standing, 0, "now")
+    await ask(store)
+    assert (await store.recovery.standing()).complete
