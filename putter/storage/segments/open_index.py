@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Collection, Iterator
 
 from putter.storage.run_table import RunTable
@@ -46,10 +46,9 @@ class OpenIndex:
     def add_record(self, place: RecordPlace) -> None:
         """A commit record; its number is new."""
         self._records[place.number] = place
-        if not self._order or place.number > self._order[-1]:
-            self._order.append(place.number)
-        else:
-            self._order = sorted(self._records)
+        at = bisect_left(self._order, place.number)
+        if self._order[at : at + 1] != [place.number]:
+            self._order.insert(at, place.number)
         self._by_stamp[place.stamp] = place.number
         if place.object_key:
             self._by_object.setdefault(place.object_key, []).append(place.number)

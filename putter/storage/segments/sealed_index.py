@@ -137,7 +137,7 @@ class SealedIndex:
         """Where a record is."""
         if not self._within("number", number):
             return None
-        at = int(np.searchsorted(self._column("number"), number))
+        at = self._row_of(number)
         if int(self._column("number")[at]) != number or self._is_gone("record", at):
             return None
         return self._record(at)
@@ -149,7 +149,7 @@ class SealedIndex:
             return []
         numbers = self._column("number")
         found: list[RecordPlace] = []
-        for at in range(int(np.searchsorted(numbers, number, side="right")), len(numbers)):
+        for at in range(self._row_of(number + 1), len(numbers)):
             if not self._is_gone("record", at):
                 found.append(self._record(at))
                 if len(found) >= limit:
@@ -161,7 +161,7 @@ class SealedIndex:
         place = self.record(number)
         if place is None or (before is not None and place.sequence >= before):
             return False
-        self._bits("record")[int(np.searchsorted(self._column("number"), number))] = True
+        self._bits("record")[self._row_of(number)] = True
         self.live_bytes -= place.length
         return True
 
@@ -178,7 +178,7 @@ class SealedIndex:
         """Whether the file has bytes, live or not, that a removal is about."""
         for first, count in removal.ranges:
             if removal.dropped:
-                low, high = np.searchsorted(self._column("number"), (first, first + count))
+                low, high = self._row_of(first), self._row_of(first + count)
                 sequences = self._column("record")["sequence"][low:high]
             else:
                 name = "raw" if removal.raw else "run"
@@ -194,10 +194,15 @@ class SealedIndex:
         if not self._within(name, value):
             return []
         values = self._column(name)
-        low, high = np.searchsorted(values, value), np.searchsorted(values, value, side="right")
+        low, high = (np.searchsorted(values, np.uint64(value), side) for side in ("left", "right"))
         rows = self._column(f"by_{name}")[low:high].tolist()
         numbers = self._column("number")
         return sorted(int(numbers[at]) for at in rows if not self._is_gone("record", at))
+
+    def _row_of(self, number: int) -> int:
+        """Row of the first commit record with this number or a higher one."""
+        # Of the column's own type: numpy would compare, and first convert, both as floats.
+        return int(np.searchsorted(self._column("number"), np.uint64(number)))
 
     def _within(self, name: str, value: int) -> bool:
         low, high = self._bounds[name]
@@ -205,17 +210,16 @@ class SealedIndex:
 
     def _rows(self, first: int, end: int, name: str) -> Iterator[int]:
         """Rows of runs that are not gone and hold some of the tickets."""
-        firsts = self._column(f"{name}_first")
-        at, stop = self._span(name, first, end)
-        counts = self._column(name)["count"]
-        for row in range(at, stop):
-            if int(firsts[row]) + int(counts[row]) > first and not self._is_gone(name, row):
+        for row in range(*self._span(name, first, end)):
+            if not self._is_gone(name, row):
                 yield row
 
     def _span(self, name: str, first: int, end: int) -> tuple[int, int]:
-        """Rows of runs that may hold some of the tickets."""
+        """From the first row of a run that was written with some of the tickets to the last."""
         firsts = self._column(f"{name}_first")
-        at = max(0, int(np.searchsorted(firsts, first, side="right")) - 1)
+        at = int(np.searchsorted(firsts, first, side="right"))
+        if at and int(firsts[at - 1]) + int(self._column(name)["count"][at - 1]) > first:
+            at -= 1
         return at, int(np.searchsorted(firsts, end))
 
     def _place(self, at: int, *, raw: bool) -> Place:
