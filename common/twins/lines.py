@@ -45,7 +45,7 @@ class Weather:
     latency_us_max: int = 2_000
     chunk_bytes_max: int = 64 * KIB
     window_bytes: int = 256 * KIB
-    late_writes_raise: bool = False
+    late_writes_raise: bool = True
 
     def latency_s(self) -> float:
         """How long the next segment travels."""

@@ -181,7 +181,6 @@ class TestWho:
             assert told.status == 5
             assert "key" in told.reason
             assert port.refused("not-authorised") == 1
-            wire.send(acks.encode_range(100, 1, 0))
             assert port.taker.heard == []
 
         with_port(scene)
