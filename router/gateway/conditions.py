@@ -134,12 +134,12 @@ def _digits(text: str) -> bool:
 
 
 def _if_range_holds(header: str | None, what: Representation) -> bool:
-    if header is None:
-        return True
-    if header.startswith('"'):
-        return header.strip('"') == what.etag
-    since = _date(header)
-    return since is not None and what.modified_ms // 1000 <= since
+    """Whether the client's part is of this very version: a range of another would be glued to it.
+
+    Both validators match exactly or not at all (RFC 9110, section 13.1.5): a weak tag never, a
+    date only as ``Last-Modified`` tells it, not an earlier or a later one.
+    """
+    return header is None or header in (f'"{what.etag}"', http_date(what.modified_ms))
 
 
 def _date(header: str | None) -> int | None:

@@ -207,7 +207,8 @@ class TestRanges:
     def test_if_range_by_date(self) -> None:
         given = {"Range": "bytes=0-9"}
         assert byte_range(headers(**given, If_Range=MODIFIED), WHAT) == (0, 10)
-        assert byte_range(headers(**given, If_Range=BEFORE), WHAT) is None
+        for header in (BEFORE, AFTER, MODIFIED.replace("GMT", "+0000"), MODIFIED[5:]):
+            assert byte_range(headers(**given, If_Range=header), WHAT) is None
 
     def test_if_range_without_range(self) -> None:
         assert byte_range(headers(If_Range=QUOTED), WHAT) is None
