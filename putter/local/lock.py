@@ -1,9 +1,11 @@
-"""The lock of a data directory: held by a store, and by its children for as long as they live.
+"""The locks of a data directory: one of the store, one of its children as long as they live.
 
-The file holds the pid of the store. While that process lives, another store is refused at once.
-When it was killed, its children end by themselves (`putter.local.leash`), and the next start waits
-for them: they inherited the descriptor, so the lock is free when all are gone and not before. One
-that was suspended does not hear that it should end; it is told again, and woken up.
+``lock`` is held by the store alone and holds its pid and host. While it is held, a store runs,
+wherever that may be, and another one is refused at once.
+
+``children.lock`` is inherited by the children. When their store was killed, they end by themselves
+(`putter.local.leash`), and the next start waits for them: the lock is free when all are gone and
+not before. One that was suspended does not hear that it should end; it is told again, and woken up.
 """
 
 from __future__ import annotations
@@ -13,7 +15,9 @@ import contextlib
 import fcntl
 import os
 import signal
-from collections.abc import Sequence
+import socket
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
@@ -22,12 +26,14 @@ from common.logs import get_logger
 
 _log = get_logger(__name__)
 _ORPHANS_STOP_S: Final = 15.0
+_TELL_S: Final = 1.0
 _POLL_S: Final = 0.02
 _PID_BYTES_MAX: Final = 20
+_OWNER_BYTES_MAX: Final = 300
 
 
 class StoreLock:
-    """An ``flock`` on a file in a directory.
+    """An ``flock`` on each of two files in a directory.
 
     Args:
         directory: must be there.
@@ -37,53 +43,62 @@ class StoreLock:
     def __init__(self, directory: Path, pid_files: Sequence[Path]) -> None:
         self._directory = directory
         self._path = directory / "lock"
+        self._children_path = directory / "children.lock"
         self._pid_files = tuple(pid_files)
-        self._handle = -1
+        self._handles: tuple[int, ...] = ()
 
     @property
     def descriptors(self) -> tuple[int, ...]:
         """What every child must inherit."""
-        return () if self._handle < 0 else (self._handle,)
+        return self._handles[1:]
 
     async def take(self) -> None:
-        """Take it, as soon as what a killed store left behind is gone.
+        """Take both, as soon as what a killed store left behind is gone.
 
         Raises:
-            DataDirectoryInUse: another store holds it, or orphans do not end.
-            OSError: the file cannot be made.
+            DataDirectoryInUse: another store runs on the directory, or orphans do not end.
+            OSError: a file cannot be made.
         """
-        # Not inheritable: only children that are given the descriptor shall have it.
-        handle = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            await self._wait(handle)
-            os.ftruncate(handle, 0)
-            os.pwrite(handle, b"%d\n" % os.getpid(), 0)
-        except BaseException:
-            os.close(handle)
-            raise
-        self._handle = handle
+        with contextlib.ExitStack() as stack:
+            own = _opened(self._path)
+            stack.callback(os.close, own)
+            if not _locked(own):
+                raise self._in_use()
+            children = _opened(self._children_path)
+            stack.callback(os.close, children)
+            await self._wait(children)
+            os.ftruncate(own, 0)
+            os.pwrite(own, f"{os.getpid()} {socket.gethostname()}\n".encode(), 0)
+            stack.pop_all()
+        self._handles = (own, children)
 
     def close(self) -> None:
-        """Give it back; the children must have ended. May be called twice."""
-        if self._handle >= 0:
-            os.close(self._handle)
-            self._handle = -1
+        """Give them back; the children must have ended. May be called twice."""
+        for handle in reversed(self._handles):
+            os.close(handle)
+        self._handles = ()
 
     async def _wait(self, handle: int) -> None:
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + _ORPHANS_STOP_S
-        told: set[int] = set()
+        began = loop.time()
+        until = datetime.now(UTC) + timedelta(seconds=_ORPHANS_STOP_S)
+        stopped: set[int] = set()
+        told = False
         while not _locked(handle):
-            owner = _pid_in(self._path)
-            if owner is not None and _lives(owner):
-                raise self._in_use(f"process {owner}")
-            orphans = self._orphans(handle)
-            for pid in orphans - told:
+            for pid in self._orphans(handle) - stopped:
                 _log.warning("stopping what a killed store left behind", pid=pid)
                 _stop(pid)
-            told |= orphans
-            if loop.time() > deadline:
-                raise self._stuck(orphans) if orphans else self._in_use("not to be seen from here")
+                stopped.add(pid)
+            if loop.time() - began > _ORPHANS_STOP_S:
+                raise self._stuck(_holders(handle))
+            if loop.time() - began > _TELL_S and not told:
+                told = True
+                _log.warning(
+                    "waiting for what a killed store left behind",
+                    who=_named(_holders(handle)) or "not to be seen from here",
+                    until=f"{until:%H:%M:%SZ}",
+                    directory=str(self._directory),
+                )
             await asyncio.sleep(_POLL_S)
 
     def _orphans(self, handle: int) -> set[int]:
@@ -91,18 +106,30 @@ class StoreLock:
         pids = {pid for pid in map(_pid_in, self._pid_files) if pid is not None}
         return {pid for pid in pids if _has_open(pid, os.fstat(handle))}
 
-    def _in_use(self, whose: str) -> DataDirectoryInUse:
+    def _in_use(self) -> DataDirectoryInUse:
         return DataDirectoryInUse(
-            f"another store runs on {self._directory} ({whose})",
+            f"another store runs on {self._directory} ({_owner(self._path)})",
             hint="stop it, or choose another directory with --data-dir",
         )
 
-    def _stuck(self, orphans: set[int]) -> DataDirectoryInUse:
-        pids = " ".join(map(str, sorted(orphans)))
+    def _stuck(self, holders: dict[int, str]) -> DataDirectoryInUse:
+        what = f"what a killed store left behind on {self._directory} does not end"
+        if not holders:
+            return DataDirectoryInUse(
+                f"{what}, and is not to be seen from here",
+                hint="end it where it runs, in another container or as another user; or choose "
+                "another directory with --data-dir",
+            )
+        pids = " ".join(map(str, sorted(holders)))
         return DataDirectoryInUse(
-            f"what a killed store left behind on {self._directory} does not end: process {pids}",
+            f"{what}: process {_named(holders)}",
             hint=f"look at it, then: kill -9 {pids}",
         )
+
+
+def _opened(path: Path) -> int:
+    # Not inheritable: only children that are given the descriptor shall have it.
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
 
 def _locked(handle: int) -> bool:
@@ -121,6 +148,19 @@ def _pid_in(path: Path) -> int | None:
     except (OSError, ValueError):
         return None
     return pid if pid > 0 else None
+
+
+def _owner(path: Path) -> str:
+    """The store that holds a lock, in words."""
+    try:
+        with path.open("rb") as file:
+            word, host = file.read(_OWNER_BYTES_MAX).decode().split()
+            pid = int(word)
+    except (OSError, ValueError):
+        return "just starting"
+    if host != socket.gethostname():
+        return f"process {pid} on {host}"
+    return f"process {pid}" if _lives(pid) else "not to be seen from here"
 
 
 def _lives(pid: int) -> bool:
@@ -143,6 +183,31 @@ def _has_open(pid: int, file: os.stat_result) -> bool:
                 if os.path.samestat(entry.stat(), file):
                     return True
     return False
+
+
+def _holders(handle: int) -> dict[int, str]:
+    """Whoever else has this file open, by name, as far as the system tells."""
+    file = os.fstat(handle)
+    pids = [pid for pid in _all_pids() if pid != os.getpid() and _has_open(pid, file)]
+    return {pid: _name(pid) for pid in pids}
+
+
+def _all_pids() -> Iterator[int]:
+    with contextlib.suppress(OSError):
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdecimal():
+                yield int(entry.name)
+
+
+def _name(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/comm").read_text(errors="replace").strip()
+    except OSError:
+        return "ended"
+
+
+def _named(holders: dict[int, str]) -> str:
+    return ", ".join(f"{pid} ({name})" for pid, name in sorted(holders.items()))
 
 
 def _stop(pid: int) -> None:

@@ -5,13 +5,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import signal
+import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from common.errors import DataDirectoryInUse
 from putter.local import lock
@@ -26,12 +30,13 @@ if sys.argv[2] == "stubborn":
 print("held", flush=True)
 time.sleep(600)
 """
+BLIND = "not to be seen from here"
 
 
 @contextlib.contextmanager
-def holder(directory: Path, how: str = "") -> Iterator[subprocess.Popen[bytes]]:
-    """A process that holds the lock of a directory."""
-    argv = [sys.executable, "-c", HOLD, str(directory / "lock"), how]
+def holder(path: Path, how: str = "") -> Iterator[subprocess.Popen[bytes]]:
+    """A process that holds a lock."""
+    argv = [sys.executable, "-c", HOLD, str(path), how]
     with subprocess.Popen(argv, stdout=subprocess.PIPE) as process:
         try:
             assert process.stdout is not None
@@ -41,6 +46,14 @@ def holder(directory: Path, how: str = "") -> Iterator[subprocess.Popen[bytes]]:
             process.kill()
 
 
+@contextlib.contextmanager
+def orphan_of(directory: Path, how: str = "") -> Iterator[subprocess.Popen[bytes]]:
+    """A child of a store that was killed, named by the pid file ``pid``."""
+    with holder(directory / "children.lock", how) as process:
+        (directory / "pid").write_text(f"{process.pid}\n")
+        yield process
+
+
 def dead_pid() -> int:
     """The pid of a process that is no more."""
     with subprocess.Popen(["true"]) as process:
@@ -48,38 +61,83 @@ def dead_pid() -> int:
     return process.pid
 
 
+def open_files() -> int:
+    return len([*Path("/proc/self/fd").iterdir()])
+
+
+# -- a store that runs -------------------------------------------------------------------------
+
+
 async def test_it_names_its_owner(tmp_path: Path) -> None:
     (tmp_path / "lock").write_text("123456789012345678")
     one = StoreLock(tmp_path, [])
     assert one.descriptors == ()
     await one.take()
-    assert (tmp_path / "lock").read_text() == f"{os.getpid()}\n"
-    assert len(one.descriptors) == 1
+    assert (tmp_path / "lock").read_text() == f"{os.getpid()} {socket.gethostname()}\n"
+    (inherited,) = one.descriptors
+    assert os.path.samestat(os.fstat(inherited), (tmp_path / "children.lock").stat())
+    assert not os.get_inheritable(inherited)
     one.close()
     assert one.descriptors == ()
     one.close()
 
 
-async def test_a_store_that_runs_is_left_alone(tmp_path: Path) -> None:
-    with holder(tmp_path) as other:
-        (tmp_path / "lock").write_text(f"{other.pid}\n")
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("{pid} {host}\n", "process {pid}"),
+        ("{pid} elsewhere\n", "process {pid} on elsewhere"),
+        ("{dead} {host}\n", BLIND),
+        ("", "just starting"),
+        ("no number", "just starting"),
+        ("no number at all", "just starting"),
+        ("\0" * 8, "just starting"),
+        ("9" * 40 + " {host}", BLIND),
+    ],
+)
+async def test_a_store_that_runs_is_left_alone(tmp_path: Path, text: str, told: str) -> None:
+    with holder(tmp_path / "lock") as other:
+        names = {"pid": other.pid, "dead": dead_pid(), "host": socket.gethostname()}
+        (tmp_path / "lock").write_text(text.format(**names))
         (tmp_path / "pid").write_text(f"{other.pid}\n")
-        before = len([*Path("/proc/self/fd").iterdir()])
+        before = open_files()
+        began = time.monotonic()
         with pytest.raises(DataDirectoryInUse) as caught:
             await StoreLock(tmp_path, [tmp_path / "pid"]).take()
+        assert time.monotonic() - began < 0.5, "there is nothing to wait for"
         assert other.poll() is None
-        assert len([*Path("/proc/self/fd").iterdir()]) == before
-    assert caught.value.message == f"another store runs on {tmp_path} (process {other.pid})"
+        assert open_files() == before
+    assert caught.value.message == f"another store runs on {tmp_path} ({told.format(**names)})"
     assert "--data-dir" in caught.value.hint
     assert caught.value.exit == 1
+
+
+@pytest.mark.parametrize("text", ["", "no number", "-1", "0", "9" * 20, "\0" * 8, "1 here\n"])
+async def test_what_a_free_lock_file_holds_does_not_matter(tmp_path: Path, text: str) -> None:
+    """Also the pid of a process that has nothing to do with a store, as after a restart."""
+    (tmp_path / "lock").write_text(text)
+    one = StoreLock(tmp_path, [])
+    await one.take()
+    one.close()
+
+
+async def test_a_child_does_not_keep_the_lock_of_its_store(tmp_path: Path) -> None:
+    one, two = StoreLock(tmp_path, []), StoreLock(tmp_path, [])
+    await one.take()
+    with subprocess.Popen(["sleep", "600"], pass_fds=one.descriptors) as child:
+        one.close()
+        asyncio.get_running_loop().call_later(0.05, child.kill)
+        await two.take()
+    two.close()
+
+
+# -- what a killed store left behind -----------------------------------------------------------
 
 
 @pytest.mark.parametrize("suspended", [False, True])
 async def test_what_a_killed_store_left_behind_is_stopped(tmp_path: Path, suspended: bool) -> None:
     one = StoreLock(tmp_path, [tmp_path / "none", tmp_path / "pid"])
-    with holder(tmp_path) as orphan:
-        (tmp_path / "lock").write_text(f"{dead_pid()}\n")
-        (tmp_path / "pid").write_text(f"{orphan.pid}\n")
+    with orphan_of(tmp_path) as orphan:
         if suspended:
             os.kill(orphan.pid, signal.SIGSTOP)
         await one.take()
@@ -87,52 +145,76 @@ async def test_what_a_killed_store_left_behind_is_stopped(tmp_path: Path, suspen
     one.close()
 
 
-async def test_an_owner_that_nobody_has_buried_is_dead(tmp_path: Path) -> None:
-    owner = subprocess.Popen(["true"])
-    os.waitid(os.P_PID, owner.pid, os.WEXITED | os.WNOWAIT)
-    one = StoreLock(tmp_path, [tmp_path / "pid"])
-    with holder(tmp_path) as orphan:
-        (tmp_path / "lock").write_text(f"{owner.pid}\n")
-        (tmp_path / "pid").write_text(f"{orphan.pid}\n")
-        await one.take()
-    one.close()
-    owner.wait()
+async def test_a_wait_is_told_with_whom_and_until_when(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lock, "_TELL_S", 0.05)
+    monkeypatch.setattr(lock, "_ORPHANS_STOP_S", 0.4)
+    with (
+        orphan_of(tmp_path, "stubborn") as orphan,
+        capture_logs() as lines,
+        pytest.raises(DataDirectoryInUse),
+    ):
+        await StoreLock(tmp_path, [tmp_path / "pid"]).take()
+    first, second = lines
+    assert (first["event"], first["pid"]) == (
+        "stopping what a killed store left behind",
+        orphan.pid,
+    )
+    assert second["event"] == "waiting for what a killed store left behind"
+    assert second["log_level"] == "warning"
+    assert second["who"].startswith(f"{orphan.pid} (python")
+    assert re.fullmatch(r"\d\d:\d\d:\d\dZ", second["until"])
+    assert second["directory"] == str(tmp_path)
+
+
+def test_a_wait_is_told_soon() -> None:
+    assert lock._TELL_S <= 2 < lock._ORPHANS_STOP_S
 
 
 async def test_an_orphan_that_does_not_end_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lock, "_ORPHANS_STOP_S", 0.1)
-    with holder(tmp_path, "stubborn") as orphan:
-        (tmp_path / "lock").write_text(f"{dead_pid()}\n")
-        (tmp_path / "pid").write_text(f"{orphan.pid}\n")
+    before = open_files()
+    with orphan_of(tmp_path, "stubborn") as orphan:
         with pytest.raises(DataDirectoryInUse) as caught:
             await StoreLock(tmp_path, [tmp_path / "pid"]).take()
         assert orphan.poll() is None
-    assert f"{tmp_path} does not end: process {orphan.pid}" in caught.value.message
+    assert f"{tmp_path} does not end: process {orphan.pid} (python" in caught.value.message
     assert f"kill -9 {orphan.pid}" in caught.value.hint
+    assert open_files() == before
 
 
-async def test_a_pid_file_that_names_somebody_else_ends_nobody(
+async def test_one_that_no_pid_file_names_is_told_and_not_stopped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lock, "_ORPHANS_STOP_S", 0.1)
-    with holder(tmp_path) as other, subprocess.Popen(["sleep", "600"]) as bystander:
-        (tmp_path / "lock").write_text("")
+    with (
+        holder(tmp_path / "children.lock") as other,
+        subprocess.Popen(["sleep", "600"]) as bystander,
+    ):
         (tmp_path / "pid").write_text(f"{bystander.pid}\n")
-        with pytest.raises(DataDirectoryInUse, match="not to be seen from here"):
+        with pytest.raises(DataDirectoryInUse, match=rf"process {other.pid} \(python"):
             await StoreLock(tmp_path, [tmp_path / "pid"]).take()
         assert other.poll() is None
         assert bystander.poll() is None
         bystander.kill()
 
 
-@pytest.mark.parametrize("text", ["", "no number", "-1", "0", "9" * 20, "\0" * 8])
-async def test_a_lock_file_that_holds_nonsense(tmp_path: Path, text: str) -> None:
-    (tmp_path / "lock").write_text(text)
-    one, two = StoreLock(tmp_path, []), StoreLock(tmp_path, [])
-    await one.take()
-    (tmp_path / "lock").write_text(text)
-    asyncio.get_running_loop().call_later(0.05, one.close)
-    await two.take()
-    two.close()
+async def test_one_that_cannot_be_seen_is_told_as_such(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in another container, or on a system without /proc."""
+    monkeypatch.setattr(lock, "_ORPHANS_STOP_S", 0.2)
+    monkeypatch.setattr(lock, "_TELL_S", 0.05)
+    monkeypatch.setattr(lock, "_all_pids", lambda: iter(()))
+    with (
+        holder(tmp_path / "children.lock"),
+        capture_logs() as lines,
+        pytest.raises(DataDirectoryInUse, match=f"does not end, and is {BLIND}") as caught,
+    ):
+        await StoreLock(tmp_path, []).take()
+    assert [line["who"] for line in lines] == [BLIND]
+    assert "another container" in caught.value.hint
+    assert "--data-dir" in caught.value.hint
