@@ -2,20 +2,82 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from importlib.metadata import version
-from typing import Annotated, Final
+from collections.abc import Iterator, Mapping, MutableMapping
+from importlib import import_module
+from typing import Annotated, Any, Final
 
 import typer
 
-from putter.cli import cluster, files
-from putter.cli.loopback import loopback
-from putter.cli.router import router_command
-from putter.cli.server import server_command
+from putter.cli.imports import importing
 from putter.cli.shell import Shell, help_of
 
+_COMMANDS: Final[Mapping[str, str]] = {
+    "router": "router:router_command",
+    "server": "server:server_command",
+    "put": "files:put",
+    "get": "files:get",
+    "cat": "files:cat",
+    "ls": "files:ls",
+    "rm": "files:rm",
+    "stat": "files:stat",
+    "status": "cluster:status",
+    "loopback": "loopback:loopback",
+    "keys": "cluster:keys",
+}
+"""Where each command is: a process does not wait for the imports of the others."""
+
+
+class _Commands(MutableMapping[str, Any]):
+    """The commands by name, each loaded when it is looked at."""
+
+    def __init__(self) -> None:
+        self._loaded: dict[str, Any] = {}
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self._loaded:
+            self._loaded[name] = _load(name, _COMMANDS[name])
+        return self._loaded[name]
+
+    def __setitem__(self, name: str, command: Any) -> None:
+        raise TypeError("the commands are those of the table")
+
+    def __delitem__(self, name: str) -> None:
+        raise TypeError("the commands are those of the table")
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(_COMMANDS)
+
+    def __len__(self) -> int:
+        return len(_COMMANDS)
+
+
+class _App(Shell):
+    """The group of all commands."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.commands = _Commands()
+
+
+def _load(name: str, place: str) -> Any:
+    """A command, or a group of them, as the library of the command line wants it."""
+    module, _, attribute = place.partition(":")
+    with importing():
+        found = getattr(import_module(f"putter.cli.{module}"), attribute)
+    around = typer.Typer(
+        add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False
+    )
+    around.callback()(lambda: None)  # makes it a group, whatever is in it
+    if isinstance(found, typer.Typer):
+        around.add_typer(found, name=name)
+    else:
+        around.command(name, help=help_of(found))(found)
+    group: Any = typer.main.get_command(around)
+    return group.commands[name]
+
+
 app = typer.Typer(
-    cls=Shell,
+    cls=_App,
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -25,6 +87,8 @@ app = typer.Typer(
 
 def _print_version(wanted: bool) -> None:
     if wanted:
+        from importlib.metadata import version
+
         typer.echo(f"putter {version('data-putter')}")
         raise typer.Exit
 
@@ -49,18 +113,3 @@ def putter(
 
 
 app.callback(help=help_of(putter))(putter)
-_COMMANDS: Final[Mapping[str, Callable[..., None]]] = {
-    "router": router_command,
-    "server": server_command,
-    "put": files.put,
-    "get": files.get,
-    "cat": files.cat,
-    "ls": files.ls,
-    "rm": files.rm,
-    "stat": files.stat,
-    "status": cluster.status,
-    "loopback": loopback,
-}
-for _name, _command in _COMMANDS.items():
-    app.command(_name, help=help_of(_command))(_command)
-app.add_typer(cluster.keys, name="keys")

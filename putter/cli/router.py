@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Final
 
-from common import logs
 from common.settings import FIELDS, Settings
 from putter.cli.settings_flags import command_with_settings
 
@@ -20,6 +19,7 @@ def router(settings: Settings) -> None:
         putter router --data-dir /srv/putter --replicas 1
         putter router --redis redis://10.0.0.5:6379 --nodes 10.0.0.11:5000,10.0.0.12:5000
     """
+    from common import logs
     from putter.cli.run import run_router
 
     logs.configure(form=settings.log_format, level=settings.log_level)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Final
 
-from common import logs
 from common.settings import FIELDS, Settings
 from putter.cli.settings_flags import command_with_settings
 
@@ -32,6 +31,7 @@ def server(settings: Settings) -> None:
         putter server
         putter server --data-dir /srv/putter --key-file /etc/putter/cluster.key --zone rack-7
     """
+    from common import logs
     from putter.cli.run import run_server
 
     logs.configure(form=settings.log_format, level=settings.log_level)
