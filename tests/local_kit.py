@@ -147,7 +147,7 @@ class LocalStore:
         """No port and no directory of it is held, at the latest a moment after its end."""
         for name in PORTS:
             eventually(lambda port=self.ports[name]: _is_free(port), RELEASED_S)
-        for place in ("redis/lock", "putter/lock"):
+        for place in ("redis/lock", "redis/children.lock", "putter/lock"):
             eventually(lambda lock=self.data / place: _is_unlocked(lock), RELEASED_S)
 
     def end(self) -> None:
@@ -160,7 +160,7 @@ class LocalStore:
 
     def _is(self, pid: int, name: str) -> bool:
         words = _command(pid)
-        if "putter.local.leash" in words:
+        if any(word.endswith("putter/local/leash.py") for word in words):
             return False  # it is not yet what it will be
         return any(Path(word.split(" ")[0]).name == name for word in words)
 

@@ -64,12 +64,9 @@ def open_keyring(settings: Settings) -> Keyring:
 def run(main: Coroutine[Any, Any, None]) -> None:
     """Run a process on uvloop where there is one, else on asyncio's own loop.
 
-    The garbage collector looks at what was imported no more, and less often at the rest: the data
-    path leaves no cycles behind.
+    The garbage collector looks less often: the data path leaves no cycles behind.
     """
     try:
-        gc.collect()
-        gc.freeze()
         gc.set_threshold(_GARBAGE_THRESHOLD, 20, 50)
         if sys.platform == "win32":
             asyncio.run(main)

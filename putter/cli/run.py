@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from common.settings import Settings
-from putter.cli.process import run
+from putter.cli.imports import importing
 
 
 def run_router(settings: Settings) -> None:
@@ -12,7 +12,9 @@ def run_router(settings: Settings) -> None:
     Raises:
         PutterError: it cannot start.
     """
-    from putter.cli.route import route
+    with importing():
+        from putter.cli.process import run
+        from putter.cli.route import route
 
     run(route(settings))
 
@@ -23,6 +25,8 @@ def run_server(settings: Settings) -> None:
     Raises:
         PutterError: it cannot start.
     """
-    from putter.cli.serve import serve
+    with importing():
+        from putter.cli.process import run
+        from putter.cli.serve import serve
 
     run(serve(settings))

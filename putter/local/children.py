@@ -46,7 +46,8 @@ class Spec:
     Attributes:
         name: for people.
         argv: program and arguments.
-        ready: returns once the child can be used; asked again after each start.
+        ready: returns once the child can be used; asked after each launch, whose time by the
+            event loop it is given. Raises `PutterError` if the child will not get there.
         env: added to our environment.
         pass_fds: file descriptors that the child inherits.
         told: where it says why it ended.
@@ -54,7 +55,7 @@ class Spec:
 
     name: str
     argv: Sequence[str]
-    ready: Callable[[], Awaitable[None]]
+    ready: Callable[[float], Awaitable[None]]
     env: Mapping[str, str] = field(default_factory=dict)
     pass_fds: tuple[int, ...] = ()
     told: str = "its own message stands above"
@@ -67,6 +68,7 @@ class Child:
         self.spec: Final = spec
         self.restarts = 0
         self._process: asyncio.subprocess.Process | None = None
+        self._launched_s = 0.0
         self._watch: asyncio.Task[None] | None = None
         self._stopping = False
 
@@ -75,28 +77,30 @@ class Child:
         """Of the running process."""
         return self._process.pid if self._process is not None else None
 
-    async def start(self) -> None:
-        """Start it and wait until it is ready; from then on it is restarted when it dies.
+    async def launch(self) -> None:
+        """Start it; several may be on their way at the same time.
 
         Raises:
-            ChildFailed: it ended before it was ready.
+            ChildFailed: there is nothing to start.
         """
-        await self._launch()
-        assert self._process is not None
-        ready = asyncio.ensure_future(self.spec.ready())
-        ended = asyncio.ensure_future(self._process.wait())
         try:
-            await asyncio.wait((ready, ended), return_when=asyncio.FIRST_COMPLETED)
-            if not ready.done():
-                raise _failed(self.spec, ended.result())  # noqa: TRY301 - stopped below
-            ready.result()
+            await self._launch()
+        except OSError as error:
+            raise ChildFailed(f"{self.spec.name} cannot be started: {error}") from error
+
+    async def wait_ready(self) -> None:
+        """Wait until it is ready; from then on it is restarted when it dies.
+
+        Raises:
+            PutterError: it ended before, or will not get ready; it is stopped.
+        """
+        try:
+            code = await self._ready_or_ended()
+            if code is not None:
+                raise _failed(self.spec, code)  # noqa: TRY301 - stopped below
         except BaseException:
             await self.stop()
             raise
-        finally:
-            for waiter in (ready, ended):
-                waiter.cancel()
-            await asyncio.gather(ready, ended, return_exceptions=True)
         self._watch = asyncio.get_running_loop().create_task(self._keep_alive())
 
     async def stop(self) -> None:
@@ -105,6 +109,20 @@ class Child:
         if self._watch is not None:
             self._watch.cancel()
             await asyncio.gather(self._watch, return_exceptions=True)
+        await self._end()
+
+    async def _launch(self) -> None:
+        argv = leash_command(os.getpid(), list(self.spec.argv))
+        self._launched_s = _now_s()
+        self._process = await asyncio.create_subprocess_exec(
+            *argv,
+            stdin=asyncio.subprocess.DEVNULL,
+            env={**os.environ, **self.spec.env},
+            pass_fds=self.spec.pass_fds,
+            start_new_session=True,
+        )
+
+    async def _end(self) -> None:
         process = self._process
         if process is None or process.returncode is not None:
             return
@@ -117,40 +135,66 @@ class Child:
             process.kill()
             await process.wait()
 
-    async def _launch(self) -> None:
-        argv = leash_command(os.getpid(), list(self.spec.argv))
-        self._process = await asyncio.create_subprocess_exec(
-            *argv,
-            stdin=asyncio.subprocess.DEVNULL,
-            env={**os.environ, **self.spec.env},
-            pass_fds=self.spec.pass_fds,
-            start_new_session=True,
-        )
+    async def _ready_or_ended(self) -> int | None:
+        """None once it is ready; its exit code if it ended before.
+
+        Raises:
+            PutterError: it runs, but will not get ready.
+        """
+        assert self._process is not None
+        ready = asyncio.ensure_future(self.spec.ready(self._launched_s))
+        ended = asyncio.ensure_future(self._process.wait())
+        try:
+            await asyncio.wait((ready, ended), return_when=asyncio.FIRST_COMPLETED)
+            if not ready.done():
+                return ended.result()
+            ready.result()
+            return None
+        finally:
+            for waiter in (ready, ended):
+                waiter.cancel()
+            await asyncio.gather(ready, ended, return_exceptions=True)
 
     async def _keep_alive(self) -> None:
-        loop = asyncio.get_running_loop()
+        """Start it again whenever it ended, or did not get ready after such a start."""
+        assert self._process is not None
+        ready_s: float | None = self._launched_s
+        how = describe_exit(await self._process.wait())
         failures = 0
-        started = loop.time()
         while not self._stopping:
-            assert self._process is not None
-            code = await self._process.wait()
-            failures = 1 if loop.time() - started > STABLE_S else failures + 1
+            stable = ready_s is not None and _now_s() - ready_s > STABLE_S
+            failures = 1 if stable else failures + 1
             pause_ms = backoff_ms(failures)
             _log.error(
                 "a child died: starting it again",
                 child=self.spec.name,
-                how=describe_exit(code),
+                how=how,
                 pause_ms=pause_ms,
             )
             await asyncio.sleep(pause_ms / 1000)
-            started = loop.time()
-            self.restarts += 1
-            try:
-                await self._launch()
-            except OSError as error:
-                _log.error("a child cannot be started", child=self.spec.name, reason=str(error))
-                continue
-            _log.info("a child runs again", child=self.spec.name, pid=self.pid)
+            ready_s, how = await self._live_again()
+
+    async def _live_again(self) -> tuple[float | None, str]:
+        """One more life of the process: when it was ready, if ever, and how it ended."""
+        self.restarts += 1
+        try:
+            await self._launch()
+        except OSError as error:
+            return None, f"cannot be started: {error}"
+        assert self._process is not None
+        try:
+            code = await self._ready_or_ended()
+        except PutterError as error:
+            _log.error(
+                "a child does not get ready: ending it", child=self.spec.name, reason=str(error)
+            )
+            await self._end()
+            return None, "did not get ready"
+        if code is not None:
+            return None, describe_exit(code)
+        ready_s = _now_s()
+        _log.info("a child runs again", child=self.spec.name, pid=self.pid)
+        return ready_s, describe_exit(await self._process.wait())
 
 
 class Supervisor:
@@ -159,15 +203,25 @@ class Supervisor:
     def __init__(self) -> None:
         self._children: list[Child] = []
 
+    async def launch(self, spec: Spec) -> Child:
+        """Start one more child; its `Child.wait_ready` is the caller's to await.
+
+        Raises:
+            ChildFailed: there is nothing to start.
+        """
+        child = Child(spec)
+        await child.launch()
+        self._children.append(child)
+        return child
+
     async def start(self, spec: Spec) -> Child:
         """Start one more child and wait until it is ready.
 
         Raises:
             PutterError: it did not get ready; it is stopped.
         """
-        child = Child(spec)
-        await child.start()
-        self._children.append(child)
+        child = await self.launch(spec)
+        await child.wait_ready()
         return child
 
     async def stop(self) -> None:
@@ -185,6 +239,10 @@ def _failed(spec: Spec, code: int) -> ChildFailed:
     failure = ChildFailed(f"{spec.name} ended at its start: {describe_exit(code)}", hint=spec.told)
     failure.exit = code if code > 0 else ChildFailed.exit  # type: ignore[misc]
     return failure
+
+
+def _now_s() -> float:
+    return asyncio.get_running_loop().time()
 
 
 def describe_exit(code: int) -> str:

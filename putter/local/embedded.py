@@ -11,8 +11,6 @@ import asyncio
 import contextlib
 import os
 import re
-import shutil
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
@@ -20,12 +18,17 @@ from urllib.parse import quote
 
 from common.errors import StorageError
 from common.meta.valkey_binary import valkey_server_path
-from putter.local.children import Spec
+from putter.local.children import ChildFailed, Spec
 from putter.local.lock import StoreLock
+from putter.local.rotation import keep_small, rotate
+from putter.local.socketdir import SOCKET_NAME, clear_socket_directory, make_socket_directory
 
 SOCKET_PATH_BYTES_MAX: Final = 103
 """What macOS takes; Linux takes 107."""
-_POLL_S: Final = 0.02
+_POLL_S: Final = 0.01
+_SILENCE_S: Final = 60.0
+"""How long a server that was started may say nothing at all; one that loads its data says so."""
+_ANSWER_S: Final = 5.0
 
 
 def config_text(directory: Path, socket: Path) -> str:
@@ -36,7 +39,7 @@ def config_text(directory: Path, socket: Path) -> str:
         "unixsocketperm": "700",
         "dir": _quoted(directory),
         "pidfile": _quoted(directory / "valkey.pid"),
-        "logfile": _quoted(directory / "valkey.log"),
+        "logfile": _quoted(directory / "valkey.log"),  # opened anew for each line
         "loglevel": "notice",
         "daemonize": "no",
         "appendonly": "yes",
@@ -68,11 +71,17 @@ class EmbeddedValkey:
         self._directory = directory.absolute()
         self.lock: Final = StoreLock(self._directory, (self._directory / "valkey.pid", *pid_files))
         self._socket_directory: Path | None = None
+        self._tending: asyncio.Task[None] | None = None
 
     @property
     def socket(self) -> Path:
         """The unix socket."""
-        return (self._socket_directory or self._directory) / "valkey.sock"
+        return (self._socket_directory or self._directory) / SOCKET_NAME
+
+    @property
+    def log(self) -> Path:
+        """Where the server writes what happens to it; kept small while it runs."""
+        return self._directory / "valkey.log"
 
     @property
     def url(self) -> str:
@@ -89,47 +98,63 @@ class EmbeddedValkey:
         try:
             self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
             await self.lock.take()
+            clear_socket_directory(self._directory)
             if len(os.fsencode(self.socket)) > SOCKET_PATH_BYTES_MAX:
-                self._socket_directory = Path(tempfile.mkdtemp(prefix="putter-"))
+                self._socket_directory = make_socket_directory(self._directory)
             self.socket.unlink(missing_ok=True)
+            rotate(self.log)
             config = self._directory / "valkey.conf"
             config.write_bytes(os.fsencode(config_text(self._directory, self.socket)))
         except OSError as error:
             raise StorageError(f"cannot use {self._directory}: {error.strerror}") from error
+        self._tending = asyncio.get_running_loop().create_task(keep_small(self.log))
         return Spec(
             name="valkey",
             # Without its file it would listen on every address; with this it ends instead.
             argv=(str(valkey_server_path()), config_argument(config), "--port", "0"),
             ready=self._answers,
             pass_fds=self.lock.descriptors,
-            told=f"look at its log: {self._directory / 'valkey.log'}",
+            told=self._told,
         )
 
     def close(self) -> None:
         """Give the directory back; all children must have ended."""
-        self.lock.close()
+        if self._tending is not None:
+            self._tending.cancel()
+            self._tending = None
         if self._socket_directory is not None:
-            shutil.rmtree(self._socket_directory, ignore_errors=True)
+            clear_socket_directory(self._directory)
             self._socket_directory = None
+        self.lock.close()
 
-    async def _answers(self) -> None:
-        while not await self._says_pong():
-            await asyncio.sleep(_POLL_S)  # not there yet, or it reads its append-only file
+    @property
+    def _told(self) -> str:
+        return f"look at its log: {self.log}"
 
-    async def _says_pong(self) -> bool:
+    async def _answers(self, _launched_s: float) -> None:
+        loop = asyncio.get_running_loop()
+        heard_s = loop.time()
+        while (answer := await self._ask()) != b"+PONG\r\n":
+            if answer:
+                heard_s = loop.time()  # it reads its append-only file
+            elif loop.time() - heard_s > _SILENCE_S:
+                raise ChildFailed(f"valkey gave no answer for {_SILENCE_S:.0f} s", hint=self._told)
+            await asyncio.sleep(_POLL_S)
+
+    async def _ask(self) -> bytes:
+        """What it says to a PING, or nothing."""
         try:
-            reader, writer = await asyncio.open_unix_connection(str(self.socket))
+            async with asyncio.timeout(_ANSWER_S):
+                reader, writer = await asyncio.open_unix_connection(str(self.socket))
+                try:
+                    writer.write(b"PING\r\n")
+                    return await reader.readline()
+                finally:
+                    writer.close()
+                    with contextlib.suppress(OSError):
+                        await writer.wait_closed()
         except OSError:
-            return False
-        try:
-            writer.write(b"PING\r\n")
-            return await reader.readline() == b"+PONG\r\n"
-        except OSError:
-            return False
-        finally:
-            writer.close()
-            with contextlib.suppress(OSError):
-                await writer.wait_closed()
+            return b""  # a time-out, too
 
 
 def _quoted(path: Path) -> str:

@@ -1,10 +1,13 @@
 """Runs a program that ends when its parent ends, however that ends.
 
-    python -m putter.local.leash <parent pid> <program> [argument …]
+    python -I -S putter/local/leash.py <parent pid> <program> [argument …]
 
 On Linux the kernel watches: the parent-death signal is set, then the program takes this process
 over. Elsewhere this process stays, watches the parent, and ends the program. Either way the
 program gets SIGTERM, so that it can finish what it is doing.
+
+Every start of a child goes through here, so it is run by its path, without what `site` does, and
+imports little.
 """
 
 from __future__ import annotations
@@ -12,7 +15,6 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
-import subprocess
 import sys
 import time
 from typing import Final, NoReturn
@@ -25,7 +27,7 @@ _SIGNAL_CODE: Final = 128
 
 def leash_command(parent: int, argv: list[str]) -> list[str]:
     """The command line that runs ``argv`` on a leash of the process ``parent``."""
-    return [sys.executable, "-m", "putter.local.leash", str(parent), *argv]
+    return [sys.executable, "-I", "-S", __file__, str(parent), *argv]
 
 
 def main(parent: int, argv: list[str]) -> NoReturn:
@@ -41,6 +43,8 @@ def main(parent: int, argv: list[str]) -> NoReturn:
 
 
 def _watch(parent: int, argv: list[str]) -> int:
+    import subprocess
+
     told = False
 
     def stop(*_: object) -> None:

@@ -6,13 +6,17 @@ Every client remembers what was acknowledged; whatever dies, those bytes come ba
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import random
 import re
 import signal
+import stat
 import subprocess
 import sys
+import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -184,7 +188,8 @@ def test_the_next_start_need_not_wait_for_the_end_of_the_last(tmp_path: Path) ->
 
 STAGES = {
     "valkey": lambda store: store.pids() - {store.process.pid},
-    "putter": lambda store: "router listens" in store.text,
+    "putter": lambda store: store.child("server") is not None,
+    "router": lambda store: "router listens" in store.text,
 }
 
 
@@ -222,6 +227,56 @@ def test_children_that_outlive_their_parent_are_stopped_by_the_next_start(
         assert not orphans & store.pids()
         assert store.read(answer.object_id) == data
         assert store.send(data).ok
+
+
+def test_a_socket_that_a_killed_store_left_elsewhere_is_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Elsewhere, as no path below so deep a directory is short enough for one."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as name:
+        monkeypatch.setenv("TMPDIR", name)
+        deep = tmp_path.joinpath(*["deep" * 6] * 5)
+        with local_store(tmp_path / "home", deep) as store:
+            (first,) = Path(name).iterdir()
+            assert stat.S_IMODE(first.stat().st_mode) == 0o700
+            store.process.kill()
+            store.wait_gone(GONE_S)
+            assert [*Path(name).iterdir()] == [first]
+            store.start()
+            (second,) = Path(name).iterdir()
+            assert second != first
+            assert store.send(b"x" * 1000).ok
+            assert store.process.stop() == 0
+            assert [*Path(name).iterdir()] == []
+
+
+def test_a_child_that_hangs_is_told_soon_and_named_at_the_end(tmp_path: Path) -> None:
+    """As a store sees it that starts where another was killed."""
+    with local_store(tmp_path / "one") as store:
+        lock = store.data / "redis" / "children.lock"
+        hold = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)"
+        store.process.kill()
+        store.wait_gone(GONE_S)
+        with lock.open("r+b") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            argv = [sys.executable, "-c", hold]
+            stuck = subprocess.Popen(argv, pass_fds=(file.fileno(),), cwd=tmp_path)
+        try:
+            before = len(store.text)
+            began = time.monotonic()
+            store.process.start()
+            eventually(lambda: "waiting for what a killed" in store.text[before:], 10)
+            assert time.monotonic() - began < 4
+            assert f"who='{stuck.pid} (python" in store.text[before:]
+            assert store.process.wait(40) == 1
+            told = store.text[before:]
+            assert f"does not end: process {stuck.pid} (python" in told
+            assert f"hint: look at it, then: kill -9 {stuck.pid}\n" in told
+            assert "Traceback" not in told
+        finally:
+            stuck.kill()
+            stuck.wait()
+        store.start()
 
 
 # -- the leash where the kernel does not watch ---------------------------------------------

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from common.errors import DataDirectoryInUse
-from putter.local import lock
+from putter.local import lock, rotation
 from putter.local.children import Child, Supervisor
 from putter.local.embedded import EmbeddedValkey
 from tests.metadata_kit import ValkeyServer
@@ -77,11 +77,22 @@ async def test_a_live_server_is_not_taken_for_an_orphan(tmp_path: Path) -> None:
         assert (child.pid, child.restarts) == (pid, 0)
 
 
-def died(directory: Path) -> None:
-    """Let the store that held a directory, this very process, be one that runs no more."""
-    with subprocess.Popen(["true"]) as gone:
-        pass
-    (directory / "lock").write_text(f"{gone.pid}\n")
+async def test_the_log_stays_small_while_the_server_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rotation, "LOOK_S", 0.01)
+    async with running(tmp_path) as (valkey, _):
+        before = valkey.log.stat().st_size
+        assert before > 0
+        with valkey.log.open("ab") as file:
+            file.write(b"\n" * (rotation.LOG_BYTES_MAX + 1))
+        async with asyncio.timeout(WITHIN_S):
+            while valkey.log.exists() and valkey.log.stat().st_size > before:
+                await asyncio.sleep(0.01)
+        assert rotation.older(valkey.log).stat().st_size > rotation.LOG_BYTES_MAX
+    # What the server said at its end is in a file of its own: it does not cling to the old one.
+    assert b"bye" in valkey.log.read_bytes().lower()
+    assert valkey.log.stat().st_size < rotation.LOG_BYTES_MAX
 
 
 def pid_of(server: ValkeyServer) -> int:
@@ -103,7 +114,6 @@ async def test_a_stranger_that_a_stale_pid_file_names_is_left_alone(
         # Now the store dies, and something of it lives on that is not in the pid file.
         with subprocess.Popen(["sleep", "60"], pass_fds=spec.pass_fds) as left:
             first.close()
-            died(home)
             with pytest.raises(DataDirectoryInUse):
                 await second.prepare()
             assert left.poll() is None
@@ -121,10 +131,9 @@ async def test_an_orphan_is_stopped_whoever_adopts_it(tmp_path: Path) -> None:
     with subprocess.Popen(adopter, pass_fds=spec.pass_fds) as above:
         try:
             async with asyncio.timeout(WITHIN_S):
-                await spec.ready()
+                await spec.ready(0.0)
             assert await ask(first, "INCR", "n") == ":1"
             first.close()
-            died(tmp_path)
             await second.prepare()
         finally:
             with contextlib.suppress(OSError, ValueError):  # it was stopped, as it should be

@@ -162,8 +162,10 @@ def begun(store: LocalStore) -> bool:
 
 STAGES = {
     "valkey starts": lambda store: store.child("valkey-server") is not None or begun(store),
-    "router starts": begun,
-    "putter starts": lambda store: store.child("server") is not None,
+    "putter starts": lambda store: store.child("server") is not None or begun(store),
+    "valkey runs": begun,
+    "putter runs": lambda store: "putter listens" in store.text,
+    "router starts": lambda store: "router listens" in store.text,
 }
 
 
@@ -218,13 +220,34 @@ def test_a_second_store_on_a_port_of_the_first(
 def test_a_second_store_on_the_same_directory(store: LocalStore, tmp_path: Path) -> None:
     before = store.pids()
     second = LocalStore(tmp_path, store.data)
+    began = time.monotonic()
     second.process.start()
     assert second.process.wait(60) == 1, second.text
+    assert time.monotonic() - began < 5, "there was nothing to wait for"
     owner = store.process.pid
     assert f"error: another store runs on {store.data / 'redis'} (process {owner})\n" in second.text
     assert "hint: stop it, or choose another directory with --data-dir\n" in second.text
     assert "Traceback" not in second.text
     assert store.pids() == before
+    still_works(store)
+
+
+def test_a_second_store_that_does_not_see_the_first(store: LocalStore, tmp_path: Path) -> None:
+    """As in another container on the same volume: another host, and pids that mean nothing."""
+    lock = store.data / "redis" / "lock"
+    text = lock.read_text()
+    try:
+        lock.write_text("1 elsewhere\n")
+        second = LocalStore(tmp_path, store.data)
+        began = time.monotonic()
+        second.process.start()
+        assert second.process.wait(60) == 1, second.text
+        assert time.monotonic() - began < 5, "there was nothing to wait for"
+    finally:
+        lock.write_text(text)
+    told = f"error: another store runs on {store.data / 'redis'} (process 1 on elsewhere)\n"
+    assert told in second.text
+    assert "waiting" not in second.text
     still_works(store)
 
 

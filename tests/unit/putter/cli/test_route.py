@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
+from common.errors import MetadataUnavailable, PutterError
+from common.meta.interface import Member, Seen
 from common.settings import Settings
 from common.settings_load import load
-from putter.cli import route
+from putter.cli import beside, routing
+from putter.cli.beside import Beside, putter_environment
+from putter.local.children import ChildFailed
 
 
 def child_settings(settings: Settings) -> Settings:
     """The settings that the putter of a lone router reads."""
-    spec = route._putter(settings, SimpleNamespace(), (7,))  # type: ignore[arg-type]
-    assert spec.pass_fds == (7,)
+    spec = Beside(settings)._putter_spec()
     assert spec.argv[1:] == ("-m", "putter", "server")
+    assert spec.env == putter_environment(settings)
     assert spec.env["PUTTER_CONFIG"] == os.devnull
     return load({}, spec.env, Path(spec.env["PUTTER_CONFIG"]))
 
@@ -55,7 +62,7 @@ def banner(
     capsys: pytest.CaptureFixture[str], web_port: int = 5004, alone: bool = True, **changes: Any
 ) -> str:
     router: Any = SimpleNamespace(web_port=web_port, ingest_port=5001, ack_port=5002)
-    route._welcome(Settings(**changes), router, alone=alone)
+    routing.welcome(Settings(**changes), router, alone=alone)
     return capsys.readouterr().out
 
 
@@ -100,3 +107,75 @@ def test_the_banner_of_other_addresses(
 
 def test_a_directory_that_no_terminal_can_show(capsys: pytest.CaptureFixture[str]) -> None:
     assert "data in n\\udce4w/\n" in banner(capsys, data_dir=Path("n\udce4w"))
+
+
+# -- when its putter is ready ------------------------------------------------------------------
+
+
+class Register:
+    """Members by hand.
+
+    Attributes:
+        answers: what is said, one after the other; the last one for ever.
+    """
+
+    def __init__(self, *answers: list[Seen] | PutterError) -> None:
+        self.answers = list(answers)
+        self.asked = 0
+
+    async def seen(self) -> list[Seen]:
+        self.asked += 1
+        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        if isinstance(answer, PutterError):
+            raise answer
+        return answer
+
+
+def seen(age_ms: int, role: Literal["putter", "router"] = "putter") -> list[Seen]:
+    return [Seen(Member(node="n", role=role, instance="i", host="h", port=1), age_ms)]
+
+
+async def registered(register: Register, launched_ago_s: float, tmp_path: Path) -> None:
+    one = Beside(Settings(data_dir=tmp_path))
+    one._members = register  # type: ignore[assignment]
+    await one._registered(asyncio.get_running_loop().time() - launched_ago_s)
+
+
+async def test_a_putter_is_ready_with_a_sign_of_life_that_is_younger_than_it(
+    tmp_path: Path,
+) -> None:
+    register = Register([], seen(5_000), seen(1, "router"), seen(900), [])
+    await registered(register, 1.0, tmp_path)
+    assert register.asked == 4
+
+
+async def test_nothing_is_held_against_a_putter_while_redis_is_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(beside, "_REGISTER_S", 0.03)
+    away = MetadataUnavailable("it is away")
+    register = Register(*[away] * 6, seen(0))
+    await registered(register, 1.0, tmp_path)
+    assert register.asked == 7
+
+
+async def test_a_putter_that_does_not_register_is_not_ready(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(beside, "_REGISTER_S", 0.03)
+    with pytest.raises(ChildFailed, match="the putter did not register within"):
+        await registered(Register(seen(5_000)), 1.0, tmp_path)
+
+
+# -- what is imported when ---------------------------------------------------------------------
+
+HEAVY = ("aiohttp", "numpy", "redis", "router", "putter.node", "rich.progress")
+
+
+@pytest.mark.parametrize(
+    "module", ["putter.cli.app", "putter.cli.router", "putter.cli.server", "putter.cli.route"]
+)
+def test_what_stands_before_the_start_of_the_children_is_light(module: str) -> None:
+    script = f"import sys, {module}; print(*(n for n in {HEAVY!r} if n in sys.modules))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True)
+    assert done.stdout.decode().split() == []
