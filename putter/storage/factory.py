@@ -14,7 +14,7 @@ from putter.storage.disk import RealDisk
 from putter.storage.engine import Engine
 from putter.storage.memory import MemoryEngine
 from putter.storage.segments.engine import SegmentsEngine, believe
-from putter.storage.segments.recovery import Verify
+from putter.storage.segments.replay import Verify
 from putter.storage.tree import TreeEngine
 
 LAYOUTS: Final = ("segments", "tree", "memory")

@@ -30,7 +30,7 @@ from putter.storage.segments.formats import (
     seal_of,
 )
 from putter.storage.segments.places import Place, RecordPlace, Removal
-from putter.storage.segments.recovery import Verify
+from putter.storage.segments.replay import Verify
 from putter.storage.segments.sealed_index import SealedIndex
 from putter.storage.segments.segment import Catalog, Segment
 from putter.storage.segments.writer import Writer

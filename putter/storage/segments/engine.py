@@ -31,7 +31,8 @@ from putter.storage.segments.formats import (
     seal_of,
 )
 from putter.storage.segments.places import Place, RecordPlace, object_key
-from putter.storage.segments.recovery import Report, Verify, recover, state_of
+from putter.storage.segments.recovery import Report, recover, state_of
+from putter.storage.segments.replay import Verify
 from putter.storage.segments.writer import Writer
 
 _REMOVAL_PAIRS: Final = 256
@@ -84,10 +85,10 @@ class SegmentsEngine:
         self._closed = False
         self._lock = RLock()
         self._files = Files(disk, segment_bytes)
-        state = state_of(self._files, random_bytes)
-        found = recover(self._files, state, verify)
+        state = state_of(self._files, random_bytes, report := Report())
+        found = recover(self._files, state, verify, report)
         self._catalog = found.catalog
-        self._report = found.report
+        self._report = report
         self._writer = Writer(self._files, found, reserve_bytes, self._lock)
         self._compactor = Compactor(self._catalog, self._files, self._writer, verify)
         self._log = self._writer.log
@@ -163,6 +164,7 @@ class SegmentsEngine:
             place = places[0]
             header = self._read_header(place.segment, place.record)
             row = self._load(place.segment, place.body, FRAME_HEADER_BYTES)
+            self._files.trim(self._is_pinned)
         if header is None:
             raise StorageError(f"the record of ticket {ticket} is damaged on this node")
         checksum = row[FRAME_HEADER_BYTES - CHECKSUM_BYTES :]
@@ -214,6 +216,7 @@ class SegmentsEngine:
                     break
                 loaded = (self._record(place) for place in places)
                 found += [each for each in loaded if each is not None]
+                self._files.trim(self._is_pinned)
                 after = places[-1].number
         return found
 
@@ -257,6 +260,7 @@ class SegmentsEngine:
         self._closed = True
         try:
             self.sync()
+            self._writer.note_end()
         finally:
             self._files.close()
             self._disk.close()
@@ -344,8 +348,9 @@ class SegmentsEngine:
         with self._lock:
             segment = self._catalog.segments.get(number)
             if segment is not None:
-                segment.pins += 1
                 self._files.file(number)
+                segment.pins += 1
+                self._files.trim(self._is_pinned)
         try:
             yield segment is not None
         finally:

@@ -11,14 +11,15 @@ segments/spare-0000000000000001   a segment of that number that is free to be us
 from __future__ import annotations
 
 import logging
+import re
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from threading import Lock
 from typing import Final
 
 from common.checksum import Buffer
-from common.errors import NoSpace
+from common.errors import NoSpace, PutterError, StorageError
 from common.limits import MIB
 from putter.storage.block_file import BLOCK_BYTES, BlockFile, aligned_buffer
 from putter.storage.disk import Disk
@@ -36,6 +37,9 @@ SPARES_MAX: Final = 2
 _STATE: Final = f"{ROOT}/state"
 _NEW: Final = f"{ROOT}/new"
 _SPARE: Final = "spare-"
+_SEGMENT_NAME: Final = re.compile(r"([0-9a-f]{16})\.seg")
+_INDEX_NAME: Final = re.compile(r"([0-9a-f]{16})\.idx")
+_SPARE_NAME: Final = re.compile(_SPARE + r"([0-9a-f]{16})")
 _OPEN_MAX: Final = 256
 
 _log = logging.getLogger(__name__)
@@ -57,16 +61,16 @@ class Files:
         disk.sync_directories(["", ROOT])  # names that a killed process left are taken for durable
         disk.unlink(_NEW)
         names = disk.names(ROOT)
-        self.numbers: Final = sorted(int(n[:-4], 16) for n in names if n.endswith(".seg"))
-        self._spares = sorted(int(n[len(_SPARE) :], 16) for n in names if n.startswith(_SPARE))
-        for name in names:
-            if name.endswith(".idx") and int(name[:-4], 16) not in self.numbers:
-                disk.unlink(f"{ROOT}/{name}")
+        self.numbers: Final = _numbers(names, _SEGMENT_NAME)
+        for number in _numbers(names, _INDEX_NAME):
+            if number not in self.numbers:
+                disk.unlink(_index(number))
         if segment_bytes is None:
             share = disk.capacity().total_bytes // 64
             segment_bytes = 1 << max(0, share.bit_length() - 1)
             segment_bytes = min(max(segment_bytes, SEGMENT_BYTES_MIN), SEGMENT_BYTES_MAX)
         self.segment_bytes: Final = segment_bytes
+        self._spares = [n for n in _numbers(names, _SPARE_NAME) if self._is_usable(n)]
 
     # -- the state -------------------------------------------------------------------------
 
@@ -90,7 +94,7 @@ class Files:
             self._open.move_to_end(number)
         return file
 
-    def trim(self, pinned: Callable[[int], bool]) -> None:
+    def trim(self, pinned: Callable[[int], bool] = lambda _: False) -> None:
         """Close files until few are open; not those that are pinned."""
         if len(self._open) <= _OPEN_MAX:
             return
@@ -116,7 +120,7 @@ class Files:
         path = _segment(head.number)
         self._disk.unlink(path)  # what an interrupted creation left
         if self._spares:
-            spare = self._spares[0]
+            spare = self._spares.pop(0)
             file = self._disk.blocks(_spare(spare))
         else:
             spare = -1
@@ -129,11 +133,15 @@ class Files:
             file.sync()
             if spare >= 0:
                 self._disk.rename(_spare(spare), path)
-                self._spares.pop(0)
             self._disk.sync_directories([ROOT])
             self.save_state(head)
-        except BaseException:
+        except PutterError:
             file.close()
+            if spare >= 0:
+                self._disk.unlink(_spare(spare))
+            # Whoever finds it takes the segment before it for ended.
+            self._disk.unlink(path)
+            self._disk.sync_directories([ROOT])
             raise
         with self._lock:
             self._open[head.number] = file
@@ -141,12 +149,11 @@ class Files:
 
     def retire(self, number: int) -> None:
         """A segment that nothing is left of: keep it for later, or give its space back."""
+        size = self.file(number).size
         with self._lock:
-            file = self._open.pop(number, None)
-        if file is not None:
-            file.close()
+            self._open.pop(number).close()
         self._disk.unlink(_index(number))
-        if len(self._spares) < SPARES_MAX:
+        if len(self._spares) < SPARES_MAX and size == self.segment_bytes:
             self._disk.rename(_segment(number), _spare(number))
             self._spares.append(number)
         else:
@@ -191,10 +198,6 @@ class Files:
         assert head is not None
         return self._index(head, secret)
 
-    def drop_index(self, number: int) -> None:
-        """Remove an index that is damaged."""
-        self._disk.unlink(_index(number))
-
     # -- inside ----------------------------------------------------------------------------
 
     def _index(self, head: IndexHead, secret: bytes) -> SealedIndex:
@@ -203,6 +206,20 @@ class Files:
             return b"" if data is None else data
 
         return SealedIndex(head, load, secret)
+
+    def _is_usable(self, spare: int) -> bool:
+        """Whether a spare segment is what a new one would be; if not, it is removed."""
+        try:
+            file = self._disk.blocks(_spare(spare))
+        except StorageError as error:
+            _log.warning("a spare segment cannot be used: %s", error)
+            return False
+        size = file.size
+        file.close()
+        if size == self.segment_bytes:
+            return True
+        self._disk.unlink(_spare(spare))
+        return False
 
     def _room(self, keep_free_bytes: int) -> int:
         """The length for a new segment: smaller ones where little is left."""
@@ -219,9 +236,22 @@ class Files:
 
     def _replace(self, path: str, data: bytes) -> None:
         self._disk.unlink(_NEW)
-        self._disk.sync_files([self._disk.create(_NEW, data)])
+        try:
+            file = self._disk.create(_NEW, data)
+        except NoSpace:
+            if not self._spares:
+                raise
+            self._disk.unlink(_spare(self._spares.pop()))
+            file = self._disk.create(_NEW, data)
+        self._disk.sync_files([file])
         self._disk.rename(_NEW, path)
         self._disk.sync_directories([ROOT])
+
+
+def _numbers(names: Iterable[str], pattern: re.Pattern[str]) -> list[int]:
+    """The numbers in those names that are ours, ascending."""
+    matches = (pattern.fullmatch(name) for name in names)
+    return sorted(int(match[1], 16) for match in matches if match)
 
 
 def _segment(number: int) -> str:

@@ -13,13 +13,16 @@ offset  size  field
 24      8     length of the file
 32      8     sequence number that the next record had when the segment was begun
 40      8     number that the next commit record had
-48      8     used bytes of the segment before: its last synced record ends there
-56      24    ceilings: tickets, objects, stamps, as known then
-80      32    secret of the directory: key of all header checksums
-112     8     checksum of the 112 bytes before
+48      8     used bytes of the segment before: its last synced record ends there; 0 if not known
+56      8     end: everything of this segment before it was synced
+64      24    ceilings: tickets, objects, stamps, as known then
+88      32    secret of the directory: key of all header checksums
+120     8     checksum of the 120 bytes before
 ```
 
-The file ``segments/state`` is a copy of the newest segment's first block with the latest ceilings.
+The file ``segments/state`` is such a block, too, of the newest segment. Its ceilings are the ones
+that count. It is written anew when they are lifted and when the node stops: its end and its numbers
+are as of that moment. What is missing before that end was damaged; behind it may have been torn.
 
 Records follow, each beginning at a multiple of 8. Each *commit* (what one sync made durable)
 begins at a fresh block:
@@ -67,14 +70,14 @@ ALIGN: Final = 8
 _MAGIC: Final = b"PUTTRSEG"
 RECORD_MAGIC: Final = b"PREC"
 _VERSION: Final = 1
-_FIRST: Final = struct.Struct("<8sII QQQQQ QQQ 32s")
+_FIRST: Final = struct.Struct("<8sII QQQQQQ QQQ 32s")
 _HEADER: Final = struct.Struct("<4sBBBB QQ II qQ IIII 8s")
 _PAIR: Final = struct.Struct("<qq")
 HEADER_BYTES: Final = _HEADER.size + CHECKSUM_BYTES
 _RAW: Final = 1
 NAME_BYTES_MAX: Final = 255
 
-assert _FIRST.size == 112
+assert _FIRST.size == 120
 assert HEADER_BYTES == 80
 
 
@@ -97,6 +100,7 @@ class SegmentHead:
     sequence: int
     record_number: int
     previous_end: int
+    end: int
     ceilings: Ceilings
     secret: bytes
 
@@ -153,6 +157,7 @@ def encode_head(head: SegmentHead) -> bytes:
         head.sequence,
         head.record_number,
         head.previous_end,
+        head.end,
         ceilings.tickets,
         ceilings.objects,
         ceilings.stamps,
@@ -166,13 +171,22 @@ def decode_head(data: bytes) -> SegmentHead | None:
     if len(data) < _FIRST.size + CHECKSUM_BYTES:
         return None
     body = data[: _FIRST.size]
-    magic, version, epoch, number, size, sequence, record, previous, *ceilings, secret = (
-        _FIRST.unpack(body)
-    )
+    magic, version, *numbers, tickets, objects, stamps, secret = _FIRST.unpack(body)
     given = data[_FIRST.size : _FIRST.size + CHECKSUM_BYTES]
     if magic != _MAGIC or version != _VERSION or given != seal_of(secret, body):
         return None
-    return SegmentHead(number, size, epoch, sequence, record, previous, Ceilings(*ceilings), secret)
+    epoch, number, size, sequence, record_number, previous_end, end = numbers
+    return SegmentHead(
+        number=number,
+        size=size,
+        epoch=epoch,
+        sequence=sequence,
+        record_number=record_number,
+        previous_end=previous_end,
+        end=end,
+        ceilings=Ceilings(tickets, objects, stamps),
+        secret=secret,
+    )
 
 
 def encode_header(header: Header, secret: bytes) -> bytes:

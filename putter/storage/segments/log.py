@@ -54,7 +54,10 @@ class Log:
     @property
     def room(self) -> int:
         """Bytes that the segment still takes; 0 if there is none."""
-        return self._file.size - self.end if self._file is not None else 0
+        with self._lock:
+            file = self._file
+            end = self._base + self._filled
+        return file.size // BLOCK_BYTES * BLOCK_BYTES - end if file is not None else 0
 
     @property
     def commit(self) -> int:

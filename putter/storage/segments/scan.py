@@ -1,10 +1,10 @@
 """Reading a segment from its beginning to its end, whatever happened to it.
 
 Records stand behind each other, so a scan steps from header to header. Where no valid header
-stands, a commit may have ended (the next one begins at the next block), or something is damaged:
-the scan looks for the next magic word at a multiple of 8. What it finds counts only if it belongs
-to this segment, is authentic, and is not older than what stands before it: a record with a lower
-epoch was cut off at an earlier recovery and lies there by accident.
+stands, a commit may have ended (zeros fill its last block, and the next one begins behind that), or
+something is damaged: the scan looks for the next magic word at a multiple of 8. What it finds
+counts only if it belongs to this segment, is authentic, and is not older than what stands before
+it: a record with a lower epoch was cut off at an earlier recovery and lies there by accident.
 """
 
 from __future__ import annotations
@@ -78,6 +78,7 @@ def scan(
     window = _Window(read, size, window_bytes)
     at = BLOCK_BYTES
     broken_at: int | None = None
+    ended = False
     newest = (0, 0)
     while at + HEADER_BYTES <= size:
         header = decode_header(window.at(at, _HEAD_MAX), secret, number)
@@ -86,12 +87,13 @@ def scan(
         if header is None or (header.epoch, header.commit) < newest:
             if broken_at is None:
                 broken_at = at
+                ended = not any(window.at(at, aligned(at, BLOCK_BYTES) - at))
             at = window.find(RECORD_MAGIC, at + ALIGN)
             continue
         after_gap = False
         if broken_at is not None:
             fresh = aligned(broken_at, BLOCK_BYTES)
-            if at != fresh or header.commit * BLOCK_BYTES != fresh:
+            if not ended or at != fresh or header.commit * BLOCK_BYTES != fresh:
                 yield Gap(broken_at, at)
                 after_gap = True
             broken_at = None

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from putter.storage.segments.open_index import OpenIndex
-from putter.storage.segments.places import Place, RecordPlace
+from putter.storage.segments.places import Place, RecordPlace, Removal
 from putter.storage.segments.sealed_index import SealedIndex
 
 Index = OpenIndex | SealedIndex
@@ -82,7 +82,7 @@ class Catalog:
         parts: list[Place] = []
         at = first
         for place in found:
-            if place.first >= cut or len(parts) == limit:
+            if place.first >= cut or at >= end or len(parts) == limit:
                 break
             if place.end > at:
                 part = place.part(at, end)
@@ -128,6 +128,20 @@ class Catalog:
             segment.index.drop(number) for segment in self._overlapping("number", number, number)
         ]
         return any(dropped)
+
+    # -- removals --------------------------------------------------------------------------
+
+    def apply(self, removal: Removal) -> None:
+        """Forget what a removal is about, wherever it lies, if it is older."""
+        for first, count in removal.ranges:
+            end = first + count
+            if not removal.dropped:
+                for segment in self.holding(first, end, raw=removal.raw):
+                    segment.index.free(first, end, raw=removal.raw, before=removal.sequence)
+                continue
+            for number in range(first, end):
+                for segment in self._overlapping("number", number, number):
+                    segment.index.drop(number, before=removal.sequence)
 
     # -- inside ----------------------------------------------------------------------------
 

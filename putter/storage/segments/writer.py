@@ -32,7 +32,8 @@ from putter.storage.segments.formats import (
 from putter.storage.segments.log import Log
 from putter.storage.segments.open_index import OpenIndex
 from putter.storage.segments.places import Place, RecordPlace, Removal
-from putter.storage.segments.recovery import Recovered, record_place, run_place
+from putter.storage.segments.recovery import Recovered
+from putter.storage.segments.replay import record_place, run_place
 from putter.storage.segments.segment import Catalog, Segment
 
 _REMOVAL_ROOM: Final = 64 * KIB
@@ -94,13 +95,20 @@ class Writer:
     @property
     def room(self) -> int:
         """Bytes that the open segment still takes of new tickets."""
+        if not self.log.number or len(self._open_index()) >= _ENTRIES_MAX:
+            return 0
         return max(0, self.log.room - self._removal_room)
 
     def save_ceilings(self, ceilings: Ceilings) -> None:
         """Replace the ceilings; durable when it returns."""
-        head = replace(self._head, ceilings=ceilings)
-        self._files.save_state(head)
-        self._head = head
+        self._save_state(ceilings)
+
+    def note_end(self) -> None:
+        """Tell the next start how much there is; it does without, too."""
+        try:
+            self._save_state(self.ceilings)
+        except PutterError as error:
+            _log.warning("the state of the data directory is not up to date: %s", error)
 
     def append_run(
         self, run: Run, count: int, *, raw: bool, sequence: int | None = None, spare: bool = False
@@ -120,7 +128,7 @@ class Writer:
         at = 0
         while at < count:
             rows = run.frames[at * stride :]
-            room = self.log.room - self._removal_room - names
+            room = self.room - names
             part = replace(run, first=run.first + at)
             some = count - at if len(rows) <= room else max(0, room // stride)
             try:
@@ -198,7 +206,9 @@ class Writer:
         if removal is None:
             self._note_record(copy, at)
         else:
-            self._open_index().add_removal(replace(removal, segment=self.log.number, record=at))
+            removal = replace(removal, segment=self.log.number, record=at)
+            self._open_index().add_removal(removal)
+            self._pending.append(removal)
 
     def after_sync(self, call: Callable[[], None]) -> None:
         """Do something once all that was written is durable; never, if it is not."""
@@ -222,19 +232,30 @@ class Writer:
             failure = error
             with self._lock:
                 self.abandon()
-            self._failure = None
+        else:
+            with self._lock:
+                self._pending.clear()
+                calls, self._after_sync = self._after_sync, []
+                for call in calls:
+                    call()
         if failure is not None:
             raise StorageError(f"what was written is not durable: {failure}") from failure
-        with self._lock:
-            self._pending.clear()
-            calls, self._after_sync = self._after_sync, []
-            for call in calls:
-                call()
 
     def append_removal(
-        self, ranges: tuple[tuple[int, int], ...], *, raw: bool = False, dropped: bool = False
+        self,
+        ranges: tuple[tuple[int, int], ...],
+        *,
+        raw: bool = False,
+        dropped: bool = False,
+        sequence: int | None = None,
     ) -> None:
         """Tickets that are freed, or commit records that are dropped.
+
+        Args:
+            ranges: ``(first, count)`` of tickets, or of the numbers of records.
+            raw: raw tickets.
+            dropped: it is about records.
+            sequence: only what is older is meant; None for all that was written so far.
 
         Raises:
             NoSpace, StorageError: it was not taken.
@@ -242,7 +263,7 @@ class Writer:
         body = encode_pairs(ranges)
         kind = Kind.DROPPED if dropped else Kind.FREED
         header = self._header(kind, body, raw=raw)
-        header, at = self._append_small(header, body, spare=True)
+        header, at = self._append_small(header, body, spare=True, sequence=sequence)
         removal = Removal(
             self.log.number, at, header.length, header.sequence, raw, ranges, dropped=dropped
         )
@@ -272,7 +293,7 @@ class Writer:
         try:
             # At once: the next segment says where this one ends. What lies behind may look whole
             # to whoever reads it back, and still not be on the platter.
-            self._roll(spare=True)
+            self._begin(spare=True)
         except PutterError as error:
             _log.error("the disk takes nothing: %s", error)
 
@@ -294,8 +315,10 @@ class Writer:
         self, header: Header, body: Buffer, *, spare: bool = False, sequence: int | None = None
     ) -> tuple[Header, int]:
         """What is not cut: the header with its place in the log, and its offset."""
-        if header.length > self.log.room - (0 if spare else self._removal_room):
+        if header.length > (self.log.room if spare else self.room):
             self._roll(spare=spare)
+            if header.length > (self.log.room if spare else self.room):
+                raise NoSpace(f"a record of {header.length} bytes does not fit into a segment")
         header = replace(
             header,
             segment=self.log.number,
@@ -328,9 +351,18 @@ class Writer:
         """Seal the open segment and begin another.
 
         Raises:
-            NoSpace, StorageError: there is none; the open one is as it was.
+            NoSpace: there is none; the open one is as it was.
+            StorageError: there is none, or what was written before is not durable.
         """
-        self.sync()
+        try:
+            self.sync()
+        except StorageError as error:
+            self._failure = error  # whoever syncs next has to hear of it
+            raise
+        self._begin(spare=spare)
+
+    def _begin(self, *, spare: bool) -> None:
+        """Begin another segment; all of the open one is durable, or it was left."""
         old = self._catalog.segments.get(self._head.number)
         if old is not None and self.log.number == old.number:
             old.end = self.log.synced
@@ -340,9 +372,15 @@ class Writer:
             epoch=self._epoch,
             sequence=self._sequence,
             record_number=self.next_record,
-            previous_end=old.end if old is not None else BLOCK_BYTES,
+            previous_end=old.end if old is not None else 0,
+            end=BLOCK_BYTES,
         )
-        self._head = self._files.create(head, 0 if spare else self._reserve_bytes)
+        try:
+            self._head = self._files.create(head, 0 if spare else self._reserve_bytes)
+        except StorageError:
+            # It may be there all the same, and say where this one ends: nothing may follow there.
+            self.log.leave()
+            raise
         if old is not None:
             self._seal(old)
         number = self._head.number
@@ -350,7 +388,9 @@ class Writer:
         self.log.open(self._files.file(number), number, BLOCK_BYTES)
         owed, self._owed = self._owed, []
         for each in owed:  # what was forgotten here must not come back
-            self.append_removal(each.ranges, raw=each.raw, dropped=each.dropped)
+            self.append_removal(
+                each.ranges, raw=each.raw, dropped=each.dropped, sequence=each.sequence
+            )
 
     def _seal(self, segment: Segment) -> None:
         """Write a segment's index; without it, the next start scans the segment."""
@@ -363,6 +403,19 @@ class Writer:
         except PutterError as error:
             _log.warning("segment %016x has no index yet: %s", segment.number, error)
         self._catalog.changed()
+
+    def _save_state(self, ceilings: Ceilings) -> None:
+        head = replace(self._head, ceilings=ceilings)
+        self._files.save_state(
+            replace(
+                head,
+                epoch=self._epoch,
+                sequence=self._sequence,
+                record_number=self.next_record,
+                end=self.log.synced if self.log.number == head.number else head.end,
+            )
+        )
+        self._head = head
 
     def _open_index(self) -> OpenIndex:
         index = self._catalog.segments[self.log.number].index
