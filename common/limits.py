@@ -42,6 +42,10 @@ NODE_PENDING_BYTES_MAX: Final = 48 * MIB
 INGEST_PENDING_BYTES_MAX: Final = 64 * MIB
 """Bytes that all streams of a router together hold before they wait for acks."""
 CONNECTIONS_MAX: Final = 4096
+WEB_LINE_BYTES_MAX: Final = 16 * KIB
+"""A request line, or a header, of a web request."""
+WEB_LEAVING_MAX: Final = 64
+"""Refused connections of a web port that are still read, so that no reset overtakes the answer."""
 ACKS_KEPT_BYTES_MAX: Final = MIB
 """Acks a putter keeps for a router that cannot be reached; older ones are dropped, and the
 router sends those frames again."""
@@ -56,6 +60,11 @@ OBJECT_BYTES_MAX: Final = 50 * 1024 * GIB
 
 # Times
 HANDSHAKE_TIMEOUT_MS: Final = 5_000
+WEB_IDLE_TIMEOUT_MS: Final = 75_000
+"""A web connection without a request."""
+WEB_HEAD_TIMEOUT_MS: Final = 20_000
+"""From the first byte of a web request to the end of its head."""
+WEB_LINGER_MS: Final = 1_000
 CONNECT_TIMEOUT_MS: Final = 3_000
 RECONNECT_DELAY_MS_MIN: Final = 50
 RECONNECT_DELAY_MS_MAX: Final = 2_000
@@ -89,6 +98,7 @@ assert RUN_BYTES_TARGET // RAW_DATA_BYTES * RAW_FRAME_BYTES <= MESSAGE_PAYLOAD_B
 assert COMMIT_RECORD_BYTES_MAX <= MESSAGE_PAYLOAD_BYTES_MAX
 assert MESSAGE_PAYLOAD_BYTES_MAX <= CONNECTION_PENDING_BYTES_MAX <= NODE_PENDING_BYTES_MAX
 assert LINK_WINDOW_BYTES >= 4 * RUN_BYTES_TARGET
+assert WEB_LINGER_MS < WEB_HEAD_TIMEOUT_MS < WEB_IDLE_TIMEOUT_MS
 assert HEARTBEAT_MS * 3 < MEMBER_LOST_MS < OBJECT_LEASE_MS
 assert ABORT_PATIENCE_MS * 2 < OBJECT_LEASE_MS
 assert JANITOR_PERIOD_MS * 2 < JANITOR_LEASE_MS

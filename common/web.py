@@ -15,12 +15,8 @@ from aiohttp import web
 from common.errors import NotAuthorised, PutterError, Unavailable
 from common.logs import get_logger
 from common.metrics import Metrics
-from common.transport import bind_error
 
 _log = get_logger(__name__)
-_KEEPALIVE_S: Final = 75.0
-_STOP_S: Final = 5.0
-_LINE_BYTES_MAX: Final = 16 * 1024
 _OPEN_PATHS: Final = frozenset({"/healthz", "/readyz"})
 _METRICS_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -144,57 +140,11 @@ def make_application(metrics: Metrics, door: Door, is_ready: Callable[[], str]) 
     async def show_metrics(_: web.Request) -> web.StreamResponse:
         return web.Response(body=metrics.render(), headers={"Content-Type": _METRICS_TYPE})
 
-    application = web.Application(
-        middlewares=[outermost],
-        handler_args={
-            "max_line_size": _LINE_BYTES_MAX,
-            "max_field_size": _LINE_BYTES_MAX,
-            "auto_decompress": False,
-            "keepalive_timeout": _KEEPALIVE_S,
-            "access_log": None,
-        },
-    )
+    application = web.Application(middlewares=[outermost])
     application.router.add_get("/healthz", healthz)
     application.router.add_get("/readyz", readyz)
     application.router.add_get("/metrics", show_metrics)
     return application
-
-
-class WebPort:
-    """A listening web application."""
-
-    def __init__(self, application: web.Application) -> None:
-        self._runner = web.AppRunner(
-            application, access_log=None, handler_cancellation=True, shutdown_timeout=_STOP_S
-        )
-        self._site: web.TCPSite | None = None
-        self.port = 0
-
-    async def start(self, host: str, port: int, flag: str) -> None:
-        """Listen.
-
-        Raises:
-            Unavailable: the port is taken, forbidden, or not an address of this machine.
-        """
-        await self._runner.setup()
-        self._site = web.TCPSite(self._runner, host, port, backlog=1024)
-        try:
-            await self._site.start()
-        except OSError as error:
-            await self._runner.cleanup()
-            raise bind_error(error, host, port, flag) from error
-        addresses = self._runner.addresses
-        self.port = addresses[0][1] if addresses else port
-
-    async def close_listener(self) -> None:
-        """Accept nothing new; requests under way go on."""
-        if self._site is not None:
-            await self._site.stop()
-            self._site = None
-
-    async def stop(self) -> None:
-        """Wait for requests under way, then close."""
-        await self._runner.cleanup()
 
 
 _METHODS: Final = frozenset({"GET", "HEAD", "PUT", "POST", "DELETE", "OPTIONS"})

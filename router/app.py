@@ -20,7 +20,8 @@ from common.logs import get_logger
 from common.meta.interface import Member, Metadata
 from common.metrics import Metrics
 from common.transport import Network
-from common.web import Door, WebPort, make_application
+from common.web import Door, make_application
+from common.web_port import WebPort
 from common.wire.handshake import CHALLENGE_BYTES, Identity
 from common.wire.session import Hello
 from router.acks import AckPort
@@ -252,7 +253,7 @@ class Router:
             self._redis_address,
             lambda: self.numbers.tickets_used,
         ).add_to(application)
-        return WebPort(application)
+        return WebPort(application, self.metrics, self.options.connections_max)
 
     def _not_ready(self) -> str:
         if self._stopping:

@@ -12,7 +12,8 @@ from common.logs import get_logger
 from common.meta.redis_store import RedisMetadata, connect
 from common.settings import Settings
 from common.transport import TcpNetwork
-from common.web import Door, WebPort, make_application
+from common.web import Door, make_application
+from common.web_port import WebPort
 from common.wire.handshake import Identity
 from putter.cli.process import (
     Signals,
@@ -75,7 +76,8 @@ async def serve(settings: Settings) -> None:
         readers=readers,
     )
     door = Door(settings.host, token_of(settings, keyring.writing.token))
-    web = WebPort(make_application(node.metrics, door, lambda: "" if node.ready else "not ready"))
+    application = make_application(node.metrics, door, lambda: "" if node.ready else "not ready")
+    web = WebPort(application, node.metrics, settings.connections_max)
     try:
         await web.start(settings.host, settings.putter_web_port, "--putter-web-port")
         try:

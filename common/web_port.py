@@ -1,0 +1,322 @@
+"""A listening web application: aiohttp's, with bounds of our own on its connections.
+
+aiohttp serves the requests. What `WebConnection` adds:
+
+* one connection too many is told so and closed;
+* a request that cannot be understood gets one line in the log and an answer as JSON;
+* the head of a request has a time to arrive in; without one, a connection closes when it was idle
+  for a while;
+* a client that ends its side after the request, as ``nc -N`` does, gets its answer. If it ends
+  in the middle of the request, it is told so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Final, cast
+
+from aiohttp import web
+
+from common.errors import ClientGone, IdleTimeout, ProtocolError, PutterError, Unavailable
+from common.limits import (
+    WEB_HEAD_TIMEOUT_MS,
+    WEB_IDLE_TIMEOUT_MS,
+    WEB_LEAVING_MAX,
+    WEB_LINE_BYTES_MAX,
+    WEB_LINGER_MS,
+)
+from common.logs import get_logger
+from common.metrics import Metrics
+from common.transport import bind_error
+from common.web import error_response
+
+_log = get_logger(__name__)
+_STOP_S: Final = 5.0
+_BACKLOG: Final = 1024
+_REASON_CHARS_MAX: Final = 200
+
+
+class WebPort:
+    """A listening web application.
+
+    Args:
+        application: what answers.
+        metrics: counts connections.
+        connections_max: more are turned away with a 503.
+    """
+
+    def __init__(
+        self, application: web.Application, metrics: Metrics, connections_max: int
+    ) -> None:
+        self._runner = web.AppRunner(
+            application, access_log=None, handler_cancellation=True, shutdown_timeout=_STOP_S
+        )
+        self._connections = Connections(metrics, connections_max)
+        self._listener: asyncio.Server | None = None
+        self.port = 0
+
+    async def start(self, host: str, port: int, flag: str) -> None:
+        """Listen.
+
+        Raises:
+            Unavailable: the port is taken, forbidden, or not an address of this machine.
+        """
+        await self._runner.setup()
+        server = self._runner.server
+        assert server is not None
+        loop = asyncio.get_running_loop()
+        try:
+            self._listener = await loop.create_server(
+                lambda: WebConnection(server, self._connections, loop), host, port, backlog=_BACKLOG
+            )
+        except OSError as error:
+            await self._runner.cleanup()
+            raise bind_error(error, host, port, flag) from error
+        self.port = self._listener.sockets[0].getsockname()[1]
+
+    async def close_listener(self) -> None:
+        """Accept nothing new; requests under way go on."""
+        if self._listener is not None:
+            self._listener.close()
+            self._listener = None
+
+    async def stop(self) -> None:
+        """Wait for requests under way, then close."""
+        await self.close_listener()
+        await self._runner.cleanup()
+        self._connections.abort_leaving()
+
+
+class Connections:
+    """The open connections of one web port.
+
+    Args:
+        metrics: where they are counted.
+        limit: how many are served at a time.
+    """
+
+    def __init__(self, metrics: Metrics, limit: int) -> None:
+        self._metrics = metrics
+        self._limit = limit
+        self._served: set[WebConnection] = set()
+        self._leaving: dict[WebConnection, asyncio.Transport] = {}
+        metrics.connections.labels("web").set_function(lambda: len(self._served))
+
+    def opened(self, connection: WebConnection) -> bool:
+        """Count a connection; False if there are too many."""
+        if len(self._served) >= self._limit:
+            self.refuse("connections")
+            return False
+        self._served.add(connection)
+        return True
+
+    def leaves(self, connection: WebConnection, transport: asyncio.Transport) -> bool:
+        """It has its last answer; False if there is no room for one more to read it in peace."""
+        self._served.discard(connection)
+        if len(self._leaving) >= WEB_LEAVING_MAX:
+            return False
+        self._leaving[connection] = transport
+        return True
+
+    def closed(self, connection: WebConnection) -> None:
+        """It is gone."""
+        self._served.discard(connection)
+        self._leaving.pop(connection, None)
+
+    def refuse(self, reason: str) -> None:
+        """Count a connection or a request that was turned away."""
+        self._metrics.refused.labels("web", reason).inc()
+
+    def too_many(self) -> PutterError:
+        """What a connection is told that was turned away."""
+        return Unavailable(
+            f"this port serves {self._limit} connections at a time, and has as many",
+            hint="close some, or raise connections_max",
+        )
+
+    def abort_leaving(self) -> None:
+        """End those that only read their last answer."""
+        for transport in list(self._leaving.values()):
+            transport.abort()
+
+
+class WebConnection(web.RequestHandler):
+    """One connection.
+
+    Args:
+        server: aiohttp's, which knows the application.
+        connections: all of the port.
+        loop: the running one.
+    """
+
+    def __init__(
+        self, server: web.Server, connections: Connections, loop: asyncio.AbstractEventLoop
+    ) -> None:
+        super().__init__(
+            server,
+            loop=loop,
+            max_line_size=WEB_LINE_BYTES_MAX,
+            max_field_size=WEB_LINE_BYTES_MAX,
+            auto_decompress=False,
+            keepalive_timeout=WEB_IDLE_TIMEOUT_MS / 1000,
+            access_log=cast("Any", None),
+        )
+        self._connections = connections
+        self._answered = 0
+        self._body: Any = None
+        self._client_ended = False
+        self._malformed = False
+        self._leaving = False
+        self._timer: asyncio.TimerHandle | None = None
+
+    # -- what the transport tells ----------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Somebody connected."""
+        if self._connections.opened(self):
+            super().connection_made(transport)
+            return
+        wire = cast("asyncio.Transport", transport)  # uvloop's is no subclass
+        self._say(wire, self._connections.too_many())
+        self._leave(wire)
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes came. aiohttp calls this too, with none, to go on parsing."""
+        if self._leaving:
+            return
+        between = self._is_between_requests
+        super().data_received(data)
+        if self._messages and self._messages[-1][1] is not self._body:
+            self._break_off("it breaks the rules")  # else it would have ended before
+            self._body = self._messages[-1][1]
+        if self._answered != self._request_count:
+            self._stop_timer()
+        elif data and between and self._timer is None:
+            self._timer = self._loop.call_later(WEB_HEAD_TIMEOUT_MS / 1000, self._head_too_slow)
+
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """The client has said all; may come again when reading is resumed.
+
+        Returns:
+            Whether there is something to answer: then the connection ends after that.
+        """
+        if self._leaving:
+            return False
+        self._client_ended = True
+        if self._answered == self._request_count:
+            if self._timer is not None and self.transport is not None:
+                self._connections.refuse(ClientGone.code)
+                self._say(self.transport, ClientGone("the request ends in its head"))
+            return False
+        self._break_off("the client ended it early")
+        return True
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """It is gone."""
+        self._stop_timer()
+        self._connections.closed(self)
+        super().connection_lost(exc)
+
+    # -- what aiohttp tells ----------------------------------------------------------------
+
+    async def finish_response(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
+        """Send the rest of an answer."""
+        sent = await super().finish_response(request, resp, start_time)
+        self._answered += 1
+        if self._client_ended:
+            if self._answered == self._request_count:
+                self.close()
+        elif self._malformed and self.transport is not None:
+            wire, self.transport = self.transport, None
+            self._leave(wire)
+        return sent
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """The answer to what is no request; what went wrong in our code is aiohttp's business."""
+        if status != ProtocolError.http:
+            return super().handle_error(request, status, exc, message)
+        self._malformed = True
+        reason = _one_line(message or str(exc))
+        self._log_malformed(reason)
+        error = ProtocolError(f"this is no HTTP request: {reason}")
+        response = error_response(error)
+        response.force_close()
+        return response
+
+    def log_exception(self, *args: Any, **kw: Any) -> None:
+        """A body that broke off or breaks the rules is the client's mistake, and needs no trace."""
+        error = kw.get("exc_info")
+        if isinstance(error, web.RequestPayloadError):
+            self._log_malformed(_one_line(str(error)))
+            return
+        super().log_exception(*args, **kw)
+
+    # -- inside ----------------------------------------------------------------------------
+
+    @property
+    def _is_between_requests(self) -> bool:
+        """Whether the next byte belongs to the head of a request."""
+        whole = self._body is None or self._body.is_eof()
+        return whole and self._answered == self._request_count
+
+    def _break_off(self, reason: str) -> None:
+        """Whoever reads the last body learns that it will not come to its end."""
+        if self._body is not None and not self._body.is_eof():
+            self._body.set_exception(web.RequestPayloadError(reason))
+            self._body.feed_eof()
+
+    def _head_too_slow(self) -> None:
+        self._timer = None
+        wire, self.transport = self.transport, None
+        if wire is None:
+            return
+        self.close()
+        self._connections.refuse(IdleTimeout.code)
+        self._say(wire, IdleTimeout(f"no whole request head within {WEB_HEAD_TIMEOUT_MS} ms"))
+        self._leave(wire)
+
+    def _say(self, wire: asyncio.Transport, error: PutterError) -> None:
+        """Answer without a request."""
+        answer = error_response(error)
+        body = answer.body
+        assert isinstance(body, bytes)
+        headers = dict(answer.headers) | {"Content-Length": str(len(body)), "Connection": "close"}
+        lines = [f"HTTP/1.1 {answer.status} {answer.reason}"]
+        lines += [f"{name}: {value}" for name, value in headers.items()]
+        wire.write("\r\n".join([*lines, "", ""]).encode() + body)
+
+    def _leave(self, wire: asyncio.Transport) -> None:
+        """End our side, and the connection once the client has ended its own, or soon.
+
+        Closing at once would reset a connection with bytes that nobody read, and the reset may
+        overtake the answer.
+        """
+        self._leaving = True
+        self._stop_timer()
+        if not self._connections.leaves(self, wire):
+            wire.close()
+            return
+        if wire.can_write_eof():
+            wire.write_eof()
+        self._timer = self._loop.call_later(WEB_LINGER_MS / 1000, wire.abort)
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _log_malformed(self, reason: str) -> None:
+        self._connections.refuse(ProtocolError.code)
+        _log.warning("a malformed web request", peer=str(self.peername), reason=reason)
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())[:_REASON_CHARS_MAX]
