@@ -3,29 +3,32 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
-SOURCE := common putter router tests benchmarks
+PIP    := $(BIN)/python -m pip --quiet --disable-pip-version-check
+SOURCE := common putter router tests benchmarks tools
 JOBS   ?= auto
 
-.PHONY: help install run test soak check format bench clean
+.PHONY: help install run test soak check format bench lock clean
 
 help:
 	@echo "make run      install and start a whole store on this machine (data in ./data)"
 	@echo "make test     install and run the tests"
 	@echo "make check    formatting, lint, types, import directions"
 	@echo "make bench    measure; prints the tables of docs/internals/performance.md"
-	@echo "make soak     the long versions of the fault and simulation tests"
+	@echo "make soak     the long versions of the tests that have one"
 	@echo "make format   let ruff format the code"
+	@echo "make lock     take the newest packages that pyproject.toml allows, with their hashes"
 	@echo "make clean    remove what install and tests made (never ./data)"
 
-$(BIN)/putter: pyproject.toml constraints.txt
+$(BIN)/putter: pyproject.toml requirements.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 	  || { echo "data-putter needs Python 3.11 or newer; name one: make PYTHON=python3.12"; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	$(PIP) install --require-hashes -r requirements.txt
+	$(PIP) install --no-deps --no-build-isolation -e .
 	@touch $@
 
-$(VENV)/.dev: $(BIN)/putter
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+$(VENV)/.dev: $(BIN)/putter requirements-dev.txt
+	$(PIP) install --require-hashes -r requirements-dev.txt
 	@touch $@
 
 install: $(BIN)/putter
@@ -37,7 +40,8 @@ test: $(VENV)/.dev
 	$(BIN)/python -m pytest -n $(JOBS)
 
 soak: $(VENV)/.dev
-	PUTTER_SOAK=1 $(BIN)/python -m pytest -n $(JOBS) tests/fault tests/simulation tests/property
+	PUTTER_SOAK=1 $(BIN)/python -m pytest -n $(JOBS) \
+	  tests/fault tests/integration tests/property tests/simulation
 
 check: $(VENV)/.dev
 	$(BIN)/ruff format --check $(SOURCE)
@@ -53,6 +57,10 @@ bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.bench_engines
 	$(BIN)/python -m benchmarks.bench_metadata
 	$(BIN)/python -m benchmarks.bench_pipeline
+	$(BIN)/python -m benchmarks.bench_start
+
+lock:
+	$(PYTHON) tools/lock.py --upgrade
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis \

@@ -203,3 +203,14 @@ def test_make_runs_only_programs_of_its_own_environment() -> None:
     recipes = re.findall(r"^\t@?(.*)$", text_of("Makefile"), re.MULTILINE)
     calls = [line for line in recipes if re.match(r"(python|pip|pytest|ruff|mypy)\b", line)]
     assert calls == []
+
+
+def test_the_long_run_has_every_test_that_can_be_long() -> None:
+    (recipe,) = re.findall(r"^soak:.*\n((?:\t.*\n)+)", text_of("Makefile"), re.MULTILINE)
+    long = {
+        path.relative_to(ROOT).parts[1]
+        for path in (ROOT / "tests").glob("*/*.py")
+        if re.search(r"\bSOAK\b|PUTTER_SOAK", path.read_text("utf-8"))
+    } - {Path(__file__).parent.name}
+    assert {"fault", "integration", "simulation"} <= long
+    assert {name for name in long if f"tests/{name}" not in recipe} == set()
