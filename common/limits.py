@@ -76,6 +76,7 @@ ABORT_PATIENCE_MS: Final = 2_000
 """How long a sender waits for the abort of what it is then told to have failed."""
 JANITOR_PERIOD_MS: Final = 2_000
 JANITOR_LEASE_MS: Final = 10_000
+MARKS_PERIOD_MS: Final = 3_000
 REPLICA_AWAY_MS: Final = 60_000
 """How long an unfinished object waits for a putter that its commit record names; then the record
 is corrected."""

@@ -110,6 +110,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             "and refills later, `strict` refuses"
         ),
     ] = "available"
+    rebuild: Annotated[
+        Literal["auto", "manual"] | None,
+        Meta(
+            description="what a router does with a Redis that is empty beside putters that hold "
+            "data: `auto` restores it as soon as all putters are there, `manual` waits for `putter "
+            "rebuild`; without it `manual`, but `auto` with a Redis of its own"
+        ),
+    ] = None
     write_timeout_ms: Annotated[
         _Duration, Meta(description="how long a write waits for acks before it fails")
     ] = 30_000

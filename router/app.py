@@ -14,6 +14,7 @@ from common.limits import (
     CONNECTIONS_MAX,
     FRAME_DATA_BYTES_DEFAULT,
     JANITOR_PERIOD_MS,
+    MARKS_PERIOD_MS,
     REPLICA_AWAY_MS,
 )
 from common.logs import get_logger
@@ -36,6 +37,7 @@ from router.numbers import Numbers
 from router.quorum import Policy
 from router.reads import ReadPath
 from router.replicas import Replicas
+from router.watermark import Watermark
 from router.writes import WritePath
 
 _log = get_logger(__name__)
@@ -61,6 +63,7 @@ class RouterOptions:
         failover_ms: how long a putter may be away before its frames go to another.
         janitor_period_ms: time between two rounds.
         replica_away_ms: how long an unfinished object waits for a putter that its record names.
+        marks_period_ms: time between two rounds of moving the marks.
         rebuild_auto: bring a Redis that lost everything back without being asked.
         token: of the web door where it is not on loopback.
     """
@@ -79,6 +82,7 @@ class RouterOptions:
     failover_ms: int = 2_000
     janitor_period_ms: int = JANITOR_PERIOD_MS
     replica_away_ms: int = REPLICA_AWAY_MS
+    marks_period_ms: int = MARKS_PERIOD_MS
     rebuild_auto: bool = True
     token: str = field(default="", repr=False)
 
@@ -170,6 +174,9 @@ class Router:
             options.janitor_period_ms,
             options.replica_away_ms,
         )
+        self.watermark: Final = Watermark(
+            meta, self.fleet, identity.instance, options.marks_period_ms
+        )
         self._heartbeat = Heartbeat(meta.members, self._member)
         self._web: WebPort | None = None
         self._redis_address = redis_address
@@ -210,6 +217,7 @@ class Router:
             await self._acks.stop()
             raise
         self.catch_up.start()
+        self.watermark.start()
         self.writes.start()
         self._heartbeat.start()
         self.janitor.start()
@@ -231,6 +239,7 @@ class Router:
         await self.writes.stop(_STOP_MS)
         await self._ingest.stop()
         await self.janitor.stop()
+        await self.watermark.stop()
         await self.catch_up.stop()
         if self._web is not None:
             await self._web.stop()

@@ -42,6 +42,7 @@ _PERIOD_MS: Final = 1_000
 _RETRY_MS: Final = 100
 _SETTLE_MS: Final = 2_000
 _CALL_MS: Final = 10_000
+_GIVE_S: Final = 1.0
 _EVERYTHING: Final = 2**63
 _FROM_ZERO: Final = Mark()
 
@@ -117,6 +118,11 @@ class CatchUp:
     def trouble(self) -> str:
         """Why Redis is not complete; "" if it is, as far as is known here."""
         return str(self._trouble or "")
+
+    @property
+    def needs(self) -> PutterError | None:
+        """The same as an error; None if it is complete."""
+        return self._trouble
 
     async def ensure(self, timeout_ms: int) -> None:
         """Return once Redis is complete and its counters are established.
@@ -416,8 +422,9 @@ class CatchUp:
 
     async def _give_lease(self) -> None:
         try:
-            await self._meta.leases.release(_LEASE, self._instance)
-        except PutterError:
+            async with asyncio.timeout(_GIVE_S):
+                await self._meta.leases.release(_LEASE, self._instance)
+        except (PutterError, TimeoutError):
             _log.debug("the lease runs out by itself")
 
 

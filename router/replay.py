@@ -36,6 +36,7 @@ _CALL_MS: Final = 60_000
 _PAGE: Final = 500
 _COUNTED_MAX: Final = 32_768
 _WAITS: Final = Restored.WAITS
+_BARE: Final = ("",)
 _EARLY: Final = ("abort", "tombstone", "members")
 
 
@@ -136,6 +137,16 @@ class Replay:
         )
         return all(done)
 
+    async def bare(self, starts: Mapping[str, int], targets: Mapping[str, int]) -> None:
+        """Apply the records without an object between two numbers of each putter; marks nothing.
+
+        Raises:
+            PutterError: a putter or Redis went away.
+        """
+        await self._all(
+            self._early(node, after, targets[node], _BARE) for node, after in starts.items()
+        )
+
     # -- inside ----------------------------------------------------------------------------
 
     async def _all(self, work: Iterable[Coroutine[Any, Any, bool]]) -> list[bool]:
@@ -148,9 +159,12 @@ class Replay:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _early(self, node: str, after: int, target: int) -> bool:
+    async def _early(
+        self, node: str, after: int, target: int, kinds: tuple[str, ...] = _EARLY
+    ) -> bool:
         while after < target:
-            page, last = await self._page(node, after, _EARLY)
+            page, last = await self._page(node, after, kinds)
+            page = [(number, record) for number, record in page if number <= target]
             await self._apply([record for _, record in page], [])
             if not last:
                 break

@@ -155,6 +155,7 @@ class Store:
             "frame_bytes": FRAME,
             # Rounds are made by the tests that want them.
             "janitor_period_ms": 10**9,
+            "marks_period_ms": 10**9,
         } | options
 
     async def start(self, routers: int = 1) -> Store:

@@ -215,7 +215,10 @@ class RecordReply(Message, tag="record", frozen=True):
 
 
 class ListRecords(Message, tag="list", frozen=True):
-    """Client → putter: records numbered above ``after``; of these kinds only, if any is named."""
+    """Client → putter: records numbered above ``after``; of these kinds only, if any is named.
+
+    The kind "" stands for all records that commit no object.
+    """
 
     request: int
     after: int

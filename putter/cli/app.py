@@ -22,6 +22,7 @@ _COMMANDS: Final[Mapping[str, str]] = {
     "stat": "files:stat",
     "status": "cluster:status",
     "loopback": "loopback:loopback",
+    "rebuild": "rebuild:rebuild",
     "keys": "cluster:keys",
 }
 """Where each command is: a process does not wait for the imports of the others."""

@@ -51,7 +51,10 @@ class Beside:
             PutterError: another store runs on the directory, or it cannot be used.
         """
         spec = await self._embedded.prepare()
-        self.settings = msgspec.structs.replace(self.settings, redis=self._embedded.url)
+        # It can be no other Redis than ours that is empty.
+        self.settings = msgspec.structs.replace(
+            self.settings, redis=self._embedded.url, rebuild=self.settings.rebuild or "auto"
+        )
         self._valkey = await self._supervisor.launch(spec)
         if self.alone:
             # One putter is all there will be: nobody else can reach this Valkey.

@@ -50,6 +50,7 @@ def make_router(settings: Settings, keyring: Keyring, metadata: RedisMetadata) -
             write_timeout_ms=settings.write_timeout_ms,
             idle_ms=settings.idle_timeout_ms,
             connections_max=settings.connections_max,
+            rebuild_auto=settings.rebuild == "auto",
             token=token_of(settings, keyring.writing.token),
         ),
         Identity(instance, instance, version()),

@@ -13,6 +13,7 @@ _OF_ROUTERS: Final = frozenset(
         "ack_port",
         "web_port",
         "nodes",
+        "rebuild",
         "replicas",
         "write_quorum",
         "consistency",

@@ -19,7 +19,7 @@ from common.wire.session import (
     RecordList,
 )
 from putter.node.committer import Committer
-from putter.storage.engine import Engine
+from putter.storage.engine import Engine, Record
 
 Answer = tuple[Message, Buffer]
 _RECORDS_MAX: Final = 1000
@@ -34,7 +34,7 @@ async def answer_list(message: ListRecords, committer: Committer) -> Answer:
     listed, bodies, size, last = [], [], 0, 0
     for entry in found:
         body = entry.record.body
-        if not message.kinds or records.kind_of(body) in message.kinds:
+        if _wanted(entry.record, message.kinds):
             size += len(body)
             if size > MESSAGE_PAYLOAD_BYTES_MAX:
                 break
@@ -42,6 +42,12 @@ async def answer_list(message: ListRecords, committer: Committer) -> Answer:
             bodies.append(body)
         last = entry.number
     return RecordList(message.request, tuple(listed), last), b"".join(bodies)
+
+
+def _wanted(record: Record, kinds: tuple[str, ...]) -> bool:
+    if not kinds or ("" in kinds and not record.object_id):
+        return True
+    return kinds != ("",) and records.kind_of(record.body) in kinds
 
 
 async def answer_raise(message: Raise, committer: Committer) -> Answer:

@@ -209,6 +209,20 @@ class Cluster:
         self.note(f"coordinator run {self.epochs}")
         self.meta.restart(f"run-{self.epochs}")
 
+    async def lose_last_seconds(self, seconds: float) -> None:
+        """A restart after which everything since some seconds ago is forgotten."""
+        kept = self.meta.snapshot()
+        await asyncio.sleep(seconds)
+        self.epochs += 1
+        self.note(f"coordinator forgets {seconds:.3f} s, run {self.epochs}")
+        self.meta.restore(kept, f"run-{self.epochs}")
+
+    def lose_everything(self, *, same_run: bool) -> None:
+        """FLUSHALL, or an empty server in place of the one before."""
+        self.epochs += not same_run
+        self.note(f"coordinator forgets everything, run {self.epochs}")
+        self.meta.wipe(f"run-{self.epochs}")
+
     def note(self, what: str) -> None:
         self.trace.append(f"{self.world.clock.monotonic_ms()} {what}")
 

@@ -27,6 +27,10 @@ def test_only_the_kinds_that_were_asked_for() -> None:
         assert [number for number, _ in reply.records] == [3]
         assert reply.last == 5, "so far it looked"
         assert await only(ask(ListRecords, 9, 4, ("abort",))) == RecordList(2, ())
+        engine.put_record(Record(10, "A", b"of an object"))
+        engine.put_record(Record(11, "", b"whatever"))
+        ((reply, _),) = await ask(ListRecords, 9, 4, ("",))
+        assert ([number for number, _ in reply.records], reply.last) == ([11], 11)
 
     with_session(engine, scene)
 
