@@ -279,11 +279,13 @@ class CatchUp:
             floor = _further(floor)
         if not await self._meta.counters.establish(standing.epoch, floor):
             return False
-        if not await self._meta.recovery.complete(standing, floor.stamps, token):
+        # Nothing that is replayed later of putters that are away now is younger than this.
+        stamp = await self._stamp(standing.epoch)
+        if not await self._meta.recovery.complete(standing, stamp, token):
             return False
         for node in options.without:
             await self._meta.recovery.forget(node)
-        if standing.fresh or options.without:
+        if standing.fresh or options.without or set(kept.last_records) - set(standing.marks):
             await self._tell_members(standing.epoch, set(kept.last_records))
         _log.info(
             "Redis is up to date",
@@ -331,9 +333,9 @@ class CatchUp:
                 await self._tell_members(standing.epoch, nodes)
             late = {}
             for link in comers:
-                after = standing.marks.get(link.node, _FROM_ZERO).number
-                if await self._holds_older(link, after, standing.stamp):
-                    late[link.node] = after
+                mark = standing.marks.get(link.node)
+                if mark is not None or await self._holds_older(link, standing.stamp):
+                    late[link.node] = mark.number if mark is not None else 0
                 elif not await self._meta.recovery.mark(
                     standing.epoch, {link.node: Mark(0, standing.epoch)}
                 ):
@@ -359,11 +361,9 @@ class CatchUp:
         await replay.run(early, late, kept.last_records)
         await self._meta.counters.establish(standing.epoch, replay.tally.floor)
 
-    async def _holds_older(self, link: NodeLink, after: int, stamp: int) -> bool:
-        """Whether a putter has records above a number that are older than a stamp."""
-        answers = await link.call(
-            lambda request: ListRecords(request, after, 1), timeout_ms=_CALL_MS
-        )
+    async def _holds_older(self, link: NodeLink, stamp: int) -> bool:
+        """Whether a putter that nobody knew has records from before a stamp: it is not new."""
+        answers = await link.call(lambda request: ListRecords(request, 0, 1), timeout_ms=_CALL_MS)
         reply, payload = answers[-1]
         if not isinstance(reply, RecordList) or not reply.records:
             return False
