@@ -60,6 +60,8 @@ class Metrics:
         read_bytes: data bytes read and verified by a putter.
         fsyncs: syncs of a putter's disk.
         free_bytes: free space of a putter's disk.
+        compacted_bytes: bytes that a putter copied to get the space of removed ones back.
+        reclaimed_bytes: bytes of disk that it got back so.
     """
 
     def __init__(self, role: Literal["router", "putter"]) -> None:
@@ -149,6 +151,12 @@ class Metrics:
         self.read_bytes = self._counter("putter_read_bytes", "Data bytes read and verified.")
         self.fsyncs = self._counter("putter_fsync", "Syncs of the disk.")
         self.free_bytes = self._gauge("putter_free_bytes", "Free space of the disk.")
+        self.compacted_bytes = self._counter(
+            "putter_compacted_bytes", "Bytes copied to get the space of removed ones back."
+        )
+        self.reclaimed_bytes = self._counter(
+            "putter_reclaimed_bytes", "Bytes of disk that compaction gave back."
+        )
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
         """A counter; ``_total`` is added to its name."""

@@ -25,6 +25,7 @@ from putter.node.committer import Committer
 from putter.node.fence import Fence
 from putter.node.port import Connections, PutterConnection
 from putter.node.services import Services
+from putter.node.upkeep import Upkeep
 from putter.storage.engine import Engine
 
 _log = get_logger(__name__)
@@ -103,6 +104,7 @@ class PutterNode:
             metrics=self.metrics,
             rng=rng,
         )
+        self._upkeep = Upkeep(self._services.committer, self.metrics)
         self._connections = Connections(options.connections_max)
         self._listener: Listener | None = None
         self._heartbeat: Heartbeat | None = None
@@ -130,6 +132,7 @@ class PutterNode:
             self.options.port,
             flag="--putter-port",
         )
+        self._upkeep.start()
         if self._metadata is not None:
             self._heartbeat = Heartbeat(self._metadata.members, self._member)
             self._heartbeat.start()
@@ -150,6 +153,7 @@ class PutterNode:
         for connection in self._connections.all():
             connection.stop()
         await self._drained()
+        await self._upkeep.stop()
         await self._services.committer.stop()
         await self._services.acks.close(flush_ms=_DRAIN_MS)
         for connection in self._connections.all():
