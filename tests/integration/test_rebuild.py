@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import json
+import shutil
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -11,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from tests.local_kit import local_store
 from tests.router_kit import payload
 from tests.store_kit import Cluster, cluster, digest, eventually
 
@@ -213,3 +216,44 @@ def test_what_a_router_does_at_its_start(tmp_path: Path, mode: str) -> None:
             assert rebuild(store)[0] == 0
         eventually(lambda: store.http("GET", "/file/photos/f01")[0] == 200)
         assert contents(store) == before
+
+
+def test_an_interrupted_rebuild_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    with cluster(tmp_path, putters=2, replicas=2, storage="segments") as store:
+        with concurrent.futures.ThreadPoolExecutor(16) as pool:
+            names = [f"many/{n:05}" for n in range(6000)]
+            statuses = list(pool.map(lambda name: put(store, name, name.encode()), names))
+        assert set(statuses) == {201}
+        wipe(store)
+        argv = store.command(
+            *("rebuild", "--redis", store.valkey.url),
+            *("--key-file", str(store.directory / "cluster.key")),
+        )
+        process = subprocess.Popen(argv, cwd=store.directory, env=store.environment())
+        eventually(lambda: marks(store) != ":0\r\n", 60, every_s=0.005)
+        process.kill()
+        process.wait()
+        assert store.http("GET", "/file/many/00001")[0] == 503
+        code, told, complaint = rebuild(store, "--wait", "15")
+        assert code == 0, complaint
+        assert told["objects"] == 6000
+        read = sum(node["records"] for node in told["nodes"])
+        assert read < 12_000, "what was applied was not read again"
+        eventually(lambda: store.http("GET", "/file/many/05999")[0] == 200)
+        for name in names[::500]:
+            assert store.read(name) == name.encode()
+
+
+def marks(store: Cluster) -> str:
+    return store.valkey.ask("HLEN putter:{counters}:marks")
+
+
+def test_a_store_that_runs_alone_restores_its_valkey_by_itself(tmp_path: Path) -> None:
+    with local_store(tmp_path / "home") as store:
+        ids = {store.send(payload(3000, n)).object_id: payload(3000, n) for n in range(20)}
+        assert store.process.stop() == 0
+        shutil.rmtree(store.data / "redis")
+        store.start()
+        for object_id, data in ids.items():
+            assert store.read(object_id) == data
+        assert store.send(b"new").object_id not in ids
