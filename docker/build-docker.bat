@@ -3,7 +3,7 @@ rem Build the image `data-putter` from this source tree.
 rem
 rem   docker\build-docker.bat [arguments of docker build]
 setlocal
-cd /d "%~dp0.."
+cd /d "%~dp0.." || exit /b 1
 
 where docker >nul 2>&1
 if errorlevel 1 (
@@ -19,7 +19,7 @@ if errorlevel 1 (
 )
 
 docker build --file docker/Dockerfile --tag data-putter %* .
-if errorlevel 1 exit /b 1
+if errorlevel 1 exit /b %errorlevel%
 
 echo.
 echo Built the image data-putter. Start a store with docker\run-in-docker.bat

@@ -308,11 +308,84 @@ def test_run_publishes_on_loopback_only(suffix: str) -> None:
     assert published == [f"127.0.0.1:{port}:{port}" for port in (5001, 5002, 5003, 5004)]
 
 
+def twins(name: str) -> tuple[str, str]:
+    """The shell script and the batch file without comments, words of either put in neutral ones."""
+    shell, batch = ((DOCKER / f"{name}.{kind}").read_text("utf-8") for kind in ("sh", "bat"))
+    shell = re.sub(r"^\s*#.*\n", "", shell, flags=re.MULTILINE).replace("\\$", "$")
+    shell = re.sub(r" \\\n\s*", " ", shell)
+    batch = re.sub(r"^\s*@?(rem|echo off).*\n", "", batch, flags=re.MULTILINE)
+    batch = re.sub(r" \^\n\s*", " ", batch).replace("\\", "/").replace("^|", "|")
+    batch = batch.replace(".bat", ".sh").replace("%NAME%", "$name")
+    return shell, batch
+
+
+ONLY_BATCH = {"make-key": ["--entrypoint", "--rm"]}
+"""Windows has no /dev/urandom: the image makes the key."""
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_both_systems_use_and_show_the_same_flags_and_ports(name: str) -> None:
+    shell, batch = twins(name)
+    for pattern in (r"(?<![\w-])--[a-z][a-z-]*", r"\b5\d{3}\b"):
+        in_shell, in_batch = (sorted(re.findall(pattern, text)) for text in (shell, batch))
+        extra = ONLY_BATCH.get(name, []) if "--" in pattern else []
+        assert in_batch == sorted(in_shell + extra), pattern
+
+
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_both_systems_know_the_same_variables(name: str) -> None:
-    shell, batch = ((DOCKER / f"{name}.{kind}").read_text() for kind in ("sh", "bat"))
-    pattern = re.compile(r"\b(?:DOCKER|REDIS)_[A-Z]+\b")
+    shell, batch = twins(name)
+    read = set(re.findall(r"\$\{([A-Z_]+)\b(?!\[)", shell)) - {"BASH_SOURCE"}
+    assert read == set(re.findall(r"%([A-Z_]+)%", batch)) - {"OPTIONS"}
+    pattern = re.compile(r"\b(?:DOCKER|REDIS|PUTTER)_[A-Z_]+\b")
     assert set(pattern.findall(shell)) == set(pattern.findall(batch))
+
+
+@pytest.mark.parametrize("name", ["build-docker", "run-in-docker"])
+def test_both_systems_ask_docker_the_same_in_the_same_order(name: str) -> None:
+    shell, batch = twins(name)
+    probe = r"^(?:if )?(docker (?:version|image inspect|container inspect)[^>|;\n]*?) ?>"
+    in_shell, in_batch = (re.findall(probe, text, re.MULTILINE) for text in (shell, batch))
+    assert [each.replace('"', "") for each in in_batch] == [
+        each.replace('"', "") for each in in_shell
+    ]
+    assert len(in_shell) == {"build-docker": 1, "run-in-docker": 3}[name]
+
+
+@pytest.mark.parametrize("name", ["build-docker", "run-in-docker"])
+def test_both_systems_say_the_same_when_they_refuse(name: str) -> None:
+    shell, batch = twins(name)
+    told = re.findall(r'fail "([^"]*)"\s+"([^"]*)"', shell)
+    echoed = re.findall(
+        r"^  echo error: (.*) 1>&2\n  echo hint: (.*) 1>&2\n  exit /b 1\n", batch, re.MULTILINE
+    )
+    assert echoed == told
+    assert len(told) >= 2
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_both_systems_show_the_same_commands(name: str) -> None:
+    shell, batch = twins(name)
+    token = ('"Authorization: Bearer TOKEN"', '"Authorization: Bearer $TOKEN"')
+    batch = batch.replace(*token).replace("ncat ", "nc -N ")
+    shown = re.findall(r"^  ((?:docker exec|curl|echo hello) .*)$", shell, re.MULTILINE)
+    echoed = re.findall(r"^echo   ((?:docker exec|curl|echo hello) .*)$", batch, re.MULTILINE)
+    assert echoed == shown
+    assert len(shown) == (5 if name == "run-in-docker" else 0)
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_batch_files_end_as_their_commands_do(name: str) -> None:
+    """Each command that can fail is looked at: a batch file goes on after an error by itself."""
+    lines = [line.strip() for line in twins(name)[1].splitlines()]
+    for at, line in enumerate(lines):
+        if re.match(r"(docker|where|cd|move) ", line) and line != lines[-1]:
+            looked = lines[at + 1]
+            assert (
+                "|| exit /b 1" in line
+                or re.match(r"if (not )?errorlevel 1 ", looked)
+                or looked == "exit /b %errorlevel%"
+            ), line
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
