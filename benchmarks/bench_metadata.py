@@ -127,6 +127,9 @@ async def run(url: str, writers: int, count: int) -> None:
     """All measurements."""
     store = connect(url)
     await store.wait_ready(print)
+    standing = await store.recovery.standing()
+    await store.recovery.begin(standing.epoch, "bench")
+    await store.recovery.complete(standing, 0, "bench")
     await establish(store)
     memory, cpu = await server_numbers(url)
     await drive("begin + stamp + commit", writers, count, lambda n: write(store, n))
