@@ -21,6 +21,7 @@ from common.meta.interface import (
     Member,
     Outcome,
 )
+from common.meta.recovery import Finding
 from common.meta.redis_store import RedisMetadata, connect
 from common.meta.schema import BUCKETS, COUNTERS, RUNS, bucket_key, bucket_keys
 from tests.metadata_kit import (
@@ -368,4 +369,59 @@ async def test_another_client_may_be_given(valkey: ValkeyServer) -> None:
     assert store.address == f"127.0.0.1:{valkey.port}"
     await establish(store, Ceilings())
     assert isinstance(await store.counters.lease(Kind.OBJECTS, 1), CeilingReached)
+    await store.close()
+
+
+async def test_a_shard_that_forgot_is_noticed(cluster: list[ValkeyServer]) -> None:
+    for server in cluster:
+        server.ask("FLUSHALL")
+    mark_complete(cluster)
+    hosts = ",".join(f"127.0.0.1:{server.port}" for server in cluster)
+    store = connect(f"redis+cluster://{hosts}", patience_ms=3_000)
+    buckets = [f"bucket-{n}" for n in range(12)]
+    versions = [
+        version("a", 10, stored(f"A{n}"), bucket=bucket) for n, bucket in enumerate(buckets)
+    ]
+    for what in versions:
+        assert await publish(store, what) is Outcome.PUBLISHED
+    counters = key_slot(COUNTERS) // 5461
+    victim = (counters + 1) % 3
+    lost = [b for b in buckets if key_slot(bucket_key(b, "files")) // 5461 == victim]
+    assert lost
+    cluster[victim].ask("FLUSHALL")
+    for bucket in lost:
+        with pytest.raises(MetadataUnavailable):
+            await store.files.resolve(bucket, "a")
+    standing = await store.recovery.standing()
+    assert not standing.complete
+    assert not standing.fresh
+    assert set(standing.lost) == set(lost)
+    assert await store.recovery.begin(standing.epoch, "again")
+    await store.recovery.restore([Finding(what) for what in versions], anew=True)
+    assert await store.recovery.complete(standing, 0, "again")
+    for what in versions:
+        assert await store.files.resolve(what.bucket, "a") == what
+    assert (await store.recovery.standing()).complete
+    await store.close()
+
+
+async def test_a_shard_in_another_run_has_to_be_completed(cluster: list[ValkeyServer]) -> None:
+    for server in cluster:
+        server.ask("FLUSHALL")
+    mark_complete(cluster)
+    hosts = ",".join(f"127.0.0.1:{server.port}" for server in cluster)
+    store = connect(f"redis+cluster://{hosts}", patience_ms=1_000)
+    what = version("a", 10, stored("A"))
+    await publish(store, what)
+    for server in cluster:
+        server.ask(f"HSET {bucket_key(BUCKET, 'bucket').decode()} run before")
+        server.ask("ZADD putter:{counters}:runs 7 before")
+    with pytest.raises(MetadataUnavailable, match="brought up to date"):
+        await store.files.resolve(BUCKET, "a")
+    standing = await store.recovery.standing()
+    assert not standing.complete
+    assert standing.sharded
+    assert await store.recovery.begin(standing.epoch, "again")
+    assert await store.recovery.complete(standing, 0, "again")
+    assert await store.files.resolve(BUCKET, "a") == what
     await store.close()
