@@ -263,7 +263,7 @@ class CatchUp:
         self._members = _newer(self._members, replay.tally.members)
 
         floor = kept.ceilings.highest(replay.tally.floor).highest(standing.ceilings)
-        self.silent = self._silent()
+        self.silent = self._silent(kept)
         if standing.fresh and self.silent:
             await keep(self._fleet.up(), floor)
             self._settle(
@@ -275,7 +275,7 @@ class CatchUp:
                 )
             )
             return False
-        if self.silent:
+        if self.silent or set(standing.marks) - set(kept.last_records):
             floor = _further(floor)
         if not await self._meta.counters.establish(standing.epoch, floor):
             return False
@@ -286,7 +286,10 @@ class CatchUp:
         for node in options.without:
             await self._meta.recovery.forget(node)
         if standing.fresh or options.without or set(kept.last_records) - set(standing.marks):
-            await self._tell_members(standing.epoch, set(kept.last_records))
+            try:
+                await self._tell_members(standing.epoch, set(kept.last_records))
+            except PutterError as error:
+                _log.warning("the putters were not told of each other", why=str(error))
         _log.info(
             "Redis is up to date",
             epoch=standing.epoch[:12],
@@ -309,11 +312,13 @@ class CatchUp:
             if mark.epoch != standing.epoch or standing.runs
         }
 
-    def _silent(self) -> tuple[str, ...]:
-        """Putters that belong to the cluster and are not connected."""
-        up = {link.node for link in self._fleet.up()} | self._options.without
+    def _silent(self, kept: Kept) -> tuple[str, ...]:
+        """Putters that belong to the cluster, or are connected, and did not answer."""
         peers = self._members.peers if self._members is not None else ()
-        return tuple(f"{peer.node} ({peer.address})" for peer in peers if peer.node not in up)
+        addresses = {peer.node: peer.address for peer in peers}
+        addresses |= {link.node: f"{link.host}:{link.port}" for link in self._fleet.up()}
+        missing = set(addresses) - set(kept.last_records) - self._options.without
+        return tuple(f"{node} ({addresses[node]})" for node in sorted(missing))
 
     async def _welcome(self, standing: Standing) -> None:
         """See to putters that were not there when Redis was last brought up to date."""

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from common import records
-from common.errors import MetadataUnavailable, NotFound, PreconditionFailed
+from common.errors import MetadataUnavailable, NotFound, PreconditionFailed, StorageError
 from common.meta.interface import Commit, Outcome
 from common.meta.memory_tables import MemoryObjects
 from common.records import Members, Peer, Version
@@ -207,6 +207,23 @@ class TestMembers:
                 assert await store.read(key) == DATA
 
         with_store(scene, 3, write_timeout_ms=3_000)
+
+    def test_one_that_is_there_and_does_not_answer_counts_as_silent(self) -> None:
+        async def scene(store: Store) -> None:
+            for key in "abcdef":
+                await store.write(DATA, key)
+            engine = store.putters[1].engine
+            engine.fail["sync"] = StorageError("I/O error")
+            store.meta.wipe("run-2")
+            await asyncio.sleep(10)
+            assert store.router.catch_up.silent == ("p1 (p1:5000)",)
+            assert not (await store.meta.recovery.standing()).complete
+            del engine.fail["sync"]
+            await ready(store)
+            for key in "abcdef":
+                assert await store.read(key) == DATA
+
+        with_store(scene)
 
     def test_one_that_is_gone_for_good(self) -> None:
         async def scene(store: Store) -> None:
