@@ -14,7 +14,9 @@ from common.clock import ManualClock
 from common.errors import ObjectGone
 from common.meta.interface import Ceilings, Commit, EpochUnknown, Kind, Metadata, Progress
 from common.meta.memory import MemoryMetadata
+from common.meta.recovery import Finding
 from common.meta.redis_store import RedisMetadata
+from common.records import Abort
 from tests.metadata_kit import BUCKET, LONG_MS, begin, complete, stored, tombstone, version
 
 IDS = st.sampled_from("ABCDEF")
@@ -45,6 +47,15 @@ def _commit(
     return lambda store: store.objects.commit(item)
 
 
+def _restore(findings: list[Finding], anew: bool) -> Step:
+    return lambda store: store.recovery.restore(findings, anew=anew)
+
+
+def _found(key: str, stamp: int, names: list[str], nodes: tuple[str, ...], whole: bool) -> Finding:
+    objects = (stored(name, 10 * n, nodes or ("n1",)) for n, name in enumerate(names))
+    return Finding(version(key, stamp, *objects), whole=whole)
+
+
 def _delete(key: str, stamp: int) -> Step:
     return lambda store: store.files.delete(tombstone(key, stamp))
 
@@ -68,6 +79,23 @@ def _lease(kind: Kind, count: int) -> Step:
     return lease
 
 
+FINDINGS = st.one_of(
+    st.builds(
+        _found,
+        NAMES,
+        STAMPS,
+        st.lists(IDS, max_size=1),
+        NODES,
+        st.sampled_from([True, True, False]),
+    ),
+    st.builds(lambda key, stamp: Finding(tombstone(key, stamp)), NAMES, STAMPS),
+    st.builds(
+        lambda key, name, stamp: Finding(Abort(BUCKET, key, 50 + stamp, name, stamp)),
+        NAMES,
+        IDS | st.just(""),
+        STAMPS,
+    ),
+)
 STEPS = st.one_of(
     st.builds(
         _begin, IDS, st.sampled_from(["r1", "r2"]), NODES, RANGES, st.sampled_from([0, LONG_MS])
@@ -83,6 +111,7 @@ STEPS = st.one_of(
         st.sampled_from([0, 0, 0, 1]),
     ),
     st.builds(_delete, NAMES, STAMPS),
+    st.builds(_restore, st.lists(FINDINGS, min_size=1, max_size=4), st.booleans()),
     st.builds(_on_object, st.sampled_from(["fail", "forget"]), IDS),
     st.builds(_reader, st.sampled_from(["hold", "release"]), IDS, st.sampled_from(["x", "y"])),
     st.builds(_lease, st.sampled_from([Kind.TICKETS, Kind.OBJECTS]), st.integers(1, 3)),
