@@ -33,7 +33,7 @@ from putter.storage.segments.sealed_index import SealedIndex
 ROOT: Final = "segments"
 SEGMENT_BYTES_MIN: Final = 4 * MIB
 SEGMENT_BYTES_MAX: Final = 128 * MIB
-SPARES_MAX: Final = 2
+SPARES_MAX: Final = 1
 _STATE: Final = f"{ROOT}/state"
 _NEW: Final = f"{ROOT}/new"
 _SPARE: Final = "spare-"
@@ -71,6 +71,8 @@ class Files:
             segment_bytes = min(max(segment_bytes, SEGMENT_BYTES_MIN), SEGMENT_BYTES_MAX)
         self.segment_bytes: Final = segment_bytes
         self._spares = [n for n in _numbers(names, _SPARE_NAME) if self._is_usable(n)]
+        while len(self._spares) > SPARES_MAX:
+            disk.unlink(_spare(self._spares.pop()))
 
     # -- the state -------------------------------------------------------------------------
 
