@@ -132,13 +132,16 @@ class Writer:
             part = replace(run, first=run.first + at)
             some = count - at if len(rows) <= room else max(0, room // stride)
             try:
-                if some < count - at and some * stride < _PART_BYTES_MIN:
+                is_fresh = self.log.end == BLOCK_BYTES
+                if some < count - at and some * stride < _PART_BYTES_MIN and not is_fresh:
                     try:
                         self._roll(spare=spare)
                         continue
                     except NoSpace:
                         if not some:
                             raise
+                if not some:
+                    raise NoSpace(f"frames of {stride} bytes do not fit into a segment")
                 part = replace(part, frames=rows[: some * stride])
                 self._write_run(part, some, raw=raw, sequence=sequence)
             except NoSpace as error:
