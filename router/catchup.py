@@ -256,6 +256,8 @@ class CatchUp:
             on_progress=self._on_progress,
         )
         self.tally = replay.tally
+        if standing.fresh and self._members is None:
+            await replay.members(kept.last_records)
         # Aborts and tombstones of all putters count for what is read from the beginning.
         whole = any(not after and kept.last_records[node] for node, after in late.items())
         early = dict.fromkeys(kept.last_records, 0) if whole else late

@@ -37,6 +37,7 @@ _PAGE: Final = 500
 _COUNTED_MAX: Final = 32_768
 _WAITS: Final = Restored.WAITS
 _BARE: Final = ("",)
+_MEMBERS: Final = ("members",)
 _EARLY: Final = ("abort", "tombstone", "members")
 
 
@@ -136,6 +137,14 @@ class Replay:
             self._late(node, after, targets[node]) for node, after in late.items()
         )
         return all(done)
+
+    async def members(self, targets: Mapping[str, int]) -> None:
+        """Read only who belongs to the cluster.
+
+        Raises:
+            PutterError: a putter went away.
+        """
+        await self._all(self._early(node, 0, last, _MEMBERS) for node, last in targets.items())
 
     async def bare(self, starts: Mapping[str, int], targets: Mapping[str, int]) -> None:
         """Apply the records without an object between two numbers of each putter; marks nothing.

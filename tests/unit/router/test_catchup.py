@@ -201,6 +201,14 @@ class TestMembers:
             with pytest.raises(RebuildNeeded) as caught:
                 await store.write(b"x", "new")
             assert "--without p2" in caught.value.hint
+            # Whoever comes now finds the others replayed, and waits for it all the same.
+            await store.router.catch_up.stop()
+            other = CatchUp(
+                store.meta, store.router.fleet, "other", store.world.random, CatchUpOptions()
+            )
+            assert not await other.step()
+            assert other.silent == ("p2 (p2:5000)",)
+            store.router.catch_up.start()
             await store.putters[2].start()
             await ready(store)
             for key in "abcdef":
