@@ -13,6 +13,7 @@ PutterError                    reply code      wire  HTTP  exit
 ├── TooLarge                   too-large         7    413     1
 ├── NotFound                   not-found         7    404     3
 ├── PreconditionFailed         precondition      7    412     1
+├── WriteConflict              conflict          7    409     1
 ├── Unavailable                unavailable       3    503     4
 │   ├── MetadataUnavailable    redis             3    503     4
 │   ├── NodesUnavailable       no-putters        3    503     4
@@ -140,6 +141,14 @@ class PreconditionFailed(PutterError):
     code = "precondition"
     status = Status.MALFORMED
     http = 412
+
+
+class WriteConflict(PutterError):
+    """Another conditional write of the same name is under way, and not decided yet."""
+
+    code = "conflict"
+    status = Status.MALFORMED
+    http = 409
 
 
 class Unavailable(PutterError):

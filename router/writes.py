@@ -27,6 +27,7 @@ from common.meta.interface import Commit, Metadata, Outcome
 from common.metrics import Metrics
 from common.records import Abort, Tombstone, Version
 from router.blocks import Block, BlockFiller, Source
+from router.claims import NameClaim
 from router.fleet import Fleet
 from router.numbers import Numbers
 from router.parcels import RecordsParcel
@@ -96,6 +97,7 @@ class WritePath:
         self._background: set[asyncio.Task[None]] = set()
         self._upkeep: asyncio.Task[None] | None = None
         self._stopping = False
+        self._claims = 0
 
     def filler(self) -> BlockFiller:
         """Makes the blocks of one stream."""
@@ -112,6 +114,7 @@ class WritePath:
             EmptyObject: no byte came, and the door does not allow that.
             ClientGone: the stream broke off; nothing is visible.
             PreconditionFailed: the name holds something else than the condition wants.
+            WriteConflict: another write with a condition has the name, for too long to wait.
             PutterError: nothing is visible and nobody needs to clean up.
         """
         if self._stopping:
@@ -131,27 +134,59 @@ class WritePath:
                 if block is not None:
                     block.release()
                 raise
-        if block is None:
-            return await self._write_empty(target)
+        if block is None or target.if_match is not None:
+            return await self._write_specially(block, source, target)
         if block.last and len(block.data) <= SMALL_BYTES_MAX:
             written = await self._small.write(block, target)
             if written is not None:
                 return written
         return await self._write_alone(block, source, target)
 
-    async def _write_alone(self, first: Block, source: Source, target: Target) -> Written:
+    async def _write_specially(
+        self, block: Block | None, source: Source, target: Target
+    ) -> Written:
+        """A file without a byte, or one with a condition: it claims its name before its record."""
+        claim = None
+        if target.if_match is not None:
+            self._claims += 1
+            claim = NameClaim(self.meta.claims, target, f"{self.instance}/{self._claims}")
+        try:
+            if block is None:
+                return await self._write_empty(target, claim)
+            if claim is not None and block.last and len(block.data) <= SMALL_BYTES_MAX:
+                try:
+                    await claim.take()
+                except BaseException:
+                    block.release()
+                    raise
+                written = await self._small.write(block, target)
+                if written is not None:
+                    return written
+            return await self._write_alone(block, source, target, claim)
+        except BaseException:
+            if claim is not None:
+                self.in_background(claim.give_back())
+            raise
+
+    async def _write_alone(
+        self, first: Block, source: Source, target: Target, claim: NameClaim | None = None
+    ) -> Written:
         """The story of an object that travels alone, of any size."""
         block: Block | None = first
         upload: Upload | None = None
         try:
             upload = Upload(self, target.bucket, await self.numbers.object_id())
             self._uploads[upload.object_id] = upload
+            if claim is not None and first.last:
+                await claim.take()
             stamp = await upload.begin(first)
             while block is not None:
                 await upload.send(block)
                 block = None if block.last else await source.next_block()
             if stamp is None:
                 await upload.all_counted()
+                if claim is not None:
+                    await claim.take()
                 stamp = await self.numbers.stamp()
             version = upload.describe(target, stamp)
             await upload.record(version)
@@ -249,11 +284,13 @@ class WritePath:
         except PutterError as error:
             _log.warning("no abort is durable", versions=len(versions), reason=str(error))
 
-    async def _write_empty(self, target: Target) -> Written:
+    async def _write_empty(self, target: Target, claim: NameClaim | None) -> Written:
         if not target.empty_allowed:
             raise EmptyObject(
                 "no bytes came before the end of the stream", hint="is the file empty?"
             )
+        if claim is not None:
+            await claim.take()
         stamp = await self.numbers.stamp()
         version = Version(
             bucket=target.bucket,

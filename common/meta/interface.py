@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
+from common.meta.claims import Claims
 from common.records import Tombstone, Version
 
 if TYPE_CHECKING:
@@ -417,6 +418,11 @@ class Metadata(Protocol):
     @property
     def files(self) -> Files:
         """Names."""
+        ...
+
+    @property
+    def claims(self) -> Claims:
+        """Names that conditional writes claim."""
         ...
 
     @property

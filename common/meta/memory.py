@@ -24,6 +24,7 @@ from common.meta.interface import (
     Seen,
 )
 from common.meta.members import SILENT_ROUTER_KEPT_MS
+from common.meta.memory_claims import MemoryClaims
 from common.meta.memory_recovery import MemoryRecovery
 from common.meta.memory_state import State, Times
 from common.meta.memory_tables import MemoryFiles, MemoryObjects
@@ -67,6 +68,7 @@ class MemoryMetadata:
         served = _Served(self)
         self._objects = MemoryObjects(served, times)
         self._files = MemoryFiles(served, times)
+        self._claims = MemoryClaims(served, times)
         self._members = MemoryMembers(self)
         self._leases = MemoryLeases(self)
         self._recovery = MemoryRecovery(self, times)
@@ -87,6 +89,11 @@ class MemoryMetadata:
     def files(self) -> MemoryFiles:
         """Names."""
         return self._files
+
+    @property
+    def claims(self) -> MemoryClaims:
+        """Names that conditional writes claim."""
+        return self._claims
 
     @property
     def members(self) -> MemoryMembers:

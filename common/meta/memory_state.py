@@ -68,11 +68,13 @@ class Bucket:
         names: by key.
         objects: by ObjectID.
         held: whether a version was ever published here.
+        claims: who claimed a key, and until when.
     """
 
     names: dict[str, Name] = field(default_factory=dict)
     objects: dict[str, Object] = field(default_factory=dict)
     held: bool = False
+    claims: dict[str, tuple[str, int]] = field(default_factory=dict)
 
 
 @dataclass

@@ -85,9 +85,11 @@ class MemoryObjects:
             objects.append(known)
         if item.acked != item.tickets:
             return Outcome.INCOMPLETE
-        if not _holds(item.if_match, name.version if name else None):
+        if not holds(item.if_match, name.version if name else None):
             return Outcome.REFUSED
 
+        if item.if_match is not None:
+            bucket.claims.pop(version.key, None)
         for known in objects:
             known.state = "written"
             known.version = version
@@ -301,7 +303,8 @@ def _stamp(known: Object) -> int:
     return known.version.stamp if known.version else 0
 
 
-def _holds(if_match: str | None, held: Version | None) -> bool:
+def holds(if_match: str | None, held: Version | None) -> bool:
+    """Whether what a name holds fulfils a condition."""
     if if_match is None:
         return True
     if if_match == "":

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from common.errors import ObjectGone
 from common.meta.calls import Args, BucketVerb, Calls, bucket_script
+from common.meta.claims import condition
 from common.meta.files import RedisFiles
 from common.meta.interface import Begin, Commit, ObjectState, Outcome, Progress
 from common.meta.values import (
@@ -145,11 +146,7 @@ def _outcome(answer: int, _args: Args) -> Outcome:
 def _check(item: Commit) -> str:
     """Counts and condition, as the script wants them."""
     complete = "+" if item.acked == item.tickets else "!"
-    if item.if_match is None:
-        return complete
-    if item.if_match == "":
-        return complete + "-"
-    return complete + ("*" if item.if_match == "*" else "=" + item.if_match)
+    return complete if item.if_match is None else complete + condition(item.if_match)
 
 
 def _named(version: Version) -> str:

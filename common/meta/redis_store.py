@@ -32,6 +32,7 @@ from common.meta.link import (
 )
 from common.meta.members import RedisMembers
 from common.meta.objects import RedisObjects
+from common.meta.redis_claims import RedisClaims
 from common.meta.redis_recovery import RedisRecovery
 
 GRACE_MS_DEFAULT: Final = 60_000
@@ -76,6 +77,7 @@ class RedisMetadata:
         self._counters = RedisCounters(self._calls, random_word)
         self._files = RedisFiles(self._calls, grace_ms, tombstone_ms, random_word)
         self._objects = RedisObjects(self._calls, self._files, grace_ms)
+        self._claims = RedisClaims(self._calls)
         self._members = RedisMembers(self._calls)
         self._leases = RedisLeases(self._calls)
         self._recovery = RedisRecovery(
@@ -101,6 +103,11 @@ class RedisMetadata:
     def files(self) -> RedisFiles:
         """Names."""
         return self._files
+
+    @property
+    def claims(self) -> RedisClaims:
+        """Names that conditional writes claim."""
+        return self._claims
 
     @property
     def members(self) -> RedisMembers:

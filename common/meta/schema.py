@@ -19,6 +19,8 @@ putter:{b:<bucket>}:writing   ZSET    ObjectID → ms when the writer's lease en
 putter:{b:<bucket>}:trash     ZSET    ObjectID → ms from which its bytes may be freed
 putter:{b:<bucket>}:readers   ZSET    "<ObjectID> <reader>" → ms when the reader's hold ends
 putter:{b:<bucket>}:holds     HASH    ObjectID → how many readers hold it
+putter:{b:<bucket>}:claims    ZSET    key → ms when the claim of a conditional write ends
+putter:{b:<bucket>}:claimants HASH    key → who holds that claim
 putter:{b:<bucket>}:bucket    HASH    "since" → stamp of the first version; "run" → run id of the
                                       server in which it is complete; room for settings
 putter:{counters}:buckets     SET     every bucket that was ever written to
@@ -79,6 +81,8 @@ BUCKET_NOUNS: Final = (
     "readers",
     "holds",
     "bucket",
+    "claims",
+    "claimants",
 )
 """The keys of a bucket in the order in which scripts find them in ``KEYS``."""
 

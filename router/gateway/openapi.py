@@ -72,6 +72,7 @@ def document(version: str) -> dict[str, Any]:
                         "200": _JSON,
                         "201": _JSON,
                         "400": None,
+                        "409": None,
                         "412": None,
                         "503": None,
                         "507": None,

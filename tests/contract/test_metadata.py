@@ -11,6 +11,7 @@ from dataclasses import replace
 import pytest
 
 from common.errors import ObjectGone
+from common.meta.claims import Claim, ClaimOutcome
 from common.meta.interface import (
     CeilingReached,
     Ceilings,
@@ -39,6 +40,17 @@ from tests.metadata_kit import (
 )
 
 MakeWorld = Callable[..., World]
+
+
+def claim(
+    holder: str,
+    if_match: str = "",
+    *,
+    bucket: str = BUCKET,
+    key: str = "cat.jpg",
+    lease_ms: int = LONG_MS,
+) -> Claim:
+    return Claim(bucket, key, holder, lease_ms, if_match)
 
 
 # Counters
@@ -564,6 +576,123 @@ async def test_buckets_do_not_touch_each_other(world: World) -> None:
     assert [each.etag if each else None for each in found] == [
         None if n == 3 else str(n) for n in range(12)
     ]
+
+
+# Claims
+
+
+async def test_a_name_is_claimed_by_one_at_a_time(world: World) -> None:
+    claims = world.store.claims
+    assert await claims.take(claim("a")) is ClaimOutcome.CLAIMED
+    assert await claims.take(claim("a")) is ClaimOutcome.CLAIMED
+    assert await world.other.claims.take(claim("b")) is ClaimOutcome.BUSY
+    assert await claims.take(claim("b", key="dog.jpg")) is ClaimOutcome.CLAIMED
+    assert await claims.take(claim("b", bucket="other")) is ClaimOutcome.CLAIMED
+    await claims.drop(BUCKET, "cat.jpg", "b")
+    assert await claims.take(claim("b")) is ClaimOutcome.BUSY
+    await world.other.claims.drop(BUCKET, "cat.jpg", "a")
+    await claims.drop(BUCKET, "cat.jpg", "a")
+    assert await claims.take(claim("b")) is ClaimOutcome.CLAIMED
+
+
+async def test_a_claim_ends_with_its_lease(world: World) -> None:
+    claims = world.store.claims
+    assert await claims.take(claim("a", lease_ms=SHORT_MS)) is ClaimOutcome.CLAIMED
+    assert await claims.take(claim("a", lease_ms=LONG_MS)) is ClaimOutcome.CLAIMED
+    await world.pass_time(SHORT_MS)
+    assert await claims.take(claim("b")) is ClaimOutcome.BUSY, "it was kept for longer"
+    assert await claims.take(claim("a", lease_ms=SHORT_MS)) is ClaimOutcome.CLAIMED
+    await world.pass_time(SHORT_MS)
+    assert await claims.take(claim("b")) is ClaimOutcome.CLAIMED
+    assert await claims.take(claim("a")) is ClaimOutcome.BUSY
+
+
+async def test_old_claims_do_not_stay(world: World) -> None:
+    claims = world.store.claims
+    for n in range(5):
+        await claims.take(claim("dead", key=f"k{n}", lease_ms=SHORT_MS))
+    await world.pass_time(SHORT_MS)
+    await world.store.objects.to_free(1)
+    for n in range(5):
+        assert await claims.take(claim("b", key=f"k{n}")) is ClaimOutcome.CLAIMED
+
+
+@pytest.mark.parametrize(
+    ("held", "if_match", "outcome"),
+    [
+        ("", "", ClaimOutcome.CLAIMED),
+        ("", "*", ClaimOutcome.REFUSED),
+        ("", "one", ClaimOutcome.REFUSED),
+        ("one", "", ClaimOutcome.REFUSED),
+        ("one", "*", ClaimOutcome.CLAIMED),
+        ("one", "one", ClaimOutcome.CLAIMED),
+        ("one", "two", ClaimOutcome.REFUSED),
+        ('a "quoted" é, two', 'a "quoted" é, two', ClaimOutcome.CLAIMED),
+        ("deleted", "", ClaimOutcome.CLAIMED),
+        ("deleted", "*", ClaimOutcome.REFUSED),
+    ],
+)
+async def test_a_claim_looks_at_the_condition_first(
+    world: World, held: str, if_match: str, outcome: ClaimOutcome
+) -> None:
+    if held:
+        await publish(world.store, version("cat.jpg", 10, stored("A"), etag=held))
+    if held == "deleted":
+        await world.store.files.delete(tombstone("cat.jpg", 11))
+    assert await world.store.claims.take(claim("a", if_match)) is outcome
+    busy = ClaimOutcome.BUSY if outcome is ClaimOutcome.CLAIMED else outcome
+    assert await world.store.claims.take(claim("b", if_match)) is busy
+
+
+async def test_publishing_with_a_condition_ends_the_claim(world: World) -> None:
+    claims, objects = world.store.claims, world.store.objects
+    await claims.take(claim("a"))
+    assert await publish(world.store, version("dog.jpg", 10, stored("X"))) is Outcome.PUBLISHED
+    assert await claims.take(claim("b")) is ClaimOutcome.BUSY
+    await objects.begin(begin("A"))
+    what = version("cat.jpg", 11, stored("A"))
+    assert await objects.commit(commit_of(what, "")) is Outcome.PUBLISHED
+    assert await claims.take(claim("b")) is ClaimOutcome.REFUSED
+    assert await claims.take(claim("b", "*")) is ClaimOutcome.CLAIMED
+
+
+async def test_publishing_without_a_condition_heeds_no_claim(world: World) -> None:
+    claims, objects = world.store.claims, world.store.objects
+    await claims.take(claim("a"))
+    assert await publish(world.store, version("cat.jpg", 10, stored("A"))) is Outcome.PUBLISHED
+    await objects.begin(begin("B"))
+    late = commit_of(version("cat.jpg", 11, stored("B")), "")
+    assert await objects.commit(late) is Outcome.REFUSED
+    assert await claims.take(claim("b", "*")) is ClaimOutcome.BUSY, "a refusal ends nothing"
+    await claims.drop(BUCKET, "cat.jpg", "a")
+    assert await claims.take(claim("b", "*")) is ClaimOutcome.CLAIMED
+
+
+@pytest.mark.parametrize(
+    "key", ["a b c", "- 1 2", "nul\0", "%d %s", "line\r\n", "日本", "x" * 1024]
+)
+async def test_any_key_can_be_claimed(world: World, key: str) -> None:
+    claims = world.store.claims
+    assert await claims.take(claim("a", key=key)) is ClaimOutcome.CLAIMED
+    assert await claims.take(claim("b", key=key)) is ClaimOutcome.BUSY
+    await claims.drop(BUCKET, key, "a")
+    assert await claims.take(claim("b", key=key)) is ClaimOutcome.CLAIMED
+
+
+async def test_of_parallel_claims_one_wins(world: World) -> None:
+    async def take(n: int) -> ClaimOutcome:
+        store = world.store if n % 2 else world.other
+        return await store.claims.take(claim(f"holder-{n}"))
+
+    outcomes = await asyncio.gather(*(take(n) for n in range(40)))
+    assert outcomes.count(ClaimOutcome.CLAIMED) == 1
+    assert outcomes.count(ClaimOutcome.BUSY) == 39
+
+
+@pytest.mark.parametrize("holder", ["", "-", "two words"])
+async def test_holders_that_would_be_misread_are_refused(world: World, holder: str) -> None:
+    with pytest.raises(ValueError, match="identity"):
+        await world.store.claims.take(claim(holder))
 
 
 # Members and leases

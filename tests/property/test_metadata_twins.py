@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from common.clock import ManualClock
 from common.errors import ObjectGone
+from common.meta.claims import Claim
 from common.meta.interface import Ceilings, Commit, EpochUnknown, Kind, Metadata, Progress
 from common.meta.memory import MemoryMetadata
 from common.meta.recovery import Finding
@@ -54,6 +55,14 @@ def _restore(findings: list[Finding], anew: bool) -> Step:
 def _found(key: str, stamp: int, names: list[str], nodes: tuple[str, ...], whole: bool) -> Finding:
     objects = (stored(name, 10 * n, nodes or ("n1",)) for n, name in enumerate(names))
     return Finding(version(key, stamp, *objects), whole=whole)
+
+
+def _claim(key: str, holder: str, if_match: str) -> Step:
+    return lambda store: store.claims.take(Claim(BUCKET, key, holder, LONG_MS, if_match))
+
+
+def _unclaim(key: str, holder: str) -> Step:
+    return lambda store: store.claims.drop(BUCKET, key, holder)
 
 
 def _delete(key: str, stamp: int) -> Step:
@@ -112,6 +121,8 @@ STEPS = st.one_of(
     ),
     st.builds(_delete, NAMES, STAMPS),
     st.builds(_restore, st.lists(FINDINGS, min_size=1, max_size=4), st.booleans()),
+    st.builds(_claim, NAMES, st.sampled_from(["x", "y"]), st.sampled_from(["", "*", "one"])),
+    st.builds(_unclaim, NAMES, st.sampled_from(["x", "y"])),
     st.builds(_on_object, st.sampled_from(["fail", "forget"]), IDS),
     st.builds(_reader, st.sampled_from(["hold", "release"]), IDS, st.sampled_from(["x", "y"])),
     st.builds(_lease, st.sampled_from([Kind.TICKETS, Kind.OBJECTS]), st.integers(1, 3)),

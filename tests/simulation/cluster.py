@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from dataclasses import dataclass, field
@@ -24,7 +24,9 @@ from putter.node.app import NodeOptions, PutterNode
 from putter.storage.memory_disk import MemoryDisk
 from putter.storage.tree import TreeEngine
 from router.app import Router, RouterOptions
+from router.blocks import ChunkSource
 from router.quorum import Policy
+from router.targets import Target, Written
 from tests.simulation.loop import PROCESS, World
 
 KEY = ClusterKey.from_material(bytes(range(32)))
@@ -82,6 +84,7 @@ class _View:
         self.counters = _Noun(target.counters, self)
         self.objects = _Noun(target.objects, self)
         self.files = _Noun(target.files, self)
+        self.claims = _Noun(target.claims, self)
         self.members = _Noun(target.members, self)
         self.leases = _Noun(target.leases, self)
         self.recovery = _Recovery(target.recovery, self)
@@ -244,6 +247,29 @@ class Cluster:
             transport.abort()
             return ""
 
+    async def write(self, router: SimRouter, data: bytes, target: Target) -> Written | None:
+        """One file through a door that names it; None if the router died meanwhile.
+
+        Raises:
+            PutterError: it failed.
+        """
+        if router.router is None or router.view is None or not router.view.alive:
+            return None
+        path = router.router.writes
+
+        async def put() -> Written:
+            source = ChunkSource(_chunks(data), path.filler())
+            try:
+                return await path.write(source, target)
+            finally:
+                source.close()
+
+        try:
+            written: Written = await self._in_process(router.name, put)
+        except asyncio.CancelledError:
+            return None
+        return written
+
     # -- inside ----------------------------------------------------------------------------
 
     async def _to_the_coordinator(self) -> None:
@@ -268,6 +294,12 @@ class Cluster:
                 task.cancel()
             await asyncio.gather(*left, return_exceptions=True)
         raise AssertionError(f"{name} does not die: {left}")
+
+
+async def _chunks(data: bytes) -> AsyncIterator[bytes]:
+    for at in range(0, len(data), 100_000):
+        await asyncio.sleep(0.001)
+        yield data[at : at + 100_000]
 
 
 def _dead(operation: str, path: str) -> None:

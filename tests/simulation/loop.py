@@ -144,7 +144,8 @@ class VirtualLoop(base_events.BaseEventLoop):
         number = self._born
         options.setdefault("name", f"task-{number}")
         task = _NumberedTask(number, coroutine, loop=loop, **options)
-        task.process = PROCESS.get()
+        context = options.get("context")
+        task.process = PROCESS.get() if context is None else context.get(PROCESS, "")
         self._tasks[number] = task
         task.add_done_callback(lambda _: self._tasks.pop(number))
         return task

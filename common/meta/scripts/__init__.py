@@ -17,6 +17,7 @@ from typing import Final
 _SERVED: Final = frozenset(
     {
         "begin",
+        "claim",
         "commit",
         "delete",
         "fail",
@@ -29,6 +30,7 @@ _SERVED: Final = frozenset(
         "resolve",
         "stale",
         "trash",
+        "unclaim",
         "underway",
     }
 )

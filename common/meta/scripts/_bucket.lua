@@ -3,6 +3,7 @@
 local FILES, NAMES, TOMBS, VERSIONS = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local OBJECTS, WRITING, TRASH = KEYS[5], KEYS[6], KEYS[7]
 local READERS, HOLDS, BUCKET = KEYS[8], KEYS[9], KEYS[10]
+local CLAIMS, CLAIMANTS = KEYS[11], KEYS[12]
 
 local time = redis.call('TIME')
 local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -72,5 +73,32 @@ local function drop_silent_readers()
   local silent = redis.call('ZRANGEBYSCORE', READERS, '-inf', int(now_ms), 'LIMIT', 0, 1000)
   for _, member in ipairs(silent) do
     drop_reader(member)
+  end
+end
+
+-- Whether what a name holds fulfils a condition: '' none, '-' nothing, '*' anything, '=<etag>' a
+-- version with this etag.
+local function holds(condition, kind, etag)
+  if condition == '' then
+    return true
+  elseif condition == '-' then
+    return kind ~= 'v'
+  elseif condition == '*' then
+    return kind == 'v'
+  end
+  return kind == 'v' and condition == '=' .. etag
+end
+
+-- Nobody has claimed a name any more.
+local function end_claim(key)
+  redis.call('ZREM', CLAIMS, key)
+  redis.call('HDEL', CLAIMANTS, key)
+end
+
+-- Claims whose holders went silent.
+local function drop_silent_claims()
+  local silent = redis.call('ZRANGEBYSCORE', CLAIMS, '-inf', int(now_ms), 'LIMIT', 0, 1000)
+  for _, key in ipairs(silent) do
+    end_claim(key)
   end
 end

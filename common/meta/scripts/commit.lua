@@ -1,22 +1,10 @@
 -- Versions to be published, each in one step that nobody sees half of.
 -- ARGV[1]: grace in ms. Then for each: key, file value, check, nodes.
---   check: '+' all tickets are acknowledged or '!' not, then the condition on what the name holds:
---          '' none, '-' nothing, '*' anything, '=<etag>' a version with this etag.
+--   check: '+' all tickets are acknowledged or '!' not, then the condition on what the name holds.
 --   nodes: for each object of the version, in order and ended by ';', the nodes its extents name.
 -- Answers for each: P published, S superseded, I incomplete, G gone, R refused.
 local grace_ms = ARGV[1]
 local names, finished, first_stamp = {}, {}, nil
-
-local function holds(condition, kind, etag)
-  if condition == '' then
-    return true
-  elseif condition == '-' then
-    return kind ~= 'v'
-  elseif condition == '*' then
-    return kind == 'v'
-  end
-  return kind == 'v' and condition == '=' .. etag
-end
 
 -- The objects of a version as {id, router, nodes that its extents do not name}; or nil and the
 -- answer why the version cannot be published.
@@ -55,6 +43,9 @@ local function commit(key, value, check, named)
     return 'R'
   end
 
+  if check ~= '+' then
+    end_claim(key)
+  end
   for _, object in ipairs(objects) do
     local id, router, nodes = object[1], object[2], object[3]
     redis.call('HSET', OBJECTS, id, table.concat({ 'c', int(stamp), router, nodes, key }, ' '))

@@ -2,8 +2,9 @@
 -- ARGV[1]: how many at most.
 -- Answers {ObjectID, ms from which, object value, …} and {version, file value, …} for the versions
 -- that the deleted ones belong to, each version once.
--- In passing, tombstones that were remembered for long enough are dropped.
+-- In passing, tombstones that were remembered for long enough are dropped, and old claims.
 drop_silent_readers()
+drop_silent_claims()
 local old = redis.call('ZRANGEBYSCORE', TOMBS, '-inf', int(now_ms), 'LIMIT', 0, 4096)
 for _, key in ipairs(old) do
   redis.call('HDEL', FILES, key)

@@ -188,16 +188,13 @@ class TestNoBytes:
 
         with_store(scene)
 
-    def test_a_condition_that_does_not_hold_leaves_an_abort(self) -> None:
+    def test_a_condition_that_does_not_hold_leaves_nothing(self) -> None:
         async def scene(store: Store) -> None:
-            await store.write(b"first")
+            first = await store.write(b"first")
             with pytest.raises(PreconditionFailed):
                 await store.write(b"", if_match="")
             assert await store.read() == b"first"
-            for putter in store.putters:
-                kinds = [type(record) for record in putter.records]
-                assert kinds == [Version, Version, Abort]
-                assert putter.records[2].stamp > putter.records[1].stamp  # type: ignore[union-attr]
+            assert [p.records for p in store.putters] == [[first.version]] * 2
 
         with_store(scene)
 
@@ -227,12 +224,15 @@ class TestConditions:
 
         with_store(scene)
 
-    @pytest.mark.parametrize("size", [SMALL, LARGE])
-    def test_of_many_that_race_one_wins_and_the_others_are_aborted(self, size: int) -> None:
+    @pytest.mark.parametrize("size", [0, SMALL, LARGE, 3 * MIB])
+    def test_of_many_that_race_one_wins_and_the_others_have_no_record(self, size: int) -> None:
         async def scene(store: Store) -> None:
             await store.add_router()
             results = await asyncio.gather(
-                *(store.write(payload(size, n), router=n % 2, if_match="") for n in range(6)),
+                *(
+                    store.write(payload(size, n), router=n % 2, if_match="", headers={"n": str(n)})
+                    for n in range(6)
+                ),
                 return_exceptions=True,
             )
             won = [n for n, result in enumerate(results) if not isinstance(result, Exception)]
@@ -240,20 +240,40 @@ class TestConditions:
             lost = [result for result in results if isinstance(result, Exception)]
             assert all(isinstance(error, PreconditionFailed) for error in lost)
             assert await store.read() == payload(size, won[0])
-            for putter in store.putters:
-                of_objects = {}
-                for record in putter.records:
-                    if isinstance(record, Abort):
-                        of_objects[record.object_id] = record.stamp
-                assert len(of_objects) == 5, "durable before the refusal was answered"
-                for record in putter.records:
-                    if isinstance(record, Version):
-                        [stored] = record.objects
-                        assert record.stamp < of_objects.get(stored.object_id, 1 << 62)
-            await store.clean()
             version = await store.router.reads.resolve("photos", "cat")
+            assert version.headers == {"n": str(won[0])}
+            assert [p.records for p in store.putters] == [[version]] * 2
+            await store.clean()
             assert [p.tickets for p in store.putters] == [set(tickets_of(version))] * 2
             assert await store.read() == payload(size, won[0])
+
+        with_store(scene)
+
+    @pytest.mark.parametrize("size", [0, SMALL, LARGE, 3 * MIB])
+    def test_one_without_a_condition_may_come_before_it_after_all(
+        self, size: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async def scene(store: Store) -> None:
+            commit = MemoryObjects.commit
+
+            async def overtaken(self: MemoryObjects, item: Commit) -> Outcome:
+                if item.if_match is not None:
+                    await store.write(b"unconditional")
+                return await commit(self, item)
+
+            monkeypatch.setattr(MemoryObjects, "commit", overtaken)
+            with pytest.raises(PreconditionFailed):
+                await store.write(payload(size), if_match="")
+            for putter in store.putters:
+                abort = next(r for r in putter.records if isinstance(r, Abort))
+                refused = next(r for r in putter.records if r.stamp == abort.aborted)  # type: ignore[union-attr]
+                assert isinstance(refused, Version)
+                assert refused.size == size
+            assert await store.read() == b"unconditional"
+            await until(lambda: not store.router.writes._background)
+            await store.write(b"next", if_match="*")
+            await store.clean()
+            assert [len(p.tickets) for p in store.putters] == [1, 1]
 
         with_store(scene)
 
