@@ -46,6 +46,9 @@ WEB_LINE_BYTES_MAX: Final = 16 * KIB
 """A request line, or a header, of a web request."""
 WEB_LEAVING_MAX: Final = 64
 """Refused connections of a web port that are still read, so that no reset overtakes the answer."""
+ANSWERS_UNREAD_BYTES_MAX: Final = 8 * MIB
+"""Answers that a putter queues for a client that does not read them; then it reads no more
+questions of it."""
 ACKS_KEPT_BYTES_MAX: Final = MIB
 """Acks a putter keeps for a router that cannot be reached; older ones are dropped, and the
 router sends those frames again."""
@@ -98,6 +101,7 @@ assert FRAME_DATA_BYTES_MAX <= RUN_BYTES_TARGET
 assert RUN_BYTES_TARGET // RAW_DATA_BYTES * RAW_FRAME_BYTES <= MESSAGE_PAYLOAD_BYTES_MAX
 assert COMMIT_RECORD_BYTES_MAX <= MESSAGE_PAYLOAD_BYTES_MAX
 assert MESSAGE_PAYLOAD_BYTES_MAX <= CONNECTION_PENDING_BYTES_MAX <= NODE_PENDING_BYTES_MAX
+assert MESSAGE_HEADER_BYTES_MAX + MESSAGE_PAYLOAD_BYTES_MAX < ANSWERS_UNREAD_BYTES_MAX
 assert LINK_WINDOW_BYTES >= 4 * RUN_BYTES_TARGET
 assert WEB_LINGER_MS < WEB_HEAD_TIMEOUT_MS < WEB_IDLE_TIMEOUT_MS
 assert HEARTBEAT_MS * 3 < MEMBER_LOST_MS < OBJECT_LEASE_MS

@@ -89,6 +89,41 @@ def get_logger(name: str) -> structlog.stdlib.BoundLogger:
     return structlog.stdlib.get_logger(name)
 
 
+class Repeats:
+    """Keeps a warning that would be repeated to one a period for each subject.
+
+    Args:
+        period_s: between two of them.
+        subjects_max: kept in mind; beyond, the one that was let through longest ago is forgotten.
+    """
+
+    def __init__(self, period_s: float = 60.0, subjects_max: int = 256) -> None:
+        self._period_s = period_s
+        self._subjects_max = subjects_max
+        self._seen: dict[str, tuple[float, int]] = {}
+
+    def due(self, subject: str, now_s: float) -> dict[str, int] | None:
+        """Whether a warning is to be logged.
+
+        Args:
+            subject: what it is about.
+            now_s: of a clock that only goes forward.
+
+        Returns:
+            Fields to log with it: ``held_back``, how many were since the last one, if any. None:
+            hold it back.
+        """
+        last_s, held_back = self._seen.get(subject, (now_s - self._period_s, 0))
+        if now_s - last_s < self._period_s:
+            self._seen[subject] = (last_s, held_back + 1)
+            return None
+        self._seen.pop(subject, None)
+        if len(self._seen) >= self._subjects_max:
+            del self._seen[next(iter(self._seen))]
+        self._seen[subject] = (now_s, 0)
+        return {"held_back": held_back} if held_back else {}
+
+
 def mask_secrets(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
     """A structlog processor: replace the values of secret fields, however deep they lie."""
     return cast("EventDict", _masked(event))

@@ -14,12 +14,13 @@ from common import tickets
 from common.errors import NotAuthorised, ProtocolError, PutterError
 from common.keys import Keyring
 from common.limits import HANDSHAKE_TIMEOUT_MS
-from common.logs import get_logger
+from common.logs import Repeats, get_logger
 from common.metrics import Metrics
 from common.transport import Listener, Network
 from common.wire.acks import AckDecoder
 from common.wire.greeting import ServerGreeting
 from common.wire.handshake import CHALLENGE_BYTES, Identity
+from common.wire.session import Hello
 
 _log = get_logger(__name__)
 _BUFFER_BYTES: Final = 64 * 1024
@@ -68,6 +69,7 @@ class AckPort:
         self._listener: Listener | None = None
         self._open: dict[int, AckConnection] = {}
         self._met: dict[str, None] = {}
+        self._repeats = Repeats()
 
     @property
     def port(self) -> int:
@@ -94,7 +96,7 @@ class AckPort:
     def greeting(self) -> ServerGreeting:
         """For a new connection."""
         challenge = self._rng.randbytes(CHALLENGE_BYTES)
-        return ServerGreeting(self._keyring, self._identity, challenge)
+        return ServerGreeting(self._keyring, self._identity, challenge, _admit)
 
     def opened(self, connection: AckConnection) -> bool:
         """Count a connection; False if there are too many."""
@@ -110,11 +112,28 @@ class AckPort:
         self._open.pop(id(connection), None)
         self.metrics.connections.labels("acks").set(len(self._open))
 
+    def refused(self, peer: tuple[object, ...] | None, error: PutterError) -> None:
+        """Count and log a refusal; a putter with a wrong key is told of once a minute."""
+        self.metrics.refused.labels("acks", error.code).inc()
+        said = "refused a connection on the ack port"
+        if not isinstance(error, NotAuthorised):
+            _log.warning(said, peer=str(peer), reason=str(error))
+            return
+        host = str(peer[0] if peer else None)
+        more = self._repeats.due(host, asyncio.get_running_loop().time())
+        if more is not None:
+            _log.error(said, peer=str(peer), reason=str(error), **more)
+
     def greeted(self, node: str) -> None:
         """A putter has proved itself."""
         if node in self._met:
             self.taker.ack_connection_renewed(node)
         self._met[node] = None
+
+
+def _admit(hello: Hello) -> None:
+    if hello.role != "acks":
+        raise ProtocolError(f"this port takes acks of putters, not a {hello.role[:16]!r}")
 
 
 class AckConnection(asyncio.BufferedProtocol):
@@ -179,8 +198,6 @@ class AckConnection(asyncio.BufferedProtocol):
         peer = self._greeting.peer
         if peer is None:
             return
-        if peer.hello.role != "acks":
-            raise ProtocolError(f"this port takes acks of putters, not a {peer.hello.role[:16]!r}")
         self._node = peer.hello.node
         self._buffer = bytearray(0)
         if self._timer is not None:
@@ -214,10 +231,7 @@ class AckConnection(asyncio.BufferedProtocol):
 
     def _refuse(self, error: PutterError) -> None:
         assert self._transport is not None
-        peer = self._transport.get_extra_info("peername")
-        level = _log.error if isinstance(error, NotAuthorised) else _log.warning
-        level("refused a connection on the ack port", peer=str(peer), reason=str(error))
-        self._port.metrics.refused.labels("acks", error.code).inc()
+        self._port.refused(self._transport.get_extra_info("peername"), error)
         if not self._node:
             self._transport.write(self._greeting.refusal(error))
         self._transport.close()

@@ -18,7 +18,7 @@ from typing import Final
 
 from common.buffers import BufferPool
 from common.checksum import Buffer
-from common.errors import NodesUnavailable, NotAuthorised, PutterError
+from common.errors import NodesUnavailable, PutterError
 from common.keys import Keyring
 from common.limits import (
     LINK_WINDOW_BYTES,
@@ -27,7 +27,7 @@ from common.limits import (
     RECONNECT_DELAY_MS_MAX,
     RECONNECT_DELAY_MS_MIN,
 )
-from common.logs import get_logger
+from common.logs import Repeats, get_logger
 from common.metrics import Metrics
 from common.sessions import Answer, ClientSession, open_session
 from common.transport import Network
@@ -123,6 +123,7 @@ class NodeLink:
         self._down_since_ms = self._now_ms()
         self._heard_ms = self._now_ms()
         self._reason: PutterError = NodesUnavailable(f"putter at {host}:{port} was not reached yet")
+        self._repeats = Repeats()
         self._closing = False
         loop = asyncio.get_running_loop()
         self._task = loop.create_task(self._run())
@@ -408,11 +409,16 @@ class NodeLink:
         self._on_change(self)
 
     def _complain(self, error: PutterError) -> None:
-        if str(error) != str(self._reason) or isinstance(error, NotAuthorised):
-            _log.warning(
-                "cannot reach a putter", address=f"{self.host}:{self.port}", reason=str(error)
-            )
+        """Say why there is no link; the same reason once a minute."""
         self._reason = error
+        more = self._repeats.due(str(error), self._now_ms() / 1000)
+        if more is not None:
+            _log.warning(
+                "cannot reach a putter",
+                address=f"{self.host}:{self.port}",
+                reason=str(error),
+                **more,
+            )
 
     async def _watch_over(self) -> None:
         while True:

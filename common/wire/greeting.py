@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from common.errors import ProtocolError, PutterError
 from common.keys import Keyring
@@ -44,11 +44,20 @@ class _Greeting:
 
 
 class ServerGreeting(_Greeting):
-    """The server's side: bytes in, bytes out, and `peer` once the client has proved itself."""
+    """The server's side: bytes in, bytes out, and `peer` once the client has proved itself.
 
-    def __init__(self, keyring: Keyring, identity: Identity, challenge: bytes) -> None:
+    The arguments are those of `common.wire.handshake.ServerHandshake`.
+    """
+
+    def __init__(
+        self,
+        keyring: Keyring,
+        identity: Identity,
+        challenge: bytes,
+        admit: Callable[[Hello], None] = lambda _: None,
+    ) -> None:
         super().__init__()
-        self._handshake = ServerHandshake(keyring, identity, challenge)
+        self._handshake = ServerHandshake(keyring, identity, challenge, admit)
         self._greeted = False
         self._unsent = b""
 

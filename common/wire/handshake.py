@@ -16,6 +16,7 @@ or unknown keys end in `Refused` with status 5.
 from __future__ import annotations
 
 import hmac
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -124,10 +125,24 @@ class ClientHandshake:
 
 
 class ServerHandshake:
-    """The server's side. Feed each message to `receive`, send what it returns."""
+    """The server's side. Feed each message to `receive`, send what it returns.
 
-    def __init__(self, keyring: Keyring, identity: Identity, challenge: bytes) -> None:
+    Args:
+        keyring: the cluster keys.
+        identity: of this side.
+        challenge: random bytes, new for each connection.
+        admit: looks at the client's `Hello`, and raises what it is refused with.
+    """
+
+    def __init__(
+        self,
+        keyring: Keyring,
+        identity: Identity,
+        challenge: bytes,
+        admit: Callable[[Hello], None] = lambda _: None,
+    ) -> None:
         self.peer: Peer | None = None
+        self._admit = admit
         self._keyring = keyring
         self._identity = identity
         self._challenge = challenge
@@ -147,6 +162,7 @@ class ServerHandshake:
         Raises:
             NotAuthorised: no common key, or a wrong proof.
             ProtocolError: a message that does not belong here.
+            PutterError: the client is not admitted.
         """
         if isinstance(message, Hello) and self._offer is None:
             return self._welcome(message)
@@ -165,6 +181,7 @@ class ServerHandshake:
         key = self._keyring.shared(list(hello.key_ids))
         if key is None:
             raise NotAuthorised("no cluster key in common", hint=_KEY_HINT)
+        self._admit(hello)
         welcome = Welcome(
             node=self._identity.node,
             instance=self._identity.instance,

@@ -24,7 +24,7 @@ from common.limits import (
     RECONNECT_DELAY_MS_MAX,
     RECONNECT_DELAY_MS_MIN,
 )
-from common.logs import get_logger
+from common.logs import Repeats, get_logger
 from common.transport import Network
 from common.wire import acks
 from common.wire.greeting import ClientGreeting
@@ -112,6 +112,7 @@ class AckLink:
         self._sender: _Sender | None = None
         self._wake = asyncio.Event()
         self._flush_planned = False
+        self._repeats = Repeats()
         self._task = asyncio.get_running_loop().create_task(self._run())
 
     def send(self, first: int, count: int, status: int) -> None:
@@ -184,15 +185,7 @@ class AckLink:
             try:
                 sender = await self._connect()
             except PutterError as error:
-                # A router whose sessions are over as well has stopped: nobody waits for acks.
-                tell = _log.warning if self.sessions else _log.debug
-                tell(
-                    "cannot bring acks to a router",
-                    router=self.address.instance,
-                    address=f"{self.address.host}:{self.address.port}",
-                    reason=str(error),
-                    waiting=len(self._queue),
-                )
+                self._complain(error)
                 await asyncio.sleep(delay_ms / 1000 * self._rng.uniform(0.5, 1.0))
                 delay_ms = min(delay_ms * 2, RECONNECT_DELAY_MS_MAX)
                 continue
@@ -203,6 +196,21 @@ class AckLink:
                 self._wake.clear()
                 await self._wake.wait()
             self._sender = None
+
+    def _complain(self, error: PutterError) -> None:
+        more = self._repeats.due(str(error), asyncio.get_running_loop().time())
+        if more is None:
+            return
+        # A router whose sessions are over as well has stopped: nobody waits for acks.
+        tell = _log.warning if self.sessions else _log.debug
+        tell(
+            "cannot bring acks to a router",
+            router=self.address.instance,
+            address=f"{self.address.host}:{self.address.port}",
+            reason=str(error),
+            waiting=len(self._queue),
+            **more,
+        )
 
     async def _connect(self) -> _Sender:
         hello = Hello(

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from typing import Final, Protocol, cast
 
-from common.errors import PutterError
+from common.errors import NotAuthorised, PutterError
 from common.limits import HANDSHAKE_TIMEOUT_MS
-from common.logs import get_logger
+from common.logs import Repeats, get_logger
 from common.wire.greeting import ServerGreeting
 from common.wire.handshake import CHALLENGE_BYTES, Peer
 from common.wire.session import GREETING, GREETING_STEM
@@ -38,6 +38,7 @@ class Connections:
     """The open connections of the port."""
 
     def __init__(self, limit: int) -> None:
+        self.repeats: Final = Repeats()
         self._open: dict[int, PutterConnection] = {}
         self._limit = limit
 
@@ -225,9 +226,7 @@ class PutterConnection(asyncio.BufferedProtocol):
         self._first = b"?"
 
     def _refuse(self, error: PutterError) -> None:
-        _log.warning(
-            "refused a connection on the putter port", peer=self._peername(), reason=str(error)
-        )
+        self._log_refusal(error)
         self._services.metrics.refused.labels("putter", error.code).inc()
         assert self._transport is not None
         if self._session is not None:
@@ -235,6 +234,17 @@ class PutterConnection(asyncio.BufferedProtocol):
         elif self._greeting is not None:
             self._transport.write(self._greeting.refusal(error))
         self._transport.close()
+
+    def _log_refusal(self, error: PutterError) -> None:
+        """One with a wrong key comes again and again: it is told of once a minute."""
+        said = "refused a connection on the putter port"
+        if not isinstance(error, NotAuthorised):
+            _log.warning(said, peer=self._peername(), reason=str(error))
+            return
+        now_s = asyncio.get_running_loop().time()
+        more = self._connections.repeats.due(self._peer_host(), now_s)
+        if more is not None:
+            _log.warning(said, peer=self._peername(), reason=str(error), **more)
 
     def _arm(self, delay_ms: int) -> None:
         self._disarm()

@@ -1,7 +1,8 @@
 """What a session asks that is no write: read, stat, find, list, ping; and free and raise.
 
 Answers that need the disk run as tasks, a bounded number at a time, and wait while the client
-does not read what was sent.
+does not read what was sent. The others are small; the session stops reading questions before too
+many of them wait to be sent (`Queries.unread`).
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Final
 
 from common.checksum import Buffer
 from common.errors import ProtocolError, PutterError
-from common.limits import MESSAGE_PAYLOAD_BYTES_MAX, MIB
+from common.limits import ANSWERS_UNREAD_BYTES_MAX, MESSAGE_PAYLOAD_BYTES_MAX, MIB
 from common.metrics import Metrics
 from common.tickets import TICKETS_MAX
 from common.wire.session import (
@@ -85,6 +86,13 @@ class Queries:
         else:
             self._transport.write(header)
 
+    @property
+    def unread(self) -> bool:
+        """Whether so much waits to be sent that no more questions should be read."""
+        if self._writable.is_set():
+            return False
+        return self._transport.get_write_buffer_size() > ANSWERS_UNREAD_BYTES_MAX
+
     def pause(self) -> None:
         """The client does not read."""
         self._writable.clear()
@@ -144,11 +152,18 @@ class Queries:
             await work()
 
     async def _send_later(self, answer: Callable[[], Awaitable[Answer]], request: int) -> None:
+        await self._until_writable()  # an answer that nobody takes need not be in memory yet
         try:
             message, payload = await answer()
         except PutterError as error:
             message, payload = Done(request, error.status, error.message), b""
+        await self._until_writable()
         self.send(message, payload)
+
+    async def _until_writable(self) -> None:
+        """Others wait as well, and whoever comes first may fill the queue again."""
+        while not self._writable.is_set():
+            await self._writable.wait()
 
     async def _read(self, message: Read) -> None:
         loop = asyncio.get_running_loop()
@@ -164,7 +179,7 @@ class Queries:
         self.send(Data(message.request, 0, 0, 0, "", more=False, status=status, reason=reason))
 
     async def _send_piece(self, request: int, piece: Piece) -> None:
-        await self._writable.wait()
+        await self._until_writable()
         if len(piece.frames) > MESSAGE_PAYLOAD_BYTES_MAX:
             raise ProtocolError(f"the engine gave a piece of {len(piece.frames)} bytes")
         self.send(

@@ -117,9 +117,9 @@ class SessionConnection:
         )
         self._fence = services.fence
         budget: Budget = services.budget
-        self._gate = Gate(
-            budget, CONNECTION_PENDING_BYTES_MAX, transport.pause_reading, self._resume
-        )
+        self._gate = Gate(budget, CONNECTION_PENDING_BYTES_MAX, self._hold, self._resume)
+        self._held = False
+        self._unread = False
 
     def get_buffer(self) -> memoryview:
         """Where the next bytes go."""
@@ -133,6 +133,7 @@ class SessionConnection:
         """
         for message, payload in self._reader.buffer_updated(size):
             self._take(message, payload)
+        self._look_at_queue()
 
     def eof_received(self) -> bool:
         """The client says nothing more: answers on their way are dropped with the connection."""
@@ -149,6 +150,9 @@ class SessionConnection:
     def resume_writing(self) -> None:
         """It reads again."""
         self._queries.resume()
+        if self._unread:
+            self._unread = False
+            self._apply_pause()
 
     @property
     def pending_bytes(self) -> int:
@@ -246,7 +250,26 @@ class SessionConnection:
             self._queries.send(RunsDone(done))
         if job.answers:
             self._queries.send(RecordsDone(tuple(job.answers)))
+        self._look_at_queue()
+
+    def _look_at_queue(self) -> None:
+        """A client that does not read its answers may ask no more."""
+        if not self._unread and self._queries.unread:
+            self._unread = True
+            self._apply_pause()
+
+    def _hold(self) -> None:
+        self._held = True
+        self._apply_pause()
 
     def _resume(self) -> None:
-        if not self._transport.is_closing():
+        self._held = False
+        self._apply_pause()
+
+    def _apply_pause(self) -> None:
+        if self._transport.is_closing():
+            return
+        if self._held or self._unread:
+            self._transport.pause_reading()
+        else:
             self._transport.resume_reading()

@@ -169,3 +169,24 @@ def test_masking_leaves_the_values_of_the_caller_alone() -> None:
     headers = {"token": "x"}
     logs.mask_secrets(None, "info", {"headers": headers})
     assert headers == {"token": "x"}
+
+
+class TestRepeats:
+    def test_one_a_period_and_the_count_of_the_others(self) -> None:
+        repeats = logs.Repeats(period_s=60)
+        told = [repeats.due("a", now_s) for now_s in (5.0, 5.0, 30.0, 64.9, 65.0, 66.0, 200.0)]
+        assert told == [{}, None, None, None, {"held_back": 3}, None, {"held_back": 1}]
+
+    def test_each_subject_for_itself(self) -> None:
+        repeats = logs.Repeats(period_s=60)
+        assert [repeats.due(name, 0) for name in "abab"] == [{}, {}, None, None]
+        again = [repeats.due(name, 70) for name in "cab"]
+        assert again == [{}, {"held_back": 1}, {"held_back": 1}]
+
+    def test_many_subjects_cost_no_more_than_few(self) -> None:
+        repeats = logs.Repeats(period_s=60, subjects_max=3)
+        for number in range(1000):
+            assert repeats.due(str(number), 0) == {}
+        assert len(repeats._seen) == 3
+        assert repeats.due("999", 1) is None
+        assert repeats.due("0", 1) == {}, "forgotten"

@@ -7,6 +7,7 @@ import random
 from collections.abc import Awaitable, Callable
 
 import pytest
+import structlog
 
 from common.limits import HANDSHAKE_TIMEOUT_MS
 from common.metrics import Metrics
@@ -16,7 +17,7 @@ from common.wire import acks
 from common.wire.greeting import ClientGreeting
 from common.wire.handshake import Identity
 from common.wire.reader import MessageReader
-from common.wire.session import Refused
+from common.wire.session import AnyMessage, Refused
 from router.acks import AckPort
 from tests.node_kit import OTHER_RING, RING, Wire, hello_of, network_of, play, until
 from tests.router_kit import ACKS, metric
@@ -93,9 +94,12 @@ def with_port(scene: Callable[[Port], Awaitable[None]], connections_max: int = 1
     play(main)
 
 
+def messages_to(wire: Wire) -> list[AnyMessage]:
+    return [message for message, _ in MessageReader().feed(bytes(wire.received[8:]))]
+
+
 def refusal(wire: Wire) -> Refused:
-    reader = MessageReader()
-    messages = [message for message, _ in reader.feed(bytes(wire.received[8:]))]
+    messages = messages_to(wire)
     assert isinstance(messages[-1], Refused), messages
     return messages[-1]
 
@@ -168,6 +172,7 @@ class TestWho:
             wire = await port.putter(role=role)
             await wire.all()
             assert "acks of putters" in refusal(wire).reason
+            assert len(messages_to(wire)) == 1, "neither welcome nor ready"
             assert port.refused("protocol") == 1
             assert port.taker.renewed == []
 
@@ -182,6 +187,19 @@ class TestWho:
             assert "key" in told.reason
             assert port.refused("not-authorised") == 1
             assert port.taker.heard == []
+
+        with_port(scene)
+
+    def test_another_key_is_logged_once_a_minute(self) -> None:
+        async def scene(port: Port) -> None:
+            with structlog.testing.capture_logs() as lines:
+                for _ in range(5):
+                    await (await port.putter(ring=OTHER_RING)).all()
+                await asyncio.sleep(61)
+                await (await port.putter(ring=OTHER_RING)).all()
+            told = [line.get("held_back", 0) for line in lines if line["log_level"] == "error"]
+            assert told == [0, 4]
+            assert port.refused("not-authorised") == 6
 
         with_port(scene)
 

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+import structlog
 
 from common.errors import NodesUnavailable, NoSpace, StorageError
 from common.wire.session import Batch, Done, Ping, RecordsDone
@@ -417,7 +418,11 @@ class TestWhoItIs:
         async def scene(putter: ScriptedPutter, links: Links) -> None:
             putter.ring = OTHER_RING
             links.run(100)
-            await asyncio.sleep(10)
+            with structlog.testing.capture_logs() as lines:
+                await asyncio.sleep(130)
+            told = [line for line in lines if line["event"] == "cannot reach a putter"]
+            assert len(told) == 3, "once a minute"
+            assert sum(line.get("held_back", 0) for line in told) > 30
             assert not links.link.up
             assert "key" in links.link.reason
             assert putter.heard == []

@@ -267,3 +267,20 @@ def test_a_refusal_is_the_error_that_it_names(status: int, error: type[PutterErr
 def test_a_refusal_with_a_status_of_a_later_release(status: int) -> None:
     with pytest.raises(ProtocolError, match="because of this"):
         client().receive(Refused(status, "because of this"))
+
+
+def test_a_client_may_be_refused_by_what_it_says_of_itself() -> None:
+    def admit(who: Hello) -> None:
+        if who.role != "acks":
+            raise ProtocolError(f"no door for a {who.role}")
+
+    other = ServerHandshake(RING, SERVER, b"s" * 16, admit)
+    with pytest.raises(ProtocolError, match="no door for a router"):
+        other.receive(hello())
+    assert not other.complete
+    with pytest.raises(ProtocolError):
+        other.receive(Proof(bytes(32)))
+    other = ServerHandshake(RING, SERVER, b"s" * 16, admit)
+    with pytest.raises(NotAuthorised):
+        other.receive(hello(Keyring([OTHER])))
+    assert isinstance(other.receive(msgspec.structs.replace(hello(), role="acks")), Welcome)

@@ -6,6 +6,7 @@ import asyncio
 import random
 
 import pytest
+import structlog
 
 from common.limits import ACK_BYTES, HANDSHAKE_TIMEOUT_MS
 from common.twins.network import MemoryNetwork
@@ -147,10 +148,13 @@ def test_a_router_with_another_key_gets_nothing_and_is_not_pestered() -> None:
         network = network_of(world.random)
         port = await AckPort(network, OTHER_RING).open()
         link = link_to(network)
+        link.sessions = 1
         link.send(1, 1, 0)
-        await asyncio.sleep(60)
+        with structlog.testing.capture_logs() as lines:
+            await asyncio.sleep(59)
         assert port.got == []
         assert 20 < len(port.connections) < 80, "once or twice in two seconds"
+        assert [line.get("held_back", 0) for line in lines] == [0], "and is told of once a minute"
         await link.close(0)
 
     play(main)

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 import pytest
+import structlog
 
 from common import tickets
 from common.errors import NotAuthorised, ProtocolError, Unavailable
@@ -189,6 +190,21 @@ class TestRefusedSessions:
                 await Client(OTHER_RING).open(network)
             assert "--key-file" in caught.value.hint
             await works(network, 1)
+
+        with_node(scene)
+
+    def test_another_key_is_logged_once_a_minute(self) -> None:
+        async def scene(world: World, network: MemoryNetwork, node: PutterNode) -> None:
+            with structlog.testing.capture_logs() as lines:
+                for pause_s in (0, 0, 0, 61):
+                    await asyncio.sleep(pause_s)
+                    with pytest.raises(NotAuthorised):
+                        await Client(OTHER_RING).open(network)
+                await Wire.open(network)  # lets the node see the last one's end
+            refused = [line for line in lines if "refused" in line["event"]]
+            assert [line.get("held_back", 0) for line in refused] == [0, 2]
+            text = node.metrics.render().decode()
+            assert 'putter_refused_total{port="putter",reason="not-authorised"} 4.0' in text
 
         with_node(scene)
 

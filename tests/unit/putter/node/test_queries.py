@@ -10,7 +10,12 @@ from typing import Any
 import pytest
 
 from common.errors import NoSpace, ProtocolError, StorageError
-from common.limits import COMMIT_RECORD_BYTES_MAX, MESSAGE_PAYLOAD_BYTES_MAX, RAW_DATA_BYTES
+from common.limits import (
+    ANSWERS_UNREAD_BYTES_MAX,
+    COMMIT_RECORD_BYTES_MAX,
+    MESSAGE_PAYLOAD_BYTES_MAX,
+    RAW_DATA_BYTES,
+)
 from common.meta.interface import Ceilings
 from common.metrics import Metrics
 from common.tickets import TICKETS_MAX
@@ -354,6 +359,10 @@ class Paper(asyncio.Transport):
         self.reader = MessageReader()
         self.messages: list[Message] = []
         self.closed = False
+        self.unsent_bytes = 0
+
+    def get_write_buffer_size(self) -> int:
+        return self.unsent_bytes
 
     def write(self, data: Any) -> None:
         self.messages += [message for message, _ in self.reader.feed(bytes(data))]
@@ -430,6 +439,51 @@ class TestAlone:
         assert paper.messages == []
         queries.resume()
         await until(lambda: len(paper.messages) == 3)
+
+    async def test_nor_is_anything_else_made_for_who_does_not_read(
+        self, engine: FaultyEngine
+    ) -> None:
+        queries, paper, _ = self.make(engine)
+        queries.pause()
+        for number in range(20):
+            queries.take(Stat(number, 7))
+        await asyncio.sleep(0.01)
+        assert "stat" not in engine.log
+        assert paper.messages == []
+        queries.resume()
+        await until(lambda: len(paper.messages) == 20)
+
+    async def test_a_reader_that_stops_again_gets_one_answer_at_a_time(
+        self, engine: FaultyEngine, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        queries, paper, readers = self.make(engine)
+        readers.held = True
+        for number in range(10):
+            queries.take(Stat(number, 7))
+        await until(lambda: len(readers.waiting) == 10)
+        queries.pause()
+        readers.release()
+        await asyncio.sleep(0.01)
+        written = paper.write
+
+        def write_and_choke(data: Any) -> None:
+            written(data)
+            queries.pause()
+
+        monkeypatch.setattr(paper, "write", write_and_choke)
+        for count in range(1, 11):
+            queries.resume()
+            await asyncio.sleep(0.01)
+            assert len(paper.messages) == count
+
+    async def test_too_much_unread_is_told(self, engine: FaultyEngine) -> None:
+        queries, paper, _ = self.make(engine)
+        paper.unsent_bytes = ANSWERS_UNREAD_BYTES_MAX + 1
+        assert not queries.unread, "on its way"
+        queries.pause()
+        assert queries.unread
+        paper.unsent_bytes = ANSWERS_UNREAD_BYTES_MAX
+        assert not queries.unread
 
 
 def _run(first: int, data: bytes, name: str = "OBJ") -> Run:

@@ -14,6 +14,7 @@ from common.limits import COMMIT_RECORD_BYTES_MAX, RAW_DATA_BYTES
 from common.meta.interface import Ceilings
 from common.tickets import TICKETS_MAX
 from common.twins.network import MemoryNetwork
+from common.wire.greeting import ClientGreeting
 from common.wire.session import (
     Batch,
     Done,
@@ -26,9 +27,10 @@ from common.wire.session import (
     RunHeader,
     RunsDone,
     StatReply,
+    encode,
 )
 from common.wire.status import Status
-from putter.node import session
+from putter.node import queries, session
 from putter.storage.engine import Record
 from tests.node_kit import (
     KEY,
@@ -39,7 +41,9 @@ from tests.node_kit import (
     Client,
     FaultyEngine,
     HeldDisk,
+    Wire,
     framed,
+    hello_of,
     make_node,
     network_of,
     play,
@@ -368,3 +372,51 @@ async def test_a_slow_disk_stops_the_sender(
     assert budget.used_bytes == 0
     client.session.close()
     await node.stop()
+
+
+@pytest.mark.parametrize("kind", ["pings", "batches"])
+def test_who_does_not_read_its_answers_may_ask_no_more(
+    engine: FaultyEngine, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has the key, asks and asks; the node's memory stays bounded, and others are served."""
+    limit, count = 100_000, 40_000 if kind == "pings" else 20_000
+    monkeypatch.setattr(queries, "ANSWERS_UNREAD_BYTES_MAX", limit)
+    if kind == "pings":
+        asked = b"".join(encode(Ping(number)) for number in range(count))
+        told = b"".join(encode(Done(number, 0)) for number in range(count))
+    else:
+        runs = [run_of(first, b"x") for first in (7, 9, 11)]
+        payload = b"".join(wire for _, wire in runs)
+        headers = tuple(RunHeader(first, len(wire), "OBJ") for first, wire in runs)
+        asked = (encode(Batch(headers), len(payload)) + payload) * count
+        told = encode(RunsDone(tuple((first, 1, 0) for first, _ in runs))) * count
+
+    async def main(world: World) -> None:
+        network = network_of(world.random)
+        node = make_node(network, engine)
+        await node.start()
+        client = await Client().open(network)
+        deaf = await Wire.open(network)
+        greeting = ClientGreeting(RING, hello_of())
+        deaf.send(greeting.opening)
+        await until(lambda: len(deaf.received) > 100)
+        deaf.send(greeting.receive(bytes(deaf.received)))
+        ready = len(deaf.received) + len(encode(Ready()))
+        await until(lambda: len(deaf.received) == ready)
+        deaf.transport.pause_reading()
+        deaf.send(asked)
+        await asyncio.sleep(30)
+        queued = [each._transport.get_write_buffer_size() for each in node._connections.all()]
+        assert limit < sum(queued) < limit + 100_000 < len(told) // 2
+        assert deaf.transport.get_write_buffer_size() > 0, "the rest waits at its sender"
+        client.store(run_of(50))
+        assert await client.hears(1) == [RunsDone(((50, 4, 0),))]
+
+        deaf.transport.resume_reading()
+        await until(lambda: len(deaf.received) == ready + len(told), 600)
+        assert deaf.received[ready:] == told
+        deaf.transport.close()
+        client.session.close()
+        await node.stop()
+
+    play(main)
