@@ -274,6 +274,8 @@ class Janitor:
                         confirmed[state.object_id].add(node)
             except PutterError as error:
                 _log.warning("could not free tickets", node=node, reason=str(error))
+        done = [each for each in doomed if confirmed[each.object_id] >= set(each.nodes)]
+        await self._forget_elsewhere(done)
         freed = 0
         for state in doomed:
             if confirmed[state.object_id] >= set(state.nodes):
@@ -285,6 +287,19 @@ class Janitor:
             self._metrics.objects_freed.inc(freed)
             _log.debug("objects freed", count=freed)
         return freed
+
+    async def _forget_elsewhere(self, states: list[ObjectState]) -> None:
+        """Drop what was said of freed objects where they never lay.
+
+        An abort goes wherever it can be durable if the object's own putters are away.
+        """
+        for link in self._fleet.up():
+            objects = tuple(each.object_id for each in states if link.node not in each.nodes)
+            try:
+                for at in range(0, len(objects), _BATCH):
+                    await free(link, (), objects[at : at + _BATCH])
+            except PutterError as error:
+                _log.info("an abort may stay where it is", node=link.node, reason=str(error))
 
     async def _free_on(self, link: NodeLink, states: list[ObjectState]) -> None:
         objects = tuple(state.object_id for state in states)

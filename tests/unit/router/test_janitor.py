@@ -418,6 +418,25 @@ class TestFreeing:
 
         play(main)
 
+    def test_what_others_keep_of_it_is_dropped_too(self) -> None:
+        """Its abort may lie where the object never was, if its own putters were away."""
+
+        async def main(world: World) -> None:
+            store = await Store(world, 3).start()
+            written = await store.write(DATA)
+            [extent] = written.version.objects[0].extents
+            [other] = [p for p in store.putters if p.name not in extent.nodes]
+            other.engine.put_record(Record(written.version.stamp + 1, written.object_id, b"x"))
+            kept = other.engine.put_record(Record(1, "OTHER", b"y"))
+            assert await store.router.writes.delete("photos", "cat")
+            await store.clean()
+            assert await store.state(written.object_id) == ""
+            assert other.engine.find_record(written.object_id) is None
+            assert kept in [each.number for each in other.engine.records(0, 100)]
+            await store.stop()
+
+        play(main)
+
     def test_one_that_cannot_free_is_asked_again(self) -> None:
         async def main(world: World) -> None:
             store = await Store(world).start()
