@@ -4,7 +4,8 @@
 segments/state                    copy of the newest segment's first block, with the latest ceilings
 segments/0000000000000001.seg     a segment; the name is its number in hex
 segments/0000000000000001.idx     its index, once it is sealed
-segments/spare-0000000000000001   a segment of that number that is free to be used again
+segments/spare-0000000000000001   a segment of that number that is free to be used again, until the
+                                  next start
 ```
 """
 
@@ -19,7 +20,7 @@ from threading import Lock
 from typing import Final
 
 from common.checksum import Buffer
-from common.errors import NoSpace, PutterError, StorageError
+from common.errors import NoSpace, PutterError
 from common.limits import MIB
 from putter.storage.block_file import BLOCK_BYTES, BlockFile, aligned_buffer
 from putter.storage.disk import Disk
@@ -70,7 +71,10 @@ class Files:
             segment_bytes = 1 << max(0, share.bit_length() - 1)
             segment_bytes = min(max(segment_bytes, SEGMENT_BYTES_MIN), SEGMENT_BYTES_MAX)
         self.segment_bytes: Final = segment_bytes
-        self._spares = [n for n in _numbers(names, _SPARE_NAME) if self._is_usable(n)]
+        self._spares: list[int] = []
+        for number in _numbers(names, _SPARE_NAME):
+            # A crash may have left the file under the name of a segment, too: only this name goes.
+            disk.unlink(_spare(number))
         while len(self._spares) > SPARES_MAX:
             disk.unlink(_spare(self._spares.pop()))
 
@@ -208,20 +212,6 @@ class Files:
             return b"" if data is None else data
 
         return SealedIndex(head, load, secret)
-
-    def _is_usable(self, spare: int) -> bool:
-        """Whether a spare segment is what a new one would be; if not, it is removed."""
-        try:
-            file = self._disk.blocks(_spare(spare))
-        except StorageError as error:
-            _log.warning("a spare segment cannot be used: %s", error)
-            return False
-        size = file.size
-        file.close()
-        if size == self.segment_bytes:
-            return True
-        self._disk.unlink(_spare(spare))
-        return False
 
     def _room(self, keep_free_bytes: int) -> int:
         """The length for a new segment: smaller ones where little is left."""

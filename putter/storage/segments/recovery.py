@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from common.errors import NoSpace, StorageError
+from common.limits import MIB
 from common.meta.interface import Ceilings
 from putter.storage.block_file import BLOCK_BYTES, BlockFile, aligned_buffer
 from putter.storage.segments.files import Files
@@ -160,6 +161,8 @@ class _Recovery:
         for number in numbers:
             try:
                 at = self._open(number, newest=number == newest)
+            except _RefusedError:
+                raise
             except StorageError as error:
                 self._report.lose(f"segment {number:016x} cannot be read: {error}")
                 self._skip_numbers()
@@ -288,7 +291,7 @@ class _Recovery:
             _log.warning("segment %016x has no index yet: %s", number, error)
         self._catalog.add(Segment(number, index, stop))
 
-    def _resume(self, number: int) -> int:
+    def _resume(self, number: int) -> int | None:
         """The newest segment goes on where it ends."""
         file = self._files.file(number)
         synced = self._state.end if number == self._state.number else 0
@@ -302,11 +305,30 @@ class _Recovery:
                 done.torn_bytes,
             )
         at = done.stop if done.torn_at is None else done.torn_at
-        if at >= synced:
-            self._clear(file, at)
-        file.sync()  # what a killed process wrote is visible, and must not vanish later
-        self._catalog.add(Segment(number, done.index, done.stop))
-        return max(aligned(at, BLOCK_BYTES), synced)
+        end = max(aligned(at, BLOCK_BYTES), synced)
+        try:
+            if at >= synced:
+                self._clear(file, at)
+            self._write_again(file, done.promised, end)
+            file.sync()
+        except (NoSpace, StorageError) as error:
+            raise _RefusedError(
+                str(error), hint="the disk has to take writes at the start"
+            ) from error
+        self._catalog.add(Segment(number, done.index, end))
+        return end if self._heads[number] is not None else None
+
+    def _write_again(self, file: BlockFile, start: int, end: int) -> None:
+        """What a killed process wrote is visible, and must not vanish later.
+
+        A sync does not do: if the last one failed, the system takes those pages for clean.
+        """
+        for at in range(start, min(end, file.size), MIB):
+            data = file.read(at, min(MIB, end - at))
+            if len(data) % BLOCK_BYTES == 0:
+                buffer = aligned_buffer(len(data))
+                buffer[:] = data
+                file.write(at, buffer)
 
     def _clear(self, file: BlockFile, at: int) -> None:
         """Zeros from here to the end of the block: nobody may find what was cut off there."""
@@ -323,3 +345,7 @@ class _Recovery:
         for segment in list(self._catalog.segments.values()):
             for removal in segment.index.removals:
                 self._catalog.apply(removal)
+
+
+class _RefusedError(StorageError):
+    """What is there is readable, and cannot be made durable."""

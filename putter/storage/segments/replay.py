@@ -36,6 +36,7 @@ class Replayed:
     Attributes:
         index: of its records.
         stop: behind the last of them.
+        promised: nothing says that what lies behind it was synced.
         torn_at: where a commit that nobody was promised is cut off; None if none is.
         torn_bytes: of it that were found.
         lost: one line for each thing that is damaged.
@@ -46,6 +47,7 @@ class Replayed:
 
     index: OpenIndex = field(default_factory=OpenIndex)
     stop: int = BLOCK_BYTES
+    promised: int = BLOCK_BYTES
     torn_at: int | None = None
     torn_bytes: int = 0
     lost: list[str] = field(default_factory=list)
@@ -108,8 +110,8 @@ class _Replay:
         size = file.size if end is None else min(file.size, end)
         found = list(scan(file.read, size, self._number, self._secret))
         records = [each for each in found if isinstance(each, Found)]
-        # Behind this nothing is known to have been acknowledged.
-        promised = max([synced, *(each.header.commit * BLOCK_BYTES for each in records)])
+        commits = [each.header.commit * BLOCK_BYTES for each in records]
+        promised = done.promised = max([synced, *commits])
         order = _Order(head)
         for each in found:
             if isinstance(each, Gap):

@@ -124,37 +124,53 @@ class Writer:
         """
         stride = run.frame_bytes + FRAME_HEADER_BYTES
         statuses = np.zeros(count, np.uint8)
-        names = HEADER_BYTES + len(run.object_id) + len(run.key_id) + ALIGN
         at = 0
         while at < count:
             rows = run.frames[at * stride :]
-            room = self.room - names
-            part = replace(run, first=run.first + at)
-            some = count - at if len(rows) <= room else max(0, room // stride)
             try:
-                is_fresh = self.log.end == BLOCK_BYTES
-                if some < count - at and some * stride < _PART_BYTES_MIN and not is_fresh:
-                    try:
-                        self._roll(spare=spare)
-                        continue
-                    except NoSpace:
-                        if not some:
-                            raise
-                if not some:
-                    raise NoSpace(f"frames of {stride} bytes do not fit into a segment")
-                part = replace(part, frames=rows[: some * stride])
-                self._write_run(part, some, raw=raw, sequence=sequence)
+                some = self._make_room(run, rows, stride, spare=spare)
             except NoSpace as error:
                 _log.warning("no room for new tickets: %s", error)
                 statuses[at:] = Status.NO_SPACE
                 break
-            except PutterError as error:
+            except StorageError as error:
+                _log.error("cannot write: %s", error)
+                statuses[:] = Status.IO_ERROR
+                break
+            try:
+                part = replace(run, first=run.first + at, frames=rows[: some * stride])
+                self._write_run(part, some, raw=raw, sequence=sequence)
+            except (NoSpace, StorageError) as error:
                 _log.error("cannot write: %s", error)
                 self._fail(error)
                 statuses[:] = Status.IO_ERROR
                 break
             at += some
         return statuses
+
+    def _make_room(self, run: Run, rows: Buffer, stride: int, *, spare: bool) -> int:
+        """How many of these frames come next; a new segment is begun where that is worth it."""
+        names = HEADER_BYTES + len(run.object_id) + len(run.key_id) + ALIGN
+
+        def fitting() -> int:
+            room = self.room - names
+            return -(-len(rows) // stride) if len(rows) <= room else max(0, room // stride)
+
+        some = fitting()
+        if some * stride >= min(len(rows), _PART_BYTES_MIN):
+            return some
+        if self.log.end != BLOCK_BYTES:
+            try:
+                self._roll(spare=spare)
+            except NoSpace:
+                some = fitting()  # less than before: what was written was synced
+                if not some:
+                    raise
+                return some
+            some = fitting()
+        if not some:
+            raise NoSpace(f"frames of {stride} bytes do not fit into a segment")
+        return some
 
     def _write_run(self, run: Run, count: int, *, raw: bool, sequence: int | None) -> None:
         header = Header(
@@ -230,6 +246,9 @@ class Writer:
         """
         failure, self._failure = self._failure, None
         try:
+            if self._owed:
+                with self._lock:
+                    self._begin(spare=True)
             self.log.sync()
         except (NoSpace, StorageError) as error:
             failure = error
@@ -390,10 +409,16 @@ class Writer:
         self._catalog.add(Segment(number, OpenIndex(), BLOCK_BYTES))
         self.log.open(self._files.file(number), number, BLOCK_BYTES)
         owed, self._owed = self._owed, []
-        for each in owed:  # what was forgotten here must not come back
-            self.append_removal(
-                each.ranges, raw=each.raw, dropped=each.dropped, sequence=each.sequence
-            )
+        while owed:  # what was forgotten here must not come back
+            each = owed[0]
+            try:
+                self.append_removal(
+                    each.ranges, raw=each.raw, dropped=each.dropped, sequence=each.sequence
+                )
+            except PutterError:
+                self._owed += owed
+                raise
+            owed.pop(0)
 
     def _seal(self, segment: Segment) -> None:
         """Write a segment's index; without it, the next start scans the segment."""
