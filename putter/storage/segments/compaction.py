@@ -112,7 +112,7 @@ class Compactor:
                 continue
             if not isinstance(segment.index, SealedIndex):
                 continue
-            live = segment.index.live_bytes / self._files.file(segment.number).size
+            live = segment.index.live_bytes / segment.size
             if live <= most and (best is None or live < best[0]):
                 best = (live, segment)
         return best[1] if best is not None else None
@@ -229,12 +229,17 @@ class Compactor:
         before = self._catalog.segments.get(segment.number - 1)
         if segment.pins or (before is not None and not isinstance(before.index, SealedIndex)):
             return Upkeep(0, 0, more=False)  # somebody reads it; or its head is still needed
-        freed = self._files.file(segment.number).size
-        self._catalog.remove(segment)
-        self._files.retire(segment.number)
         self._victim = None
-        _log.info("segment %016x is free again: %d bytes", segment.number, freed)
-        return Upkeep(0, freed, more=True)
+        try:
+            self._files.retire(segment.number)
+        except PutterError as error:
+            # It stays known: as long as the file may be there, what was removed from it is needed.
+            self._damaged.add(segment.number)
+            _log.warning("segment %016x is not freed: %s", segment.number, error)
+            return Upkeep(0, 0, more=False)
+        self._catalog.remove(segment)
+        _log.info("segment %016x is free again: %d bytes", segment.number, segment.size)
+        return Upkeep(0, segment.size, more=True)
 
     def _forget(self, segment: Segment, place: Place, *, raw: bool) -> None:
         segment.index.free(place.first, place.end, raw=raw, before=place.sequence + 1)

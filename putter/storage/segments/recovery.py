@@ -246,12 +246,15 @@ class _Recovery:
             self._report.indexed += 1
             self._sequence = max(self._sequence, index.highest_sequence + 1)
             self._record = max(self._record, index.highest_number + 1)
-            self._catalog.add(Segment(number, index, index.head.used_bytes))
+            self._add(number, index, index.head.used_bytes)
             return None
         if newest:
             return self._resume(number)
         self._seal(number)
         return None
+
+    def _add(self, number: int, index: Index, end: int) -> None:
+        self._catalog.add(Segment(number, index, end, self._files.file(number).size))
 
     def _indexed(self, number: int) -> SealedIndex | None:
         try:
@@ -289,7 +292,7 @@ class _Recovery:
             index = self._files.save_index(done.index, number, stop, self._secret)
         except (NoSpace, StorageError) as error:
             _log.warning("segment %016x has no index yet: %s", number, error)
-        self._catalog.add(Segment(number, index, stop))
+        self._add(number, index, stop)
 
     def _resume(self, number: int) -> int | None:
         """The newest segment goes on where it ends."""
@@ -315,7 +318,7 @@ class _Recovery:
             raise _RefusedError(
                 str(error), hint="the disk has to take writes at the start"
             ) from error
-        self._catalog.add(Segment(number, done.index, end))
+        self._add(number, done.index, end)
         return end if self._heads[number] is not None else None
 
     def _write_again(self, file: BlockFile, start: int, end: int) -> None:

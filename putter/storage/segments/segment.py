@@ -25,12 +25,14 @@ class Segment:
         number: of the segment.
         index: what is in it.
         end: behind its last record, once it is sealed.
+        size: of the file.
         pins: readers that look into the file just now.
     """
 
     number: int
     index: Index
     end: int
+    size: int
     pins: int = 0
 
     def bounds(self, name: str) -> tuple[int, int]:

@@ -406,19 +406,17 @@ class Writer:
         if old is not None:
             self._seal(old)
         number = self._head.number
-        self._catalog.add(Segment(number, OpenIndex(), BLOCK_BYTES))
+        self._catalog.add(Segment(number, OpenIndex(), BLOCK_BYTES, self._head.size))
         self.log.open(self._files.file(number), number, BLOCK_BYTES)
         owed, self._owed = self._owed, []
-        while owed:  # what was forgotten here must not come back
-            each = owed[0]
+        for at, each in enumerate(owed):  # what was forgotten here must not come back
             try:
                 self.append_removal(
                     each.ranges, raw=each.raw, dropped=each.dropped, sequence=each.sequence
                 )
             except PutterError:
-                self._owed += owed
+                self._owed += owed[at:]
                 raise
-            owed.pop(0)
 
     def _seal(self, segment: Segment) -> None:
         """Write a segment's index; without it, the next start scans the segment."""
