@@ -2,8 +2,21 @@
 
 from __future__ import annotations
 
+import sys
+from contextlib import suppress
+from typing import Final
+
 from common.limits import KIB, MIB
 from common.wire.reader import Buffers
+
+
+def _references_of_one() -> int:
+    owner = bytearray()
+    return sys.getrefcount(owner)
+
+
+_ALONE: Final = _references_of_one()
+"""The count of a bytearray that only a local variable refers to: a view of it would add to it."""
 
 
 class BufferPool(Buffers):
@@ -11,6 +24,10 @@ class BufferPool(Buffers):
 
     Sizes are rounded up to powers of two for keeping; what is handed out has exactly the length
     that was asked for. A buffer that is never given back is simply garbage collected.
+
+    One that is given back while somebody still has a view of it is not kept: a transport holds
+    the bytes that it did not send yet, also those that nobody waits for any more, and they must
+    not change. Such a buffer goes with its last view.
     """
 
     _SMALLEST = 16 * KIB
@@ -30,10 +47,11 @@ class BufferPool(Buffers):
         return memoryview(bytearray(room))[:size]
 
     def give(self, buffer: memoryview) -> None:
-        """Take a buffer back; neither it nor a part of it may be used any more."""
+        """Take a buffer back; who gives it may not use it any more."""
         owner = buffer.obj
-        buffer.release()
-        if not isinstance(owner, bytearray):
+        with suppress(BufferError):  # somebody reads it through this very view
+            buffer.release()
+        if not isinstance(owner, bytearray) or sys.getrefcount(owner) != _ALONE:
             return
         room = len(owner)
         if room != self._room(room) or self._kept_bytes + room > self._kept_bytes_max:

@@ -154,14 +154,16 @@ class ClientSession(asyncio.BufferedProtocol):
     def send(self, message: Message, *payload: Buffer) -> None:
         """Send a message; a closed session swallows it, its loss is told by ``on_lost``.
 
-        The payload's buffers must stay as they are until the other side has answered.
+        The payload's buffers must stay as they are until the other side has answered. What is
+        still queued then (it may have been sent on another connection before) keeps a view of
+        its own, so that they can be released; `common.buffers.BufferPool` looks after such views.
         """
         if self.closed or self._transport is None:
             return
         size = sum(map(len, payload))
         header = encode(message, size)
         if size:
-            self._transport.writelines([header, *payload])
+            self._transport.writelines([header, *(memoryview(part) for part in payload)])
         else:
             self._transport.write(header)
 

@@ -280,6 +280,8 @@ class ScriptedSession(asyncio.Protocol):
         if self.greeting.peer is None:
             try:
                 self.transport.write(self.greeting.receive(data))
+                if self.putter.deaf and self.greeting.peer is not None:
+                    self.transport.pause_reading()
             except PutterError as error:
                 self.transport.write(self.greeting.refusal(error))
                 self.transport.close()
@@ -298,6 +300,7 @@ class ScriptedPutter:
     Attributes:
         heard: messages of all sessions after their greeting, with payloads.
         answer: called with each of them.
+        deaf: new sessions read nothing after their greeting.
     """
 
     def __init__(
@@ -309,6 +312,7 @@ class ScriptedPutter:
         self.ring = ring
         self.sessions: list[ScriptedSession] = []
         self.heard: list[tuple[AnyMessage, bytes]] = []
+        self.deaf = False
         self.answer: Callable[[ScriptedSession, AnyMessage, bytes], None] = lambda *_: None
 
     async def open(self) -> ScriptedPutter:
@@ -347,6 +351,7 @@ class Links:
 
     def __init__(self, network: MemoryNetwork, node: str = "", **options: Any) -> None:
         self.metrics = Metrics("router")
+        self.pool = BufferPool()
         self.changes: list[bool] = []
         self.link = NodeLink(
             "p0",
@@ -355,7 +360,7 @@ class Links:
             introduce=lambda: hello_of(frame_bytes=FRAME),
             keyring=RING,
             network=network.host("r0"),
-            pool=BufferPool(),
+            pool=self.pool,
             rng=random.Random(5),
             metrics=self.metrics,
             options=LinkOptions(FRAME, **options),
@@ -377,7 +382,7 @@ class Links:
 
     def run(self, first: int, data: bytes = b"x", policy: Policy | None = None) -> RunParcel:
         """Frames on their way to the link's node."""
-        wire = memoryview(bytearray(frames.wire_bytes(len(data), FRAME)))
+        wire = self.pool.take(frames.wire_bytes(len(data), FRAME))
         frames.build(wire, memoryview(data), first, FRAME, KEY.checksum)
         parcel = RunParcel(
             f"O{first}",
@@ -390,6 +395,7 @@ class Links:
             self,
         )
         parcel.dispatch()
+        parcel.when_settled(lambda: self.pool.give(wire))
         return parcel
 
     def record(self, stamp: int, body: bytes = b"a record") -> RecordParcel:

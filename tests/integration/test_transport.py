@@ -10,6 +10,7 @@ from collections.abc import Callable
 import pytest
 import uvloop
 
+from common.buffers import BufferPool
 from common.errors import Unavailable
 from common.transport import KEEPALIVE_IDLE_S, TcpNetwork, abort, address, reason
 from tests.simulation.recorder import Recorder
@@ -73,6 +74,42 @@ def test_abort_forgets_what_is_buffered(runner: Callable[..., None]) -> None:
         assert isinstance(await server.lost, ConnectionResetError)
         assert "eof" not in server.events
         assert len(server.received) < 32_000_000
+
+    runner(scenario)
+
+
+@pytest.mark.parametrize("ahead", [0, 10, 5_000_000])
+def test_a_buffer_is_used_again_once_no_transport_holds_it(
+    runner: Callable[..., None], ahead: int
+) -> None:
+    """Written as a session does it, and given back while it is queued: it is sent as it was."""
+
+    async def scenario(network: TcpNetwork) -> None:
+        client, server = await both_ends(network)
+        server.transport.pause_reading()
+        pool = BufferPool()
+        client.transport.write(bytes(ahead))
+        buffers = [pool.take(size) for size in (3_000_000, 20_000)]
+        for buffer in buffers:
+            buffer[:] = b"a" * len(buffer)
+            client.transport.writelines([b"", memoryview(buffer)])
+        await asyncio.sleep(0.05)
+        for buffer in buffers:
+            pool.give(buffer)
+        for size in (3_000_000, 20_000) * 3:
+            pool.take(size)[:] = bytes(size)
+        server.transport.resume_reading()
+        assert await server.has(ahead + 3_020_000) == bytes(ahead) + b"a" * 3_020_000
+
+        kept = pool.kept_bytes
+        buffer = pool.take(4_000_000)
+        client.transport.writelines([b"", memoryview(buffer)])
+        await server.has(ahead + 7_020_000)
+        await asyncio.sleep(0.01)
+        pool.give(buffer)
+        assert pool.kept_bytes == max(kept, 1 << 22)
+        for each in (client, server):
+            each.transport.close()
 
     runner(scenario)
 

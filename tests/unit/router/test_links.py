@@ -10,6 +10,7 @@ import pytest
 import structlog
 
 from common.errors import NodesUnavailable, NoSpace, StorageError
+from common.limits import MIB
 from common.wire.session import Batch, Done, Ping, RecordsDone
 from common.wire.status import Status
 from router.quorum import Policy
@@ -375,6 +376,53 @@ class TestTheWindow:
             assert putter.runs == [200]
             assert putter.requests == []
             assert links.link.inflight_bytes == kept.size
+
+        with_link(scene)
+
+
+class TestBuffers:
+    """Memory of a run that is over is used for the next one, but not while it is to be sent."""
+
+    DATA = payload(600_000)
+
+    def test_they_are_used_again(self) -> None:
+        async def scene(putter: ScriptedPutter, links: Links) -> None:
+            run = links.run(100, self.DATA)
+            await putter.has(runs=1)
+            assert links.pool.kept_bytes == 0
+            links.link.acked(100, run.count, 0)
+            assert run.settled
+            assert links.pool.kept_bytes == MIB
+            links.run(900, self.DATA)
+            assert links.pool.kept_bytes == 0
+            await putter.has(runs=2)
+
+        with_link(scene)
+
+    @pytest.mark.parametrize("end", ["acked", "abandoned"])
+    def test_what_is_queued_a_second_time_travels_as_it_was(self, end: str) -> None:
+        """The acks of the first time come while the second is still on its way."""
+
+        async def scene(putter: ScriptedPutter, links: Links) -> None:
+            run = links.run(100, self.DATA)
+            sent = bytes(run.frames)
+            await putter.has(runs=1)
+            putter.deaf = True
+            putter.session.transport.abort()
+            await until(lambda: len(putter.sessions) == 2 and links.link.up, 60)
+            await asyncio.sleep(1)
+            assert putter.runs == [100], "the second time waits in the transport"
+            if end == "acked":
+                links.link.acked(100, run.count, 0)
+            else:
+                run.abandon(StorageError("enough"))
+            assert run.settled
+            for _ in range(10):
+                links.pool.take(len(sent))[:] = bytes(len(sent))
+            putter.session.transport.resume_reading()
+            await putter.has(runs=2)
+            assert [body for _, body in putter.heard] == [sent, sent]
+            assert links.link.up
 
         with_link(scene)
 
