@@ -294,7 +294,11 @@ class SegmentsEngine:
     def _compared(self, place: Place, rows: memoryview, frame_bytes: int) -> Statuses:
         """``WRITTEN`` where a stored ticket holds these very bytes."""
         sums = frames.checksums(rows, frame_bytes)
-        there = self._load(place.segment, place.body, place.body_bytes)
+        try:
+            there = self._load(place.segment, place.body, place.body_bytes)
+        except StorageError as error:
+            _log.error("tickets %d + %d cannot be read: %s", place.first, place.count, error)
+            return np.full(place.count, Status.IO_ERROR, np.uint8)
         held = frames.checksums(there, place.frame_bytes)
         given = _sizes(len(rows), frame_bytes, place.count)
         kept = _sizes(place.body_bytes, place.frame_bytes, place.count)
@@ -382,7 +386,9 @@ class SegmentsEngine:
 
     def _record(self, place: RecordPlace) -> NumberedRecord | None:
         """A commit record; None, and a line in the log, if it is damaged."""
-        data = self._load(place.segment, place.record, place.length)
+        data = self._log.read(place.segment, place.record, place.length)
+        if data is None:
+            data = self._files.file(place.segment).read(place.record, place.length)
         header = decode_header(data, self._secret, place.segment)
         if header is not None and header.number == place.number:
             body = data[header.body_at : header.body_at + header.body_bytes]

@@ -196,13 +196,16 @@ class Files:
         """Write the index of a segment that does not grow any more.
 
         Raises:
-            NoSpace, StorageError: it is not there; the segment has all that is in it.
+            NoSpace, StorageError: it is not there, or not readable; the segment has all that is
+                in it.
         """
         data = encode_index(index, number, end, secret)
         self._replace(_index(number), data)
         head = decode_index_head(data[:BLOCK_BYTES], secret)
         assert head is not None
-        return self._index(head, secret)
+        saved = self._index(head, secret)
+        saved.check()
+        return saved
 
     # -- inside ----------------------------------------------------------------------------
 

@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from common.checksum import CHECKSUM_BYTES, Buffer
+from common.errors import StorageError
 from putter.storage.block_file import BLOCK_BYTES
 from putter.storage.segments.formats import aligned, seal_of
 from putter.storage.segments.open_index import OpenIndex
@@ -177,5 +178,5 @@ def decode_head(data: Buffer, secret: bytes) -> IndexHead | None:
     return IndexHead(segment, used, live, sequence, number, counts, bounds, body_sum)
 
 
-class DamagedIndexError(Exception):
+class DamagedIndexError(StorageError):
     """The file is not what was written."""

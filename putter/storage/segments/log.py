@@ -33,7 +33,7 @@ class Log:
         self._number = 0
         self._base = 0
         self._filled = 0
-        self._synced = 0
+        self._synced = self._tail = 0
         self._dirty = False
 
     @property
@@ -52,6 +52,11 @@ class Log:
         return self._synced
 
     @property
+    def tail(self) -> int:
+        """Behind the last record that is durable."""
+        return self._tail
+
+    @property
     def room(self) -> int:
         """Bytes that the segment still takes; 0 if there is none."""
         with self._lock:
@@ -64,12 +69,20 @@ class Log:
         """The block in which the present commit begins."""
         return self._synced // BLOCK_BYTES
 
-    def open(self, file: BlockFile, number: int, at: int) -> None:
-        """Go on in this segment; everything before ``at``, the beginning of a block, is durable."""
+    def open(self, file: BlockFile, number: int, at: int, tail: int = BLOCK_BYTES) -> None:
+        """Go on in this segment.
+
+        Args:
+            file: of the segment.
+            number: of the segment.
+            at: the beginning of a block; everything before it is durable.
+            tail: behind the last record.
+        """
         with self._lock:
             self._file = file
             self._number = number
             self._base = self._synced = at
+            self._tail = tail
             self._filled = 0
             self._dirty = False
 
@@ -77,7 +90,7 @@ class Log:
         """Write to this segment no more; what is not synced is forgotten."""
         with self._lock:
             self._file = None
-            self._number = self._base = self._synced = self._filled = 0
+            self._number = self._base = self._synced = self._tail = self._filled = 0
             self._dirty = False
 
     def append(self, header: bytes, body: Buffer, length: int) -> int:
@@ -124,6 +137,7 @@ class Log:
         """
         if not self._dirty or self._file is None:
             return False
+        tail = self.end
         with self._lock:
             padding = aligned(self._filled, BLOCK_BYTES) - self._filled
             self._buffer[self._filled : self._filled + padding] = bytes(padding)
@@ -131,7 +145,7 @@ class Log:
             if self._filled:
                 self._write(self._filled)
         self._file.sync()
-        self._synced = self._base
+        self._synced, self._tail = self._base, tail
         self._dirty = False
         return True
 

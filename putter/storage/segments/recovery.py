@@ -24,7 +24,6 @@ from putter.storage.segments.formats import (
     aligned,
     decode_head,
 )
-from putter.storage.segments.index_file import DamagedIndexError
 from putter.storage.segments.replay import Replayed, Verify, replay
 from putter.storage.segments.scan import Found, scan
 from putter.storage.segments.sealed_index import SealedIndex
@@ -261,7 +260,7 @@ class _Recovery:
             index = self._files.load_index(number, self._secret)
             if index is not None:
                 index.check()
-        except (DamagedIndexError, StorageError) as error:
+        except StorageError as error:
             _log.warning("the index of segment %016x is made again: %s", number, error)
             return None
         return index
@@ -308,7 +307,7 @@ class _Recovery:
                 done.torn_bytes,
             )
         at = done.stop if done.torn_at is None else done.torn_at
-        end = max(aligned(at, BLOCK_BYTES), synced)
+        end = aligned(max(at, synced), BLOCK_BYTES)
         try:
             if at >= synced:
                 self._clear(file, at)
@@ -318,7 +317,7 @@ class _Recovery:
             raise _RefusedError(
                 str(error), hint="the disk has to take writes at the start"
             ) from error
-        self._add(number, done.index, end)
+        self._add(number, done.index, done.stop)
         return end if self._heads[number] is not None else None
 
     def _write_again(self, file: BlockFile, start: int, end: int) -> None:

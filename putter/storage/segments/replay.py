@@ -111,12 +111,12 @@ class _Replay:
         found = list(scan(file.read, size, self._number, self._secret))
         records = [each for each in found if isinstance(each, Found)]
         commits = [each.header.commit * BLOCK_BYTES for each in records]
-        promised = done.promised = max([synced, *commits])
+        promised = done.promised = max([aligned(synced, BLOCK_BYTES), *commits])
         order = _Order(head)
         for each in found:
             if isinstance(each, Gap):
                 if each.end > promised:
-                    if aligned(each.at, BLOCK_BYTES) < promised:
+                    if each.at < synced or aligned(each.at, BLOCK_BYTES) < promised:
                         self._lose(each.at, promised)
                     done.torn_at = max(each.at, promised)
                     break
@@ -132,7 +132,7 @@ class _Replay:
                     "are damaged and lost here"
                 )
             self._take(each)
-        if done.torn_at is None and aligned(done.stop, BLOCK_BYTES) < synced:
+        if done.torn_at is None and done.stop < synced:
             self._lose(done.stop, synced)
         self._note(records)
         return done

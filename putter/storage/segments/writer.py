@@ -80,7 +80,8 @@ class Writer:
         self._failure: PutterError | None = None
         number = found.head.number
         if found.at is not None and number in self._catalog.segments:
-            self.log.open(files.file(number), number, found.at)
+            tail = self._catalog.segments[number].end
+            self.log.open(files.file(number), number, found.at, tail)
 
     @property
     def secret(self) -> bytes:
@@ -308,7 +309,7 @@ class Writer:
                 )
         broken = self._catalog.segments.get(self.log.number)
         if broken is not None and isinstance(broken.index, OpenIndex):
-            broken.end = self.log.synced
+            broken.end = self.log.tail
             kept = [removal for removal in broken.index.removals if removal not in self._owed]
             broken.index.removals = kept
         self.log.leave()
@@ -387,7 +388,7 @@ class Writer:
         """Begin another segment; all of the open one is durable, or it was left."""
         old = self._catalog.segments.get(self._head.number)
         if old is not None and self.log.number == old.number:
-            old.end = self.log.synced
+            old.end = self.log.tail
         head = replace(
             self._head,
             number=self._head.number + 1,
@@ -438,7 +439,7 @@ class Writer:
                 epoch=self._epoch,
                 sequence=self._sequence,
                 record_number=self.next_record,
-                end=self.log.synced if self.log.number == head.number else head.end,
+                end=self.log.tail if self.log.number == head.number else head.end,
             )
         )
         self._head = head
