@@ -134,12 +134,14 @@ class Router:
         self._acks = AckPort(
             self.fleet, identity, keyring, network, rng, self.metrics, options.connections_max
         )
+        replicas = Replicas(self.fleet, keyring, options.frame_bytes)
         self.catch_up: Final = CatchUp(
             meta,
             self.fleet,
             identity.instance,
             rng,
             CatchUpOptions(auto=options.rebuild_auto, wait_ms=options.write_timeout_ms),
+            mend=lambda version: replicas.complete(version, _at_once),
         )
         self.numbers: Final = Numbers(
             meta.counters, self.fleet, self.catch_up, self.metrics, options.write_timeout_ms
@@ -167,7 +169,7 @@ class Router:
         self.janitor: Final = Janitor(
             meta,
             self.fleet,
-            Replicas(self.fleet, keyring, options.frame_bytes),
+            replicas,
             self.numbers,
             self.metrics,
             identity.instance,
@@ -296,3 +298,7 @@ class Router:
             web_port=self.web_port,
             version=self.identity.version,
         )
+
+
+async def _at_once() -> None:
+    """Between two slices of a replica: nothing to wait for."""

@@ -33,7 +33,7 @@ from router.fleet import Fleet
 from router.links import NodeLink
 from router.parcels import RecordParcel
 from router.quorum import Policy
-from router.replay import OnProgress, Replay, Tally
+from router.replay import Mend, OnProgress, Replay, Tally
 
 _log = get_logger(__name__)
 _LEASE: Final = "catch-up"
@@ -78,6 +78,7 @@ class CatchUp:
         rng: names attempts.
         options: what the operator decides.
         on_progress: called after each page of records.
+        mend: gives a version's putters what they lack of it.
     """
 
     def __init__(
@@ -88,6 +89,7 @@ class CatchUp:
         rng: random.Random,
         options: CatchUpOptions,
         on_progress: OnProgress | None = None,
+        mend: Mend | None = None,
     ) -> None:
         self.tally: Tally | None = None
         self.silent: tuple[str, ...] = ()
@@ -97,6 +99,7 @@ class CatchUp:
         self._rng = rng
         self._options = options
         self._on_progress = on_progress
+        self._mend = mend
         self._members: Members | None = None
         self._trouble: PutterError | None = None
         self._told = ""
@@ -197,6 +200,7 @@ class CatchUp:
                     standing.epoch,
                     token="",
                     anew_below=standing.stamp,
+                    mend=self._mend,
                 )
                 return await replay.run(starts, starts, kept.last_records)
             finally:
@@ -254,6 +258,7 @@ class CatchUp:
             token=token,
             anew_below=_EVERYTHING,
             on_progress=self._on_progress,
+            mend=self._mend,
         )
         self.tally = replay.tally
         if standing.fresh and self._members is None:
@@ -364,6 +369,7 @@ class CatchUp:
             token="",
             anew_below=standing.stamp,
             on_progress=self._on_progress,
+            mend=self._mend,
         )
         await replay.run(early, late, kept.last_records)
         await self._meta.counters.establish(standing.epoch, replay.tally.floor)

@@ -9,7 +9,7 @@ interruption begins there. Nothing but a page per putter is in memory at a time.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -82,6 +82,7 @@ class Tally:
 
 
 OnProgress = Callable[[Tally], None]
+Mend = Callable[[Version], Awaitable[object]]
 
 
 class Replay:
@@ -95,6 +96,7 @@ class Replay:
         anew_below: commits of stamps below this one may have been lost (see
             `common.meta.recovery.Recovery.restore`).
         on_progress: called after each page.
+        mend: gives a version's putters what they lack of it; None to leave them as they are.
     """
 
     def __init__(
@@ -106,6 +108,7 @@ class Replay:
         token: str,
         anew_below: int,
         on_progress: OnProgress | None = None,
+        mend: Mend | None = None,
     ) -> None:
         self.tally: Final = Tally()
         self._recovery = recovery
@@ -114,6 +117,7 @@ class Replay:
         self._token = token
         self._anew_below = anew_below
         self._on_progress = on_progress
+        self._mend = mend
 
     async def run(
         self, early: Mapping[str, int], late: Mapping[str, int], targets: Mapping[str, int]
@@ -297,6 +301,8 @@ class Replay:
                     named[index] = extents[0].nodes
         order = [node, *sorted({each for nodes in named.values() for each in nodes} - {node})]
         untold: set[int] = set()
+        whole: set[int] = set()
+        partial: set[int] = set()
         for each in order:
             mine = [index for index in open_ if each in named[index]]
             if not mine:
@@ -307,9 +313,20 @@ class Replay:
                 untold.update(mine)
                 continue
             for index, count in zip(mine, counts, strict=True):
-                if count == open_[index][1]:
-                    del open_[index]
-        return [index for index in open_ if index not in untold]
+                (whole if count == open_[index][1] else partial).add(index)
+        for index in sorted(whole & partial):
+            await self._complete(found[index])
+        return [index for index in open_ if index not in untold | whole]
+
+    async def _complete(self, record: CommitRecord) -> None:
+        """What is published names only putters that hold it, as far as they can be reached."""
+        if self._mend is None or not isinstance(record, Version):
+            return
+        try:
+            await self._mend(record)
+        except PutterError as error:
+            name = f"{record.bucket}/{record.key}"
+            _log.warning("a replica stays incomplete", name=name, reason=str(error))
 
     async def _count(self, node: str, ranges: Sequence[tuple[int, int]]) -> list[int]:
         counts: list[int] = []

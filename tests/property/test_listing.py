@@ -14,7 +14,7 @@ from common.meta.files import lex_bounds
 from common.meta.interface import Metadata
 from common.meta.memory import MemoryMetadata
 from common.meta.redis_store import RedisMetadata
-from tests.metadata_kit import BUCKET, commit_of, tombstone, version
+from tests.metadata_kit import BUCKET, commit_of, complete, tombstone, version
 
 # Few letters, so that prefixes are shared; the borders of UTF-8's lengths and of its bytes.
 LETTERS = "\0 /az\x7f\x80\xff\u07ff\u0800\ud7ff\ue000\uffff\U00010000\U0010ffff"
@@ -55,6 +55,7 @@ def test_a_listing_is_a_slice_of_all_keys(
 ) -> None:
     async def compare() -> None:
         store = make(kind)
+        await complete(store)
         all_keys = keys | gone
         await asyncio.gather(
             *(store.objects.commit(commit_of(version(key, 10))) for key in all_keys)

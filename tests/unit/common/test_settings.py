@@ -31,6 +31,7 @@ GOOD = {
     "nodes": "a:5000,b:5000",
     "zone": "rack-7",
     "storage": "memory",
+    "rebuild": "auto",
     "consistency": "strict",
     "log_format": "json",
     "log_level": "debug",
