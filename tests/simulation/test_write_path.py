@@ -136,15 +136,15 @@ async def check(cluster: Cluster, history: History) -> None:
 
 
 def rebuilt(cluster: Cluster) -> set[str]:
-    """The names that the records of all putters amount to."""
+    """The names that the records of all putters amount to, with nothing left beside them."""
     found = [
         records.decode(each.record.body)
         for putter in cluster.putters
         for each in putter.engine.records(0, 1 << 20)  # type: ignore[union-attr]
     ]
     aborted = {record.object_id for record in found if isinstance(record, Abort)}
-    versions = [record for record in found if isinstance(record, Version)]
-    return {v.key for v in versions if v.objects[0].object_id not in aborted}
+    assert not aborted, "they are dropped with their objects"
+    return {record.key for record in found if isinstance(record, Version)}
 
 
 def _holds(engine: object, ticket: int, object_id: str) -> bool:

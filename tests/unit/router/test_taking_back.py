@@ -210,6 +210,11 @@ class TestAGroup:
             await until(lambda: not store.router.writes._background, 60)
             expected = [(each.object_id, each.object_id) for each in results]
             assert [pair for pair in rebuilt(store) if pair[0] != "first"] == sorted(expected)
+            await victim.start()
+            await until(lambda: len(store.router.fleet.up()) == 3, 30)
+            await store.clean()
+            left = set.union(*seen(store, Version), *seen(store, Abort)) - {"0"}
+            assert left == {each.object_id for each in results}, "the aborts went with the rest"
 
         with_store(scene, 3, policy=Policy(2, 2), failover_ms=500)
 
