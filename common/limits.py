@@ -77,6 +77,10 @@ OBJECT_LEASE_MS: Final = 30_000
 READER_LEASE_MS: Final = 30_000
 ABORT_PATIENCE_MS: Final = 2_000
 """How long a sender waits for the abort of what it is then told to have failed."""
+CLAIM_LEASE_MS: Final = 10_000
+"""How long a conditional write has its name for itself: from the claim to the publication."""
+CLAIM_WAIT_MS: Final = 12_000
+"""How long another one waits for it."""
 JANITOR_PERIOD_MS: Final = 2_000
 JANITOR_LEASE_MS: Final = 10_000
 MARKS_PERIOD_MS: Final = 3_000
@@ -106,5 +110,7 @@ assert LINK_WINDOW_BYTES >= 4 * RUN_BYTES_TARGET
 assert WEB_LINGER_MS < WEB_HEAD_TIMEOUT_MS < WEB_IDLE_TIMEOUT_MS
 assert HEARTBEAT_MS * 3 < MEMBER_LOST_MS < OBJECT_LEASE_MS
 assert ABORT_PATIENCE_MS * 2 < OBJECT_LEASE_MS
+# A router that died with a claim does not make its rivals fail.
+assert CLAIM_LEASE_MS < CLAIM_WAIT_MS < OBJECT_LEASE_MS
 assert JANITOR_PERIOD_MS * 2 < JANITOR_LEASE_MS
 assert MEMBER_LOST_MS < REPLICA_AWAY_MS

@@ -13,21 +13,15 @@ import asyncio
 from typing import Final
 
 from common.errors import PreconditionFailed, PutterError, WriteConflict
-from common.limits import OBJECT_LEASE_MS
+from common.limits import CLAIM_LEASE_MS, CLAIM_WAIT_MS
 from common.logs import get_logger
 from common.meta.claims import Claim, ClaimOutcome, Claims
 from common.names import format_name
 from router.targets import Target
 
 _log = get_logger(__name__)
-CLAIM_LEASE_MS: Final = 10_000
-"""How long a conditional write has its name for itself: from the claim to the publication."""
-CLAIM_WAIT_MS: Final = 12_000
-"""How long another one waits for it; a router that died does not make its rivals fail."""
 _LOOK_MS_MIN: Final = 2
 _LOOK_MS_MAX: Final = 100
-
-assert CLAIM_LEASE_MS < CLAIM_WAIT_MS < OBJECT_LEASE_MS
 
 
 class NameClaim:

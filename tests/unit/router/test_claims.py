@@ -15,12 +15,11 @@ from common.errors import (
     PreconditionFailed,
     WriteConflict,
 )
-from common.limits import MIB
+from common.limits import CLAIM_LEASE_MS, CLAIM_WAIT_MS, MIB
 from common.meta.claims import Claim, ClaimOutcome
 from common.meta.memory_claims import MemoryClaims
 from common.records import Version
 from router.blocks import ChunkSource
-from router.claims import CLAIM_LEASE_MS, CLAIM_WAIT_MS
 from router.parcels import RecordsParcel
 from router.targets import Target
 from tests.node_kit import play, until
