@@ -21,7 +21,7 @@ from typing import Final
 
 from common.checksum import Buffer
 from common.errors import NoSpace, PutterError
-from common.limits import MIB
+from common.limits import KIB, MIB
 from putter.storage.block_file import BLOCK_BYTES, BlockFile, aligned_buffer
 from putter.storage.disk import Disk
 from putter.storage.engine import Capacity
@@ -35,6 +35,8 @@ ROOT: Final = "segments"
 SEGMENT_BYTES_MIN: Final = 4 * MIB
 SEGMENT_BYTES_MAX: Final = 128 * MIB
 SPARES_MAX: Final = 1
+_SLACK_BYTES: Final = 64 * KIB
+"""Left free by a new segment, also where there is no reserve: for the state and small indexes."""
 _STATE: Final = f"{ROOT}/state"
 _NEW: Final = f"{ROOT}/new"
 _SPARE: Final = "spare-"
@@ -123,13 +125,19 @@ class Files:
             NoSpace: there is no room for the smallest segment.
             StorageError: the disk refused.
         """
+        if self._spares:
+            try:
+                return self._create(head, keep_free_bytes, self._spares.pop(0))
+            except NoSpace:
+                _log.info("a spare segment is given up for the room that its names take")
+        return self._create(head, keep_free_bytes, -1)
+
+    def _create(self, head: SegmentHead, keep_free_bytes: int, spare: int) -> SegmentHead:
         path = _segment(head.number)
         self._disk.unlink(path)  # what an interrupted creation left
-        if self._spares:
-            spare = self._spares.pop(0)
+        if spare >= 0:
             file = self._disk.blocks(_spare(spare))
         else:
-            spare = -1
             file = self._disk.blocks(path, self._room(keep_free_bytes))
         try:
             head = replace(head, size=file.size)
@@ -218,7 +226,7 @@ class Files:
 
     def _room(self, keep_free_bytes: int) -> int:
         """The length for a new segment: smaller ones where little is left."""
-        left = self._disk.capacity().free_bytes - keep_free_bytes
+        left = self._disk.capacity().free_bytes - max(keep_free_bytes, _SLACK_BYTES)
         size = self.segment_bytes
         while size > SEGMENT_BYTES_MIN and size > left:
             size //= 2

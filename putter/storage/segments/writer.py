@@ -37,7 +37,7 @@ from putter.storage.segments.replay import record_place, run_place
 from putter.storage.segments.segment import Catalog, Segment
 
 _REMOVAL_ROOM: Final = 64 * KIB
-"""Of each segment, at most an eighth, for removals only: deleting must work on a full disk."""
+"""Of each segment, at most an eighth, not for tickets: deleting must work on a full disk."""
 _PART_BYTES_MIN: Final = 256 * KIB
 """A run is not cut for less at the end of a segment, while there is room for another."""
 _ENTRIES_MAX: Final = 200_000
@@ -80,8 +80,7 @@ class Writer:
         self._failure: PutterError | None = None
         number = found.head.number
         if found.at is not None and number in self._catalog.segments:
-            tail = self._catalog.segments[number].end
-            self.log.open(files.file(number), number, found.at, tail)
+            self.log.open(files.file(number), number, found.at, self._catalog.segments[number].end)
 
     @property
     def secret(self) -> bytes:
@@ -222,7 +221,7 @@ class Writer:
         Raises:
             NoSpace, StorageError: it was not taken.
         """
-        copy, at = self._append_small(header, body, spare=True, sequence=header.sequence)
+        copy, at = self._append_small(header, body, sequence=header.sequence)
         if removal is None:
             self._note_record(copy, at)
         else:
@@ -286,7 +285,7 @@ class Writer:
         body = encode_pairs(ranges)
         kind = Kind.DROPPED if dropped else Kind.FREED
         header = self._header(kind, body, raw=raw)
-        header, at = self._append_small(header, body, spare=True, sequence=sequence)
+        header, at = self._append_small(header, body, sequence=sequence)
         removal = Removal(
             self.log.number, at, header.length, header.sequence, raw, ranges, dropped=dropped
         )
@@ -314,8 +313,8 @@ class Writer:
             broken.index.removals = kept
         self.log.leave()
         try:
-            # At once: the next segment says where this one ends. What lies behind may look whole
-            # to whoever reads it back, and still not be on the platter.
+            # At once: the next segment says where this one ends. What lies behind may look whole,
+            # and still not be on the platter.
             self._begin(spare=True)
         except PutterError as error:
             _log.error("the disk takes nothing: %s", error)
@@ -335,12 +334,13 @@ class Writer:
         )
 
     def _append_small(
-        self, header: Header, body: Buffer, *, spare: bool = False, sequence: int | None = None
+        self, header: Header, body: Buffer, *, sequence: int | None = None
     ) -> tuple[Header, int]:
-        """What is not cut: the header with its place in the log, and its offset."""
-        if header.length > (self.log.room if spare else self.room):
-            self._roll(spare=spare)
-            if header.length > (self.log.room if spare else self.room):
+        """What is not cut, and may use the reserve: the header with its place, and its offset."""
+        is_removal = header.kind in (Kind.FREED, Kind.DROPPED)
+        if header.length > (self.log.room if is_removal else self.room):
+            self._roll(spare=True)
+            if header.length > self.log.room:
                 raise NoSpace(f"a record of {header.length} bytes does not fit into a segment")
         header = replace(
             header,
@@ -401,8 +401,7 @@ class Writer:
         try:
             self._head = self._files.create(head, 0 if spare else self._reserve_bytes)
         except StorageError:
-            # It may be there all the same, and say where this one ends: nothing may follow there.
-            self.log.leave()
+            self.log.leave()  # the new one may be there all the same, and say where this one ends
             raise
         if old is not None:
             self._seal(old)
