@@ -1,10 +1,7 @@
 """The layout ``memory``: the reference model for tests, and the ceiling for benchmarks.
 
-A run is kept as it came, one copy of its frames; nothing is done per frame. Runs are found by
-their tickets through a table of *drawers* of 1024 consecutive tickets each: a drawer lists, in
-order, the runs that hold some of its tickets. So a million runs of one ticket cost as much each as
-one, and a range touches only its drawers. Where runs overlap (retries cut in another way), what is
-there stays, ticket by ticket, and only the gaps are filled.
+A run is kept as it came, one copy of its frames; nothing is done per frame. Where runs overlap
+(retries cut in another way), what is there stays, ticket by ticket, and only the gaps are filled.
 
 Large runs are copied into blocks of huge pages: fresh memory costs more than the copy itself, and
 that is five times less of it. A block is used again when the last of its runs has gone, so a few
@@ -15,11 +12,9 @@ from __future__ import annotations
 
 import mmap
 import sys
-from bisect import bisect_left, insort
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from operator import attrgetter
 from threading import Lock
 from typing import Final, TypeVar
 
@@ -34,9 +29,8 @@ from common.wire.frames import Statuses
 from common.wire.status import Status
 from putter.storage.engine import Capacity, NumberedRecord, Piece, Record, Run, TicketInfo, Upkeep
 from putter.storage.record_index import RecordIndex
+from putter.storage.run_table import RunTable
 
-_DRAWER_BITS: Final = 10
-_FIRST: Final = attrgetter("first")
 _BLOCK_BYTES: Final = 32 * MIB
 _BLOCK_RUN_BYTES_MIN: Final = 64 * KIB
 
@@ -117,51 +111,22 @@ def _first_unreferenced(things: list[_T]) -> _T | None:
     return next((thing for count, thing in _counts(things) if count == _ALONE), None)
 
 
-class _Runs:
+class _Runs(RunTable[_Stored]):
     """One namespace of tickets."""
 
     def __init__(self) -> None:
-        self._drawers: dict[int, list[_Stored]] = {}
+        super().__init__()
         self.used_bytes = 0
 
-    def add(self, stored: _Stored) -> None:
-        for drawer in range(stored.first >> _DRAWER_BITS, (stored.end - 1 >> _DRAWER_BITS) + 1):
-            runs = self._drawers.setdefault(drawer, [])
-            if runs and runs[-1].first > stored.first:
-                insort(runs, stored, key=_FIRST)
-            else:
-                runs.append(stored)
-        self.used_bytes += len(stored.frames)
+    def add(self, stretch: _Stored) -> None:
+        """Take one in."""
+        super().add(stretch)
+        self.used_bytes += len(stretch.frames)
 
-    def remove(self, stored: _Stored) -> None:
-        for drawer in range(stored.first >> _DRAWER_BITS, (stored.end - 1 >> _DRAWER_BITS) + 1):
-            runs = self._drawers[drawer]
-            del runs[bisect_left(runs, stored.first, key=_FIRST)]
-            if not runs:
-                del self._drawers[drawer]
-        self.used_bytes -= len(stored.frames)
-
-    def next(self, first: int, end: int) -> _Stored | None:
-        """The run that holds the lowest stored ticket of ``first … end - 1``."""
-        return next(self.within(first, end), None)
-
-    def within(self, first: int, end: int) -> Iterator[_Stored]:
-        """The runs that hold some of the tickets ``first … end - 1``, in order."""
-        seen = first
-        for drawer in self._drawers_of(first, end):
-            runs = self._drawers[drawer]
-            at = max(0, bisect_left(runs, seen, key=_FIRST) - 1)
-            while at < len(runs) and runs[at].first < end:
-                if runs[at].end > seen:
-                    yield runs[at]
-                    seen = runs[at].end
-                at += 1
-
-    def _drawers_of(self, first: int, end: int) -> Sequence[int]:
-        low, high = first >> _DRAWER_BITS, (max(first, end - 1) >> _DRAWER_BITS) + 1
-        if high - low <= len(self._drawers):
-            return [drawer for drawer in range(low, high) if drawer in self._drawers]
-        return sorted(drawer for drawer in self._drawers if low <= drawer < high)
+    def remove(self, stretch: _Stored) -> None:
+        """Take one out."""
+        super().remove(stretch)
+        self.used_bytes -= len(stretch.frames)
 
 
 class MemoryEngine:
