@@ -128,11 +128,11 @@ class Directory:
         synced = end or (self.state.end if number == self.state.number else 0)
         found = list(self.scan(number, end or 1 << 63))
         commits = [each.commit * BLOCK for each in found if isinstance(each, Record)]
-        promised, stop, torn = max([synced, BLOCK, *commits]), BLOCK, 0
+        promised, stop, torn = max([synced + -synced % BLOCK, BLOCK, *commits]), BLOCK, 0
         for each in found:
             if not isinstance(each, Record):
                 torn = max(each[0], promised) if each[1] > promised else 0
-                if not torn or each[0] + -each[0] % BLOCK < promised:
+                if not torn or each[0] < synced or each[0] + -each[0] % BLOCK < promised:
                     self.lose(f"{name}: bytes {each[0]} to {torn or each[1]} are damaged")
             elif each.at >= promised and (each.kind != RUN or each.key_id in self.keys):
                 torn = each.at if any(self.faults(each)) else 0
@@ -143,7 +143,7 @@ class Directory:
             if isinstance(each, Record):
                 stop = each.end
                 yield each
-        if stop + -stop % BLOCK < synced:
+        if stop < synced:
             self.lose(f"{name}: bytes {stop} to {synced} are damaged")
 
     def faults(self, record: Record) -> Iterator[str]:
