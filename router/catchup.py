@@ -22,13 +22,13 @@ from typing import Final
 
 from common import records
 from common.errors import MetadataUnavailable, NodesUnavailable, PutterError, Unavailable
-from common.limits import CEILING_STEPS, OBJECT_LEASE, STAMP_HORIZON_US, TICKET_LEASE
+from common.limits import STAMP_HORIZON_US
 from common.logs import get_logger
 from common.meta.interface import CeilingReached, Ceilings, Granted, Kind, Metadata
 from common.meta.recovery import Mark, Standing
 from common.records import Members, Peer
 from common.wire.session import ListRecords, RecordList
-from router.ceilings import Kept, keep
+from router.ceilings import Kept, further, keep
 from router.fleet import Fleet
 from router.links import NodeLink
 from router.parcels import RecordParcel
@@ -283,7 +283,7 @@ class CatchUp:
             )
             return False
         if self.silent or set(standing.marks) - set(kept.last_records):
-            floor = _further(floor)
+            floor = further(floor)
         if not await self._meta.counters.establish(standing.epoch, floor):
             return False
         # Nothing that is replayed later of putters that are away now is younger than this.
@@ -445,12 +445,3 @@ def _newer(one: Members | None, other: Members | None) -> Members | None:
     if one is None or other is None:
         return one or other
     return max(one, other, key=lambda members: members.stamp)
-
-
-def _further(floor: Ceilings) -> Ceilings:
-    """A silent putter may keep ceilings that were raised since Redis and the others heard of it."""
-    return Ceilings(
-        floor.tickets + CEILING_STEPS * TICKET_LEASE,
-        floor.objects + CEILING_STEPS * OBJECT_LEASE,
-        floor.stamps + STAMP_HORIZON_US,
-    )

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from common.errors import NodesUnavailable, PutterError
+from common.limits import CEILING_STEPS, OBJECT_LEASE, STAMP_HORIZON_US, TICKET_LEASE
 from common.logs import get_logger
 from common.meta.interface import Ceilings
 from common.wire.session import CeilingsReply, Raise
@@ -63,3 +64,12 @@ async def keep(links: Sequence[NodeLink], ceilings: Ceilings) -> Kept:
     if not last:
         raise NodesUnavailable(f"no putter keeps the ceilings: {'; '.join(reasons)}")
     return Kept(highest, last)
+
+
+def further(floor: Ceilings) -> Ceilings:
+    """A silent putter may keep ceilings that were raised since Redis and the others heard of it."""
+    return Ceilings(
+        floor.tickets + CEILING_STEPS * TICKET_LEASE,
+        floor.objects + CEILING_STEPS * OBJECT_LEASE,
+        floor.stamps + STAMP_HORIZON_US,
+    )
