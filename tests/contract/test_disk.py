@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from common.errors import StorageError
+from putter.storage.block_file import BLOCK_BYTES, aligned_buffer
 from putter.storage.disk import Disk, RealDisk
 from putter.storage.memory_disk import MemoryDisk
 
@@ -152,3 +153,94 @@ def test_messages_name_relative_paths(disk: Disk, tmp_path: Path) -> None:
         disk.create("a/file", b"y")
     assert "a/file" in str(caught.value)
     assert str(tmp_path) not in str(caught.value)
+
+
+# -- block files and maps ------------------------------------------------------------------------
+
+
+def blocks_of(word: bytes, count: int = 1) -> memoryview:
+    buffer = aligned_buffer(count * BLOCK_BYTES)
+    buffer[:] = (word * len(buffer))[: len(buffer)]
+    return buffer
+
+
+def test_a_block_file_has_its_length_from_the_beginning(disk: Disk) -> None:
+    disk.make_directory("a")
+    file = disk.blocks("a/log", 8 * BLOCK_BYTES)
+    assert file.size == 8 * BLOCK_BYTES
+    file.close()
+    file = disk.blocks("a/log")
+    assert file.size == 8 * BLOCK_BYTES
+    assert disk.names("a") == ["log"]
+    file.close()
+
+
+def test_blocks_are_written_in_place(disk: Disk) -> None:
+    file = disk.blocks("log", 8 * BLOCK_BYTES)
+    file.write(2 * BLOCK_BYTES, blocks_of(b"ab", 2))
+    file.write(3 * BLOCK_BYTES, blocks_of(b"c"))
+    file.sync()
+    assert file.read(3 * BLOCK_BYTES - 2, 4) == b"abcc"
+    assert file.read(8 * BLOCK_BYTES - 1, 10) == b"\0"
+    other = disk.blocks("log")
+    assert other.read(2 * BLOCK_BYTES, 3) == b"aba"
+    file.write(0, blocks_of(b"z"))
+    assert other.read(0, 2) == b"zz"
+    whole = disk.read("log")
+    assert whole is not None
+    assert whole[:1] + whole[2 * BLOCK_BYTES :][:1] == b"za"
+    file.close()
+    other.close()
+
+
+def test_a_block_file_is_made_once_and_opened_when_it_is_there(disk: Disk) -> None:
+    disk.blocks("log", BLOCK_BYTES).close()
+    with pytest.raises(StorageError, match="log"):
+        disk.blocks("log", BLOCK_BYTES)
+    with pytest.raises(StorageError, match="nothing"):
+        disk.blocks("nothing")
+    with pytest.raises(StorageError, match="a/log"):
+        disk.blocks("a/log", BLOCK_BYTES)
+
+
+def test_a_block_file_keeps_its_bytes_under_another_name(disk: Disk) -> None:
+    file = disk.blocks("old", 2 * BLOCK_BYTES)
+    file.write(0, blocks_of(b"x"))
+    disk.rename("old", "new")
+    file.write(BLOCK_BYTES, blocks_of(b"y"))
+    file.sync()
+    file.close()
+    again = disk.blocks("new")
+    assert again.read(BLOCK_BYTES - 1, 2) == b"xy"
+    again.close()
+    assert disk.unlink("new")
+    assert disk.names("") == []
+
+
+def test_a_block_file_closes_twice(disk: Disk) -> None:
+    file = disk.blocks("log", BLOCK_BYTES)
+    file.close()
+    file.close()
+
+
+def test_a_map_has_the_bytes_of_its_file(disk: Disk) -> None:
+    write(disk, "file", b"one" * 5000)
+    write(disk, "empty")
+    found = disk.map("file")
+    assert found is not None
+    assert bytes(memoryview(found)[14_997:]) == b"one"
+    assert len(memoryview(found)) == 15_000
+    assert disk.map("empty") == b""
+    assert disk.map("nothing") is None
+    assert disk.map("file/below") is None
+
+
+def test_a_map_stays_when_its_file_is_replaced(disk: Disk) -> None:
+    write(disk, "file", b"old")
+    found = disk.map("file")
+    write(disk, "new", b"new")
+    disk.rename("new", "file")
+    assert found is not None
+    assert bytes(found) == b"old"
+    disk.unlink("file")
+    assert bytes(found) == b"old"

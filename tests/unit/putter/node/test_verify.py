@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+from common.keys import ClusterKey, Keyring
+from common.wire import frames
+from putter.node.verify import frames_verifier
+
+OLD = ClusterKey.from_material(bytes(range(32)))
+NEW = ClusterKey.from_material(bytes(range(1, 33)))
+RING = Keyring([NEW, OLD])
+
+
+def rows_of(data: bytes, key: ClusterKey, first: int = 7, frame_bytes: int = 16) -> bytes:
+    rows = memoryview(bytearray(frames.wire_bytes(len(data), frame_bytes)))
+    frames.build(rows, memoryview(data), first, frame_bytes, key.checksum)
+    return bytes(rows)
+
+
+def test_frames_of_every_key_of_the_ring_are_checked() -> None:
+    verify = frames_verifier(RING)
+    for key in (OLD, NEW):
+        rows = rows_of(b"data" * 30, key)
+        assert verify(key.key_id, 7, 16, rows) is True
+        assert verify(key.key_id, 8, 16, rows) is False
+        for at in (0, 9, 20, len(rows) - 1):
+            damaged = bytearray(rows)
+            damaged[at] ^= 1
+            assert verify(key.key_id, 7, 16, bytes(damaged)) is False
+
+
+def test_another_key_s_frames_do_not_fit() -> None:
+    assert frames_verifier(RING)(NEW.key_id, 7, 16, rows_of(b"data", OLD)) is False
+
+
+def test_a_key_that_is_not_there_tells_nothing() -> None:
+    verify = frames_verifier(Keyring([NEW]))
+    assert verify(OLD.key_id, 7, 16, rows_of(b"data", OLD)) is None
+    assert verify("", 7, 16, b"") is None
+
+
+def test_what_is_checked_is_not_changed() -> None:
+    rows = rows_of(b"data", OLD)
+    before = bytes(rows)
+    frames_verifier(RING)(OLD.key_id, 7, 16, rows)
+    assert rows == before
