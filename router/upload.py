@@ -76,6 +76,7 @@ class Upload:
         self._rerouted = False
         self._moved = (0, 0)
         self._moved_ms = self._born_ms
+        self._reporting = asyncio.Lock()
 
     @property
     def digest(self) -> bytes:
@@ -230,16 +231,17 @@ class Upload:
         age_ms = path.clock.monotonic_ms() - self._born_ms
         if not self.begun or (not force and age_ms < _REPORT_AFTER_MS):
             return
-        alive = await path.meta.objects.progress(
-            Progress(
-                bucket=self.bucket,
-                object_id=self.object_id,
-                lease_ms=OBJECT_LEASE_MS,
-                acked=self.acked,
-                ranges=tuple(self._ranges) if force else None,
-                nodes=tuple(self._nodes) if force else None,
+        async with self._reporting:  # what was true earlier must not arrive later
+            alive = await path.meta.objects.progress(
+                Progress(
+                    bucket=self.bucket,
+                    object_id=self.object_id,
+                    lease_ms=OBJECT_LEASE_MS,
+                    acked=self.acked,
+                    ranges=tuple(self._ranges) if force else None,
+                    nodes=tuple(self._nodes) if force else None,
+                )
             )
-        )
         if not alive and force:
             raise ObjectGone(f"object {self.object_id} was given up meanwhile")
 

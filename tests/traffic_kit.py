@@ -202,13 +202,17 @@ def check_disks(
     allowed: dict[str, set[int]] = {node: set() for node in wanted}
     disks = on_disk(store)
     for name, told in everything(store, router).items():
+        whole = acknowledged is None or name in acknowledged
+        strays = values[told["bucket"], told["object"]][3]
+        suspects = set() if strays == "-" else set(strays.split(","))
+        for _, nodes in extents(told):
+            suspects |= nodes
         for tickets, nodes in extents(told):
             assert tickets <= set().union(*(disks[node] for node in nodes)), name
             for node in nodes:
-                whole = acknowledged is None or name in acknowledged
                 (wanted if whole else allowed)[node].update(tickets)
-            strays = values[told["bucket"], told["object"]][3]
-            for node in () if strays == "-" or exact else strays.split(","):
+            # A run that took a detour may lie where other runs of its object are.
+            for node in () if exact else suspects:
                 allowed[node] |= tickets
     for node, found in disks.items():
         assert not wanted[node] - found, f"{node} lacks tickets {sorted(wanted[node] - found)[:9]}"

@@ -617,6 +617,40 @@ def test_writes_go_on_while_one_of_three_putters_sleeps(tmp_path: Path) -> None:
         no_traceback(store)
 
 
+def test_runs_that_took_a_detour_are_freed_where_they_were_meant_to_go(tmp_path: Path) -> None:
+    """A stream that is longer than its putter's sleep: it lies on all three putters in the end."""
+    data = payload(96 * MIB, "detour")
+    with cluster(tmp_path / "s", putters=3, replicas=2, router_flags=FLAGS) as store:
+        nodes = node_ids(store)
+        with connect(store.ingest_ports[0]) as client:
+            # The windows of the other two take this much at the least.
+            client.sendall(data[:MIB])
+            eventually(lambda: any(on_disk(store).values()))
+            sleeper = max(range(3), key=lambda number: len(ticket_files(store, number)))
+            store.putters[sleeper].signal(signal.SIGSTOP)
+            # It is silent for ten seconds, then gone for two; until then its windows fill.
+            client.sendall(data[MIB : 64 * MIB])
+            store.putters[sleeper].signal(signal.SIGCONT)
+            store.wait_ready(nodes=3)
+            client.sendall(data[64 * MIB :])
+            client.shutdown(socket.SHUT_WR)
+            answer = Answer(read_line(client))
+        assert answer.ok, answer
+        name = f"objects/{answer.object_id}"
+        eventually_clean(store)
+        found = list(extents(details(store, name)))
+        assert any(nodes[sleeper] in where for _, where in found)
+        strays = set(ticket_files(store, sleeper))
+        for tickets, where in found:
+            if nodes[sleeper] in where:
+                strays -= tickets
+        assert strays
+        assert store.read(name) == data
+        assert store.http("DELETE", f"/file/{name}")[0] == 204
+        eventually(lambda: not any(on_disk(store).values()), 60)
+        eventually_clean(store)
+
+
 def test_writes_and_reads_go_on_without_one_of_three_putters(tmp_path: Path) -> None:
     with cluster(tmp_path / "s", putters=3, replicas=2, router_flags=FLAGS) as store:
         with traffic(store, 4, (0,)) as clients:
