@@ -1,8 +1,9 @@
 """The cluster key: one file, one key a line, separate subkeys for each use.
 
-The file holds 64 hex digits a line. The first key writes, all of them verify. From each key three
+The file holds 64 hex digits a line. The first key writes, all of them verify. From each key four
 subkeys are derived (BLAKE3 derive-key), so that no use can be played against another: frame
-checksums, session proofs, and the token of the web door. A key's id, which every record names,
+checksums, session proofs, the token of the web door, and what the nodes wrap their data keys with.
+A key's id, which every record names,
 is derived as well and tells nothing about the key.
 """
 
@@ -21,6 +22,7 @@ from common.errors import NotAuthorised, SettingInvalid
 _CHECKSUM: Final = "data-putter 2026 frame checksum"
 _HANDSHAKE: Final = "data-putter 2026 session handshake"
 _TOKEN: Final = "data-putter 2026 web token"  # noqa: S105 - a public context string, not a secret
+_ENVELOPE: Final = "data-putter 2026 data key envelope"
 _ID: Final = "data-putter 2026 key id"
 
 
@@ -32,6 +34,7 @@ class ClusterKey:
     checksum: bytes = field(repr=False)
     handshake: bytes = field(repr=False)
     token: str = field(repr=False)
+    envelope: bytes = field(repr=False)
 
     @classmethod
     def from_material(cls, material: bytes) -> ClusterKey:
@@ -50,6 +53,7 @@ class ClusterKey:
             checksum=derive_key(_CHECKSUM, material),
             handshake=derive_key(_HANDSHAKE, material),
             token=derive_key(_TOKEN, material).hex(),
+            envelope=derive_key(_ENVELOPE, material),
         )
 
 

@@ -8,9 +8,18 @@ from common.tickets import encode_field
 from common.wire import frames
 from common.wire.status import Status
 from putter.storage.engine import Engine, Record, Run
+from putter.storage.segments.packing import AtRest, key_id_of
 
 KEY = bytes(range(32))
 KEY_ID = "0a1b2c3d"
+DATA_KEY = bytes(range(64, 96))
+PACKED = AtRest(
+    compress=True,
+    writing=key_id_of(DATA_KEY),
+    keys={key_id_of(DATA_KEY): DATA_KEY},
+    block_bytes=40,
+)
+"""Everything encrypted, in blocks so small that the runs of these tests have several."""
 
 
 def verify(key_id: str, first: int, frame_bytes: int, rows: bytes) -> bool | None:

@@ -2,7 +2,7 @@
 
 ```
 <data directory>/
-  node.json   format version, layout, identity, when it was made; written once
+  node.json   format version, layout, identity, when it was made; replaced when the format rises
   lock        locked (flock) by the process that uses the directory; holds its process id
   …           the layout's own files
 ```
@@ -26,17 +26,22 @@ from common.errors import DataDirectoryInUse, SettingInvalid, StorageError
 from putter.storage.disk import Disk, RealDisk, refusal
 
 FORMAT: Final = 1
+"""What a new directory has."""
+FORMAT_PACKED: Final = 2
+"""`segments` may hold records that are compressed or encrypted."""
 IDENTITY_BYTES: Final = 6
 _NODE: Final = "node.json"
 _NEW_NODE: Final = "node.json.new"
 _LOCK: Final = "lock"
-_LAYOUT_FILES: Final = frozenset({"tickets", "raw", "commits", "segments", "ceilings"})
+_LAYOUT_FILES: Final = frozenset(
+    {"tickets", "raw", "commits", "segments", "ceilings", "data-keys", "data-keys.copy"}
+)
 
 RandomBytes = Callable[[int], bytes]
 """A source of random bytes: `secrets.token_bytes`, or a seeded generator's ``randbytes``."""
 
 
-class Node(msgspec.Struct, frozen=True):
+class Node(msgspec.Struct, frozen=True, omit_defaults=True):
     """The content of ``node.json``.
 
     Attributes:
@@ -44,12 +49,14 @@ class Node(msgspec.Struct, frozen=True):
         layout: ``tree`` or ``segments``.
         identity: 12 hex digits, given once.
         created_ms: wall clock, milliseconds since 1970.
+        data_keys: records may be encrypted: without its data keys the directory is not opened.
     """
 
     format: int
     layout: str
     identity: str
     created_ms: int
+    data_keys: bool = False
 
 
 class DataDirectory:
@@ -144,9 +151,9 @@ def load_node(
             f"{path / _NODE} is damaged: {error}",
             hint="restore the file, or start with an empty directory: the replicas fill it",
         ) from error
-    if node.format != FORMAT:
+    if node.format not in (FORMAT, FORMAT_PACKED):
         raise StorageError(
-            f"{path} has format {node.format}; this version reads format {FORMAT}",
+            f"{path} has format {node.format}; this version reads formats up to {FORMAT_PACKED}",
             hint="use the version that wrote it, or another --data-dir",
         )
     if layout is not None and node.layout != layout:
@@ -167,12 +174,38 @@ def _create_node(
             hint=f"restore {_NODE}, or use an empty directory",
         )
     node = Node(FORMAT, layout, random_bytes(IDENTITY_BYTES).hex(), clock.now_ms())
+    _save_node(disk, node)
+    return node
+
+
+def raise_format(disk: Disk, node: Node, *, data_keys: bool) -> Node:
+    """Note that records may be packed from now on; older versions then refuse the directory.
+
+    Args:
+        disk: its root is the data directory, which is locked.
+        node: what it says.
+        data_keys: records may also be encrypted.
+
+    Returns:
+        What it says now, durably.
+
+    Raises:
+        NoSpace, StorageError: the disk refused.
+    """
+    raised = msgspec.structs.replace(
+        node, format=FORMAT_PACKED, data_keys=node.data_keys or data_keys
+    )
+    if raised != node:
+        _save_node(disk, raised)
+    return raised
+
+
+def _save_node(disk: Disk, node: Node) -> None:
     disk.unlink(_NEW_NODE)
     text = msgspec.json.format(msgspec.json.encode(node), indent=2)
     disk.sync_files([disk.create(_NEW_NODE, text, b"\n")])
     disk.rename(_NEW_NODE, _NODE)
     disk.sync_directories([""])
-    return node
 
 
 def _make(path: Path) -> None:

@@ -65,10 +65,15 @@ class Disk(Protocol):
         """
         ...
 
-    def create(self, path: str, *parts: Buffer) -> OpenFile:
+    def create(self, path: str, *parts: Buffer, private: bool = False) -> OpenFile:
         """Write a new file, whole or not at all. It is an error if the name is taken.
 
         The file stays open: hand it to `sync_files` or `close_files`.
+
+        Args:
+            path: of the file.
+            parts: its content.
+            private: only the owner may read it.
         """
         ...
 
@@ -175,11 +180,11 @@ class RealDisk:
             raise refusal(error, "make directory", path) from error
         return [path]
 
-    def create(self, path: str, *parts: Buffer) -> OpenFile:
+    def create(self, path: str, *parts: Buffer, private: bool = False) -> OpenFile:
         """Write a new file, whole or not at all."""
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         try:
-            handle = os.open(path, flags, 0o666, dir_fd=self._root)
+            handle = os.open(path, flags, 0o600 if private else 0o666, dir_fd=self._root)
         except OSError as error:
             raise refusal(error, "create", path) from error
         try:

@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import secrets
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from common.clock import Clock
 from common.errors import SettingInvalid
+from common.keys import Keyring
 from common.limits import GIB, MIB
-from putter.storage.datadir import IDENTITY_BYTES, RandomBytes, open_data_directory
-from putter.storage.disk import RealDisk
+from putter.storage.datadir import (
+    IDENTITY_BYTES,
+    DataDirectory,
+    RandomBytes,
+    open_data_directory,
+    raise_format,
+)
+from putter.storage.disk import Disk, RealDisk
 from putter.storage.engine import Engine
+from putter.storage.envelope import open_data_keys
 from putter.storage.memory import MemoryEngine
 from putter.storage.segments.engine import SegmentsEngine, believe
+from putter.storage.segments.packing import AtRest
 from putter.storage.segments.replay import Verify
 from putter.storage.tree import TreeEngine
 
@@ -23,10 +33,26 @@ RESERVE_BYTES_DEFAULT: Final = 64 * MIB
 """What new tickets leave free on a disk: deleting needs space, too."""
 
 
+@dataclass(frozen=True)
+class Protection:
+    """How data is to lie on the disk.
+
+    Attributes:
+        compress: what shrinks is compressed.
+        encrypt: everything new is encrypted.
+        keyring: wraps the data keys; without one, nothing that is encrypted can be opened.
+    """
+
+    compress: bool = False
+    encrypt: bool = False
+    keyring: Keyring | None = None
+
+
 def open_engine(
     layout: str | None,
     path: Path,
     *,
+    protection: Protection = Protection(),
     verify: Verify | None = None,
     reserve_bytes: int = RESERVE_BYTES_DEFAULT,
     memory_bytes: int = 4 * GIB,
@@ -38,6 +64,7 @@ def open_engine(
     Args:
         layout: one of `LAYOUTS`; None for what the directory holds, `LAYOUT_DEFAULT` in a new one.
         path: the data directory; made if it is not there, unused by ``memory``.
+        protection: compression and encryption, for the layout ``segments`` only.
         verify: tells whether frames fit their checksums: the end of a log is checked at the start.
         reserve_bytes: free space of the disk that new tickets must leave.
         memory_bytes: the capacity of ``memory``.
@@ -45,11 +72,13 @@ def open_engine(
         clock: dates a new directory; the machine's by default.
 
     Raises:
-        SettingInvalid: no such layout, or the directory holds another one.
+        SettingInvalid: no such layout, the directory holds another one, or it cannot protect.
+        NotAuthorised: the cluster key that wraps the data keys is missing.
         DataDirectoryInUse: another process uses the directory.
         StorageError: the directory cannot be used.
     """
     if layout == "memory":
+        _refuse_protection(protection, layout)
         identity = random_bytes(IDENTITY_BYTES).hex()
         return MemoryEngine(capacity_bytes=memory_bytes, identity=identity)
     if layout is not None and layout not in LAYOUTS:
@@ -63,6 +92,7 @@ def open_engine(
         disk = RealDisk(path)
         try:
             if directory.node.layout == "tree":
+                _refuse_protection(protection, "tree")
                 return TreeEngine(
                     disk,
                     identity=directory.identity,
@@ -74,6 +104,7 @@ def open_engine(
                 identity=directory.identity,
                 reserve_bytes=reserve_bytes,
                 verify=verify or believe,
+                at_rest=_at_rest(disk, directory, protection, random_bytes),
                 random_bytes=random_bytes,
                 release=directory.close,
             )
@@ -83,3 +114,34 @@ def open_engine(
     except BaseException:
         directory.close()
         raise
+
+
+def _refuse_protection(protection: Protection, layout: str) -> None:
+    if protection.compress or protection.encrypt:
+        raise SettingInvalid(
+            f"the layout {layout!r} neither compresses nor encrypts",
+            hint="leave --compress and --encrypt off, or use --storage segments in a new directory",
+        )
+
+
+def _at_rest(
+    disk: Disk, directory: DataDirectory, wanted: Protection, random_bytes: RandomBytes
+) -> AtRest:
+    """What the engine needs; everything that older versions must know of is durable before."""
+    node = directory.node
+    keys = None
+    if wanted.keyring is not None:
+        keys = open_data_keys(
+            disk,
+            node.identity,
+            wanted.keyring,
+            encrypt=wanted.encrypt,
+            expected=node.data_keys,
+            random_bytes=random_bytes,
+        )
+    elif wanted.encrypt or node.data_keys:
+        raise SettingInvalid("a node that encrypts needs a cluster key")
+    if wanted.compress or wanted.encrypt:
+        directory.node = raise_format(disk, node, data_keys=wanted.encrypt)
+    writing = keys.writing if keys is not None and wanted.encrypt else None
+    return AtRest(wanted.compress, writing, {} if keys is None else keys.keys)

@@ -105,7 +105,7 @@ class MemoryDisk:
             directory = node
         return made
 
-    def create(self, path: str, *parts: Buffer) -> OpenFile:
+    def create(self, path: str, *parts: Buffer, private: bool = False) -> OpenFile:  # noqa: ARG002
         """Write a new file, whole or not at all."""
         self._fault("create", path, "create")
         directory, name = self._parent(path, "create")

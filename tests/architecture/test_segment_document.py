@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from putter.storage import block_file
-from putter.storage.segments import engine, files, formats, index_file, writer
+from putter.storage.segments import engine, files, formats, index_file, packing, writer
 from tests.storage_kit import KEY
 from tools import read_segments as tool
 
@@ -38,6 +38,9 @@ def packed(layout: struct.Struct) -> Layout:
     """The same of a struct."""
     out, at = [], 0
     for count, code in re.findall(r"(\d*)([a-zA-Z])", layout.format):
+        if code == "x":
+            at += int(count or 1)
+            continue
         times = 1 if code == "s" else int(count or 1)
         size = struct.calcsize(f"<{count if code == 's' else ''}{code}")
         for _ in range(times):
@@ -48,7 +51,8 @@ def packed(layout: struct.Struct) -> Layout:
 
 
 def test_every_table_is_checked() -> None:
-    assert set(tables()) == {"first", "header", "kinds", "index", "columns", "rows"}
+    packed = {"packed", "entry", "bound"}
+    assert set(tables()) == {"first", "header", "kinds", "index", "columns", "rows"} | packed
     assert PAGE.count("<!-- table:") == len(tables())
 
 
@@ -67,6 +71,29 @@ def test_the_header_of_a_record() -> None:
     assert f"at most {formats.NAME_BYTES_MAX} |" in PAGE
 
 
+def test_packed_bodies() -> None:
+    end = packing.HEAD_BYTES
+    assert _padded(tables()["packed"]) == [*packed(packing._HEAD), (end, packing.ENTRY_BYTES)]
+    assert _padded(tables()["entry"]) == packed(packing._ENTRY)
+    assert _padded(tables()["bound"]) == packed(packing._BOUND)
+    for context in (packing._RECORD_KEY, packing._KEY_ID):
+        assert f"`{context}`" in PAGE
+    assert f"more than {packing.BLOCK_PLAIN_BYTES_MAX >> 20} MiB of plain bytes" in PAGE
+    told = re.findall(r"version, (\d), or (\d) if", PAGE)
+    assert told == [
+        (str(formats._VERSION), str(formats._PACKED_VERSION)),
+        (str(index_file._VERSION), str(index_file._PACKED_VERSION)),
+    ]
+
+
+def _padded(rows: list[list[str]]) -> Layout:
+    """Offsets and sizes of what is no padding, up to the first place that depends on others."""
+    fields = [
+        (offset, size.removesuffix(" · *n*")) for offset, size, name in rows if name != "zero"
+    ]
+    return [(int(offset), int(size)) for offset, size in fields if (offset + size).isdigit()]
+
+
 def test_the_first_block_of_an_index() -> None:
     counts, bounds = 8 * len(index_file.COLUMNS), index_file._BOUND.size * len(index_file.BOUNDS)
     rows = packed(index_file._FIXED)
@@ -81,7 +108,7 @@ def test_the_first_block_of_an_index() -> None:
 
 
 def test_magic_words_and_versions() -> None:
-    words = re.findall(r"\| 0 \| \d \| magic `(\w+)` \|\n\| \d \| \d \| version, (\d) \|", PAGE)
+    words = re.findall(r"\| 0 \| \d \| magic `(\w+)` \|\n\| \d \| \d \| version, (\d)", PAGE)
     assert words == [
         (formats._MAGIC.decode(), str(formats._VERSION)),
         (formats.RECORD_MAGIC.decode(), str(formats._VERSION)),

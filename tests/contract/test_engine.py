@@ -21,6 +21,7 @@ from putter.storage.segments.engine import SegmentsEngine
 from putter.storage.tree import TreeEngine
 from tests.storage_kit import (
     KEY_ID,
+    PACKED,
     data_for,
     merged,
     numbers,
@@ -42,6 +43,7 @@ Make = Callable[[int], Engine]
         "tree on a memory disk",
         "segments on a real disk",
         "segments on a memory disk",
+        "packed segments on a memory disk",
     ]
 )
 def make(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Make]:
@@ -56,9 +58,10 @@ def make(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Make]:
             opened.append(MemoryEngine(capacity_bytes=capacity_bytes))
         elif request.param == "segments on a real disk":
             opened.append(SegmentsEngine(RealDisk(tmp_path), segment_bytes=4 * MIB))
-        elif request.param == "segments on a memory disk":
+        elif "segments on a memory disk" in request.param:
             disk._capacity_bytes = max(capacity_bytes, 64 * MIB)
-            opened.append(SegmentsEngine(disk, segment_bytes=4 * MIB))
+            packing = PACKED if request.param.startswith("packed") else None
+            opened.append(SegmentsEngine(disk, segment_bytes=4 * MIB, at_rest=packing))
         elif request.param == "tree on a real disk":
             opened.append(TreeEngine(RealDisk(tmp_path)))
         else:

@@ -19,7 +19,7 @@ from putter.storage.engine import Engine
 from putter.storage.memory_disk import CHANGES, MemoryDisk
 from putter.storage.segments.engine import SegmentsEngine
 from putter.storage.tree import TreeEngine
-from tests.storage_kit import put, record, run_of, split, stored, verify
+from tests.storage_kit import PACKED, put, record, run_of, split, stored, verify
 
 FRAME_BYTES = 4
 TICKETS = st.sampled_from([0, 34, 35, 36, 1330, 1331, 1332, 1333])
@@ -284,7 +284,13 @@ class SegmentsMachine(EngineMachine):
         return SegmentsEngine(self.disk, segment_bytes=16 * KIB, verify=verify)
 
 
-for machine in (TreeMachine, SegmentsMachine):
+class PackedMachine(EngineMachine):
+    def open(self) -> Engine:
+        return SegmentsEngine(self.disk, segment_bytes=16 * KIB, verify=verify, at_rest=PACKED)
+
+
+for machine in (TreeMachine, SegmentsMachine, PackedMachine):
     machine.TestCase.settings = settings(max_examples=200, stateful_step_count=40, deadline=None)
 TestTree = TreeMachine.TestCase
 TestSegments = SegmentsMachine.TestCase
+TestPacked = PackedMachine.TestCase

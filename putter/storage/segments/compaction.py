@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import Final
 
@@ -21,15 +21,10 @@ from common.errors import PutterError, StorageError
 from common.tickets import TICKETS_MAX
 from putter.storage.engine import Run, Upkeep
 from putter.storage.segments.files import Files
-from putter.storage.segments.formats import (
-    HEADER_BYTES,
-    NAME_BYTES_MAX,
-    Header,
-    decode_header,
-    encode_pairs,
-    seal_of,
-)
+from putter.storage.segments.formats import Header, encode_pairs, seal_of
+from putter.storage.segments.packing import DamagedBlockError, Packer
 from putter.storage.segments.places import Place, RecordPlace, Removal
+from putter.storage.segments.reader import Reader
 from putter.storage.segments.replay import Verify
 from putter.storage.segments.sealed_index import SealedIndex
 from putter.storage.segments.segment import Catalog, Segment
@@ -69,13 +64,25 @@ class Compactor:
         catalog: all segments.
         files: of the data directory.
         writer: of the log.
+        reader: of what is there.
+        packer: tells what is packed as new records are.
         verify: nothing is copied whose frames do not fit.
     """
 
-    def __init__(self, catalog: Catalog, files: Files, writer: Writer, verify: Verify) -> None:
+    def __init__(
+        self,
+        catalog: Catalog,
+        files: Files,
+        writer: Writer,
+        reader: Reader,
+        packer: Packer,
+        verify: Verify,
+    ) -> None:
         self._catalog = catalog
         self._files = files
         self._writer = writer
+        self._reader = reader
+        self._packer = packer
         self._verify = verify
         self._victim: _Victim | None = None
         self._damaged: set[int] = set()
@@ -95,7 +102,7 @@ class Compactor:
         except PutterError as error:
             _log.warning("segment %016x is not compacted now: %s", victim.segment.number, error)
             self._victim = None
-            if isinstance(error, _DamageError):
+            if isinstance(error, (_DamageError, DamagedBlockError)):
                 self._damaged.add(victim.segment.number)
             return Upkeep(0, 0, more=False)
         return Upkeep(copied, 0, more=True)
@@ -160,11 +167,14 @@ class Compactor:
 
     def _copy_place(self, place: Place, *, raw: bool) -> None:
         header = self._header_at(place.segment, place.record)
-        body = self._files.file(place.segment).read(place.body, place.body_bytes)
-        fits = self._verify(place.key_id, place.first, place.frame_bytes, body)
-        if header is None or len(body) != place.body_bytes or fits is False:
+        if header is None:
+            raise _DamageError(f"the run at byte {place.record} is damaged")
+        if place.packed and place.count == header.count and self._copy_packed(place, header):
+            return
+        body = self._reader.frames(place, strict=True)
+        if self._verify(place.key_id, place.first, place.frame_bytes, body) is False:
             raise _DamageError(
-                f"tickets {place.first} + {place.count} are damaged at byte {place.body}"
+                f"tickets {place.first} + {place.count} are damaged at byte {place.record}"
             )
         run = Run(place.first, memoryview(body), place.frame_bytes, header.object_id, header.key_id)
         statuses = self._writer.append_run(
@@ -172,6 +182,16 @@ class Compactor:
         )
         if statuses.any():
             raise StorageError("there is no room for the copies")
+
+    def _copy_packed(self, place: Place, header: Header) -> bool:
+        """A packed run of which nothing is gone, as it is; False if it has to be packed anew."""
+        _, layout = self._reader.layout(place)
+        if not self._packer.is_current(layout):
+            return False
+        body = self._reader.load(place.segment, place.record + header.body_at, header.body_bytes)
+        if not self._reader.unpacker.is_whole(header, body):
+            raise _DamageError(f"the run at byte {place.record} is damaged")
+        return self._writer.append_packed(header, body, place.sequence)
 
     def _copy_records(self, victim: _Victim) -> int | None:
         places = victim.segment.index.after(victim.at, _RECORDS_AT_ONCE)
@@ -188,13 +208,32 @@ class Compactor:
             body = b""
             if header is not None:
                 at = place.record + header.body_at
-                body = self._files.file(place.segment).read(at, header.body_bytes)
+                body = self._reader.load(place.segment, at, header.body_bytes)
             if header is None or seal_of(self._writer.secret, body) != header.body_sum:
                 raise _DamageError(f"commit record {place.number} is damaged")
-            self._writer.append_copy(header, body)
+            self._writer.append_copy(*self._current(header, body))
             self._writer.after_sync(self._dropper(victim.segment, place))
             copied += place.length
         return copied
+
+    def _current(self, header: Header, body: bytes) -> tuple[Header, bytes]:
+        """A commit record as it would be written now; as it is if it cannot be read."""
+        unpacker = self._reader.unpacker
+        try:
+            layout = unpacker.layout(header, body) if header.packed else None
+            if self._packer.is_current(layout):
+                return header, body
+            plain = unpacker.body(header, body)
+        except DamagedBlockError as error:
+            _log.warning("commit record %d is copied as it is: %s", header.number, error)
+            return header, body
+        bare = replace(
+            header,
+            packed=False,
+            body_bytes=len(plain),
+            body_sum=seal_of(self._writer.secret, plain),
+        )
+        return self._packer.record(bare, plain)
 
     def _copy_removals(self, victim: _Victim) -> int | None:
         removals = list(self._needed(victim.segment))
@@ -248,8 +287,7 @@ class Compactor:
         return _Dropper(segment, place.number)
 
     def _header_at(self, number: int, at: int) -> Header | None:
-        data = self._files.file(number).read(at, HEADER_BYTES + 2 * NAME_BYTES_MAX)
-        return decode_header(data, self._writer.secret, number)
+        return self._reader.header(number, at)
 
 
 @dataclass(frozen=True)

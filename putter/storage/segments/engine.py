@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import secrets
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import replace
 from threading import RLock
 from typing import Final
@@ -23,14 +22,10 @@ from putter.storage.disk import Disk
 from putter.storage.engine import Capacity, NumberedRecord, Piece, Record, Run, TicketInfo, Upkeep
 from putter.storage.segments.compaction import Compactor
 from putter.storage.segments.files import Files
-from putter.storage.segments.formats import (
-    HEADER_BYTES,
-    NAME_BYTES_MAX,
-    Header,
-    decode_header,
-    seal_of,
-)
-from putter.storage.segments.places import Place, RecordPlace, object_key
+from putter.storage.segments.formats import run_header
+from putter.storage.segments.packing import AtRest, Packed, Packer, Unpacker
+from putter.storage.segments.places import Place, object_key
+from putter.storage.segments.reader import Reader
 from putter.storage.segments.recovery import Report, recover, state_of
 from putter.storage.segments.replay import Verify
 from putter.storage.segments.writer import Writer
@@ -61,6 +56,7 @@ class SegmentsEngine:
         reserve_bytes: int = 0,
         segment_bytes: int | None = None,
         verify: Verify = believe,
+        at_rest: AtRest | None = None,
         random_bytes: Callable[[int], bytes] = secrets.token_bytes,
         release: Callable[[], None] = _nothing,
     ) -> None:
@@ -72,6 +68,7 @@ class SegmentsEngine:
             reserve_bytes: free space that new tickets leave to deletions, compaction and others.
             segment_bytes: length of new segments; by the size of the disk if None.
             verify: tells whether frames fit their checksums: the end of the log is checked.
+            at_rest: whether new records are compressed or encrypted; plain ones if None.
             random_bytes: gives a new directory its secret.
             release: called once by `close`, last.
 
@@ -89,10 +86,16 @@ class SegmentsEngine:
         found = recover(self._files, state, verify, report)
         self._catalog = found.catalog
         self._report = report
-        self._writer = Writer(self._files, found, reserve_bytes, self._lock)
-        self._compactor = Compactor(self._catalog, self._files, self._writer, verify)
-        self._log = self._writer.log
-        self._secret = state.secret
+        at_rest = at_rest or AtRest()
+        self._packer = Packer(at_rest, state.secret)
+        self._writer = Writer(self._files, found, reserve_bytes, self._lock, self._packer)
+        unpacker = Unpacker(at_rest.keys, state.secret)
+        self._reader = Reader(
+            self._catalog, self._files, self._writer.log, state.secret, self._lock, unpacker
+        )
+        self._compactor = Compactor(
+            self._catalog, self._files, self._writer, self._reader, self._packer, verify
+        )
         self._highest = {raw: self._highest_ticket(raw=raw) for raw in (False, True)}
 
     @property
@@ -116,10 +119,11 @@ class SegmentsEngine:
         """Write a run; durable after `sync`."""
         stride = run.frame_bytes + FRAME_HEADER_BYTES
         count = -(-len(run.frames) // stride)
+        packed = self._packer.run(run_header(run, count, raw=raw), run.frames)
         with self._lock:
             end = run.first + count
             if run.first >= self._highest[raw] or not self._places(run.first, end, raw=raw, most=1):
-                return self._append(run, count, raw=raw)
+                return self._append(run, count, raw=raw, packed=packed)
             return self._put_slowly(run, count, raw=raw)
 
     def put_record(self, record: Record) -> int:
@@ -134,7 +138,7 @@ class SegmentsEngine:
         """Make everything durable: one write of whole blocks, one fdatasync."""
         self._writer.sync()
         with self._lock:
-            self._files.trim(self._is_pinned)
+            self._reader.trim()
 
     # -- reading ---------------------------------------------------------------------------
 
@@ -162,12 +166,13 @@ class SegmentsEngine:
             if not places:
                 return None
             place = places[0]
-            header = self._read_header(place.segment, place.record)
-            row = self._load(place.segment, place.body, FRAME_HEADER_BYTES)
-            self._files.trim(self._is_pinned)
+            header = self._reader.header(place.segment, place.record)
+            wanted = place if place.packed else replace(place, body_bytes=FRAME_HEADER_BYTES)
+            row = self._reader.frames(wanted, strict=True)
+            self._reader.trim()
         if header is None:
             raise StorageError(f"the record of ticket {ticket} is damaged on this node")
-        checksum = row[FRAME_HEADER_BYTES - CHECKSUM_BYTES :]
+        checksum = row[FRAME_HEADER_BYTES - CHECKSUM_BYTES : FRAME_HEADER_BYTES]
         size = place.body_bytes - FRAME_HEADER_BYTES
         return TicketInfo(size, checksum, header.object_id, header.key_id)
 
@@ -214,9 +219,9 @@ class SegmentsEngine:
                 places = self._catalog.after(after, limit - len(found))
                 if not places:
                     break
-                loaded = (self._record(place) for place in places)
+                loaded = (self._reader.record(place) for place in places)
                 found += [each for each in loaded if each is not None]
-                self._files.trim(self._is_pinned)
+                self._reader.trim()
                 after = places[-1].number
         return found
 
@@ -227,7 +232,7 @@ class SegmentsEngine:
         with self._lock:
             for number in reversed(self._catalog.of_object(object_key(object_id))):
                 place = self._catalog.record(number)
-                loaded = None if place is None else self._record(place)
+                loaded = None if place is None else self._reader.record(place)
                 if loaded is not None and loaded.record.object_id == object_id:
                     return loaded
         return None
@@ -268,9 +273,9 @@ class SegmentsEngine:
 
     # -- inside: writing -------------------------------------------------------------------
 
-    def _append(self, run: Run, count: int, *, raw: bool) -> Statuses:
+    def _append(self, run: Run, count: int, *, raw: bool, packed: Packed | None = None) -> Statuses:
         self._highest[raw] = max(self._highest[raw], run.first + count)
-        return self._writer.append_run(run, count, raw=raw)
+        return self._writer.append_run(run, count, raw=raw, packed=packed)
 
     def _put_slowly(self, run: Run, count: int, *, raw: bool) -> Statuses:
         """Some tickets are there already: the gaps are filled."""
@@ -295,7 +300,7 @@ class SegmentsEngine:
         """``WRITTEN`` where a stored ticket holds these very bytes."""
         sums = frames.checksums(rows, frame_bytes)
         try:
-            there = self._load(place.segment, place.body, place.body_bytes)
+            there = self._reader.frames(place, strict=True)
         except StorageError as error:
             _log.error("tickets %d + %d cannot be read: %s", place.first, place.count, error)
             return np.full(place.count, Status.IO_ERROR, np.uint8)
@@ -337,65 +342,14 @@ class SegmentsEngine:
 
     def _bytes_of(self, place: Place, *, raw: bool) -> bytes | None:
         """The frames of a place; found again where it has moved; None if it is gone."""
-        with self._pinned(place.segment) as there:
+        with self._reader.pinned(place.segment) as there:
             if there:
-                return self._load(place.segment, place.body, place.body_bytes)
+                return self._reader.frames(place)
         with self._lock:
             again = self._places(place.first, place.end, raw=raw)
-            parts = [self._load(each.segment, each.body, each.body_bytes) for each in again]
+            parts = [self._reader.frames(each) for each in again]
         whole = sum(each.count for each in again) == place.count
         return b"".join(parts) if whole else None
-
-    @contextmanager
-    def _pinned(self, number: int) -> Iterator[bool]:
-        """Keep a segment's file from being used for something else."""
-        with self._lock:
-            segment = self._catalog.segments.get(number)
-            if segment is not None:
-                self._files.file(number)
-                segment.pins += 1
-                self._files.trim(self._is_pinned)
-        try:
-            yield segment is not None
-        finally:
-            if segment is not None:
-                with self._lock:
-                    segment.pins -= 1
-
-    def _is_pinned(self, number: int) -> bool:
-        segment = self._catalog.segments.get(number)
-        return number == self._log.number or (segment is not None and segment.pins > 0)
-
-    def _load(self, number: int, offset: int, length: int) -> bytes:
-        data = self._log.read(number, offset, length)
-        if data is None:
-            data = self._files.file(number).read(offset, length)
-        if len(data) != length:
-            raise StorageError(f"segment {number:016x} ends before byte {offset + length}")
-        return data
-
-    def _read_header(self, number: int, at: int) -> Header | None:
-        size = HEADER_BYTES + 2 * NAME_BYTES_MAX
-        with self._lock:
-            limit = self._log.end if number == self._log.number else None
-        if limit is not None:
-            size = min(size, limit - at)
-            return decode_header(self._load(number, at, size), self._secret, number)
-        data = self._files.file(number).read(at, size)
-        return decode_header(data, self._secret, number)
-
-    def _record(self, place: RecordPlace) -> NumberedRecord | None:
-        """A commit record; None, and a line in the log, if it is damaged."""
-        data = self._log.read(place.segment, place.record, place.length)
-        if data is None:
-            data = self._files.file(place.segment).read(place.record, place.length)
-        header = decode_header(data, self._secret, place.segment)
-        if header is not None and header.number == place.number:
-            body = data[header.body_at : header.body_at + header.body_bytes]
-            if seal_of(self._secret, body) == header.body_sum:
-                return NumberedRecord(place.number, Record(header.first, header.object_id, body))
-        _log.error("commit record %d of this node is damaged and is not used", place.number)
-        return None
 
     def _highest_ticket(self, *, raw: bool) -> int:
         return max(

@@ -30,7 +30,7 @@ begins at a fresh block:
 ```
 offset  size  field
 0       4     magic "PREC"
-4       1     version, 1
+4       1     version: 1; 2 if the body is packed (`putter.storage.segments.packing`)
 5       1     kind: 1 run, 2 commit record, 3 freed tickets, 4 dropped commit records
 6       1     flags: bit 0 raw tickets
 7       1     length of the key id
@@ -39,15 +39,16 @@ offset  size  field
 24      4     epoch: how many times the directory was opened
 28      4     block in which the commit begins
 32      8     run: number of the first ticket. commit record: stamp
-40      8     commit record: its number
+40      8     commit record: its number. packed run: bytes of all its frames
 48      4     run: tickets
 52      4     run: data bytes of every frame but the last
 56      4     length of the body
 60      4     length of the object id
-64      8     body: first 8 bytes of its keyed BLAKE3; of a run zero, as frames check themselves
+64      8     body: first 8 bytes of its keyed BLAKE3; of a run zero, as frames check themselves; of
+              a packed run that of what stands before its blocks
 72      8     header: first 8 bytes of the keyed BLAKE3 of bytes 0…71 and the names
 80      …     object id, key id
-…       …     body: frames as on the wire; the commit record; (first, count) pairs of i64
+…       …     body: frames as on the wire; the commit record; (first, count) pairs of i64; packed
 ```
 
 The key is the secret of the directory: nobody who stores bytes can make them look like a record.
@@ -64,12 +65,14 @@ from typing import Final
 from common.checksum import CHECKSUM_BYTES, Buffer, keyed_digest
 from common.meta.interface import Ceilings
 from putter.storage.block_file import BLOCK_BYTES
+from putter.storage.engine import Run
 
 SECRET_BYTES: Final = 32
 ALIGN: Final = 8
 _MAGIC: Final = b"PUTTRSEG"
 RECORD_MAGIC: Final = b"PREC"
 _VERSION: Final = 1
+_PACKED_VERSION: Final = 2
 _FIRST: Final = struct.Struct("<8sII QQQQQQ QQQ 32s")
 _HEADER: Final = struct.Struct("<4sBBBB QQ II qQ IIII 8s")
 _PAIR: Final = struct.Struct("<qq")
@@ -107,7 +110,10 @@ class SegmentHead:
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What stands before the body of a record; see the module."""
+    """What stands before the body of a record; see the module.
+
+    `number` of a packed run is what its frames have in bytes; `packed` is the version.
+    """
 
     kind: int
     segment: int
@@ -123,6 +129,7 @@ class Header:
     object_id: str = ""
     key_id: str = ""
     body_sum: bytes = bytes(CHECKSUM_BYTES)
+    packed: bool = False
 
     @property
     def body_at(self) -> int:
@@ -194,7 +201,7 @@ def encode_header(header: Header, secret: bytes) -> bytes:
     object_id, key_id = header.object_id.encode(), header.key_id.encode()
     packed = _HEADER.pack(
         RECORD_MAGIC,
-        _VERSION,
+        _PACKED_VERSION if header.packed else _VERSION,
         header.kind,
         _RAW if header.raw else 0,
         len(key_id),
@@ -232,7 +239,7 @@ def decode_header(data: Buffer, secret: bytes, segment: int) -> Header | None:
         _, version, kind, flags, key_length, number, sequence, epoch, commit,
         first, record, count, frame_bytes, body_bytes, object_length, body_sum,
     ) = _HEADER.unpack(packed)  # fmt: skip
-    if version != _VERSION or number != segment:
+    if version not in (_VERSION, _PACKED_VERSION) or number != segment:
         return None
     if object_length > NAME_BYTES_MAX or len(data) < HEADER_BYTES + object_length + key_length:
         return None
@@ -254,6 +261,25 @@ def decode_header(data: Buffer, secret: bytes, segment: int) -> Header | None:
         object_id=names[:object_length].decode(),
         key_id=names[object_length:].decode(),
         body_sum=body_sum,
+        packed=version == _PACKED_VERSION,
+    )
+
+
+def run_header(run: Run, count: int, *, raw: bool) -> Header:
+    """The header of a plain run that has no place yet."""
+    return Header(
+        kind=Kind.RUN,
+        segment=0,
+        sequence=0,
+        epoch=0,
+        commit=0,
+        body_bytes=len(run.frames),
+        raw=raw,
+        first=run.first,
+        count=count,
+        frame_bytes=run.frame_bytes,
+        object_id=run.object_id,
+        key_id=run.key_id,
     )
 
 

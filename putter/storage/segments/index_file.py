@@ -2,7 +2,8 @@
 
 ```
 block   content
-0       magic, version, segment number, counts and bounds, checksums (below)
+0       magic, version (2 if there are packed runs, else 1), segment number, counts and bounds,
+        checksums (below)
 1…      columns, each beginning at a multiple of 8: runs by ticket, raw runs by ticket, commit
         records by number, their stamps and objects in order, removals, key ids
 ```
@@ -27,6 +28,9 @@ from putter.storage.segments.open_index import OpenIndex
 
 _MAGIC: Final = b"PUTTRIDX"
 _VERSION: Final = 1
+_PACKED_VERSION: Final = 2
+PACKED: Final = 1 << 31
+"""Set in the `frame_bytes` of a packed run, in a file of version 2."""
 _FIXED: Final = struct.Struct("<8sIIQQQqQ")
 _I8: Final = np.dtype("<i8")
 _U8: Final = np.dtype("<u8")
@@ -101,6 +105,7 @@ def encode_index(index: OpenIndex, segment: int, used_bytes: int, secret: bytes)
     """The file for an index that does not grow any more."""
     columns: dict[str, Column] = {}
     keys: dict[str, int] = {}
+    packed = False
     bounds: dict[str, tuple[int, int]] = {}
     for name, raw in (("run", False), ("raw", True)):
         places = list(index.all_runs(raw=raw))
@@ -109,7 +114,7 @@ def encode_index(index: OpenIndex, segment: int, used_bytes: int, secret: bytes)
             [
                 (
                     place.record, place.length, place.count, place.body, place.body_bytes,
-                    place.frame_bytes, place.sequence, place.object_key,
+                    place.frame_bytes | PACKED * place.packed, place.sequence, place.object_key,
                     keys.setdefault(place.key_id, len(keys)),
                 )
                 for place in places
@@ -117,6 +122,7 @@ def encode_index(index: OpenIndex, segment: int, used_bytes: int, secret: bytes)
             _RUN,
         )  # fmt: skip
         bounds[name] = (places[0].first, places[-1].end - 1) if places else _NONE
+        packed = packed or any(place.packed for place in places)
     records = index.after(0, 1 << 62)
     columns["number"] = np.array([place.number for place in records], _U8)
     columns["record"] = np.array(
@@ -144,7 +150,7 @@ def encode_index(index: OpenIndex, segment: int, used_bytes: int, secret: bytes)
     )
     head = _FIXED.pack(
         _MAGIC,
-        _VERSION,
+        _PACKED_VERSION if packed else _VERSION,
         0,
         segment,
         used_bytes,
@@ -169,7 +175,7 @@ def decode_head(data: Buffer, secret: bytes) -> IndexHead | None:
     if head[size:] != seal_of(secret, head[:size]):
         return None
     magic, version, _, segment, used, live, sequence, number = _FIXED.unpack_from(head)
-    if magic != _MAGIC or version != _VERSION:
+    if magic != _MAGIC or version not in (_VERSION, _PACKED_VERSION):
         return None
     counts = struct.unpack_from(f"<{len(COLUMNS)}Q", head, _FIXED.size)
     at = _FIXED.size + counts_size

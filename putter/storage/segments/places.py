@@ -24,12 +24,14 @@ class Place:
         length: of that record in bytes; of a part of a run, what the part takes.
         first: number of the first ticket.
         count: tickets.
-        body: offset of the first of their frames.
-        body_bytes: length of their frames.
+        body: offset of the first of their frames; of a packed run in its plain frames, else in the
+            segment.
+        body_bytes: length of their frames, which a packed run stores otherwise.
         frame_bytes: data bytes of every frame but the last.
         sequence: of the record.
         object_key: `object_key` of the ObjectID.
         key_id: of the frames' checksums.
+        packed: the frames are compressed or encrypted.
     """
 
     segment: int
@@ -43,6 +45,7 @@ class Place:
     sequence: int
     object_key: int
     key_id: str
+    packed: bool = False
 
     @property
     def end(self) -> int:
@@ -57,10 +60,13 @@ class Place:
         stride = self.frame_bytes + FRAME_HEADER_BYTES
         low = (first - self.first) * stride
         high = self.body_bytes if end == self.end else (end - self.first) * stride
+        length = high - low
+        if self.packed:  # its share of what is stored
+            length = max(1, length * self.length // self.body_bytes)
         return Place(
             self.segment,
             self.record,
-            high - low,
+            length,
             first,
             end - first,
             self.body + low,
@@ -69,6 +75,7 @@ class Place:
             self.sequence,
             self.object_key,
             self.key_id,
+            self.packed,
         )
 
 

@@ -22,11 +22,13 @@ from putter.storage.segments.formats import (
     seal_of,
 )
 from putter.storage.segments.open_index import OpenIndex
+from putter.storage.segments.packing import Unpacker
 from putter.storage.segments.places import Place, RecordPlace, Removal, object_key
 from putter.storage.segments.scan import Found, Gap, scan
 
 Verify = Callable[[str, int, int, bytes], bool | None]
 """``verify(key_id, first, frame_bytes, frames)``: whether all frames fit; None: no such key."""
+_NO_KEYS: Final[dict[bytes, bytes]] = {}
 
 
 @dataclass
@@ -89,9 +91,11 @@ def load_body(file: BlockFile, at: int, header: Header) -> bytes:
 
 
 def body_is_whole(body: bytes, header: Header, secret: bytes, verify: Verify) -> bool:
-    """Whether a record's body is what was written; a run without its key is believed."""
+    """Whether a record's body is what was written; a plain run without its key is believed."""
     if len(body) != header.body_bytes:
         return False
+    if header.kind == Kind.RUN and header.packed:
+        return Unpacker(_NO_KEYS, secret).is_whole(header, body)
     if header.kind == Kind.RUN:
         return verify(header.key_id, header.first, header.frame_bytes, body) is not False
     return seal_of(secret, body) == header.body_sum
@@ -175,7 +179,9 @@ class _Replay:
         done = self._done
         headers = [each.header for each in records]
         done.sequence += max([each.sequence + 1 for each in headers], default=0)
-        done.record_number += max([each.number for each in headers], default=0)
+        done.record_number += max(
+            [each.number for each in headers if each.kind == Kind.COMMIT], default=0
+        )
         done.epoch = max([each.epoch for each in headers], default=0)
         if done.torn_at is not None:
             ends = [each.at + each.header.length for each in records]
@@ -209,12 +215,13 @@ def run_place(segment: int, at: int, header: Header) -> Place:
         header.length,
         header.first,
         header.count,
-        at + header.body_at,
-        header.body_bytes,
+        0 if header.packed else at + header.body_at,
+        header.number if header.packed else header.body_bytes,
         header.frame_bytes,
         header.sequence,
         object_key(header.object_id),
         header.key_id,
+        header.packed,
     )
 
 

@@ -20,6 +20,7 @@ from putter.storage.segments.formats import aligned, seal_of
 from putter.storage.segments.index_file import (
     BOUNDS,
     COLUMNS,
+    PACKED,
     Bits,
     Column,
     DamagedIndexError,
@@ -236,10 +237,11 @@ class SealedIndex:
             count,
             body,
             body_bytes,
-            frame_bytes,
+            frame_bytes & ~PACKED,
             sequence,
             key,
             self._keys[key_id],
+            bool(frame_bytes & PACKED),
         )
 
     def _record(self, at: int) -> RecordPlace:

@@ -27,14 +27,17 @@ from putter.storage.segments.formats import (
     SegmentHead,
     encode_header,
     encode_pairs,
+    run_header,
     seal_of,
 )
 from putter.storage.segments.log import Log
 from putter.storage.segments.open_index import OpenIndex
-from putter.storage.segments.places import Place, RecordPlace, Removal
+from putter.storage.segments.packing import Packed, Packer
+from putter.storage.segments.places import Removal
 from putter.storage.segments.recovery import Recovered
 from putter.storage.segments.replay import record_place, run_place
 from putter.storage.segments.segment import Catalog, Segment
+from putter.storage.segments.unsynced import Unsynced
 
 _REMOVAL_ROOM: Final = 64 * KIB
 """Of each segment, at most an eighth, not for tickets: deleting must work on a full disk."""
@@ -44,7 +47,6 @@ _ENTRIES_MAX: Final = 200_000
 """Runs and records in a segment: what the open one's index takes of the memory."""
 
 _log = logging.getLogger(__name__)
-_Pending = tuple[Place, bool] | RecordPlace | Removal
 
 
 class Writer:
@@ -55,6 +57,7 @@ class Writer:
         found: what was there at the start.
         reserve_bytes: free space that new tickets leave.
         lock: of the engine; may be taken again by who holds it.
+        packer: compresses and encrypts.
     """
 
     def __init__(
@@ -63,20 +66,21 @@ class Writer:
         found: Recovered,
         reserve_bytes: int,
         lock: AbstractContextManager[object],
+        packer: Packer,
     ) -> None:
         self.log: Final = Log()
         self.next_record = found.record_number
         self._files = files
         self._lock = lock
+        self._packer = packer
         self._catalog: Catalog = found.catalog
         self._head: SegmentHead = found.head
         self._epoch = found.epoch
         self._sequence = found.sequence
         self._reserve_bytes = reserve_bytes
         self._removal_room = min(_REMOVAL_ROOM, files.segment_bytes // 8)
-        self._pending: list[_Pending] = []
+        self._unsynced = Unsynced(found.catalog)
         self._owed: list[Removal] = []
-        self._after_sync: list[Callable[[], None]] = []
         self._failure: PutterError | None = None
         number = found.head.number
         if found.at is not None and number in self._catalog.segments:
@@ -111,7 +115,14 @@ class Writer:
             _log.warning("the state of the data directory is not up to date: %s", error)
 
     def append_run(
-        self, run: Run, count: int, *, raw: bool, sequence: int | None = None, spare: bool = False
+        self,
+        run: Run,
+        count: int,
+        *,
+        raw: bool,
+        sequence: int | None = None,
+        spare: bool = False,
+        packed: Packed | None = None,
     ) -> Statuses:
         """Write a run whose tickets are all free; it is cut where a segment ends.
 
@@ -121,6 +132,7 @@ class Writer:
             raw: raw tickets.
             sequence: of a copy; None for a new one.
             spare: the reserve may be used.
+            packed: the whole run, if it was packed already.
         """
         stride = run.frame_bytes + FRAME_HEADER_BYTES
         statuses = np.zeros(count, np.uint8)
@@ -128,7 +140,8 @@ class Writer:
         while at < count:
             rows = run.frames[at * stride :]
             try:
-                some = self._make_room(run, rows, stride, spare=spare)
+                whole = at == 0 and packed is not None and packed[0].length <= self.room
+                some = count if whole else self._make_room(run, rows, stride, spare=spare)
             except NoSpace as error:
                 _log.warning("no room for new tickets: %s", error)
                 statuses[at:] = Status.NO_SPACE
@@ -138,8 +151,13 @@ class Writer:
                 statuses[:] = Status.IO_ERROR
                 break
             try:
-                part = replace(run, first=run.first + at, frames=rows[: some * stride])
-                self._write_run(part, some, raw=raw, sequence=sequence)
+                if packed is None or some < count:
+                    part = replace(run, first=run.first + at, frames=rows[: some * stride])
+                    header = run_header(part, some, raw=raw)
+                    packed = self._packer.run(header, part.frames)
+                    self._write_run(*(packed or (header, part.frames)), sequence=sequence)
+                else:
+                    self._write_run(*packed, sequence=sequence)
             except (NoSpace, StorageError) as error:
                 _log.error("cannot write: %s", error)
                 self._fail(error)
@@ -151,6 +169,7 @@ class Writer:
     def _make_room(self, run: Run, rows: Buffer, stride: int, *, spare: bool) -> int:
         """How many of these frames come next; a new segment is begun where that is worth it."""
         names = HEADER_BYTES + len(run.object_id) + len(run.key_id) + ALIGN
+        names += self._packer.overhead(len(rows), run.frame_bytes)
 
         def fitting() -> int:
             room = self.room - names
@@ -172,25 +191,23 @@ class Writer:
             raise NoSpace(f"frames of {stride} bytes do not fit into a segment")
         return some
 
-    def _write_run(self, run: Run, count: int, *, raw: bool, sequence: int | None) -> None:
-        header = Header(
-            kind=Kind.RUN,
-            segment=self.log.number,
-            sequence=self._sequence if sequence is None else sequence,
-            epoch=self._epoch,
-            commit=self.log.commit,
-            body_bytes=len(run.frames),
-            raw=raw,
-            first=run.first,
-            count=count,
-            frame_bytes=run.frame_bytes,
-            object_id=run.object_id,
-            key_id=run.key_id,
-        )
-        at = self._append(header, run.frames)
-        place = run_place(self.log.number, at, header)
-        self._open_index().add_run(place, raw=raw)
-        self._pending.append((place, raw))
+    def _write_run(self, header: Header, body: Buffer, *, sequence: int | None) -> None:
+        header = self._placed(header, sequence)
+        at = self._append(header, body)
+        self._unsynced.add_run(run_place(self.log.number, at, header), raw=header.raw)
+
+    def append_packed(self, header: Header, body: bytes, sequence: int) -> bool:
+        """A packed run of another segment, as it is; False if it is too long for this one."""
+        if header.length > self.room:
+            self._roll(spare=True)
+        if header.length > self.room:
+            return False
+        try:
+            self._write_run(header, body, sequence=sequence)
+        except PutterError as error:
+            self._fail(error)
+            raise
+        return True
 
     def append_record(self, record: Record) -> int:
         """A commit record; its number.
@@ -205,7 +222,7 @@ class Writer:
             number=self.next_record,
             object_id=record.object_id,
         )
-        header, at = self._append_small(header, record.body)
+        header, at = self._append_small(*self._packer.record(header, record.body))
         self._note_record(header, at)
         self.next_record += 1
         return header.number
@@ -226,17 +243,16 @@ class Writer:
             self._note_record(copy, at)
         else:
             removal = replace(removal, segment=self.log.number, record=at)
-            self._open_index().add_removal(removal)
-            self._pending.append(removal)
+            self._unsynced.add_removal(removal)
 
     def after_sync(self, call: Callable[[], None]) -> None:
         """Do something once all that was written is durable; never, if it is not."""
-        self._after_sync.append(call)
+        self._unsynced.add_call(call)
 
     @property
     def is_synced(self) -> bool:
         """Whether nothing waits for a sync."""
-        return not self._after_sync and not self._pending
+        return not self._unsynced
 
     def sync(self) -> None:
         """Make everything durable: one write of whole blocks, one fdatasync.
@@ -256,10 +272,7 @@ class Writer:
                 self.abandon()
         else:
             with self._lock:
-                self._pending.clear()
-                calls, self._after_sync = self._after_sync, []
-                for call in calls:
-                    call()
+                self._unsynced.settle()
         if failure is not None:
             raise StorageError(f"what was written is not durable: {failure}") from failure
 
@@ -289,28 +302,14 @@ class Writer:
         removal = Removal(
             self.log.number, at, header.length, header.sequence, raw, ranges, dropped=dropped
         )
-        self._open_index().add_removal(removal)
-        self._pending.append(removal)
+        self._unsynced.add_removal(removal)
 
     def abandon(self) -> None:
         """After a failure: forget what is not durable, and leave the file alone behind it."""
-        pending, self._pending = self._pending, []
-        self._after_sync.clear()
-        for each in pending:
-            if isinstance(each, Removal):
-                self._owed.append(each)
-            elif isinstance(each, RecordPlace):
-                self._catalog.segments[each.segment].index.drop(each.number)
-            else:
-                place, raw = each
-                self._catalog.segments[place.segment].index.free(
-                    place.first, place.end, raw=raw, before=place.sequence + 1
-                )
+        self._owed += self._unsynced.forget()
         broken = self._catalog.segments.get(self.log.number)
         if broken is not None and isinstance(broken.index, OpenIndex):
             broken.end = self.log.tail
-            kept = [removal for removal in broken.index.removals if removal not in self._owed]
-            broken.index.removals = kept
         self.log.leave()
         try:
             # At once: the next segment says where this one ends. What lies behind may look whole,
@@ -342,23 +341,24 @@ class Writer:
             self._roll(spare=True)
             if header.length > self.log.room:
                 raise NoSpace(f"a record of {header.length} bytes does not fit into a segment")
-        header = replace(
-            header,
-            segment=self.log.number,
-            sequence=self._sequence if sequence is None else sequence,
-            epoch=self._epoch,
-            commit=self.log.commit,
-        )
+        header = self._placed(header, sequence)
         try:
             return header, self._append(header, body)
         except PutterError as error:
             self._fail(error)
             raise
 
+    def _placed(self, header: Header, sequence: int | None) -> Header:
+        return replace(
+            header,
+            segment=self.log.number,
+            sequence=self._sequence if sequence is None else sequence,
+            epoch=self._epoch,
+            commit=self.log.commit,
+        )
+
     def _note_record(self, header: Header, at: int) -> None:
-        place = record_place(self.log.number, at, header)
-        self._open_index().add_record(place)
-        self._pending.append(place)
+        self._unsynced.add_record(record_place(self.log.number, at, header))
 
     def _fail(self, error: PutterError) -> None:
         """Bytes were refused in the middle of a commit: none of it will be durable."""

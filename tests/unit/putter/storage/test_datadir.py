@@ -79,8 +79,8 @@ def test_another_layout_is_refused(tmp_path: Path) -> None:
 def test_a_newer_format_is_refused(tmp_path: Path) -> None:
     open_data_directory(tmp_path, "tree").close()
     node = json.loads((tmp_path / "node.json").read_text())
-    (tmp_path / "node.json").write_text(json.dumps({**node, "format": 2}))
-    with pytest.raises(StorageError, match="format 2"):
+    (tmp_path / "node.json").write_text(json.dumps({**node, "format": 3}))
+    with pytest.raises(StorageError, match="format 3"):
         open_data_directory(tmp_path, "tree")
 
 

@@ -155,7 +155,7 @@ def test_the_epoch_ascends_with_every_start_that_writes() -> None:
     data = disk.read(FIRST) or b""
     epochs = []
     for at in range(BLOCK_BYTES, len(data), BLOCK_BYTES):
-        header = decode_header(data[at : at + 600], engine._secret, 1)
+        header = decode_header(data[at : at + 600], engine._writer.secret, 1)
         if header is not None:
             epochs.append(header.epoch)
     assert epochs == sorted(epochs)
