@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import replace
 from itertools import chain
 
+from common.checksum import Buffer
 from common.tickets import encode_field
 from common.wire import frames
+from common.wire.frames import Statuses
 from common.wire.status import Status
 from putter.storage.engine import Engine, Record, Run
+from putter.storage.scrub import Finding, Part
 from putter.storage.segments.packing import AtRest, key_id_of
 
 KEY = bytes(range(32))
@@ -27,6 +32,55 @@ def verify(key_id: str, first: int, frame_bytes: int, rows: bytes) -> bool | Non
     if key_id != KEY_ID:
         return None
     return not frames.check(memoryview(bytearray(rows)), first, frame_bytes, KEY).any()
+
+
+class KitCheck:
+    """What a node with the one key of these tests has its disk verified with."""
+
+    def frames(self, key_id: str, first: int, frame_bytes: int, rows: Buffer) -> Statuses | None:
+        if key_id != KEY_ID:
+            return None
+        return frames.check(memoryview(bytearray(rows)), first, frame_bytes, KEY)
+
+    def record(self, body: bytes) -> bool:
+        return body != NONSENSE
+
+
+CHECK = KitCheck()
+NONSENSE = b"nonsense"
+"""The body of a commit record that `CHECK` does not understand."""
+
+
+def scrubbed(
+    engine: Engine, budget_bytes: int = 1 << 20, *, cursor: str = ""
+) -> tuple[list[Finding], int]:
+    """Go on with a pass to its end: what was found, and in how many pieces."""
+    found: list[Finding] = []
+    for pieces in range(1, 10_000):
+        piece = engine.scrub(cursor, budget_bytes, CHECK)
+        found += piece.findings
+        cursor = piece.cursor
+        if not cursor:
+            return found, pieces
+    raise AssertionError("a pass without an end")
+
+
+def bad_tickets(findings: Iterable[Finding], *, raw: bool = False) -> set[int]:
+    """The tickets that do not fit their checksums."""
+    return {
+        ticket
+        for each in findings
+        if each.part is Part.TICKETS and each.raw == raw
+        for ticket in range(each.first, each.end)
+    }
+
+
+def spoilt(run: Run, *indexes: int) -> Run:
+    """The same run with one bit of some of its tickets changed; engines do not look."""
+    rows = bytearray(run.frames)
+    for index in indexes:
+        rows[index * (run.frame_bytes + 16) + 16] ^= 4
+    return replace(run, frames=memoryview(rows))
 
 
 def data_for(first: int, size: int, salt: int = 0) -> bytes:

@@ -16,6 +16,7 @@ import errno
 import mmap
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final, Protocol
 
 from common.errors import NoSpace, StorageError
@@ -50,6 +51,10 @@ class BlockFile(Protocol):
 
     def sync(self) -> None:
         """Make what was written durable. After a failure it may be lost for good."""
+        ...
+
+    def forget_cached(self) -> None:
+        """Have the next reads come from the disk, where the system lets us; never fails."""
         ...
 
     def close(self) -> None:
@@ -131,6 +136,12 @@ class RealBlockFile:
             os.fdatasync(self._reader)
         except OSError as error:
             raise self._refusal(error, "sync", self._path) from error
+
+    def forget_cached(self) -> None:
+        """Have the next reads come from the disk, where the system lets us."""
+        if hasattr(os, "posix_fadvise"):
+            with suppress(OSError):  # only advice
+                os.posix_fadvise(self._reader, 0, 0, os.POSIX_FADV_DONTNEED)
 
     def close(self) -> None:
         """Let go of it."""

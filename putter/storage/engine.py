@@ -1,7 +1,8 @@
 """The seam to the disk: what every storage engine does.
 
 An engine is synchronous and used from one thread at a time, except `Engine.read`,
-`Engine.stat` and `Engine.capacity`, which other threads may call at any moment. It keeps
+`Engine.stat`, `Engine.scrub`, `Engine.inspect` and `Engine.capacity`, which other threads may call
+at any moment. It keeps
 
 * **tickets of runs**: written many at a time, in a namespace that the cluster's counters number;
 * **raw tickets**: written by raw connections, in a namespace of their own;
@@ -23,6 +24,7 @@ from typing import Protocol
 from common.checksum import Buffer
 from common.meta.interface import Ceilings
 from common.wire.frames import Statuses
+from putter.storage.scrub import Check, Finding, Scrubbed
 
 
 @dataclass(frozen=True)
@@ -72,12 +74,14 @@ class TicketInfo:
         checksum: 8 bytes.
         object_id: ObjectID; "" for a raw ticket.
         key_id: which cluster key the checksum uses.
+        damaged: it is known that its bytes, or what describes them, are not what was written.
     """
 
     size: int
     checksum: bytes
     object_id: str
     key_id: str
+    damaged: bool = False
 
 
 @dataclass(frozen=True)
@@ -119,11 +123,13 @@ class Upkeep:
         copied_bytes: that were written anew.
         freed_bytes: that the disk got back.
         more: there is more to do, after the next sync.
+        findings: what turned out to be damaged; it stays where it is.
     """
 
     copied_bytes: int
     freed_bytes: int
     more: bool
+    findings: tuple[Finding, ...] = ()
 
 
 class Engine(Protocol):
@@ -240,6 +246,27 @@ class Engine(Protocol):
         Args:
             budget_bytes: copy about so many.
         """
+        ...
+
+    def scrub(self, cursor: str, budget_bytes: int, check: Check) -> Scrubbed:
+        """Verify the next piece of everything that is stored.
+
+        A pass begins with the cursor "" and ends when "" comes back. It meets everything that was
+        there when it began and still is; what came later it may meet. A cursor goes on in
+        another process, too; one that is not understood begins a pass.
+
+        Args:
+            cursor: as the piece before gave it.
+            budget_bytes: verify about so many.
+            check: tells what is whole. Frames of a key that it does not hold are passed over.
+
+        Returns:
+            What was done. A disk that refuses to read something is a finding, no error.
+        """
+        ...
+
+    def inspect(self, first: int, count: int, check: Check, *, raw: bool = False) -> list[Finding]:
+        """Verify what is stored of some tickets, and say what is damaged, as `scrub` does."""
         ...
 
     def capacity(self) -> Capacity:

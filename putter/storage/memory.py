@@ -24,12 +24,24 @@ from common.checksum import CHECKSUM_BYTES, Buffer
 from common.errors import NoSpace
 from common.limits import FRAME_HEADER_BYTES, GIB, KIB, MESSAGE_PAYLOAD_BYTES_MAX, MIB
 from common.meta.interface import Ceilings
+from common.tickets import TICKETS_MAX
 from common.wire import frames
 from common.wire.frames import Statuses
 from common.wire.status import Status
 from putter.storage.engine import Capacity, NumberedRecord, Piece, Record, Run, TicketInfo, Upkeep
 from putter.storage.record_index import RecordIndex
 from putter.storage.run_table import RunTable
+from putter.storage.scrub import (
+    Check,
+    Finding,
+    Gathered,
+    Part,
+    Scrubbed,
+    Stage,
+    bad_stretches,
+    cursor_of,
+    numbers_of,
+)
 
 _BLOCK_BYTES: Final = 32 * MIB
 _BLOCK_RUN_BYTES_MIN: Final = 64 * KIB
@@ -268,6 +280,31 @@ class MemoryEngine:
         """Nothing to do: what is removed is gone at once."""
         return Upkeep(0, 0, more=False)
 
+    def scrub(self, cursor: str, budget_bytes: int, check: Check) -> Scrubbed:
+        """Verify the next piece of everything."""
+        stage, at = numbers_of(cursor, 2)
+        piece = Gathered(budget_bytes)
+        while not piece.full and stage < Stage.END:
+            step = self._scrub_record if stage == Stage.RECORDS else self._scrub_run
+            reached = step(at, check, piece, raw=stage == Stage.RAW)
+            stage, at = (stage + 1, 0) if reached is None else (stage, reached)
+        with self._lock:
+            used = self._used()
+        return piece.done(cursor_of(stage, at) if stage < Stage.END else "", used)
+
+    def inspect(self, first: int, count: int, check: Check, *, raw: bool = False) -> list[Finding]:
+        """Verify what is stored of some tickets."""
+        found: list[Finding] = []
+        at, end = first, first + count
+        while at < end:
+            with self._lock:
+                stored = self._runs[raw].next(at, end)
+            if stored is None:
+                break
+            low, at = max(at, stored.first), min(end, stored.end)
+            found += _verified(stored, low, at, check, raw=raw)
+        return found
+
     def capacity(self) -> Capacity:
         """Of the memory that was set aside."""
         with self._lock:
@@ -284,6 +321,25 @@ class MemoryEngine:
     def _fits(self, size: int) -> bool:
         return self._used() + size <= self._capacity_bytes
 
+    def _scrub_run(self, at: int, check: Check, piece: Gathered, *, raw: bool) -> int | None:
+        with self._lock:
+            stored = self._runs[raw].next(at, TICKETS_MAX)
+        if stored is None:
+            return None
+        piece.add(len(stored.frames), *_verified(stored, stored.first, stored.end, check, raw=raw))
+        return stored.end
+
+    def _scrub_record(self, at: int, check: Check, piece: Gathered, *, raw: bool) -> int | None:  # noqa: ARG002 - as of runs
+        number = at + 1
+        if number > self._last_number:
+            return None
+        record = self._records.get(number)
+        piece.add(0 if record is None else len(record.body))
+        if record is not None and not check.record(record.body):
+            owner, reason = record.object_id, "it makes no sense"
+            piece.findings.append(Finding(Part.RECORD, number, 1, owner, "memory", reason))
+        return number
+
     def _put_slowly(self, runs: _Runs, run: _Stored) -> Statuses:
         """Ticket by ticket: some are there already, or not all find room."""
         statuses = np.zeros(run.count, np.uint8)
@@ -299,6 +355,24 @@ class MemoryEngine:
             else:
                 statuses[ticket - run.first] = Status.NO_SPACE
         return statuses
+
+
+def _verified(stored: _Stored, first: int, end: int, check: Check, *, raw: bool) -> list[Finding]:
+    """What is damaged of some tickets of a run."""
+    rows = stored.rows(first, end)
+    statuses = check.frames(stored.key_id, first, stored.frame_bytes, rows)
+    return [
+        Finding(
+            Part.TICKETS,
+            first + at,
+            count,
+            stored.object_id,
+            "memory",
+            "the frames do not fit their checksums",
+            raw,
+        )
+        for at, count in (() if statuses is None else bad_stretches(statuses))
+    ]
 
 
 def _stored(run: Run, count: int, rows: Buffer) -> _Stored:

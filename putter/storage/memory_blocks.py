@@ -99,5 +99,8 @@ class MemoryBlockFile:
             raise
         self._data.sync()
 
+    def forget_cached(self) -> None:
+        """Nothing is cached."""
+
     def close(self) -> None:
         """Nothing to let go of."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,23 +14,32 @@ from common.meta.interface import Ceilings
 from common.tickets import TICKETS_MAX, parse_id
 from common.wire import frames
 from common.wire.status import Status
+from putter.storage.damage import Damage
 from putter.storage.disk import RealDisk
 from putter.storage.engine import Engine, NumberedRecord, TicketInfo
+from putter.storage.marked import MarkedEngine
 from putter.storage.memory import MemoryEngine
 from putter.storage.memory_disk import MemoryDisk
+from putter.storage.notes import MemoryNotes
+from putter.storage.scrub import Part
 from putter.storage.segments.engine import SegmentsEngine
 from putter.storage.tree import TreeEngine
 from tests.storage_kit import (
+    CHECK,
     KEY_ID,
+    NONSENSE,
     PACKED,
+    bad_tickets,
     data_for,
     merged,
     numbers,
     put,
     record,
     run_of,
+    scrubbed,
     sole,
     split,
+    spoilt,
     stored,
 )
 
@@ -44,6 +54,9 @@ Make = Callable[[int], Engine]
         "segments on a real disk",
         "segments on a memory disk",
         "packed segments on a memory disk",
+        "marked memory",
+        "marked tree on a memory disk",
+        "marked segments on a memory disk",
     ]
 )
 def make(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Make]:
@@ -54,7 +67,7 @@ def make(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Make]:
     def open_one(capacity_bytes: int) -> Engine:
         for engine in opened:
             engine.close()
-        if request.param == "memory":
+        if request.param.endswith("memory"):
             opened.append(MemoryEngine(capacity_bytes=capacity_bytes))
         elif request.param == "segments on a real disk":
             opened.append(SegmentsEngine(RealDisk(tmp_path), segment_bytes=4 * MIB))
@@ -67,6 +80,8 @@ def make(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Make]:
         else:
             disk._capacity_bytes = capacity_bytes
             opened.append(TreeEngine(disk))
+        if request.param.startswith("marked"):
+            opened[-1] = MarkedEngine(opened[-1], MemoryNotes(), Damage(), CHECK)
         return opened[-1]
 
     yield open_one
@@ -472,3 +487,127 @@ def test_closing_twice_is_harmless(engine: Engine) -> None:
 def test_an_engine_tells_its_layout_and_its_node(engine: Engine) -> None:
     assert engine.layout in {"memory", "tree", "segments"}
     assert engine.identity
+
+
+# -- verifying -----------------------------------------------------------------------------
+
+
+def fill(engine: Engine) -> None:
+    """Runs of several objects, raw tickets and records; nothing is damaged."""
+    for at in range(0, 200, 10):
+        engine.put(run_of(at, data_for(at, 8 * 7 + 3), object_id=f"O{at}"))
+        engine.put_record(record(at + 1, f"O{at}"))
+    engine.put(run_of(1_000_000, data_for(1, 100), object_id=""), raw=True)
+    engine.sync()
+
+
+@pytest.mark.parametrize("budget_bytes", [1, 200, 1 << 20])
+def test_a_pass_over_what_is_whole_finds_nothing(engine: Engine, budget_bytes: int) -> None:
+    fill(engine)
+    found, pieces = scrubbed(engine, budget_bytes)
+    assert found == []
+    assert (pieces > 10) == (budget_bytes < 1000)
+
+
+def test_a_pass_over_nothing_ends_at_once(engine: Engine) -> None:
+    assert scrubbed(engine)[0] == []
+
+
+def test_a_pass_tells_how_much_it_verified(engine: Engine) -> None:
+    engine.put(run_of(0, random.Random(1).randbytes(10_000), frame_bytes=1000))
+    engine.sync()
+    piece = engine.scrub("", 1 << 20, CHECK)
+    assert piece.cursor == ""
+    assert 10_000 <= piece.verified_bytes < 20_000
+    assert piece.total_bytes is None or piece.total_bytes >= 10_000
+
+
+@pytest.mark.parametrize("raw", [False, True])
+@pytest.mark.parametrize("budget_bytes", [1, 1 << 20])
+def test_a_pass_finds_the_damaged_tickets_and_no_others(
+    engine: Engine, raw: bool, budget_bytes: int
+) -> None:
+    fill(engine)
+    owner = "" if raw else "BAD"
+    engine.put(spoilt(run_of(500, data_for(500, 80), object_id=owner), 0, 3, 4, 9), raw=raw)
+    engine.put(spoilt(run_of(2000, b"x", object_id=owner), 0), raw=raw)
+    engine.sync()
+    found, _ = scrubbed(engine, budget_bytes)
+    assert bad_tickets(found, raw=raw) == {500, 503, 504, 509, 2000}
+    assert bad_tickets(found, raw=not raw) == set()
+    assert {(each.object_id, each.part) for each in found} == {(owner, Part.TICKETS)}
+    assert all(each.place and each.reason for each in found)
+
+
+def test_a_pass_finds_records_that_make_no_sense(engine: Engine) -> None:
+    fill(engine)
+    number = engine.put_record(record(10_000, "ODD", NONSENSE))
+    engine.sync()
+    (found,) = scrubbed(engine)[0]
+    assert (found.part, found.first, found.object_id) == (Part.RECORD, number, "ODD")
+
+
+def test_what_was_removed_is_not_verified(engine: Engine) -> None:
+    engine.put(spoilt(run_of(0, bytes(80)), *range(10)))
+    engine.put_record(record(1, "ODD", NONSENSE))
+    engine.sync()
+    engine.free([(0, 4), (6, 4)])
+    engine.drop_records(["ODD"])
+    engine.sync()
+    assert bad_tickets(scrubbed(engine)[0]) == {4, 5}
+
+
+def test_frames_of_another_key_are_passed_over(engine: Engine) -> None:
+    engine.put(spoilt(run_of(0, bytes(80), key_id="ffffffff"), 0))
+    engine.sync()
+    assert scrubbed(engine)[0] == []
+
+
+@pytest.mark.parametrize("cursor", ["?", "1.2.3.4.5.6", "-1.0", "٣.٣", "0" * 100, "9.9.9.9"])
+def test_a_cursor_of_something_else_begins_or_ends_a_pass(engine: Engine, cursor: str) -> None:
+    fill(engine)
+    assert scrubbed(engine, cursor=cursor)[0] == []
+
+
+def test_a_pass_goes_on_in_another_process(make: Make, request: pytest.FixtureRequest) -> None:
+    engine = make(1 << 30)
+    fill(engine)
+    engine.put(spoilt(run_of(500, bytes(80)), 5))
+    engine.sync()
+    found, cursor, pieces = [], "", 0
+    while pieces == 0 or cursor:
+        piece = engine.scrub(cursor, 300, CHECK)
+        found += piece.findings
+        cursor, pieces = piece.cursor, pieces + 1
+        if not request.node.callspec.params["make"].endswith("memory"):
+            engine = make(1 << 30)
+    assert pieces > 5
+    assert bad_tickets(found) == {505}
+
+
+def test_a_pass_goes_on_while_things_come_and_go(engine: Engine) -> None:
+    fill(engine)
+    engine.put(spoilt(run_of(150_000, bytes(80), object_id="BAD"), 5))
+    engine.sync()
+    cursor, found, step = "", [], 0
+    while step == 0 or cursor:
+        piece = engine.scrub(cursor, 100, CHECK)
+        found += piece.findings
+        cursor, step = piece.cursor, step + 1
+        if step < 20:
+            engine.free([(step * 10, 10)])
+            engine.put(run_of(10_000 + step * 10, data_for(step, 70), object_id=f"N{step}"))
+            engine.put_record(record(50_000 + step, f"N{step}"))
+            engine.sync()
+    assert bad_tickets(found) == {150_005}
+
+
+def test_some_tickets_can_be_verified_alone(engine: Engine) -> None:
+    engine.put(spoilt(run_of(100, bytes(80)), 0, 5, 6))
+    engine.put(run_of(110, bytes(80)))
+    engine.sync()
+    assert bad_tickets(engine.inspect(0, TICKETS_MAX, CHECK)) == {100, 105, 106}
+    assert bad_tickets(engine.inspect(101, 5, CHECK)) == {105}
+    assert engine.inspect(101, 4, CHECK) == []
+    assert engine.inspect(100, 10, CHECK, raw=True) == []
+    assert engine.inspect(900, 10, CHECK) == []

@@ -20,10 +20,11 @@ from typing import Final
 from common.errors import PutterError, StorageError
 from common.tickets import TICKETS_MAX
 from putter.storage.engine import Run, Upkeep
-from putter.storage.segments.files import Files
+from putter.storage.scrub import Finding, Part
+from putter.storage.segments.files import Files, place_of
 from putter.storage.segments.formats import Header, encode_pairs, seal_of
 from putter.storage.segments.packing import DamagedBlockError, Packer
-from putter.storage.segments.places import Place, RecordPlace, Removal
+from putter.storage.segments.places import Place, RecordPlace, Removal, object_id_of
 from putter.storage.segments.reader import Reader
 from putter.storage.segments.replay import Verify
 from putter.storage.segments.sealed_index import SealedIndex
@@ -85,7 +86,8 @@ class Compactor:
         self._packer = packer
         self._verify = verify
         self._victim: _Victim | None = None
-        self._damaged: set[int] = set()
+        self._damaged: dict[int, int] = {}
+        self._about: Finding | None = None
 
     def step(self, budget_bytes: int) -> Upkeep:
         """Copy about so many bytes; what was copied counts after the next sync."""
@@ -103,7 +105,10 @@ class Compactor:
             _log.warning("segment %016x is not compacted now: %s", victim.segment.number, error)
             self._victim = None
             if isinstance(error, (_DamageError, DamagedBlockError)):
-                self._damaged.add(victim.segment.number)
+                self._give_up(victim.segment)
+                if self._about is not None:
+                    found = replace(self._about, reason=str(error))
+                    return Upkeep(0, 0, more=False, findings=(found,))
             return Upkeep(0, 0, more=False)
         return Upkeep(copied, 0, more=True)
 
@@ -115,7 +120,7 @@ class Compactor:
         most = _LIVE_MAX_PRESSED if pressed else _LIVE_MAX
         best: tuple[float, Segment] | None = None
         for segment in self._catalog.segments.values():
-            if segment.number == self._writer.log.number or segment.number in self._damaged:
+            if segment.number == self._writer.log.number or self._is_given_up(segment):
                 continue
             if not isinstance(segment.index, SealedIndex):
                 continue
@@ -123,6 +128,13 @@ class Compactor:
             if live <= most and (best is None or live < best[0]):
                 best = (live, segment)
         return best[1] if best is not None else None
+
+    def _give_up(self, segment: Segment) -> None:
+        """Not to be tried again before something of it was removed: perhaps what is damaged."""
+        self._damaged[segment.number] = segment.index.live_bytes
+
+    def _is_given_up(self, segment: Segment) -> bool:
+        return self._damaged.get(segment.number) == segment.index.live_bytes
 
     # -- copying ---------------------------------------------------------------------------
 
@@ -166,6 +178,8 @@ class Compactor:
         return sum(part.length for part in mine)
 
     def _copy_place(self, place: Place, *, raw: bool) -> None:
+        where = place_of(place.segment, place.record)
+        self._about = Finding(Part.TICKETS, place.first, place.count, "", where, "", raw)
         header = self._header_at(place.segment, place.record)
         if header is None:
             raise _DamageError(f"the run at byte {place.record} is damaged")
@@ -200,6 +214,8 @@ class Compactor:
         copied = 0
         for place in places:
             victim.at = place.number
+            where, owner = place_of(place.segment, place.record), object_id_of(place.object_key)
+            self._about = Finding(Part.RECORD, place.number, 1, owner, where, "")
             newest = self._catalog.record(place.number)
             if newest is not None and newest.segment > place.segment:
                 victim.segment.index.drop(place.number)
@@ -238,6 +254,8 @@ class Compactor:
     def _copy_removals(self, victim: _Victim) -> int | None:
         removals = list(self._needed(victim.segment))
         for removal in removals:
+            where = place_of(removal.segment, removal.record)
+            self._about = Finding(Part.REMOVAL, 0, 0, "", where, "")
             header = self._header_at(removal.segment, removal.record)
             if header is None:
                 raise _DamageError(f"the removal at byte {removal.record} is damaged")
@@ -273,7 +291,7 @@ class Compactor:
             self._files.retire(segment.number)
         except PutterError as error:
             # It stays known: as long as the file may be there, what was removed from it is needed.
-            self._damaged.add(segment.number)
+            self._give_up(segment)
             _log.warning("segment %016x is not freed: %s", segment.number, error)
             return Upkeep(0, 0, more=False)
         self._catalog.remove(segment)

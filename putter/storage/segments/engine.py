@@ -20,6 +20,7 @@ from common.wire.frames import Statuses
 from common.wire.status import Status
 from putter.storage.disk import Disk
 from putter.storage.engine import Capacity, NumberedRecord, Piece, Record, Run, TicketInfo, Upkeep
+from putter.storage.scrub import Check, Finding, Scrubbed
 from putter.storage.segments.compaction import Compactor
 from putter.storage.segments.files import Files
 from putter.storage.segments.formats import run_header
@@ -28,6 +29,7 @@ from putter.storage.segments.places import Place, object_key
 from putter.storage.segments.reader import Reader
 from putter.storage.segments.recovery import Report, recover, state_of
 from putter.storage.segments.replay import Verify
+from putter.storage.segments.scrub import SegmentScrub
 from putter.storage.segments.writer import Writer
 
 _REMOVAL_PAIRS: Final = 256
@@ -95,6 +97,9 @@ class SegmentsEngine:
         )
         self._compactor = Compactor(
             self._catalog, self._files, self._writer, self._reader, self._packer, verify
+        )
+        self._scrub = SegmentScrub(
+            self._catalog, self._files, self._reader, state.secret, self._lock
         )
         self._highest = {raw: self._highest_ticket(raw=raw) for raw in (False, True)}
 
@@ -250,6 +255,14 @@ class SegmentsEngine:
         """Do a piece of compaction; what was copied counts after the next sync."""
         with self._lock:
             return self._compactor.step(budget_bytes)
+
+    def scrub(self, cursor: str, budget_bytes: int, check: Check) -> Scrubbed:
+        """Verify the next piece of everything."""
+        return self._scrub.step(cursor, budget_bytes, check)
+
+    def inspect(self, first: int, count: int, check: Check, *, raw: bool = False) -> list[Finding]:
+        """Verify what is stored of some tickets."""
+        return self._scrub.inspect(first, count, check, raw=raw)
 
     def capacity(self) -> Capacity:
         """Of the disk, with what the open segment still takes; the reserve counts as used."""

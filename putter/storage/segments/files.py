@@ -25,7 +25,7 @@ from common.limits import KIB, MIB
 from putter.storage.block_file import BLOCK_BYTES, BlockFile, aligned_buffer
 from putter.storage.disk import Disk
 from putter.storage.engine import Capacity
-from putter.storage.segments.formats import SegmentHead, decode_head, encode_head
+from putter.storage.segments.formats import SegmentHead, decode_head, encode_head, seal_of
 from putter.storage.segments.index_file import IndexHead, encode_index
 from putter.storage.segments.index_file import decode_head as decode_index_head
 from putter.storage.segments.open_index import OpenIndex
@@ -215,6 +215,18 @@ class Files:
         saved.check()
         return saved
 
+    def verified_index(self, number: int, secret: bytes) -> int | None:
+        """Read an index file anew: its length, or None if it is not whole.
+
+        Raises:
+            StorageError: the disk refused to read.
+        """
+        data = self._disk.read(_index(number))
+        head = None if data is None else decode_index_head(data[:BLOCK_BYTES], secret)
+        if data is None or head is None or head.segment != number:
+            return None
+        return len(data) if seal_of(secret, data[BLOCK_BYTES:]) == head.body_sum else None
+
     # -- inside ----------------------------------------------------------------------------
 
     def _index(self, head: IndexHead, secret: bytes) -> SealedIndex:
@@ -249,6 +261,11 @@ class Files:
         self._disk.sync_files([file])
         self._disk.rename(_NEW, path)
         self._disk.sync_directories([ROOT])
+
+
+def place_of(number: int, at: int) -> str:
+    """Where something lies, for people."""
+    return f"{_segment(number)}, byte {at}"
 
 
 def _numbers(names: Iterable[str], pattern: re.Pattern[str]) -> list[int]:

@@ -8,7 +8,7 @@ from typing import Final
 
 from common.errors import TicketInvalid
 from common.limits import FRAME_HEADER_BYTES
-from common.tickets import parse_id
+from common.tickets import format_id, parse_id
 
 _OTHER: Final = 1 << 63
 """Set in the keys of what is no ObjectID of a counter."""
@@ -137,3 +137,8 @@ def object_key(object_id: str) -> int:
         return number
     digest = blake2b(object_id.encode(), digest_size=8).digest()
     return int.from_bytes(digest, "little") | _OTHER
+
+
+def object_id_of(object_key: int) -> str:
+    """The ObjectID of a key; "" where the key is a hash, or there is none."""
+    return format_id(object_key - 1) if 0 < object_key < _OTHER else ""

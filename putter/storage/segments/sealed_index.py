@@ -9,6 +9,7 @@ lost some of their tickets.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from heapq import merge
 from typing import Final
 
 import numpy as np
@@ -75,7 +76,7 @@ class SealedIndex:
         left = self._left[raw]
         if not len(left):
             return stored
-        return iter(sorted([*stored, *left.within(first, end)], key=lambda place: place.first))
+        return merge(stored, left.within(first, end), key=lambda place: place.first)
 
     def all_runs(self, *, raw: bool) -> Iterator[Place]:
         """All runs, in order."""

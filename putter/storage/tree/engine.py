@@ -10,8 +10,10 @@ from common.meta.interface import Ceilings
 from common.wire.frames import Statuses
 from putter.storage.disk import Disk
 from putter.storage.engine import Capacity, NumberedRecord, Piece, Record, Run, TicketInfo, Upkeep
+from putter.storage.scrub import Check, Finding, Scrubbed
 from putter.storage.tree.formats import decode_ceilings, encode_ceilings
 from putter.storage.tree.records import RecordTree
+from putter.storage.tree.scrub import TreeScrub
 from putter.storage.tree.staging import TEMPORARY, Staging
 from putter.storage.tree.tickets import TicketTree
 
@@ -64,6 +66,7 @@ class TreeEngine:
         self._tickets = TicketTree(disk, self._staging, TICKETS, self._free_bytes)
         self._raw = TicketTree(disk, self._staging, RAW, self._free_bytes)
         self._records = RecordTree(disk, self._staging, last_record)
+        self._scrub = TreeScrub(disk, TICKETS, RAW)
         self._staging.sync_directories()
 
     @property
@@ -165,6 +168,14 @@ class TreeEngine:
     def tend(self, budget_bytes: int) -> Upkeep:  # noqa: ARG002 - the protocol's signature
         """Nothing to do: what is removed is gone at once."""
         return Upkeep(0, 0, more=False)
+
+    def scrub(self, cursor: str, budget_bytes: int, check: Check) -> Scrubbed:
+        """Verify the next piece of everything that is synced."""
+        return self._scrub.step(cursor, budget_bytes, check)
+
+    def inspect(self, first: int, count: int, check: Check, *, raw: bool = False) -> list[Finding]:
+        """Verify what is stored of some tickets."""
+        return self._scrub.inspect(first, count, check, raw=raw)
 
     def capacity(self) -> Capacity:
         """Of the file system; the reserve counts as used."""

@@ -14,6 +14,8 @@ from typing import Final
 from common.tickets import DIGITS, TICKETS_MAX, format_id, parse_id
 
 _PAIR: Final = 2
+_DECIMALS_MAX: Final = 20
+"""Digits of the highest number of 8 bytes."""
 _DIGITS: Final = frozenset(DIGITS)
 
 Names = Callable[[str], list[str]]
@@ -43,7 +45,18 @@ def tickets_within(names: Names, root: str, first: int, count: int) -> Iterator[
     for length in range(len(low), len(high) + 1):
         lowest = low if length == len(low) else DIGITS[0] * length
         highest = high if length == len(high) else DIGITS[-1] * length
-        yield from _descend(names, root, "", lowest, highest)
+        for text in _descend(names, root, "", lowest, highest):
+            yield parse_id(text)
+
+
+def numbers_within(names: Names, root: str, after: int) -> Iterator[int]:
+    """The decimal numbers above one whose directories are below a root, in order."""
+    low = str(after + 1)
+    for length in range(len(low), _DECIMALS_MAX + 1):
+        lowest = low if length == len(low) else "1" + "0" * (length - 1)
+        for text in _descend(names, root, "", lowest, "9" * length):
+            if text.isdigit():
+                yield int(text)
 
 
 def numbers_below(names: Names, root: str) -> Iterator[tuple[int, str]]:
@@ -60,10 +73,11 @@ def numbers_below(names: Names, root: str) -> Iterator[tuple[int, str]]:
         )
 
 
-def _descend(names: Names, directory: str, prefix: str, low: str, high: str) -> Iterator[int]:
+def _descend(names: Names, directory: str, prefix: str, low: str, high: str) -> Iterator[str]:
+    """The texts of one length from ``low`` to ``high``, in order."""
     step = min(_PAIR, len(low) - len(prefix))
     if not step:
-        yield parse_id(prefix)
+        yield prefix
         return
     reach = len(prefix) + step
     for name in sorted(names(directory)):

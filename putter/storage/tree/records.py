@@ -63,7 +63,7 @@ class RecordTree:
         if number is not None:
             return number
         numbered = NumberedRecord(self._last_number + 1, record)
-        directory = _directory(numbered.number)
+        directory = record_directory(numbered.number)
         self._staging.make_directory(directory)
         temporary = self._staging.write(encode_record(numbered))
         self._last_number += 1
@@ -104,9 +104,9 @@ class RecordTree:
     def place(self) -> None:
         """Give the staged records their names and remove the dropped ones."""
         for number, (_, temporary) in list(self._staged.items()):
-            self._staging.place(temporary, f"{_directory(number)}/{RECORD}")
+            self._staging.place(temporary, f"{record_directory(number)}/{RECORD}")
             del self._staged[number]
-        directories = [_directory(number) for number in self._dropped]
+        directories = [record_directory(number) for number in self._dropped]
         for directory in directories:
             if self._disk.unlink(f"{directory}/{RECORD}"):
                 self._staging.note(directory)
@@ -134,7 +134,7 @@ class RecordTree:
         staged = self._staged.get(number)
         if staged is not None:
             return staged[0]
-        return self._checked(number, self._disk.read(f"{_directory(number)}/{RECORD}") or b"")
+        return self._checked(number, self._disk.read(f"{record_directory(number)}/{RECORD}") or b"")
 
     def _checked(self, number: int, data: bytes) -> NumberedRecord | None:
         numbered = decode_record(data)
@@ -146,5 +146,6 @@ class RecordTree:
         return None
 
 
-def _directory(number: int) -> str:
+def record_directory(number: int) -> str:
+    """Where a record's file is."""
     return f"{ROOT}/{pairs(str(number))}"

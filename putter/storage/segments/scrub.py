@@ -1,0 +1,291 @@
+"""Verifies segments in the order of their numbers: first block, index, runs, records, removals.
+
+A pass looks at the segments that were there when it began. What compaction copies out of them
+meanwhile was verified when it was copied; what is written anew was verified when it came.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from enum import IntEnum
+from itertools import islice
+from typing import Final
+
+from common.errors import StorageError
+from common.tickets import TICKETS_MAX
+from putter.storage.block_file import BLOCK_BYTES
+from putter.storage.scrub import (
+    Check,
+    Finding,
+    Gathered,
+    Part,
+    Scrubbed,
+    bad_stretches,
+    cursor_of,
+    numbers_of,
+)
+from putter.storage.segments.files import ROOT, Files, place_of
+from putter.storage.segments.formats import Header, Kind, decode_head, seal_of
+from putter.storage.segments.places import Place, RecordPlace, Removal, object_id_of
+from putter.storage.segments.reader import Reader
+from putter.storage.segments.sealed_index import SealedIndex
+from putter.storage.segments.segment import Catalog, Segment
+
+_AT_ONCE: Final = 64
+"""Entries of an index that are taken under the lock together."""
+
+
+class _Stage(IntEnum):
+    WHOLE = 0
+    RUNS = 1
+    RAW = 2
+    RECORDS = 3
+    REMOVALS = 4
+    END = 5
+
+
+class SegmentScrub:
+    """Looks at segments from any thread; pins the one that it looks at.
+
+    Args:
+        catalog: all segments.
+        files: of the data directory.
+        reader: of the same engine.
+        secret: of the directory.
+        lock: of the engine; is taken only for looks at the catalog.
+    """
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        files: Files,
+        reader: Reader,
+        secret: bytes,
+        lock: AbstractContextManager[object],
+    ) -> None:
+        self._catalog = catalog
+        self._files = files
+        self._reader = reader
+        self._secret = secret
+        self._lock = lock
+
+    def step(self, cursor: str, budget_bytes: int, check: Check) -> Scrubbed:
+        """The next piece of a pass; see `putter.storage.engine.Engine.scrub`."""
+        last, number, stage, at = numbers_of(cursor, 4)
+        with self._lock:
+            last = last or max(self._catalog.segments, default=0)
+            total = sum(
+                segment.index.live_bytes
+                for segment in self._catalog.segments.values()
+                if segment.number <= last
+            )
+        piece = Gathered(budget_bytes)
+        while not piece.full:
+            segment = self._segment(number, last)
+            if segment is None:
+                return piece.done("", total)
+            if segment.number != number:
+                number, stage, at = segment.number, _Stage.WHOLE, 0
+            with self._reader.pinned(number) as there:
+                reached = self._some(segment, stage, at, check, piece) if there else None
+                if not there or (reached is None and stage == _Stage.REMOVALS):
+                    number, stage, at = number + 1, _Stage.WHOLE, 0
+                elif reached is None:
+                    stage, at = stage + 1, 0
+                else:
+                    at = reached
+        return piece.done(cursor_of(last, number, stage, at), total)
+
+    def inspect(self, first: int, count: int, check: Check, *, raw: bool) -> list[Finding]:
+        """What is damaged of some tickets: of the copies that count."""
+        found: list[Finding] = []
+        at, end = first, first + count
+        while at < end:
+            with self._lock:
+                places = self._catalog.places(at, end, raw=raw, limit=1)
+            if not places:
+                break
+            place = places[0]
+            with self._reader.pinned(place.segment) as there:
+                if there:
+                    found += self._damage_of(place, check, raw=raw)
+                    at = place.end
+        return found
+
+    # -- a piece of a segment --------------------------------------------------------------
+
+    def _segment(self, number: int, last: int) -> Segment | None:
+        """The one with this number, or the next, if it is not behind the last."""
+        with self._lock:
+            segments = self._catalog.segments
+            if number not in segments:
+                number = min((each for each in segments if each >= number), default=last + 1)
+            return segments.get(number) if number <= last else None
+
+    def _some(
+        self, segment: Segment, stage: int, at: int, check: Check, piece: Gathered
+    ) -> int | None:
+        """Look at some things; where to go on, or None if that was all of this stage."""
+        match stage:
+            case _Stage.WHOLE:
+                self._whole(segment, piece)
+                return None
+            case _Stage.RUNS | _Stage.RAW:
+                return self._runs(segment, at, check, piece, raw=stage == _Stage.RAW)
+            case _Stage.RECORDS:
+                return self._records(segment, at, check, piece)
+            case _:
+                return self._removals(segment, at, piece)
+
+    def _whole(self, segment: Segment, piece: Gathered) -> None:
+        number = segment.number
+        findings = []
+        try:
+            # Pages that are in memory say nothing about the platter.
+            self._files.file(number).forget_cached()
+            head = decode_head(self._reader.load(number, 0, BLOCK_BYTES))
+            reason = "it is damaged"
+            if head is not None and (head.number, head.secret) == (number, self._secret):
+                reason = ""
+        except StorageError as error:
+            reason = str(error)
+        if reason:
+            findings.append(Finding(Part.SEGMENT, 0, 0, "", place_of(number, 0), reason))
+        size = BLOCK_BYTES
+        if isinstance(segment.index, SealedIndex):
+            try:
+                index_bytes = self._files.verified_index(number, self._secret)
+                size += index_bytes or 0
+                reason = "it is damaged" if index_bytes is None else ""
+            except StorageError as error:
+                reason = str(error)
+            if reason:
+                place = f"{ROOT}/{number:016x}.idx"
+                findings.append(Finding(Part.INDEX, 0, 0, "", place, reason))
+        piece.add(size, *findings)
+
+    def _runs(
+        self, segment: Segment, at: int, check: Check, piece: Gathered, *, raw: bool
+    ) -> int | None:
+        with self._lock:
+            places = list(islice(segment.index.runs(at, TICKETS_MAX, raw=raw), _AT_ONCE))
+        reached = None
+        for place in places:
+            findings = self._damage_of(place, check, raw=raw)
+            if findings:
+                # It may have been freed just now, or another copy may count.
+                findings = self.inspect(place.first, place.count, check, raw=raw)
+            piece.add(place.length, *findings)
+            reached = place.end
+            if piece.full:
+                break
+        return reached
+
+    def _records(self, segment: Segment, after: int, check: Check, piece: Gathered) -> int | None:
+        with self._lock:
+            places = segment.index.after(after, _AT_ONCE)
+        reached = None
+        for place in places:
+            reason = self._trouble_of(place, check)
+            with self._lock:
+                counts = self._catalog.record(place.number) == place
+            findings = []
+            if reason and counts:
+                where = place_of(place.segment, place.record)
+                owner = object_id_of(place.object_key)
+                findings.append(Finding(Part.RECORD, place.number, 1, owner, where, reason))
+            piece.add(place.length, *findings)
+            reached = place.number
+            if piece.full:
+                break
+        return reached
+
+    def _removals(self, segment: Segment, at: int, piece: Gathered) -> int | None:
+        with self._lock:
+            removals = segment.index.removals
+        some: Sequence[Removal] = removals[at : at + piece.room]
+        for removal in some:
+            try:
+                reason = "" if self._removal_is_whole(removal) else "it is damaged"
+            except StorageError as error:
+                reason = str(error)
+            findings = []
+            if reason:
+                where = place_of(removal.segment, removal.record)
+                findings.append(Finding(Part.REMOVAL, 0, 0, "", where, reason))
+            piece.add(removal.length, *findings)
+        reached = at + len(some)
+        return reached if reached < len(removals) else None
+
+    # -- one thing -------------------------------------------------------------------------
+
+    def _damage_of(self, place: Place, check: Check, *, raw: bool) -> list[Finding]:
+        """What is wrong with tickets of a run."""
+        where = place_of(place.segment, place.record)
+        header: Header | None = None
+        trouble = ""
+        try:
+            header = self._reader.header(place.segment, place.record)
+        except StorageError as error:
+            trouble = str(error)
+        if header is not None and not _describes(header, place):
+            header = None
+        owner = object_id_of(place.object_key) if header is None else header.object_id
+        bad: list[tuple[int, int]]
+        reason = "the frames do not fit their checksums"
+        try:
+            rows = self._reader.frames(place)
+        except StorageError as error:
+            bad, reason = [(0, place.count)], str(error)
+        else:
+            statuses = check.frames(place.key_id, place.first, place.frame_bytes, rows)
+            bad = [] if statuses is None else list(bad_stretches(statuses))
+        found = [
+            Finding(Part.TICKETS, place.first + low, count, owner, where, reason, raw)
+            for low, count in bad
+        ]
+        if header is None:
+            trouble = trouble or "the header of their record is damaged"
+            found += [
+                Finding(Part.HEADER, place.first + low, count, owner, where, trouble, raw)
+                for low, count in _others(bad, place.count)
+            ]
+        return found
+
+    def _trouble_of(self, place: RecordPlace, check: Check) -> str:
+        """What is wrong with a commit record; "" if nothing is."""
+        try:
+            numbered = self._reader.record(place)
+        except StorageError as error:
+            return str(error)
+        if numbered is None:
+            return "it is damaged"
+        return "" if check.record(numbered.record.body) else "it makes no sense"
+
+    def _removal_is_whole(self, removal: Removal) -> bool:
+        header = self._reader.header(removal.segment, removal.record)
+        if header is None or header.kind != (Kind.DROPPED if removal.dropped else Kind.FREED):
+            return False
+        at = removal.record + header.body_at
+        body = self._reader.load(removal.segment, at, header.body_bytes)
+        return seal_of(self._secret, body) == header.body_sum
+
+
+def _describes(header: Header, place: Place) -> bool:
+    """Whether a header is that of the run that a place is part of."""
+    return (
+        header.kind == Kind.RUN
+        and header.first <= place.first
+        and place.end <= header.first + header.count
+    )
+
+
+def _others(bad: list[tuple[int, int]], count: int) -> list[tuple[int, int]]:
+    """The stretches between those that are given."""
+    found, at = [], 0
+    for low, size in [*bad, (count, 0)]:
+        if at < low:
+            found.append((at, low - at))
+        at = low + size
+    return found
