@@ -46,6 +46,8 @@ WEB_LINE_BYTES_MAX: Final = 16 * KIB
 """A request line, or a header, of a web request."""
 WEB_LEAVING_MAX: Final = 64
 """Refused connections of a web port that are still read, so that no reset overtakes the answer."""
+WEB_PROBES_MAX: Final = 16
+"""Connections of a web port beyond its limit that may still ask for its health."""
 ANSWERS_UNREAD_BYTES_MAX: Final = 8 * MIB
 """Answers that a putter queues for a client that does not read them; then it reads no more
 questions of it."""
@@ -67,6 +69,8 @@ WEB_IDLE_TIMEOUT_MS: Final = 75_000
 """A web connection without a request."""
 WEB_HEAD_TIMEOUT_MS: Final = 20_000
 """From the first byte of a web request to the end of its head."""
+WEB_PROBE_TIMEOUT_MS: Final = 2_000
+"""From the connection to the end of the head, where a connection is beyond the limit."""
 WEB_LINGER_MS: Final = 1_000
 CONNECT_TIMEOUT_MS: Final = 3_000
 RECONNECT_DELAY_MS_MIN: Final = 50

@@ -7,7 +7,7 @@ import hmac
 import ipaddress
 import time
 from collections.abc import Awaitable, Callable
-from typing import Final
+from typing import Final, Protocol, cast
 
 import msgspec
 from aiohttp import web
@@ -17,10 +17,23 @@ from common.logs import get_logger
 from common.metrics import Metrics
 
 _log = get_logger(__name__)
-_OPEN_PATHS: Final = frozenset({"/healthz", "/readyz"})
+HEALTH_PATHS: Final = frozenset({"/healthz", "/readyz"})
+"""Asked by supervisors: open to everybody, also while the port is full."""
 _METRICS_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class Connection(Protocol):
+    """Where a request came from (`common.web_port.WebConnection`)."""
+
+    def check(self, path: str) -> None:
+        """Let a request in.
+
+        Raises:
+            Unavailable: this connection may not ask for that.
+        """
+        ...
 
 
 class HostRefused(NotAuthorised):
@@ -112,7 +125,8 @@ def make_application(metrics: Metrics, door: Door, is_ready: Callable[[], str]) 
     async def outermost(request: web.Request, handler: Handler) -> web.StreamResponse:
         started = time.perf_counter()
         try:
-            if request.path not in _OPEN_PATHS:
+            if request.path not in HEALTH_PATHS:
+                cast("Connection", request.protocol).check(request.path)
                 door.check(request)
             response = await handler(request)
         except PutterError as error:

@@ -2,7 +2,8 @@
 
 aiohttp serves the requests. What `WebConnection` adds:
 
-* one connection too many is told so and closed;
+* one connection too many is told so and closed; but a few more may ask once for the health of this
+  process: a supervisor must not take a busy one for a dead one;
 * a request that cannot be understood gets one line in the log and an answer as JSON;
 * the head of a request has a time to arrive in; without one, a connection closes when it was idle
   for a while;
@@ -24,11 +25,13 @@ from common.limits import (
     WEB_LEAVING_MAX,
     WEB_LINE_BYTES_MAX,
     WEB_LINGER_MS,
+    WEB_PROBE_TIMEOUT_MS,
+    WEB_PROBES_MAX,
 )
 from common.logs import get_logger
 from common.metrics import Metrics
 from common.transport import bind_error
-from common.web import error_response
+from common.web import HEALTH_PATHS, error_response
 
 _log = get_logger(__name__)
 _STOP_S: Final = 5.0
@@ -99,20 +102,29 @@ class Connections:
         self._metrics = metrics
         self._limit = limit
         self._served: set[WebConnection] = set()
+        self._probes: set[WebConnection] = set()
         self._leaving: dict[WebConnection, asyncio.Transport] = {}
         metrics.connections.labels("web").set_function(lambda: len(self._served))
 
     def opened(self, connection: WebConnection) -> bool:
         """Count a connection; False if there are too many."""
-        if len(self._served) >= self._limit:
+        if len(self._served) < self._limit:
+            self._served.add(connection)
+        elif len(self._probes) < WEB_PROBES_MAX:
+            self._probes.add(connection)
+        else:
             self.refuse("connections")
             return False
-        self._served.add(connection)
         return True
+
+    def is_probe(self, connection: WebConnection) -> bool:
+        """Whether it is beyond the limit."""
+        return connection in self._probes
 
     def leaves(self, connection: WebConnection, transport: asyncio.Transport) -> bool:
         """It has its last answer; False if there is no room for one more to read it in peace."""
         self._served.discard(connection)
+        self._probes.discard(connection)
         if len(self._leaving) >= WEB_LEAVING_MAX:
             return False
         self._leaving[connection] = transport
@@ -121,6 +133,7 @@ class Connections:
     def closed(self, connection: WebConnection) -> None:
         """It is gone."""
         self._served.discard(connection)
+        self._probes.discard(connection)
         self._leaving.pop(connection, None)
 
     def refuse(self, reason: str) -> None:
@@ -175,6 +188,8 @@ class WebConnection(web.RequestHandler):
         """Somebody connected."""
         if self._connections.opened(self):
             super().connection_made(transport)
+            if self._connections.is_probe(self):
+                self._await_head(WEB_PROBE_TIMEOUT_MS)
             return
         wire = cast("asyncio.Transport", transport)  # uvloop's is no subclass
         self._say(wire, self._connections.too_many())
@@ -192,7 +207,7 @@ class WebConnection(web.RequestHandler):
         if self._answered != self._request_count:
             self._stop_timer()
         elif data and between and self._timer is None:
-            self._timer = self._loop.call_later(WEB_HEAD_TIMEOUT_MS / 1000, self._head_too_slow)
+            self._await_head(WEB_HEAD_TIMEOUT_MS)
 
     def eof_received(self) -> bool:  # type: ignore[override]
         """The client has said all; may come again when reading is resumed.
@@ -217,12 +232,24 @@ class WebConnection(web.RequestHandler):
         self._connections.closed(self)
         super().connection_lost(exc)
 
+    def check(self, path: str) -> None:
+        """Let a request in.
+
+        Raises:
+            Unavailable: this connection is beyond the limit, and may ask for nothing but health.
+        """
+        if self._connections.is_probe(self) and path not in HEALTH_PATHS:
+            self._connections.refuse("connections")
+            raise self._connections.too_many()
+
     # -- what aiohttp tells ----------------------------------------------------------------
 
     async def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> tuple[web.StreamResponse, bool]:
         """Send the rest of an answer."""
+        if self._connections.is_probe(self):
+            resp.force_close()
         sent = await super().finish_response(request, resp, start_time)
         self._answered += 1
         if self._client_ended:
@@ -273,14 +300,17 @@ class WebConnection(web.RequestHandler):
             self._body.set_exception(web.RequestPayloadError(reason))
             self._body.feed_eof()
 
-    def _head_too_slow(self) -> None:
+    def _await_head(self, timeout_ms: int) -> None:
+        self._timer = self._loop.call_later(timeout_ms / 1000, self._head_too_slow, timeout_ms)
+
+    def _head_too_slow(self, timeout_ms: int) -> None:
         self._timer = None
         wire, self.transport = self.transport, None
         if wire is None:
             return
         self.close()
         self._connections.refuse(IdleTimeout.code)
-        self._say(wire, IdleTimeout(f"no whole request head within {WEB_HEAD_TIMEOUT_MS} ms"))
+        self._say(wire, IdleTimeout(f"no whole request head within {timeout_ms} ms"))
         self._leave(wire)
 
     def _say(self, wire: asyncio.Transport, error: PutterError) -> None:

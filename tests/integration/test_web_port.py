@@ -14,7 +14,7 @@ import uvloop
 from aiohttp import web
 
 from common.errors import ClientGone, Unavailable
-from common.limits import MIB
+from common.limits import MIB, WEB_PROBES_MAX
 from common.metrics import Metrics
 from common.web import Door, json_response, make_application
 from common.web_port import WebPort
@@ -216,13 +216,18 @@ class TestNoise:
 
 
 class TestTooMany:
-    def test_one_too_many_is_told_so(self, play: Play) -> None:
+    @pytest.mark.parametrize("probes", [0, 2])
+    def test_one_too_many_is_told_so(
+        self, play: Play, monkeypatch: pytest.MonkeyPatch, probes: int
+    ) -> None:
+        monkeypatch.setattr("common.web_port.WEB_PROBES_MAX", probes)
+
         async def scene(site: Site) -> None:
             open_ones = [await site.connect() for _ in range(3)]
             await until(lambda: site.open == 3)
             for late in (
-                AND_CLOSE,
-                b"PUT /_ HTTP/1.1\r\nContent-Length: 9999\r\n\r\n" + bytes(500),
+                AND_CLOSE.replace(b"/healthz", b"/metrics"),
+                b"PUT /_ HTTP/1.1\r\nHost: x\r\nContent-Length: 9999\r\n\r\n" + bytes(500),
             ):
                 error = told(await site.ask(late), 503)
                 assert error["code"] == "unavailable"
@@ -240,10 +245,44 @@ class TestTooMany:
 
         play(scene, connections_max=3)
 
+    def test_a_full_port_still_tells_its_health(self, play: Play) -> None:
+        """Else a supervisor would end a process for being busy."""
+
+        async def scene(site: Site) -> None:
+            crowd = [await site.connect() for _ in range(2)]
+            await until(lambda: site.open == 2)
+            for _ in range(2 * WEB_PROBES_MAX):
+                assert await site.healthy()
+            kept = await site.ask(HEALTH, HEALTH)
+            assert kept.count(b"ok\n") == 1, "one question, then the connection ends"
+            assert site.refused("connections") == 0
+            assert site.open == 2
+            for _, writer in crowd:
+                writer.close()
+
+        play(scene, connections_max=2)
+
+    def test_silent_ones_do_not_keep_probes_out_for_long(
+        self, play: Play, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("common.web_port.WEB_PROBE_TIMEOUT_MS", 50)
+
+        async def scene(site: Site) -> None:
+            crowd = [await site.connect() for _ in range(1 + WEB_PROBES_MAX)]
+            await until(lambda: site.refused("idle") == WEB_PROBES_MAX)
+            assert await site.healthy()
+            assert told(await crowd[-1][0].read(), 408)["code"] == "idle"
+            assert site.open == 1
+            for _, writer in crowd:
+                writer.close()
+
+        play(scene, connections_max=1)
+
     def test_those_turned_away_are_few_too(
         self, play: Play, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Who does not read the refusal and go may not hold on to a file either."""
+        monkeypatch.setattr("common.web_port.WEB_PROBES_MAX", 0)
         monkeypatch.setattr("common.web_port.WEB_LEAVING_MAX", 2)
 
         async def scene(site: Site) -> None:
@@ -259,7 +298,11 @@ class TestTooMany:
 
         play(scene, connections_max=1)
 
-    def test_stopping_waits_for_none_of_them(self, play: Play) -> None:
+    def test_stopping_waits_for_none_of_them(
+        self, play: Play, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("common.web_port.WEB_PROBES_MAX", 0)
+
         async def scene(site: Site) -> None:
             crowd = [await site.connect() for _ in range(5)]
             await until(lambda: site.refused("connections") == 4)
