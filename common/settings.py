@@ -135,6 +135,17 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     reserve_bytes: Annotated[
         int, Meta(ge=0, description="free disk space that a putter leaves untouched")
     ] = 256 * limits.MIB
+    compress: Annotated[
+        Literal["off", "zstd"],
+        Meta(description="whether a putter compresses what it stores from now on, where it pays"),
+    ] = "off"
+    encrypt: Annotated[
+        Literal["off", "on"],
+        Meta(
+            description="whether a putter encrypts what it stores from now on, with data keys of "
+            "its own that the cluster key wraps"
+        ),
+    ] = "off"
     connections_max: Annotated[
         int,
         Meta(

@@ -24,7 +24,7 @@ from putter.cli.process import (
 )
 from putter.node.app import NodeOptions, PutterNode
 from putter.node.verify import frames_verifier
-from putter.storage.factory import open_engine
+from putter.storage.factory import Protection, open_engine
 
 _log = get_logger(__name__)
 _READERS: Final = 4
@@ -49,6 +49,11 @@ async def serve(settings: Settings) -> None:
         settings.storage,
         settings.putter_dir,
         verify=frames_verifier(keyring),
+        protection=Protection(
+            compress=settings.compress == "zstd",
+            encrypt=settings.encrypt == "on",
+            keyring=keyring,
+        ),
         reserve_bytes=settings.reserve_bytes,
         memory_bytes=_MEMORY_BYTES,
     )

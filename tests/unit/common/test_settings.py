@@ -30,6 +30,8 @@ GOOD = {
     "redis": "redis://h:6379/0",
     "nodes": "a:5000,b:5000",
     "zone": "rack-7",
+    "compress": "zstd",
+    "encrypt": "on",
     "storage": "memory",
     "rebuild": "auto",
     "consistency": "strict",

@@ -1,14 +1,20 @@
 from __future__ import annotations
 
+import json
 import random
 from pathlib import Path
 
 import pytest
 
-from common.errors import DataDirectoryInUse, SettingInvalid, StorageError
+from common.errors import DataDirectoryInUse, NotAuthorised, SettingInvalid, StorageError
+from common.keys import ClusterKey, Keyring
 from common.wire.status import Status
-from putter.storage.factory import LAYOUTS, open_engine
-from tests.storage_kit import put, run_of, stored, verify
+from putter.storage.engine import Engine
+from putter.storage.envelope import COPY, MAIN
+from putter.storage.factory import LAYOUTS, Protection, open_engine
+from tests.storage_kit import merged, put, record, run_of, split, stored, verify
+
+RING = Keyring([ClusterKey.from_material(bytes(range(32)))])
 
 
 def test_a_tree_keeps_its_identity_and_data(tmp_path: Path) -> None:
@@ -99,3 +105,122 @@ def test_the_reserve_reaches_the_segments(tmp_path: Path) -> None:
     assert put(engine, run_of(0, b"data")) == [Status.NO_SPACE]
     assert engine.capacity().free_bytes == 0
     engine.close()
+
+
+TEXT = b"what nobody should read on the disk; " * 4000
+
+
+def protected(
+    path: Path, *, compress: bool = False, encrypt: bool = False, ring: Keyring = RING
+) -> Engine:
+    return open_engine(
+        None,
+        path,
+        verify=verify,
+        protection=Protection(compress=compress, encrypt=encrypt, keyring=ring),
+    )
+
+
+def on_the_disk(path: Path) -> bytes:
+    return b"".join(file.read_bytes() for file in (path / "segments").glob("*.seg"))
+
+
+def node_of(path: Path) -> dict[str, object]:
+    node = json.loads((path / "node.json").read_text())
+    return {name: node.get(name) for name in ("format", "data_keys")}
+
+
+def write(engine: Engine, first: int) -> None:
+    assert set(put(engine, run_of(first, TEXT, frame_bytes=4000))) == {Status.WRITTEN}
+    engine.put_record(record(first + 1, body=b"the name of a file"))
+    engine.close()
+
+
+def test_a_directory_that_was_never_packed_stays_as_older_versions_know_it(tmp_path: Path) -> None:
+    write(protected(tmp_path), 0)
+    assert node_of(tmp_path) == {"format": 1, "data_keys": None}
+    assert TEXT[:50] in on_the_disk(tmp_path)
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["lock", "node.json", "segments"]
+
+
+def test_settings_may_change_at_every_start(tmp_path: Path) -> None:
+    for first, (compress, encrypt, told) in enumerate(
+        [
+            (False, False, (1, None)),
+            (True, False, (2, None)),
+            (True, True, (2, True)),
+            (False, True, (2, True)),
+            (False, False, (2, True)),
+        ]
+    ):
+        write(protected(tmp_path, compress=compress, encrypt=encrypt), first * 1000)
+        assert tuple(node_of(tmp_path).values()) == told
+    engine = protected(tmp_path)
+    parts = [split(first * 1000, TEXT, 4000) for first in range(5)]
+    assert stored(engine, 0, 10_000) == merged(*parts)
+    assert {each.record.body for each in engine.records(0, 10)} == {b"the name of a file"}
+    engine.close()
+
+
+def test_what_is_encrypted_is_not_on_the_disk(tmp_path: Path) -> None:
+    write(protected(tmp_path, encrypt=True), 0)
+    data = on_the_disk(tmp_path)
+    assert b"nobody should read" not in data
+    assert b"name of a file" not in data
+    assert len(data) >= len(TEXT)
+
+
+def test_what_is_compressed_takes_less(tmp_path: Path) -> None:
+    engine = protected(tmp_path, compress=True)
+    for first in range(0, 100_000, 1000):
+        put(engine, run_of(first, TEXT, frame_bytes=4000))
+    engine.sync()
+    assert engine._writer.log.end < 100 * len(TEXT) / 10  # type: ignore[attr-defined]
+    engine.close()
+
+
+def test_keys_that_were_there_must_stay(tmp_path: Path) -> None:
+    write(protected(tmp_path, encrypt=True), 0)
+    kept = {name: (tmp_path / name).read_bytes() for name in (MAIN, COPY)}
+    for name in kept:
+        (tmp_path / name).unlink()
+    for encrypt in (False, True):
+        with pytest.raises(StorageError, match="are gone: what this node encrypted"):
+            protected(tmp_path, encrypt=encrypt)
+    assert not (tmp_path / MAIN).exists()
+    (tmp_path / COPY).write_bytes(kept[COPY])
+    engine = protected(tmp_path)
+    assert stored(engine, 0, 1000) == split(0, TEXT, 4000)
+    engine.close()
+
+
+def test_another_cluster_key_is_taken_over_and_the_old_one_is_named_if_it_is_missing(
+    tmp_path: Path,
+) -> None:
+    write(protected(tmp_path, encrypt=True), 0)
+    fresh = ClusterKey.from_material(bytes(32))
+    with pytest.raises(NotAuthorised, match=RING.writing.key_id):
+        protected(tmp_path, ring=Keyring([fresh]))
+    write(protected(tmp_path, encrypt=True, ring=Keyring([fresh, *RING.keys])), 1000)
+    engine = protected(tmp_path, encrypt=True, ring=Keyring([fresh]))
+    parts = [split(first * 1000, TEXT, 4000) for first in range(2)]
+    assert stored(engine, 0, 10_000) == merged(*parts)
+    engine.close()
+
+
+def test_without_a_cluster_key_nothing_is_encrypted_or_decrypted(tmp_path: Path) -> None:
+    with pytest.raises(SettingInvalid, match="needs a cluster key"):
+        open_engine(None, tmp_path, protection=Protection(encrypt=True))
+    write(protected(tmp_path, encrypt=True), 0)
+    with pytest.raises(SettingInvalid, match="needs a cluster key"):
+        open_engine(None, tmp_path)
+
+
+@pytest.mark.parametrize("layout", ["tree", "memory"])
+@pytest.mark.parametrize("wanted", [Protection(compress=True), Protection(encrypt=True)])
+def test_other_layouts_protect_nothing_and_say_so(
+    tmp_path: Path, layout: str, wanted: Protection
+) -> None:
+    with pytest.raises(SettingInvalid, match=f"{layout!r} neither compresses nor encrypts"):
+        open_engine(layout, tmp_path, protection=wanted)
+    open_engine(layout, tmp_path).close()
