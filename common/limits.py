@@ -69,6 +69,8 @@ WEB_IDLE_TIMEOUT_MS: Final = 75_000
 """A web connection without a request."""
 WEB_HEAD_TIMEOUT_MS: Final = 20_000
 """From the first byte of a web request to the end of its head."""
+WEB_STALL_TIMEOUT_MS: Final = 60_000
+"""A web client that takes no byte of an answer that waits for it."""
 WEB_PROBE_TIMEOUT_MS: Final = 2_000
 """From the connection to the end of the head, where a connection is beyond the limit."""
 WEB_LINGER_MS: Final = 1_000

@@ -7,6 +7,7 @@ aiohttp serves the requests. What `WebConnection` adds:
 * a request that cannot be understood gets one line in the log and an answer as JSON;
 * the head of a request has a time to arrive in; without one, a connection closes when it was idle
   for a while;
+* a client that takes nothing of a long answer for a while is left, without the rest of it;
 * a client that ends its side after the request, as ``nc -N`` does, gets its answer. If it ends
   in the middle of the request, it is told so.
 """
@@ -27,9 +28,11 @@ from common.limits import (
     WEB_LINGER_MS,
     WEB_PROBE_TIMEOUT_MS,
     WEB_PROBES_MAX,
+    WEB_STALL_TIMEOUT_MS,
 )
 from common.logs import get_logger
 from common.metrics import Metrics
+from common.stalls import StallWatch
 from common.transport import bind_error
 from common.web import HEALTH_PATHS, error_response
 
@@ -181,6 +184,7 @@ class WebConnection(web.RequestHandler):
         self._malformed = False
         self._leaving = False
         self._timer: asyncio.TimerHandle | None = None
+        self._stall: StallWatch | None = None
 
     # -- what the transport tells ----------------------------------------------------------
 
@@ -229,8 +233,20 @@ class WebConnection(web.RequestHandler):
     def connection_lost(self, exc: BaseException | None) -> None:
         """It is gone."""
         self._stop_timer()
+        self._stop_watch()
         self._connections.closed(self)
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """The client does not take its answer as fast as it is made."""
+        super().pause_writing()
+        if self.transport is not None:
+            self._stall = StallWatch(self.transport, WEB_STALL_TIMEOUT_MS, self._stalled)
+
+    def resume_writing(self) -> None:
+        """It does again."""
+        self._stop_watch()
+        super().resume_writing()
 
     def check(self, path: str) -> None:
         """Let a request in.
@@ -337,6 +353,24 @@ class WebConnection(web.RequestHandler):
         if wire.can_write_eof():
             wire.write_eof()
         self._timer = self._loop.call_later(WEB_LINGER_MS / 1000, wire.abort)
+
+    def _stalled(self) -> None:
+        wire = self.transport
+        if wire is None:
+            return
+        self._connections.refuse("stalled")
+        _log.warning(
+            "a web client takes nothing of its answer",
+            peer=str(self.peername),
+            for_ms=WEB_STALL_TIMEOUT_MS,
+            unsent_bytes=wire.get_write_buffer_size(),
+        )
+        wire.abort()
+
+    def _stop_watch(self) -> None:
+        if self._stall is not None:
+            self._stall.stop()
+            self._stall = None
 
     def _stop_timer(self) -> None:
         if self._timer is not None:

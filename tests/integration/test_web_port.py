@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import socket
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -314,6 +315,48 @@ class TestTooMany:
                 writer.close()
 
         play(scene, connections_max=1)
+
+
+class TestStalling:
+    SIZE = 32 * MIB
+
+    def test_who_takes_nothing_is_left(
+        self, play: Play, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        monkeypatch.setattr("common.web_port.WEB_STALL_TIMEOUT_MS", 200)
+
+        async def scene(site: Site) -> None:
+            with socket.create_connection(("127.0.0.1", site.port.port)) as client:
+                client.sendall(
+                    f"GET /_?answer={self.SIZE} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
+                )
+                await until(lambda: site.refused("stalled") == 1)
+                await until(lambda: site.open == 0)
+            assert await site.healthy()
+
+        play(scene)
+        assert [record for record in caplog.records if record.exc_info] == []
+
+    def test_who_is_slow_gets_everything(self, play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
+        """It takes many times as long as one may take nothing."""
+        monkeypatch.setattr("common.web_port.WEB_STALL_TIMEOUT_MS", 400)
+
+        async def scene(site: Site) -> None:
+            reader, writer = await asyncio.open_connection(
+                "127.0.0.1", site.port.port, limit=64 * 1024
+            )
+            head = "Host: localhost\r\nConnection: close\r\n\r\n"
+            writer.write(f"GET /_?answer={self.SIZE} HTTP/1.1\r\n{head}".encode())
+            size = 0
+            while data := await reader.read(1 * MIB):
+                size += len(data)
+                if size < 4 * MIB:
+                    await asyncio.sleep(0.02)
+            assert size > self.SIZE
+            assert site.refused("stalled") == 0
+            writer.close()
+
+        play(scene)
 
 
 class TestSilence:
