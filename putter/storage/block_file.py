@@ -6,6 +6,9 @@ allows it (``O_DIRECT``): a page that is written once and read much later, if ev
 processor time that a fresh page costs (figures in docs/internals/performance.md). File systems
 that refuse that get ordinary writes; nothing else changes.
 
+Large reads go past the page cache as well, for the same reason, until a place is read a second
+time: then it is worth its pages. Small ones always go through it.
+
 What is written is durable after `BlockFile.sync`, the name of a new file after
 `putter.storage.disk.Disk.sync_directories`.
 """
@@ -15,13 +18,20 @@ from __future__ import annotations
 import errno
 import mmap
 import os
+import threading
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Final, Protocol
 
 from common.errors import NoSpace, StorageError
+from common.limits import KIB, MIB
 
 BLOCK_BYTES: Final = 4096
+DIRECT_READ_BYTES_MIN: Final = 32 * KIB
+"""Shorter reads go through the page cache."""
+_PLACE_BYTES: Final = 64 * KIB
+_SCRATCH_BYTES: Final = MIB + 64 * KIB
+_scratch: Final = threading.local()
 Refusal = Callable[[OSError, str, str], NoSpace | StorageError]
 
 
@@ -83,6 +93,9 @@ class RealBlockFile:
         self._refusal = refusal
         self._reader = self._writer = -1
         self._direct = True
+        self._direct_reader = -1
+        self._looked_at = bytearray()
+        self._lock = threading.Lock()
         flags = os.O_RDWR | os.O_CLOEXEC
         action = "open"
         try:
@@ -120,7 +133,9 @@ class RealBlockFile:
     def read(self, offset: int, length: int) -> bytes:
         """Some bytes; fewer only at the end of the file."""
         try:
-            data = os.pread(self._reader, length, offset)
+            data = self._read_direct(offset, length) if length >= DIRECT_READ_BYTES_MIN else b""
+            if not data:
+                data = os.pread(self._reader, length, offset)
             while data and len(data) < length:
                 more = os.pread(self._reader, length - len(data), offset + len(data))
                 if not more:
@@ -139,6 +154,7 @@ class RealBlockFile:
 
     def forget_cached(self) -> None:
         """Have the next reads come from the disk, where the system lets us."""
+        self._looked_at = bytearray()
         if hasattr(os, "posix_fadvise"):
             with suppress(OSError):  # only advice
                 os.posix_fadvise(self._reader, 0, 0, os.POSIX_FADV_DONTNEED)
@@ -147,9 +163,48 @@ class RealBlockFile:
         """Let go of it."""
         reader, self._reader = self._reader, -1
         writer, self._writer = self._writer, -1
-        for handle in (reader, writer):
+        direct, self._direct_reader = self._direct_reader, -1
+        for handle in (reader, writer, direct):
             if handle >= 0:
                 os.close(handle)
+
+    def _read_direct(self, offset: int, length: int) -> bytes:
+        """All of it past the page cache; nothing where that is not wanted or not possible."""
+        low = offset // BLOCK_BYTES * BLOCK_BYTES
+        size = -(-(offset + length) // BLOCK_BYTES) * BLOCK_BYTES - low
+        if not self._direct or size > _SCRATCH_BYTES or not self._first_look(offset, length):
+            return b""
+        handle = self._for_direct_reading()
+        if handle < 0:
+            return b""
+        scratch: memoryview | None = getattr(_scratch, "buffer", None)
+        if scratch is None:
+            scratch = _scratch.buffer = aligned_buffer(_SCRATCH_BYTES)
+        filled = os.preadv(handle, [scratch[:size]], low)
+        skip = offset - low
+        return bytes(scratch[skip : skip + length]) if filled >= skip + length else b""
+
+    def _first_look(self, offset: int, length: int) -> bool:
+        """Whether nobody has read there before."""
+        places = self._looked_at
+        if not places:
+            places = self._looked_at = bytearray(-(-self._size // _PLACE_BYTES))
+        low, high = offset // _PLACE_BYTES, -(-(offset + length) // _PLACE_BYTES)
+        known = places[(low + high) // 2 : (low + high) // 2 + 1]
+        places[low:high] = b"\1" * len(places[low:high])
+        return known == b"\0"
+
+    def _for_direct_reading(self) -> int:
+        """Opened at the first large read, or -1."""
+        with self._lock:
+            if self._direct_reader < 0 and self._direct:
+                if self._writer >= 0:  # its name may be another by now
+                    self._direct_reader = os.dup(self._writer)
+                else:
+                    flags = os.O_RDONLY | os.O_CLOEXEC
+                    self._direct_reader = _open_direct(self._path, flags, self._root)
+                    self._direct = self._direct_reader >= 0
+            return self._direct_reader
 
     def _for_writing(self) -> int:
         """Opened at the first write: most files are only read."""
@@ -173,7 +228,7 @@ def _allocate(handle: int, size: int) -> None:
 
 
 def _open_direct(path: str, flags: int, root: int) -> int:
-    """A descriptor that writes past the page cache, or -1 where that is refused."""
+    """A descriptor that goes past the page cache, or -1 where that is refused."""
     direct = getattr(os, "O_DIRECT", 0)
     if not direct:
         return -1

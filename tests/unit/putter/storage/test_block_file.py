@@ -8,7 +8,12 @@ from pathlib import Path
 import pytest
 
 from common.errors import NoSpace, StorageError
-from putter.storage.block_file import BLOCK_BYTES, RealBlockFile, aligned_buffer
+from putter.storage.block_file import (
+    BLOCK_BYTES,
+    DIRECT_READ_BYTES_MIN,
+    RealBlockFile,
+    aligned_buffer,
+)
 from putter.storage.disk import refusal
 
 
@@ -92,6 +97,111 @@ def test_a_file_system_without_direct_writes_gets_ordinary_ones(
     file.write(BLOCK_BYTES, filled(b"y"))
     assert file.read(BLOCK_BYTES - 1, 2) == b"xy"
     file.close()
+
+
+class TestLargeReads:
+    """The first look at a place goes past the page cache, the second through it."""
+
+    BLOCKS = 96
+
+    @pytest.fixture
+    def through(self, root: int, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+        """The lengths of reads that went through the page cache."""
+        try:
+            os.close(os.open("probe", os.O_RDWR | os.O_CREAT | os.O_DIRECT, dir_fd=root))
+        except OSError:
+            pytest.skip("the file system of the tests has no way past its cache")
+        real, seen = os.pread, list[int]()
+
+        def note(handle: int, length: int, offset: int) -> bytes:
+            seen.append(length)
+            return real(handle, length, offset)
+
+        monkeypatch.setattr(os, "pread", note)
+        return seen
+
+    @pytest.fixture
+    def file(self, root: int) -> Iterator[RealBlockFile]:
+        file = RealBlockFile(root, "log", self.BLOCKS * BLOCK_BYTES, refusal)
+        file.write(0, self.content())
+        file.sync()
+        yield file
+        file.close()
+
+    def content(self) -> memoryview:
+        return filled(b"0123456789abc", self.BLOCKS)
+
+    @pytest.mark.parametrize("offset", [0, 1, BLOCK_BYTES - 1, BLOCK_BYTES, 7 * BLOCK_BYTES + 123])
+    @pytest.mark.parametrize("more", [0, 1, BLOCK_BYTES, BLOCK_BYTES + 1])
+    def test_what_is_wanted_at_any_boundary(
+        self, file: RealBlockFile, offset: int, more: int
+    ) -> None:
+        size = DIRECT_READ_BYTES_MIN + more
+        wanted = bytes(self.content()[offset : offset + size])
+        assert file.read(offset, size) == wanted
+        assert file.read(offset, size) == wanted
+
+    def test_only_the_second_look_fills_the_cache(
+        self, file: RealBlockFile, through: list[int]
+    ) -> None:
+        file.read(0, 2 * DIRECT_READ_BYTES_MIN)
+        assert through == []
+        file.read(10, DIRECT_READ_BYTES_MIN)
+        assert through == [DIRECT_READ_BYTES_MIN]
+        file.read(50 * BLOCK_BYTES, DIRECT_READ_BYTES_MIN)
+        assert len(through) == 1
+
+    def test_small_reads_go_through_it(self, file: RealBlockFile, through: list[int]) -> None:
+        file.read(0, DIRECT_READ_BYTES_MIN - 1)
+        assert through == [DIRECT_READ_BYTES_MIN - 1]
+
+    def test_what_is_to_be_forgotten_counts_as_never_read(
+        self, file: RealBlockFile, through: list[int]
+    ) -> None:
+        file.read(0, DIRECT_READ_BYTES_MIN)
+        file.forget_cached()
+        file.read(0, DIRECT_READ_BYTES_MIN)
+        assert through == []
+
+    def test_the_end_of_the_file(self, file: RealBlockFile) -> None:
+        start = self.BLOCKS * BLOCK_BYTES - 10
+        assert file.read(start, DIRECT_READ_BYTES_MIN) == bytes(self.content()[-10:])
+        assert file.read(start + 10, DIRECT_READ_BYTES_MIN) == b""
+
+    def test_a_file_that_is_only_read_and_has_another_length(
+        self, root: int, tmp_path: Path, through: list[int]
+    ) -> None:
+        (tmp_path / "odd").write_bytes(bytes(self.content())[:-5])
+        file = RealBlockFile(root, "odd", None, refusal)
+        size = file.size - 3 * BLOCK_BYTES
+        assert file.read(3 * BLOCK_BYTES, size) == bytes(self.content()[3 * BLOCK_BYTES : -5])
+        assert through == []
+        file.close()
+
+    def test_larger_ones_than_the_memory_for_them(self, root: int, through: list[int]) -> None:
+        file = RealBlockFile(root, "long", 600 * BLOCK_BYTES, refusal)
+        file.write(0, filled(b"xyz", 600))
+        assert file.read(5, 500 * BLOCK_BYTES) == bytes(filled(b"xyz", 600)[5:][: 500 * 4096])
+        assert through == [500 * BLOCK_BYTES]
+        file.close()
+
+    def test_where_the_system_only_knows_the_cache(
+        self, root: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.delattr(os, "O_DIRECT", raising=False)
+        file = RealBlockFile(root, "log", self.BLOCKS * BLOCK_BYTES, refusal)
+        file.write(0, self.content())
+        assert file.read(1, DIRECT_READ_BYTES_MIN) == bytes(
+            self.content()[1 : 1 + DIRECT_READ_BYTES_MIN]
+        )
+        file.close()
+
+    def test_a_name_that_changed_meanwhile(
+        self, root: int, tmp_path: Path, file: RealBlockFile, through: list[int]
+    ) -> None:
+        (tmp_path / "log").rename(tmp_path / "other")
+        assert file.read(0, DIRECT_READ_BYTES_MIN) == bytes(self.content()[:DIRECT_READ_BYTES_MIN])
+        assert through == []
 
 
 def test_short_writes_are_carried_on(root: int, monkeypatch: pytest.MonkeyPatch) -> None:
