@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import shutil
 import socket
 import subprocess
 import time
@@ -188,6 +189,10 @@ class ValkeyServer:
         assert self._process is not None
         self._process.kill()
         self._process.wait()
+
+    def forget(self) -> None:
+        """Lose everything that it wrote, while it is down."""
+        shutil.rmtree(self.directory / "appendonlydir")
 
     def stop(self) -> None:
         if self._process is not None and self._process.poll() is None:

@@ -14,11 +14,9 @@ import os
 import random
 import signal
 import socket
-import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -26,6 +24,7 @@ from blake3 import blake3
 
 from common.meta.schema import bucket_key
 from common.meta.scripts import script
+from tests.books_kit import no_traceback, small_disk, traffic
 from tests.metadata_kit import free_port
 from tests.store_kit import Answer, Cluster, Process, cluster, digest, eventually, read_line
 from tests.traffic_kit import (
@@ -46,163 +45,7 @@ from tests.traffic_kit import (
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900 if SOAK else 180)]
 MIB = 1024 * 1024
 ROUNDS = 12 if SOAK else 2
-BROKEN = (OSError, http.client.HTTPException)
 FLAGS = ("--grace-ms", "200")
-
-
-@dataclass
-class Traffic:
-    """Clients that write without pause and keep books.
-
-    Attributes:
-        sent: digest → size of every raw stream, answered or not.
-        acked: ObjectID → digest and size of the answered ones.
-        files: name → digests in the order in which they were sent; and how many of them it had
-            when the last answer came.
-        failures: what clients were told instead.
-    """
-
-    store: Cluster
-    seed: int
-    routers: tuple[int, ...]
-    sent: dict[str, int] = field(default_factory=dict)
-    acked: dict[str, tuple[str, int]] = field(default_factory=dict)
-    files: dict[str, tuple[list[str], int]] = field(default_factory=dict)
-    failures: list[str] = field(default_factory=list)
-    stopping: threading.Event = field(default_factory=threading.Event)
-    threads: list[threading.Thread] = field(default_factory=list)
-    errors: list[BaseException] = field(default_factory=list)
-
-    def start(self, raw: int = 6, web: int = 2) -> None:
-        for number in range(raw):
-            self._spawn(self._send_raw, number)
-        for number in range(web):
-            self._spawn(self._overwrite, number)
-
-    def stop(self) -> None:
-        self.stopping.set()
-        for thread in self.threads:
-            thread.join(90)
-            assert not thread.is_alive(), "a client hangs"
-        assert not self.errors, self.errors
-
-    def count(self) -> int:
-        """Answers so far."""
-        return len(self.acked) + sum(done for _, done in self.files.values())
-
-    def wait_for_more(self, answers: int, timeout_s: float = 60.0) -> None:
-        """Until so many more answers came."""
-        goal = self.count() + answers
-        eventually(lambda: self.count() >= goal, timeout_s)
-
-    @property
-    def names(self) -> set[str]:
-        """The names of the answered raw streams."""
-        return {f"objects/{object_id}" for object_id in self.acked}
-
-    def check(self, router: int) -> None:
-        """Compare the books with the store."""
-        listed = self.store.names(router=router)
-        for object_id, (wanted, size) in self.acked.items():
-            assert listed.pop(object_id, None) == size, f"object {object_id} was acknowledged"
-            assert digest(self.store.read(f"objects/{object_id}", router)) == wanted
-        acknowledged = {wanted for wanted, _ in self.acked.values()}
-        for object_id, size in listed.items():
-            # Its reply was lost, or told a failure after the record was durable.
-            found = digest(self.store.read(f"objects/{object_id}", router))
-            assert self.sent.get(found) == size, f"nobody sent object {object_id}"
-            assert found not in acknowledged, f"object {object_id} is there twice"
-        for name, (digests, done) in self.files.items():
-            status, _, body = self.store.http("GET", f"/file/{name}", router=router)
-            if done == 0 and status == 404:
-                continue
-            assert status == 200, (name, body)
-            place = digests.index(digest(body))
-            assert place >= done - 1, f"{name} is older than what was acknowledged"
-
-    def _spawn(self, run: Callable[[int], None], number: int) -> None:
-        def guarded() -> None:
-            try:
-                run(number)
-            except BaseException as error:  # noqa: BLE001 - the test's own thread looks at it
-                self.errors.append(error)
-
-        self.threads.append(threading.Thread(target=guarded))
-        self.threads[-1].start()
-
-    def _data(self, rng: random.Random) -> bytes:
-        large = rng.random() < 0.08
-        return rng.randbytes(rng.randint(MIB, 6 * MIB) if large else rng.randint(1, 150_000))
-
-    def _send_raw(self, number: int) -> None:
-        rng = random.Random(f"{self.seed}/raw/{number}")
-        while not self.stopping.is_set():
-            data = self._data(rng)
-            router = rng.choice(self.routers)
-            self.sent[digest(data)] = len(data)
-            try:
-                answer = Answer(send(self.store.ingest_ports[router], data))
-            except BROKEN as error:
-                self._failed(str(error))
-                continue
-            if answer.ok:
-                assert (answer.size, answer.digest) == (len(data), digest(data))
-                assert answer.object_id not in self.acked, "an ObjectID was used twice"
-                self.acked[answer.object_id] = (answer.digest, answer.size)
-            else:
-                assert answer.line == "" or answer.line.startswith("OBJECT WRITE FAILED ")
-                self._failed(answer.line)
-
-    def _overwrite(self, number: int) -> None:
-        rng = random.Random(f"{self.seed}/web/{number}")
-        while not self.stopping.is_set():
-            name = f"photos/{number}-{rng.randrange(4)}"
-            data = self._data(rng)
-            digests, _ = self.files.setdefault(name, ([], 0))
-            digests.append(digest(data))
-            try:
-                status, _, body = self.store.http(
-                    "PUT", f"/file/{name}", data, router=rng.choice(self.routers)
-                )
-            except BROKEN as error:
-                self._failed(str(error))
-                continue
-            if status in {200, 201}:
-                assert json.loads(body)["blake3"] == digests[-1]
-                self.files[name] = (digests, len(digests))
-            else:
-                assert status == 503, body
-                self._failed(body.decode())
-
-    def _failed(self, reason: str) -> None:
-        self.failures.append(reason)
-        time.sleep(0.05)
-
-
-def send(port: int, data: bytes) -> str:
-    """One raw stream. An answer that came before a broken send counts, too."""
-    with connect(port, 60.0) as client:
-        with contextlib.suppress(OSError):
-            client.sendall(data)
-            client.shutdown(socket.SHUT_WR)
-        return read_line(client)
-
-
-@contextlib.contextmanager
-def traffic(store: Cluster, seed: int, routers: tuple[int, ...]) -> Iterator[Traffic]:
-    """Clients that write, for a while."""
-    clients = Traffic(store, seed, routers)
-    clients.start()
-    try:
-        yield clients
-    finally:
-        clients.stop()
-
-
-def no_traceback(store: Cluster) -> None:
-    """No process met an error that it did not expect."""
-    for process in store.processes:
-        assert "Traceback" not in process.text(), f"{process.name}: {process.tail()}"
 
 
 # -- kill -9 in turn -----------------------------------------------------------------------
@@ -698,23 +541,6 @@ def test_strict_refuses_with_too_few_putters(tmp_path: Path) -> None:
 
 
 # -- full disks ----------------------------------------------------------------------------
-
-
-@contextlib.contextmanager
-def small_disk(place: Path, size: int) -> Iterator[None]:
-    """A file system of its own for a putter's data."""
-    place.mkdir(parents=True)
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(place)],
-        check=False,
-        capture_output=True,
-    )
-    if mounted.returncode:
-        pytest.skip("no right to mount a small disk")
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", str(place)], check=True)
 
 
 def test_a_full_disk_of_the_only_putter_is_told_clearly(tmp_path: Path) -> None:
