@@ -33,7 +33,10 @@ from putter.storage.segments.sealed_index import SealedIndex
 
 ROOT: Final = "segments"
 SEGMENT_BYTES_MIN: Final = 4 * MIB
-SEGMENT_BYTES_MAX: Final = 128 * MIB
+SEGMENT_BYTES_USUAL: Final = 128 * MIB
+SEGMENT_BYTES_MAX: Final = 1024 * MIB
+SEGMENTS_WANTED_MAX: Final = 16_384
+"""Each has a mapped index, and a process may map 65,530 files (Linux, ``vm.max_map_count``)."""
 SPARES_MAX: Final = 1
 _SLACK_BYTES: Final = 64 * KIB
 """Left free by a new segment, also where there is no reserve: for the state and small indexes."""
@@ -46,6 +49,17 @@ _SPARE_NAME: Final = re.compile(_SPARE + r"([0-9a-f]{16})")
 _OPEN_MAX: Final = 256
 
 _log = logging.getLogger(__name__)
+
+
+def segment_bytes_for(total_bytes: int) -> int:
+    """The length of segments on a disk of this size, a power of two.
+
+    Compaction needs room for some on a small disk; on a large one they must not be too many.
+    """
+    fitting = 1 << max(0, (total_bytes // 64).bit_length() - 1)
+    needed = 1 << max(0, (total_bytes // SEGMENTS_WANTED_MAX - 1).bit_length())
+    usual = min(max(fitting, SEGMENT_BYTES_MIN), SEGMENT_BYTES_USUAL)
+    return min(max(usual, needed), SEGMENT_BYTES_MAX)
 
 
 class Files:
@@ -69,9 +83,7 @@ class Files:
             if number not in self.numbers:
                 disk.unlink(_index(number))
         if segment_bytes is None:
-            share = disk.capacity().total_bytes // 64
-            segment_bytes = 1 << max(0, share.bit_length() - 1)
-            segment_bytes = min(max(segment_bytes, SEGMENT_BYTES_MIN), SEGMENT_BYTES_MAX)
+            segment_bytes = segment_bytes_for(disk.capacity().total_bytes)
         self.segment_bytes: Final = segment_bytes
         self._spares: list[int] = []
         for number in _numbers(names, _SPARE_NAME):

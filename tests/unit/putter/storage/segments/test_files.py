@@ -12,7 +12,7 @@ from common.meta.interface import Ceilings
 from putter.storage.block_file import BLOCK_BYTES
 from putter.storage.memory_disk import MemoryDisk
 from putter.storage.segments import files as module
-from putter.storage.segments.files import Files
+from putter.storage.segments.files import Files, segment_bytes_for
 from putter.storage.segments.formats import SegmentHead, decode_head
 from putter.storage.segments.open_index import OpenIndex
 
@@ -49,10 +49,25 @@ def names(disk: MemoryDisk) -> list[str]:
 
 @pytest.mark.parametrize(
     ("total", "expected"),
-    [(1, 4 * MIB), (256 * MIB, 4 * MIB), (1 << 30, 16 * MIB), (1 << 40, 128 * MIB)],
+    [
+        (1, 4 * MIB),
+        (256 * MIB, 4 * MIB),
+        (1 << 30, 16 * MIB),
+        (1 << 40, 128 * MIB),
+        (2 << 40, 128 * MIB),
+        ((2 << 40) + 16_384, 256 * MIB),
+        (16 << 40, 1024 * MIB),
+        (1 << 50, 1024 * MIB),
+    ],
 )
 def test_segments_are_as_large_as_the_disk_allows(total: int, expected: int) -> None:
     assert Files(MemoryDisk(total)).segment_bytes == expected
+
+
+def test_the_indexes_of_a_large_disk_can_be_mapped() -> None:
+    for terabytes in range(1, 64):
+        total = terabytes << 40
+        assert total // segment_bytes_for(total) <= 65_530
 
 
 def test_a_new_segment_is_named_in_the_state() -> None:
