@@ -25,6 +25,7 @@ from common.checksum import Buffer
 from common.meta.interface import Ceilings
 from common.wire.frames import Statuses
 from putter.storage.scrub import Check, Finding, Scrubbed
+from putter.storage.stored import Stored
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,7 @@ class TicketInfo:
         object_id: ObjectID; "" for a raw ticket.
         key_id: which cluster key the checksum uses.
         damaged: it is known that its bytes, or what describes them, are not what was written.
+        run: how the run that it was written with is stored; None where tickets lie alone.
     """
 
     size: int
@@ -82,6 +84,7 @@ class TicketInfo:
     object_id: str
     key_id: str
     damaged: bool = False
+    run: Stored | None = None
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
@@ -181,7 +182,7 @@ class MarkedEngine:
             info = None  # what describes it is damaged
         if info is None:
             return TicketInfo(0, b"", marks[0].finding.object_id, "", damaged=True)
-        return TicketInfo(info.size, info.checksum, info.object_id, info.key_id, damaged=True)
+        return replace(info, damaged=True)
 
     def free(
         self,

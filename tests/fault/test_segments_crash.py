@@ -12,7 +12,7 @@ import os
 import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 
@@ -23,7 +23,8 @@ from common.wire.status import Status
 from putter.storage.engine import Record
 from putter.storage.memory_disk import CHANGES, MemoryDisk
 from putter.storage.segments.engine import SegmentsEngine
-from tests.storage_kit import data_for, put, run_of, split, stored, verify
+from putter.storage.segments.packing import AtRest
+from tests.storage_kit import PACKED, data_for, put, run_of, split, stored, verify
 
 SOAK = "PUTTER_SOAK" in os.environ
 SEEDS = range(40 if SOAK else 1)
@@ -88,8 +89,9 @@ class Node:
     refused, `doubtful`, may still turn up whole after a restart.
     """
 
-    def __init__(self, disk: MemoryDisk, segment_bytes: int) -> None:
+    def __init__(self, disk: MemoryDisk, segment_bytes: int, at_rest: AtRest | None = None) -> None:
         self.disk = disk
+        self.at_rest = at_rest
         self.segment_bytes = segment_bytes
         self.now: dict[Key, bytes] = {}
         self.possible: dict[Key, set[bytes | None]] = {}
@@ -105,7 +107,9 @@ class Node:
         self.engine: SegmentsEngine
 
     def open(self) -> None:
-        self.engine = SegmentsEngine(self.disk, segment_bytes=self.segment_bytes, verify=verify)
+        self.engine = SegmentsEngine(
+            self.disk, segment_bytes=self.segment_bytes, verify=verify, at_rest=self.at_rest
+        )
 
     # -- what a user does ------------------------------------------------------------------
 
@@ -329,6 +333,7 @@ class Life:
 
     live: Callable[[Node], None]
     segment_bytes: int
+    at_rest: AtRest | None = None
 
     def changes(self) -> int:
         """How many changes of the disk it takes."""
@@ -338,7 +343,7 @@ class Life:
             nonlocal count
             count += operation in CHANGES
 
-        node = Node(MemoryDisk(before=hook), self.segment_bytes)
+        node = Node(MemoryDisk(before=hook), self.segment_bytes, self.at_rest)
         self.live(node)
         return count
 
@@ -346,11 +351,13 @@ class Life:
 SMALL = Life(small_life, 16 * KIB)
 MEDIUM = Life(small_life, 64 * KIB)
 LARGE = Life(large_life, 4 * MIB)
+PACKED_SMALL = Life(small_life, 16 * KIB, replace(PACKED, compress=False, block_bytes=3000))
+PACKED_LARGE = Life(large_life, 4 * MIB, replace(PACKED, block_bytes=64 * KIB))
 
 
 def until(life: Life, hook: Hook) -> Node:
     """Live until the power goes."""
-    node = Node(MemoryDisk(before=hook), life.segment_bytes)
+    node = Node(MemoryDisk(before=hook), life.segment_bytes, life.at_rest)
     with pytest.raises(PowerLossError):
         life.live(node)
     node.disk.before = no_fault
@@ -376,7 +383,7 @@ def goes_on(node: Node, generator: random.Random) -> None:
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-@pytest.mark.parametrize("life", [SMALL, MEDIUM], ids=["16K", "64K"])
+@pytest.mark.parametrize("life", [SMALL, MEDIUM, PACKED_SMALL], ids=["16K", "64K", "encrypted"])
 def test_power_may_go_at_every_change(life: Life, seed: int) -> None:
     for last in range(life.changes()):
         with told(f"seed {seed}, change {last}"):
@@ -407,11 +414,12 @@ def test_power_may_go_again_during_the_next_start(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_large_runs_are_torn(seed: int) -> None:
-    for last in range(seed % STEP, LARGE.changes(), STEP):
+@pytest.mark.parametrize("life", [LARGE, PACKED_LARGE], ids=["plain", "packed"])
+def test_large_runs_are_torn(life: Life, seed: int) -> None:
+    for last in range(seed % STEP, life.changes(), STEP):
         with told(f"seed {seed}, change {last}"):
             generator = random.Random(seed * 100_003 + last)
-            node = until(LARGE, stop_at(last))
+            node = until(life, stop_at(last))
             node.disk.crash(generator)
             goes_on(node, generator)
 

@@ -12,7 +12,7 @@ import os
 import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 
@@ -25,11 +25,27 @@ from putter.storage.block_file import BLOCK_BYTES
 from putter.storage.engine import Record
 from putter.storage.memory_disk import MemoryDisk
 from putter.storage.segments.engine import SegmentsEngine
-from tests.storage_kit import KEY, data_for, put, record, run_of, sole, split, stored, verify
+from putter.storage.segments.packing import AtRest
+from tests.storage_kit import (
+    KEY,
+    PACKED,
+    data_for,
+    put,
+    record,
+    run_of,
+    sole,
+    split,
+    stored,
+    verify,
+)
 
 SEGMENT_BYTES = 32 * KIB
 ROUNDS = 400 if "PUTTER_SOAK" in os.environ else 40
 ALL = 1 << 20
+
+READS = AtRest(keys=PACKED.keys)
+"""Writes plain records, and can read others."""
+ENCRYPTED = replace(PACKED, compress=False, block_bytes=700)
 
 Key = tuple[bool, int]
 
@@ -45,14 +61,14 @@ class Kept:
     last_number: int = 0
 
 
-def engine_on(disk: MemoryDisk) -> SegmentsEngine:
-    return SegmentsEngine(disk, segment_bytes=SEGMENT_BYTES, verify=verify)
+def engine_on(disk: MemoryDisk, at_rest: AtRest = READS) -> SegmentsEngine:
+    return SegmentsEngine(disk, segment_bytes=SEGMENT_BYTES, verify=verify, at_rest=at_rest)
 
 
-def filled(*, close: bool = True) -> tuple[MemoryDisk, Kept]:
+def filled(*, close: bool = True, at_rest: AtRest = READS) -> tuple[MemoryDisk, Kept]:
     """A node with several sealed segments and one that is open."""
     disk, kept = MemoryDisk(), Kept()
-    engine = engine_on(disk)
+    engine = engine_on(disk, at_rest)
     for step in range(24):
         raw = step % 5 == 4
         first, size, frame_bytes = 1000 * step, 300 + 577 * (step % 9), (64, 1458, 700)[step % 3]
@@ -172,14 +188,16 @@ def check(disk: MemoryDisk, kept: Kept, *, may_return: bool = False, is_told: bo
     return missing
 
 
-def test_nothing_is_missing_without_damage() -> None:
-    disk, kept = filled()
+@pytest.mark.parametrize("at_rest", [READS, ENCRYPTED], ids=["plain", "packed"])
+def test_nothing_is_missing_without_damage(at_rest: AtRest) -> None:
+    disk, kept = filled(at_rest=at_rest)
     assert len(segments_of(disk)) > 3
     assert check(disk, kept) == 0
 
 
-def test_nothing_is_missing_without_indexes() -> None:
-    disk, kept = filled()
+@pytest.mark.parametrize("at_rest", [READS, ENCRYPTED], ids=["plain", "packed"])
+def test_nothing_is_missing_without_indexes(at_rest: AtRest) -> None:
+    disk, kept = filled(at_rest=at_rest)
     for path in segments_of(disk, ".idx"):
         disk.unlink(path)
     assert check(disk, kept) == 0
@@ -256,10 +274,11 @@ def random_damage(generator: random.Random, data: bytes) -> bytes:
 
 @pytest.mark.parametrize("indexed", [True, False], ids=["indexed", "scanned"])
 @pytest.mark.parametrize("closed", [True, False], ids=["closed", "killed"])
-def test_a_damaged_segment(indexed: bool, closed: bool) -> None:
+@pytest.mark.parametrize("at_rest", [READS, ENCRYPTED], ids=["plain", "packed"])
+def test_a_damaged_segment(indexed: bool, closed: bool, at_rest: AtRest) -> None:
     for seed in range(ROUNDS):
         generator = random.Random(seed)
-        disk, kept = filled(close=closed)
+        disk, kept = filled(close=closed, at_rest=at_rest)
         path = generator.choice(segments_of(disk))
         if not indexed:
             for name in segments_of(disk, ".idx"):

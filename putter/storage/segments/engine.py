@@ -24,13 +24,19 @@ from putter.storage.scrub import Check, Finding, Scrubbed
 from putter.storage.segments.compaction import Compactor
 from putter.storage.segments.files import Files
 from putter.storage.segments.formats import run_header
-from putter.storage.segments.packing import AtRest, Packed, Packer, Unpacker
+from putter.storage.segments.packing import (
+    AtRest,
+    Packed,
+    Packer,
+    Unpacker,
+)
 from putter.storage.segments.places import Place, object_key
 from putter.storage.segments.reader import Reader
 from putter.storage.segments.recovery import Report, recover, state_of
 from putter.storage.segments.replay import Verify
 from putter.storage.segments.scrub import SegmentScrub
 from putter.storage.segments.writer import Writer
+from putter.storage.stored import COMPRESSION, ENCRYPTION, Stored
 
 _REMOVAL_PAIRS: Final = 256
 _PLACES: Final = 64
@@ -88,7 +94,7 @@ class SegmentsEngine:
         found = recover(self._files, state, verify, report)
         self._catalog = found.catalog
         self._report = report
-        at_rest = at_rest or AtRest()
+        self._at_rest = at_rest = at_rest or AtRest()
         self._packer = Packer(at_rest, state.secret)
         self._writer = Writer(self._files, found, reserve_bytes, self._lock, self._packer)
         unpacker = Unpacker(at_rest.keys, state.secret)
@@ -174,12 +180,13 @@ class SegmentsEngine:
             header = self._reader.header(place.segment, place.record)
             wanted = place if place.packed else replace(place, body_bytes=FRAME_HEADER_BYTES)
             row = self._reader.frames(wanted, strict=True)
+            if header is None:
+                raise StorageError(f"the record of ticket {ticket} is damaged on this node")
+            run = self._reader.stored(place, header)
             self._reader.trim()
-        if header is None:
-            raise StorageError(f"the record of ticket {ticket} is damaged on this node")
         checksum = row[FRAME_HEADER_BYTES - CHECKSUM_BYTES : FRAME_HEADER_BYTES]
         size = place.body_bytes - FRAME_HEADER_BYTES
-        return TicketInfo(size, checksum, header.object_id, header.key_id)
+        return TicketInfo(size, checksum, header.object_id, header.key_id, run=run)
 
     # -- removing --------------------------------------------------------------------------
 
@@ -270,6 +277,16 @@ class SegmentsEngine:
             found = self._files.capacity()
             free = found.free_bytes - self._reserve_bytes + self._writer.room
         return Capacity(found.total_bytes, max(0, free))
+
+    def stored(self) -> Stored:
+        """How new runs are to be stored, and what was written since the start, copies too."""
+        wanted, written = self._at_rest, self._writer.unsynced
+        return Stored(
+            COMPRESSION if wanted.compress else "",
+            ENCRYPTION if wanted.writing is not None else "",
+            written.plain_bytes,
+            written.stored_bytes,
+        )
 
     def close(self) -> None:
         """Sync and let go of the directory."""

@@ -39,7 +39,7 @@ import zstandard
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from common.checksum import CHECKSUM_BYTES, Buffer, derive_key
+from common.checksum import Buffer, derive_key
 from common.errors import StorageError
 from common.limits import FRAME_HEADER_BYTES, KIB, MESSAGE_PAYLOAD_BYTES_MAX
 from putter.storage.segments.formats import Header, Kind, seal_of
@@ -447,4 +447,3 @@ def _bound(header: Header, head: bytes, number: int, flags: int) -> bytes:
 
 
 assert _NONCE.size == 12
-assert CHECKSUM_BYTES == 8

@@ -24,6 +24,7 @@ from putter.storage.segments.packing import (
 )
 from putter.storage.segments.places import Place, RecordPlace
 from putter.storage.segments.segment import Catalog
+from putter.storage.stored import COMPRESSION, ENCRYPTION, Stored
 
 _HEADER_BYTES_MAX: Final = HEADER_BYTES + 2 * NAME_BYTES_MAX
 _FRONT_BYTES: Final = 4096
@@ -103,6 +104,22 @@ class Reader:
         if place.body + place.body_bytes > header.number:
             raise DamagedBlockError(f"{_where(place)} is not what the index says")
         return header, layout
+
+    def stored(self, place: Place, header: Header) -> Stored:
+        """How a run lies in its segment.
+
+        Raises:
+            StorageError: that cannot be read.
+        """
+        if not place.packed:
+            return Stored("", "", header.body_bytes, header.body_bytes)
+        _, layout = self.layout(place)
+        return Stored(
+            COMPRESSION if layout.compressed else "",
+            ENCRYPTION if layout.encrypted else "",
+            header.number,
+            header.body_bytes,
+        )
 
     def header(self, number: int, at: int) -> Header | None:
         """The record at an offset of a segment; None if there is no whole header.

@@ -14,6 +14,10 @@ class Unsynced:
 
     Args:
         catalog: all segments.
+
+    Attributes:
+        plain_bytes: of the frames of all runs that ever came through here.
+        stored_bytes: of their records.
     """
 
     def __init__(self, catalog: Catalog) -> None:
@@ -22,6 +26,8 @@ class Unsynced:
         self._records: list[RecordPlace] = []
         self._removals: list[Removal] = []
         self._calls: list[Callable[[], None]] = []
+        self.plain_bytes = 0
+        self.stored_bytes = 0
 
     def __bool__(self) -> bool:
         """Whether anything waits for a sync."""
@@ -30,6 +36,8 @@ class Unsynced:
     def add_run(self, place: Place, *, raw: bool) -> None:
         """A run was written."""
         self._index(place.segment).add_run(place, raw=raw)
+        self.plain_bytes += place.body_bytes
+        self.stored_bytes += place.length
         self._runs.append((place, raw))
 
     def add_record(self, place: RecordPlace) -> None:

@@ -79,7 +79,7 @@ class Writer:
         self._sequence = found.sequence
         self._reserve_bytes = reserve_bytes
         self._removal_room = min(_REMOVAL_ROOM, files.segment_bytes // 8)
-        self._unsynced = Unsynced(found.catalog)
+        self.unsynced: Final = Unsynced(found.catalog)
         self._owed: list[Removal] = []
         self._failure: PutterError | None = None
         number = found.head.number
@@ -194,7 +194,7 @@ class Writer:
     def _write_run(self, header: Header, body: Buffer, *, sequence: int | None) -> None:
         header = self._placed(header, sequence)
         at = self._append(header, body)
-        self._unsynced.add_run(run_place(self.log.number, at, header), raw=header.raw)
+        self.unsynced.add_run(run_place(self.log.number, at, header), raw=header.raw)
 
     def append_packed(self, header: Header, body: bytes, sequence: int) -> bool:
         """A packed run of another segment, as it is; False if it is too long for this one."""
@@ -243,16 +243,16 @@ class Writer:
             self._note_record(copy, at)
         else:
             removal = replace(removal, segment=self.log.number, record=at)
-            self._unsynced.add_removal(removal)
+            self.unsynced.add_removal(removal)
 
     def after_sync(self, call: Callable[[], None]) -> None:
         """Do something once all that was written is durable; never, if it is not."""
-        self._unsynced.add_call(call)
+        self.unsynced.add_call(call)
 
     @property
     def is_synced(self) -> bool:
         """Whether nothing waits for a sync."""
-        return not self._unsynced
+        return not self.unsynced
 
     def sync(self) -> None:
         """Make everything durable: one write of whole blocks, one fdatasync.
@@ -272,7 +272,7 @@ class Writer:
                 self.abandon()
         else:
             with self._lock:
-                self._unsynced.settle()
+                self.unsynced.settle()
         if failure is not None:
             raise StorageError(f"what was written is not durable: {failure}") from failure
 
@@ -302,11 +302,11 @@ class Writer:
         removal = Removal(
             self.log.number, at, header.length, header.sequence, raw, ranges, dropped=dropped
         )
-        self._unsynced.add_removal(removal)
+        self.unsynced.add_removal(removal)
 
     def abandon(self) -> None:
         """After a failure: forget what is not durable, and leave the file alone behind it."""
-        self._owed += self._unsynced.forget()
+        self._owed += self.unsynced.forget()
         broken = self._catalog.segments.get(self.log.number)
         if broken is not None and isinstance(broken.index, OpenIndex):
             broken.end = self.log.tail
@@ -358,7 +358,7 @@ class Writer:
         )
 
     def _note_record(self, header: Header, at: int) -> None:
-        self._unsynced.add_record(record_place(self.log.number, at, header))
+        self.unsynced.add_record(record_place(self.log.number, at, header))
 
     def _fail(self, error: PutterError) -> None:
         """Bytes were refused in the middle of a commit: none of it will be durable."""
