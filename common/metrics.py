@@ -62,6 +62,12 @@ class Metrics:
         free_bytes: free space of a putter's disk.
         compacted_bytes: bytes that a putter copied to get the space of removed ones back.
         reclaimed_bytes: bytes of disk that it got back so.
+        scrubbed_bytes: bytes of its disk that a putter verified.
+        scrub_findings: damages that it found there, by what is damaged.
+        scrub_progress: 0 … 1, of the pass under way; 0 while there is none.
+        scrub_completed_seconds: when the last whole pass ended, seconds since 1970.
+        damaged_tickets: tickets that are marked as damaged.
+        damaged_others: other things that are: commit records, removals, indexes.
     """
 
     def __init__(self, role: Literal["router", "putter"]) -> None:
@@ -71,6 +77,7 @@ class Metrics:
         self._writing()
         self._links()
         self._disk()
+        self._scrub()
 
     def render(self) -> bytes:
         """Everything in the text format of Prometheus (`CONTENT_TYPE`)."""
@@ -156,6 +163,20 @@ class Metrics:
         )
         self.reclaimed_bytes = self._counter(
             "putter_reclaimed_bytes", "Bytes of disk that compaction gave back."
+        )
+
+    def _scrub(self) -> None:
+        self.scrubbed_bytes = self._counter("putter_scrubbed_bytes", "Bytes of disk verified.")
+        self.scrub_findings = self._counter(
+            "putter_scrub_findings", "Damages that were found.", "part"
+        )
+        self.scrub_progress = self._gauge("putter_scrub_progress", "0 to 1, of the present pass.")
+        self.scrub_completed_seconds = self._gauge(
+            "putter_scrub_completed_seconds", "When the last whole pass ended, since 1970."
+        )
+        self.damaged_tickets = self._gauge("putter_damaged_tickets", "Tickets marked as damaged.")
+        self.damaged_others = self._gauge(
+            "putter_damaged_others", "Commit records, removals, indexes marked as damaged."
         )
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:

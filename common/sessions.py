@@ -31,12 +31,22 @@ from common.wire.session import (
     RecordReply,
     Refused,
     Reply,
+    ScrubReply,
     StatReply,
     encode,
 )
 
 Answer = tuple[Reply, memoryview]
-_REPLIES: Final = (Data, StatReply, RecordReply, RecordList, CeilingsReply, Counts, Done)
+_REPLIES: Final = (
+    Data,
+    StatReply,
+    RecordReply,
+    RecordList,
+    CeilingsReply,
+    Counts,
+    ScrubReply,
+    Done,
+)
 
 
 class _Call:

@@ -146,6 +146,22 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             "its own that the cluster key wraps"
         ),
     ] = "off"
+    scrub_bytes_per_s: Annotated[
+        int,
+        Meta(
+            ge=0,
+            description="rate at which a putter verifies its disk in the background; 0: only when "
+            "`putter scrub` asks for it",
+        ),
+    ] = 16 * limits.MIB
+    scrub_period_days: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=3_650,
+            description="days from the end of one verification of a putter's disk to the next",
+        ),
+    ] = 14
     connections_max: Annotated[
         int,
         Meta(

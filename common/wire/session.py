@@ -188,6 +188,7 @@ class StatReply(Message, tag="stat-reply", frozen=True):
     checksum: bytes = b""
     object_id: str = ""
     key_id: str = ""
+    damaged: bool = False
 
 
 class Free(Message, tag="free", frozen=True):
@@ -276,6 +277,55 @@ class Done(Message, tag="done", frozen=True):
     count: int = 0
 
 
+class Scrub(Message, tag="scrub", frozen=True):
+    """Client → putter: verify the disk. ``action`` is ``start``, ``stop`` or ``status``.
+
+    ``rate`` is in bytes/s: 0 as fast as can be, -1 as the putter likes. At most ``flaws`` of what
+    is damaged are told.
+    """
+
+    request: int
+    action: str = "status"
+    rate: int = -1
+    flaws: int = 0
+
+
+class Flaw(Message, frozen=True):
+    """One damage in a `ScrubReply`: tickets, or the number of a commit record, or a place."""
+
+    part: str
+    first: int
+    count: int
+    object_id: str
+    place: str
+    reason: str
+    raw: bool = False
+
+
+class ScrubReply(Message, tag="scrub-reply", frozen=True):
+    """Putter → client: the pass under way, the last one that came to its end, what is damaged.
+
+    Passes are numbered. ``total_bytes`` is -1 if nobody knows; times are milliseconds since 1970.
+    """
+
+    request: int
+    number: int
+    running: bool
+    demanded: bool = False
+    started_ms: int = 0
+    verified_bytes: int = 0
+    total_bytes: int = -1
+    findings: int = 0
+    last_number: int = 0
+    last_started_ms: int = 0
+    last_ended_ms: int = 0
+    last_bytes: int = 0
+    last_findings: int = 0
+    damaged_tickets: int = 0
+    damaged_others: int = 0
+    flaws: tuple[Flaw, ...] = ()
+
+
 class Ping(Message, tag="ping", frozen=True):
     """Client → putter: are you there? Answered with `Done`."""
 
@@ -304,12 +354,14 @@ AnyMessage = (
     | CeilingsReply
     | Count
     | Counts
+    | Scrub
+    | ScrubReply
     | Done
     | Ping
 )
 Event = tuple[AnyMessage, memoryview]
 """A message and its payload."""
-Reply = Data | StatReply | RecordReply | RecordList | CeilingsReply | Counts | Done
+Reply = Data | StatReply | RecordReply | RecordList | CeilingsReply | Counts | ScrubReply | Done
 
 _encoder: Final = msgspec.msgpack.Encoder()
 _decoder: Final[msgspec.msgpack.Decoder[AnyMessage]] = msgspec.msgpack.Decoder(AnyMessage)

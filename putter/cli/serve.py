@@ -24,7 +24,7 @@ from putter.cli.process import (
 )
 from putter.node.app import NodeOptions, PutterNode
 from putter.node.verify import frames_verifier
-from putter.storage.factory import Protection, open_engine
+from putter.storage.factory import Protection, open_engine, open_notes
 
 _log = get_logger(__name__)
 _READERS: Final = 4
@@ -70,6 +70,8 @@ async def serve(settings: Settings) -> None:
             zone=settings.zone or "",
             idle_ms=settings.idle_timeout_ms,
             connections_max=settings.connections_max,
+            scrub_bytes_per_s=settings.scrub_bytes_per_s,
+            scrub_period_s=settings.scrub_period_days * 86_400,
         ),
         identity,
         engine,
@@ -79,6 +81,7 @@ async def serve(settings: Settings) -> None:
         random.SystemRandom(),
         disk_thread=disk_thread,
         readers=readers,
+        notes=open_notes(engine.layout, settings.putter_dir),
     )
     door = Door(settings.host, token_of(settings, keyring.writing.token))
     application = make_application(node.metrics, door, lambda: "" if node.ready else "not ready")

@@ -11,6 +11,7 @@ from typing import Final
 
 from common.budget import Budget
 from common.buffers import BufferPool
+from common.clock import Clock, SystemClock
 from common.errors import PutterError
 from common.heartbeat import Heartbeat
 from common.keys import Keyring
@@ -24,9 +25,14 @@ from putter.node.acks import AckLinks
 from putter.node.committer import Committer
 from putter.node.fence import Fence
 from putter.node.port import Connections, PutterConnection
+from putter.node.scrub import Scrubber
 from putter.node.services import Services
 from putter.node.upkeep import Upkeep
+from putter.node.verify import NodeCheck
+from putter.storage.damage import Damage
 from putter.storage.engine import Engine
+from putter.storage.marked import DAMAGE, MarkedEngine
+from putter.storage.notes import MemoryNotes, Notes
 
 _log = get_logger(__name__)
 _DRAIN_MS: Final = 5_000
@@ -44,6 +50,8 @@ class NodeOptions:
         zone: failure zone.
         idle_ms: silence after which a raw connection is closed.
         connections_max: at the same time.
+        scrub_bytes_per_s: verified in the background; 0 = only when asked to.
+        scrub_period_s: from the end of one pass to the beginning of the next.
     """
 
     host: str = "127.0.0.1"
@@ -53,6 +61,8 @@ class NodeOptions:
     zone: str = ""
     idle_ms: int = 60_000
     connections_max: int = CONNECTIONS_MAX
+    scrub_bytes_per_s: int = 0
+    scrub_period_s: float = 14 * 86_400
 
 
 class PutterNode:
@@ -68,6 +78,8 @@ class PutterNode:
         rng: challenges and jitter.
         disk_thread: the one thread that writes.
         readers: threads that read.
+        notes: keeps what is damaged and how far it was looked at; in memory if None.
+        clock: dates the passes; the machine's if None.
     """
 
     def __init__(
@@ -82,25 +94,42 @@ class PutterNode:
         *,
         disk_thread: Executor,
         readers: Executor,
+        notes: Notes | None = None,
+        clock: Clock | None = None,
     ) -> None:
         self.options: Final = options
         self.identity: Final = identity
         self.metrics: Final = Metrics("putter")
-        self._engine = engine
+        notes = notes or MemoryNotes()
+        check = NodeCheck(keyring)
+        damage = Damage(notes.load(DAMAGE), self._count_damage)
+        self._engine: Final = MarkedEngine(engine, notes, damage, check)
         self._network = network
         self._metadata = metadata
         self._disk_thread = disk_thread
         self._readers = readers
+        committer = Committer(self._engine, disk_thread, self.metrics)
+        self._scrubber = Scrubber(
+            self._engine,
+            committer,
+            readers,
+            check,
+            self.metrics,
+            clock or SystemClock(),
+            rate_bytes_per_s=options.scrub_bytes_per_s,
+            period_s=options.scrub_period_s,
+        )
         self._services = Services(
             identity=identity,
             keyring=keyring,
-            engine=engine,
-            committer=Committer(engine, disk_thread, self.metrics),
+            engine=self._engine,
+            committer=committer,
             readers=readers,
             pool=BufferPool(),
             budget=Budget(NODE_PENDING_BYTES_MAX),
             acks=AckLinks(network, keyring, identity, rng),
             fence=Fence(lambda: asyncio.get_running_loop().time()),
+            scrubber=self._scrubber,
             metrics=self.metrics,
             rng=rng,
         )
@@ -133,6 +162,7 @@ class PutterNode:
             flag="--putter-port",
         )
         self._upkeep.start()
+        self._scrubber.start()
         if self._metadata is not None:
             self._heartbeat = Heartbeat(self._metadata.members, self._member)
             self._heartbeat.start()
@@ -154,6 +184,7 @@ class PutterNode:
             connection.stop()
         await self._drained()
         await self._upkeep.stop()
+        await self._scrubber.stop()
         await self._services.committer.stop()
         await self._services.acks.close(flush_ms=_DRAIN_MS)
         for connection in self._connections.all():
@@ -163,6 +194,10 @@ class PutterNode:
         except PutterError as error:
             _log.error("the storage engine did not close cleanly", reason=str(error))
         _log.info("putter stopped", node=self.identity.node)
+
+    def _count_damage(self, tickets: int, others: int) -> None:
+        self.metrics.damaged_tickets.set(tickets)
+        self.metrics.damaged_others.set(others)
 
     async def _drained(self) -> None:
         await _until(lambda: all(c.pending_bytes == 0 for c in self._connections.all()), _DRAIN_MS)

@@ -79,6 +79,11 @@ class Committer:
         self._running: asyncio.Task[None] | None = None
         self._stopped = False
 
+    @property
+    def busy(self) -> bool:
+        """Whether anything is on its way to the disk."""
+        return self._running is not None
+
     def submit(self, job: Job) -> None:
         """Queue a job. It is finished with an error if the committer has stopped."""
         if self._stopped:

@@ -1,4 +1,4 @@
-"""What a session asks that is no write: read, stat, find, list, ping; and free and raise.
+"""What a session asks that is no write: read, stat, find, list, ping; free, raise and scrub.
 
 Answers that need the disk run as tasks, a bounded number at a time, and wait while the client
 does not read what was sent. The others are small; the session stops reading questions before too
@@ -30,6 +30,7 @@ from common.wire.session import (
     Raise,
     Read,
     RecordReply,
+    Scrub,
     Stat,
     StatReply,
     encode,
@@ -37,6 +38,7 @@ from common.wire.session import (
 from putter.node.committer import Committer
 from putter.node.fence import Fence
 from putter.node.recounts import answer_count, answer_list, answer_raise
+from putter.node.scrub import Scrubber, answer_scrub
 from putter.storage.engine import Engine, Piece
 
 Answer = tuple[Message, Buffer]
@@ -54,6 +56,7 @@ class Queries:
         readers: threads for the reading.
         metrics: counters.
         fence: gets the objects that are freed.
+        scrubber: verifies what is at rest.
     """
 
     def __init__(
@@ -64,9 +67,11 @@ class Queries:
         readers: Executor,
         metrics: Metrics,
         fence: Fence,
+        scrubber: Scrubber,
     ) -> None:
         self._transport = transport
         self._fence = fence
+        self._scrubber = scrubber
         self._engine = engine
         self._committer = committer
         self._readers = readers
@@ -132,6 +137,8 @@ class Queries:
                 self._spawn(lambda: answer_raise(message, self._committer), message.request)
             case Count():
                 self._spawn(lambda: answer_count(message, self._committer), message.request)
+            case Scrub():
+                self._spawn(lambda: answer_scrub(message, self._scrubber), message.request)
             case _:
                 raise ProtocolError(f"{type(message).__name__} was not expected here")
 
@@ -209,6 +216,7 @@ class Queries:
             checksum=info.checksum,
             object_id=info.object_id,
             key_id=info.key_id,
+            damaged=info.damaged,
         )
         return reply, b""
 
@@ -220,6 +228,7 @@ class _Cursor:
         self._engine = engine
         self._message = message
         self._pieces: Iterator[Piece] | None = None
+        self._end = message.first + message.count
         self.exhausted = False
 
     def advance(self) -> list[Piece]:
@@ -236,6 +245,9 @@ class _Cursor:
                 break
             out.append(piece)
             size += len(piece.frames)
+            if piece.first + piece.count >= self._end:
+                self.exhausted = True
+                break
         return out
 
 

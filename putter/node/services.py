@@ -14,6 +14,7 @@ from common.wire.handshake import Identity
 from putter.node.acks import AckLinks
 from putter.node.committer import Committer
 from putter.node.fence import Fence
+from putter.node.scrub import Scrubber
 from putter.storage.engine import Engine
 
 
@@ -31,6 +32,7 @@ class Services:
         budget: bytes in memory that are not yet durable.
         acks: the ways back to the routers.
         fence: objects whose late bytes are refused.
+        scrubber: verifies what is at rest.
         metrics: counters.
         rng: challenges and jitter.
     """
@@ -44,5 +46,6 @@ class Services:
     budget: Budget
     acks: AckLinks
     fence: Fence
+    scrubber: Scrubber
     metrics: Metrics
     rng: random.Random

@@ -114,6 +114,7 @@ class SessionConnection:
             services.readers,
             services.metrics,
             services.fence,
+            services.scrubber,
         )
         self._fence = services.fence
         budget: Budget = services.budget

@@ -1,12 +1,15 @@
-"""Lends the node's keys to its engine, which has none of its own."""
+"""Lends the node's keys, and what it knows of records, to its engine, which knows neither."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from common.errors import NotAuthorised
+from common import records
+from common.checksum import Buffer
+from common.errors import IntegrityError, NotAuthorised
 from common.keys import Keyring
 from common.wire import frames
+from common.wire.frames import Statuses
 
 Verify = Callable[[str, int, int, bytes], bool | None]
 
@@ -26,3 +29,30 @@ def frames_verifier(keyring: Keyring) -> Verify:
         return not frames.check(copy, first, frame_bytes, key.checksum).any()
 
     return verify
+
+
+class NodeCheck:
+    """`putter.storage.scrub.Check` with the keys of a node.
+
+    Args:
+        keyring: the cluster keys.
+    """
+
+    def __init__(self, keyring: Keyring) -> None:
+        self._keyring = keyring
+
+    def frames(self, key_id: str, first: int, frame_bytes: int, rows: Buffer) -> Statuses | None:
+        """One status a ticket; None for a key that the ring does not hold."""
+        try:
+            key = self._keyring.named(key_id)
+        except NotAuthorised:
+            return None
+        return frames.check(memoryview(bytearray(rows)), first, frame_bytes, key.checksum)
+
+    def record(self, body: bytes) -> bool:
+        """Whether this is a commit record of this or a later version."""
+        try:
+            records.decode(body)
+        except IntegrityError:
+            return False
+        return True

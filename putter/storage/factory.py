@@ -22,6 +22,7 @@ from putter.storage.disk import Disk, RealDisk
 from putter.storage.engine import Engine
 from putter.storage.envelope import open_data_keys
 from putter.storage.memory import MemoryEngine
+from putter.storage.notes import DiskNotes, MemoryNotes, Notes
 from putter.storage.segments.engine import SegmentsEngine, believe
 from putter.storage.segments.packing import AtRest
 from putter.storage.segments.replay import Verify
@@ -145,3 +146,12 @@ def _at_rest(
         directory.node = raise_format(disk, node, data_keys=wanted.encrypt)
     writing = keys.writing if keys is not None and wanted.encrypt else None
     return AtRest(wanted.compress, writing, {} if keys is None else keys.keys)
+
+
+def open_notes(layout: str, path: Path) -> Notes:
+    """The notes beside an engine of this layout, in its data directory.
+
+    Raises:
+        StorageError: the directory cannot be opened.
+    """
+    return MemoryNotes() if layout == "memory" else DiskNotes(RealDisk(path))

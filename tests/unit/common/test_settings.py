@@ -31,6 +31,8 @@ GOOD = {
     "nodes": "a:5000,b:5000",
     "zone": "rack-7",
     "compress": "zstd",
+    "scrub_bytes_per_s": "1000000",
+    "scrub_period_days": "30",
     "encrypt": "on",
     "storage": "memory",
     "rebuild": "auto",

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from common.clock import ManualClock
 from common.errors import NoSpace, ProtocolError, StorageError
 from common.limits import (
     ANSWERS_UNREAD_BYTES_MAX,
@@ -41,9 +42,15 @@ from common.wire.status import Status
 from putter.node.committer import Committer
 from putter.node.fence import Fence
 from putter.node.queries import Queries
+from putter.node.scrub import Scrubber
+from putter.node.verify import NodeCheck
+from putter.storage.damage import Damage
 from putter.storage.engine import Record, Run
+from putter.storage.marked import MarkedEngine
+from putter.storage.notes import MemoryNotes
 from tests.node_kit import (
     KEY,
+    RING,
     Client,
     FaultyEngine,
     HeldDisk,
@@ -379,9 +386,17 @@ class TestAlone:
 
     def make(self, engine: FaultyEngine) -> tuple[Queries, Paper, HeldDisk]:
         paper, readers = Paper(), HeldDisk()
-        committer = Committer(engine, HeldDisk(), Metrics("putter"))
+        metrics = Metrics("putter")
+        check = NodeCheck(RING)
+        marked = MarkedEngine(engine, MemoryNotes(), Damage(), check)
+        committer = Committer(marked, HeldDisk(), metrics)
+        scrubber = Scrubber(
+            marked, committer, readers, check, metrics, ManualClock(),
+            rate_bytes_per_s=0, period_s=1,
+        )  # fmt: skip
+        fence = Fence(float)
         return (
-            Queries(paper, engine, committer, readers, Metrics("putter"), Fence(float)),
+            Queries(paper, marked, committer, readers, metrics, fence, scrubber),
             paper,
             readers,
         )
