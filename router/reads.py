@@ -11,10 +11,11 @@ from collections import deque
 from collections.abc import AsyncGenerator
 from typing import Final
 
+from common.buffers import BufferPool
 from common.checksum import ObjectHash
 from common.errors import IntegrityError, NodesUnavailable, NotFound, PutterError, error_for_status
 from common.keys import Keyring
-from common.limits import READER_LEASE_MS, RUN_BYTES_TARGET
+from common.limits import FRAME_HEADER_BYTES, READER_LEASE_MS, RUN_BYTES_TARGET
 from common.logs import get_logger
 from common.meta.interface import Metadata
 from common.metrics import Metrics
@@ -41,16 +42,24 @@ class ReadPath:
         keyring: any of its keys verifies.
         metrics: counters.
         instance: of this router, for reader leases.
+        pool: memory of pieces.
     """
 
     def __init__(
-        self, meta: Metadata, fleet: Fleet, keyring: Keyring, metrics: Metrics, instance: str
+        self,
+        meta: Metadata,
+        fleet: Fleet,
+        keyring: Keyring,
+        metrics: Metrics,
+        instance: str,
+        pool: BufferPool,
     ) -> None:
         self._meta = meta
         self._fleet = fleet
         self._keyring = keyring
         self._metrics = metrics
         self._instance = instance
+        self._pool = pool
         self._readers = 0
 
     async def resolve(self, bucket: str, key: str) -> Version:
@@ -68,6 +77,9 @@ class ReadPath:
         self, version: Version, start: int, end: int
     ) -> AsyncGenerator[memoryview, None]:
         """Bytes ``start … end - 1`` of a version, verified, in pieces of about a run.
+
+        The memory of a piece is used again once the next one is asked for; who needs it longer
+        (as a transport does that has not sent it) keeps a view of its own.
 
         Args:
             version: what to read.
@@ -138,6 +150,7 @@ class ReadPath:
                             hint="every frame is valid, so its commit record is wrong",
                         )
                 yield piece
+                self._pool.give(piece)
         finally:
             for task in ahead:
                 task.cancel()
@@ -182,41 +195,44 @@ class ReadPath:
         answers = await link.call(
             lambda request: Read(request, part.first, part.count), timeout_ms=_CALL_MS
         )
-        out = bytearray(part.size) if len(answers) > 2 else None
+        out: memoryview | None = None
         expected = part.first
         position = 0
         for answer in answers:
-            data, got = self._checked(answer, stored, expected)
-            if data is None:
-                continue
-            expected += got
-            if out is None:
-                position = len(data)
-                single = memoryview(data)
-            else:
-                out[position : position + len(data)] = data
-                position += len(data)
-        if expected != part.first + part.count or position != part.size:
+            payload, count = self._checked(answer, stored, expected)
+            size = frames.data_bytes_of(len(payload), stored.frame_bytes) if count else 0
+            if size > part.size - position:
+                break  # tickets of another length
+            expected += count
+            position += size
+            if count == part.count == 1:
+                out = payload[FRAME_HEADER_BYTES:]
+            elif count:
+                out = out or self._pool.take(part.size)
+                frames.strip_into(out[position - size : position], payload, stored.frame_bytes)
+                self._pool.give(payload)
+        if out is None or expected != part.first + part.count or position != part.size:
             raise NotFound(
                 f"putter {node} holds {expected - part.first} of {part.count} tickets "
                 f"of object {stored.object_id}"
             )
-        result = single if out is None else memoryview(out)
-        return result[part.skip : part.skip + part.keep]
+        return out[part.skip : part.skip + part.keep]
 
     def _checked(
         self, answer: Answer, stored: StoredObject, expected: int
-    ) -> tuple[bytearray | None, int]:
-        """The data of one message of an answer and how many tickets it is."""
+    ) -> tuple[memoryview, int]:
+        """The frames of one message of an answer and how many they are."""
         header, payload = answer
         if not isinstance(header, Data):
             raise NodesUnavailable("a putter answered something else")
         if header.status:
             raise error_for_status(header.status, header.reason)
         if not header.more and not payload:
-            return None, 0
+            return payload, 0
         if header.first != expected or header.frame_bytes != stored.frame_bytes:
             raise NotFound(f"tickets from {expected} on are missing")
+        if frames.data_bytes_of(len(payload), header.frame_bytes) < 1:
+            raise NotFound(f"ticket {expected} is cut short")
         key = self._keyring.named(header.key_id).checksum
         statuses = frames.check(payload, header.first, header.frame_bytes, key)
         if statuses.any():
@@ -224,7 +240,7 @@ class ReadPath:
                 f"{int(statuses.astype(bool).sum())} of {header.count} frames from ticket "
                 f"{header.first} on are damaged"
             )
-        return frames.strip(payload, header.frame_bytes), len(statuses)
+        return payload, len(statuses)
 
     def _order(self, nodes: tuple[str, ...]) -> list[str]:
         """Connected replicas first, the least busy before the others."""

@@ -108,8 +108,8 @@ class FaultyEngine(MemoryEngine):
         self._note("sync")
 
     def read(self, first: int, count: int, *, raw: bool = False) -> Iterable[Piece]:  # type: ignore[override]
-        yield from super().read(first, count, raw=raw)
         self._note("read")
+        yield from super().read(first, count, raw=raw)
 
     def stat(self, ticket: int, *, raw: bool = False) -> TicketInfo | None:
         self._note("stat")

@@ -156,16 +156,22 @@ def checksums(rows: Buffer, frame_bytes: int) -> bytes:
 
 def strip(rows: Buffer, frame_bytes: int) -> bytearray:
     """The data of whole frames, joined."""
+    full, tail = divmod(len(rows), frame_bytes + FRAME_HEADER_BYTES)
+    out = bytearray(full * frame_bytes + max(0, tail - FRAME_HEADER_BYTES))
+    strip_into(memoryview(out), rows, frame_bytes)
+    return out
+
+
+def strip_into(out: memoryview, rows: Buffer, frame_bytes: int) -> None:
+    """The data of whole frames, joined, in memory that is exactly as long."""
     view = memoryview(rows)
     stride = frame_bytes + FRAME_HEADER_BYTES
     full, tail = divmod(len(view), stride)
-    out = bytearray(full * frame_bytes + max(0, tail - FRAME_HEADER_BYTES))
     np.frombuffer(out, np.uint8, full * frame_bytes).reshape(full, frame_bytes)[:] = np.frombuffer(
         view[: full * stride], np.uint8
     ).reshape(full, stride)[:, FRAME_HEADER_BYTES:]
     if tail:
         out[full * frame_bytes :] = view[full * stride + FRAME_HEADER_BYTES :]
-    return out
 
 
 def assemble(data: Buffer, first: int, frame_bytes: int, sums: bytes) -> bytearray:

@@ -90,6 +90,41 @@ def test_what_somebody_still_looks_at_is_not_kept(look: Callable[[memoryview], o
     assert set(bytes(seen)) == {ord("a")}  # type: ignore[call-overload]
 
 
+def test_what_somebody_looked_at_is_used_again_when_the_look_is_over() -> None:
+    pool = BufferPool()
+    buffer = pool.take(16 * KIB)
+    memory = id(buffer.obj)
+    seen = memoryview(buffer)
+    pool.give(buffer)
+    del buffer
+    assert id(pool.take(16 * KIB).obj) != memory
+    del seen
+    assert id(pool.take(16 * KIB).obj) == memory
+
+
+def test_no_more_is_waited_for_than_the_limit() -> None:
+    pool = BufferPool(kept_bytes_max=64 * KIB)
+    buffers = [pool.take(16 * KIB) for _ in range(10)]
+    looks = [memoryview(buffer) for buffer in buffers]
+    for buffer in buffers:
+        pool.give(buffer)
+    del buffers, buffer, looks
+    taken = [pool.take(16 * KIB) for _ in range(20)]
+    assert pool.kept_bytes == 0
+    assert len({id(each.obj) for each in taken}) == 20
+
+
+def test_who_still_looks_does_not_keep_others_from_coming_back() -> None:
+    pool = BufferPool()
+    buffers = [pool.take(16 * KIB) for _ in range(3)]
+    memory = id(buffers[2].obj)
+    looks = [memoryview(buffer) for buffer in buffers]
+    for buffer in buffers:
+        pool.give(buffer)
+    del buffers, buffer, looks[2]
+    assert memory in {id(pool.take(16 * KIB).obj)}
+
+
 def test_a_view_that_is_gone_does_no_harm() -> None:
     pool = BufferPool()
     buffer = pool.take(16 * KIB)
