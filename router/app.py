@@ -158,7 +158,9 @@ class Router:
             frame_bytes=options.frame_bytes,
             timeout_ms=options.write_timeout_ms,
         )
-        self.reads: Final = ReadPath(meta, self.fleet, keyring, self.metrics, identity.instance)
+        self.reads: Final = ReadPath(
+            meta, self.fleet, keyring, self.metrics, identity.instance, pool
+        )
         self._ingest = IngestPort(
             self.writes,
             network,
