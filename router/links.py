@@ -40,6 +40,7 @@ from common.wire.session import (
     RecordHeader,
     RecordsDone,
     RunHeader,
+    RunsDone,
 )
 from common.wire.status import Status
 from router.parcels import Parcel, RecordParcel, RunParcel
@@ -289,10 +290,13 @@ class NodeLink:
                 session.send(Batch(tuple(runs), tuple(records)), *frames, *bodies)
 
     def _received(self, message: AnyMessage, _payload: memoryview) -> None:
+        if isinstance(message, RunsDone):  # to one that named no ack address
+            for first, count, status in message.done:
+                self.acked(first, count, status)
+            return
         if not isinstance(message, RecordsDone):
-            _log.warning(
-                "unexpected message of a putter", node=self.node, kind=type(message).__name__
-            )
+            kind = type(message).__name__
+            _log.warning("unexpected message of a putter", node=self.node, kind=kind)
             return
         self._heard_ms = self._now_ms()
         for request, status in message.done:

@@ -40,6 +40,10 @@ _ALONE: Final = Policy(1, 1)
 Mask = npt.NDArray[np.bool_]
 
 
+async def _at_once() -> None:
+    """Between two slices of a replica: nothing to wait for."""
+
+
 class Replicas:
     """Completes what routers that died left incomplete.
 
@@ -61,7 +65,7 @@ class Replicas:
         return link is not None and link.up
 
     async def complete(
-        self, version: Version, between: Callable[[], Awaitable[None]]
+        self, version: Version, between: Callable[[], Awaitable[None]] = _at_once
     ) -> tuple[StoredObject, ...]:
         """Verify every replica that can be reached, and give each what it lacks.
 

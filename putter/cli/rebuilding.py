@@ -9,8 +9,8 @@ from typing import Final
 
 from common.buffers import BufferPool
 from common.errors import MetadataUnavailable, PutterError
-from common.keys import load_keyring
-from common.limits import FRAME_DATA_BYTES_DEFAULT, LIST_PAGE_MAX
+from common.keys import Keyring, load_keyring
+from common.limits import LIST_PAGE_MAX
 from common.meta.interface import Metadata
 from common.meta.redis_store import connect
 from common.metrics import Metrics
@@ -24,6 +24,7 @@ from router.fleet import Fleet
 from router.links import LinkOptions
 from router.quorum import Policy
 from router.replay import OnProgress, Tally
+from router.replicas import Replicas
 
 _PATIENCE_MS: Final = 10_000
 _PAUSE_S: Final = 0.2
@@ -73,10 +74,15 @@ async def _run(
     meta = connect(settings.redis, grace_ms=settings.grace_ms, patience_ms=_PATIENCE_MS)
     try:
         await meta.ping()
-        fleet, instance = _fleet(settings, meta)
+        keyring = load_keyring(settings.key_path, create=False)
+        fleet, instance = _fleet(settings, meta, keyring)
         fleet.start()
         try:
-            catch_up = CatchUp(meta, fleet, instance, random.SystemRandom(), options, on_progress)
+            replicas = Replicas(fleet, keyring, settings.frame_bytes)
+            rng = random.SystemRandom()
+            catch_up = CatchUp(
+                meta, fleet, instance, rng, options, on_progress, mend=replicas.complete
+            )
             outcome = await _until_complete(catch_up, wait_s)
         finally:
             await fleet.stop()
@@ -124,9 +130,8 @@ async def _count(meta: Metadata) -> int:
     return count
 
 
-def _fleet(settings: Settings, meta: Metadata) -> tuple[Fleet, str]:
+def _fleet(settings: Settings, meta: Metadata, keyring: Keyring) -> tuple[Fleet, str]:
     """Links to all putters, and the name under which we come."""
-    keyring = load_keyring(settings.key_path, create=False)
     instance = new_instance()
     rng = random.SystemRandom()
 
@@ -135,7 +140,7 @@ def _fleet(settings: Settings, meta: Metadata) -> tuple[Fleet, str]:
             role="client",
             node=instance,
             instance=instance,
-            frame_bytes=FRAME_DATA_BYTES_DEFAULT,
+            frame_bytes=settings.frame_bytes,
             key_ids=tuple(keyring.ids),
             challenge=rng.randbytes(CHALLENGE_BYTES),
             version=version(),
@@ -151,7 +156,7 @@ def _fleet(settings: Settings, meta: Metadata) -> tuple[Fleet, str]:
         pool=BufferPool(),
         rng=rng,
         metrics=Metrics("router"),
-        options=LinkOptions(FRAME_DATA_BYTES_DEFAULT),
+        options=LinkOptions(settings.frame_bytes),
     )
     return fleet, instance
 

@@ -16,6 +16,7 @@ import pytest
 from tests.local_kit import local_store
 from tests.router_kit import payload
 from tests.store_kit import Cluster, cluster, digest, eventually
+from tests.traffic_kit import on_disk, ticket_files
 
 SIZES = (0, 1, 1458, 70_000, 1_200_000)
 
@@ -216,6 +217,32 @@ def test_what_a_router_does_at_its_start(tmp_path: Path, mode: str) -> None:
             assert rebuild(store)[0] == 0
         eventually(lambda: store.http("GET", "/file/photos/f01")[0] == 200)
         assert contents(store) == before
+
+
+@pytest.mark.parametrize("mode", ["auto", "manual"])
+def test_a_replica_that_lacks_bytes_gets_them(tmp_path: Path, mode: str) -> None:
+    """As after a crash: the record is durable on both putters, its only run on one of them."""
+    with cluster(tmp_path, putters=2, replicas=2, router_flags=("--rebuild", mode)) as store:
+        data = {f"photos/f{n}": payload(SIZES[1 + n % 4], n) for n in range(8)}
+        assert [put(store, name, each) for name, each in data.items()] == [201] * 8
+        before = on_disk(store)
+        store.routers[0].stop()
+        store.putters[1].stop()
+        for place in ticket_files(store, 1).values():
+            shutil.rmtree(place)
+        store.putters[1].start()
+        wipe(store)
+        store.routers[0].start()
+        store.wait_ready()
+        if mode == "manual":
+            code, told, complaint = rebuild(store)
+            assert code == 0, complaint
+            assert (told["objects"], told["not_whole"]) == (8, 0)
+        eventually(lambda: store.http("GET", "/readyz")[0] == 200)
+        assert on_disk(store) == before
+        store.putters[0].kill()
+        for name, each in data.items():
+            assert store.read(name) == each
 
 
 def test_an_interrupted_rebuild_goes_on_where_it_stopped(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import structlog
 
 from common.errors import NodesUnavailable, NoSpace, StorageError
 from common.limits import MIB
-from common.wire.session import Batch, Done, Ping, RecordsDone
+from common.wire.session import Batch, Done, Ping, RecordsDone, RunsDone
 from common.wire.status import Status
 from router.quorum import Policy
 from tests.node_kit import OTHER_RING, network_of, play, until
@@ -66,6 +66,19 @@ class TestSending:
             assert run.holders == ["p0"]
             assert links.link.inflight_bytes == 0
             assert not links.link.busy
+
+        with_link(scene)
+
+    def test_acks_may_come_in_the_session(self) -> None:
+        async def scene(putter: ScriptedPutter, links: Links) -> None:
+            run = links.run(100, payload(5 * FRAME))
+            other = links.run(200, payload(FRAME))
+            await putter.has(runs=2)
+            putter.session.say(RunsDone(((100, 5, Status.WRITTEN), (200, 1, Status.NO_SPACE))))
+            await until(lambda: other.settled)
+            assert run.holders == ["p0"]
+            assert not other.holders
+            assert links.link.full
 
         with_link(scene)
 
