@@ -141,7 +141,7 @@ class Router:
             identity.instance,
             rng,
             CatchUpOptions(auto=options.rebuild_auto, wait_ms=options.write_timeout_ms),
-            mend=lambda version: replicas.complete(version, _at_once),
+            mend=replicas.complete,
         )
         self.numbers: Final = Numbers(
             meta.counters, self.fleet, self.catch_up, self.metrics, options.write_timeout_ms
@@ -300,7 +300,3 @@ class Router:
             web_port=self.web_port,
             version=self.identity.version,
         )
-
-
-async def _at_once() -> None:
-    """Between two slices of a replica: nothing to wait for."""
