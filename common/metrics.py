@@ -62,6 +62,8 @@ class Metrics:
         free_bytes: free space of a putter's disk.
         compacted_bytes: bytes that a putter copied to get the space of removed ones back.
         reclaimed_bytes: bytes of disk that it got back so.
+        run_plain_bytes: bytes of the runs that a putter wrote since its start.
+        run_stored_bytes: what they took on its disk, packed, with their headers.
         scrubbed_bytes: bytes of its disk that a putter verified.
         scrub_findings: damages that it found there, by what is damaged.
         scrub_progress: 0 … 1, of the pass under way; 0 while there is none.
@@ -163,6 +165,12 @@ class Metrics:
         )
         self.reclaimed_bytes = self._counter(
             "putter_reclaimed_bytes", "Bytes of disk that compaction gave back."
+        )
+        self.run_plain_bytes = self._gauge(
+            "putter_run_plain_bytes", "Bytes of runs written since the start."
+        )
+        self.run_stored_bytes = self._gauge(
+            "putter_run_stored_bytes", "What these took on the disk."
         )
 
     def _scrub(self) -> None:

@@ -26,7 +26,7 @@ from common.wire.greeting import ServerGreeting
 from common.wire.handshake import Identity
 from common.wire.session import AnyMessage, Batch, Hello, RecordHeader, RunHeader
 from putter.node.app import NodeOptions, PutterNode
-from putter.storage.engine import Piece, Record, Run, TicketInfo
+from putter.storage.engine import Engine, Piece, Record, Run, TicketInfo
 from putter.storage.memory import MemoryEngine
 from tests.simulation.loop import World, run
 
@@ -137,7 +137,7 @@ def network_of(rng: random.Random, **weather: Any) -> MemoryNetwork:
 
 def make_node(
     network: MemoryNetwork,
-    engine: MemoryEngine | None = None,
+    engine: Engine | None = None,
     *,
     ring: Keyring = RING,
     disk: Executor | None = None,

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Protocol
 import msgspec
 
 from common.meta.claims import Claims
+from common.meta.packing import Packing
 from common.records import Tombstone, Version
 
 if TYPE_CHECKING:
@@ -344,10 +345,9 @@ class Member(msgspec.Struct, frozen=True, omit_defaults=True):
         instance: new at each start.
         host, port: where its sessions (putter) or raw streams (router) are taken.
         web_port: its health and metrics.
-        version: of the software.
-        storage: engine of a putter.
+        version, storage: of the software; engine of a putter.
         capacity_bytes, free_bytes: of a putter's disk.
-        zone: failure zone.
+        zone, packing: failure zone of a putter; how it stores what it writes.
     """
 
     node: str
@@ -361,6 +361,7 @@ class Member(msgspec.Struct, frozen=True, omit_defaults=True):
     capacity_bytes: int = 0
     free_bytes: int = 0
     zone: str = ""
+    packing: Packing = Packing()
 
 
 @dataclass(frozen=True)

@@ -180,7 +180,7 @@ class Stat(Message, tag="stat", frozen=True):
 
 
 class StatReply(Message, tag="stat-reply", frozen=True):
-    """Putter → client."""
+    """Putter → client; the last four tell how the run that the ticket lies in is stored."""
 
     request: int
     found: bool
@@ -189,6 +189,10 @@ class StatReply(Message, tag="stat-reply", frozen=True):
     object_id: str = ""
     key_id: str = ""
     damaged: bool = False
+    compression: str = ""
+    encryption: str = ""
+    plain_bytes: int = 0
+    stored_bytes: int = 0
 
 
 class Free(Message, tag="free", frozen=True):

@@ -18,6 +18,7 @@ from common.keys import Keyring
 from common.limits import CONNECTIONS_MAX, NODE_PENDING_BYTES_MAX
 from common.logs import get_logger
 from common.meta.interface import Member, Metadata
+from common.meta.packing import Packing
 from common.metrics import Metrics
 from common.transport import Listener, Network
 from common.wire.handshake import Identity
@@ -33,6 +34,7 @@ from putter.storage.damage import Damage
 from putter.storage.engine import Engine
 from putter.storage.marked import DAMAGE, MarkedEngine
 from putter.storage.notes import MemoryNotes, Notes
+from putter.storage.stored import Packs, Stored
 
 _log = get_logger(__name__)
 _DRAIN_MS: Final = 5_000
@@ -100,6 +102,9 @@ class PutterNode:
         self.options: Final = options
         self.identity: Final = identity
         self.metrics: Final = Metrics("putter")
+        self._stored: Final = engine.stored if isinstance(engine, Packs) else Stored
+        self.metrics.run_plain_bytes.set_function(lambda: self._stored().plain_bytes)
+        self.metrics.run_stored_bytes.set_function(lambda: self._stored().stored_bytes)
         notes = notes or MemoryNotes()
         check = NodeCheck(keyring)
         damage = Damage(notes.load(DAMAGE), self._count_damage)
@@ -204,6 +209,7 @@ class PutterNode:
 
     def _member(self) -> Member:
         capacity = self._engine.capacity()
+        stored = self._stored()
         self.metrics.free_bytes.set(capacity.free_bytes)
         return Member(
             node=self.identity.node,
@@ -217,6 +223,12 @@ class PutterNode:
             capacity_bytes=capacity.total_bytes,
             free_bytes=capacity.free_bytes,
             zone=self.options.zone,
+            packing=Packing(
+                stored.compression,
+                stored.encryption,
+                stored.plain_bytes,
+                stored.stored_bytes,
+            ),
         )
 
 

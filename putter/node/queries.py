@@ -40,6 +40,7 @@ from putter.node.fence import Fence
 from putter.node.recounts import answer_count, answer_list, answer_raise
 from putter.node.scrub import Scrubber, answer_scrub
 from putter.storage.engine import Engine, Piece
+from putter.storage.stored import Stored
 
 Answer = tuple[Message, Buffer]
 _AT_ONCE: Final = 16
@@ -209,6 +210,7 @@ class Queries:
         )
         if info is None:
             return StatReply(message.request, found=False), b""
+        run = info.run or Stored()
         reply = StatReply(
             message.request,
             found=True,
@@ -217,6 +219,10 @@ class Queries:
             object_id=info.object_id,
             key_id=info.key_id,
             damaged=info.damaged,
+            compression=run.compression,
+            encryption=run.encryption,
+            plain_bytes=run.plain_bytes,
+            stored_bytes=run.stored_bytes,
         )
         return reply, b""
 

@@ -146,8 +146,10 @@ def test_the_rows_of_an_index(item: str) -> None:
 def test_the_limits() -> None:
     mib, kib = 1 << 20, 1 << 10
     assert f"A *block* has {block_file.BLOCK_BYTES} bytes" in PAGE
-    low, high = files.SEGMENT_BYTES_MIN // mib, files.SEGMENT_BYTES_MAX // mib
+    low, high = files.SEGMENT_BYTES_MIN // mib, files.SEGMENT_BYTES_USUAL // mib
     assert f"segments of {low} to {high} MiB" in PAGE
+    most, wanted = files.SEGMENT_BYTES_MAX // mib >> 10, files.SEGMENTS_WANTED_MAX
+    assert f"as many as make {wanted:_} segments, at most {most} GiB".replace("_", " ") in PAGE
     assert f"closed at {writer._ENTRIES_MAX:_}".replace("_", " ") in PAGE
     assert f"{engine._REMOVAL_PAIRS} pairs in a removal" in PAGE
     assert f"The last {writer._REMOVAL_ROOM // kib} KiB of a segment" in PAGE

@@ -11,8 +11,10 @@ from common.errors import StorageError, Unavailable
 from common.limits import HEARTBEAT_MS, RAW_DATA_BYTES
 from common.meta.interface import Member
 from common.meta.memory import MemoryMetadata
-from common.wire.session import Done, FindRecord, Ping, Read, RecordsDone, RunsDone
+from common.wire.session import Done, FindRecord, Ping, Read, RecordsDone, RunsDone, Stat, StatReply
 from common.wire.status import Status
+from putter.storage.memory_disk import MemoryDisk
+from putter.storage.segments.engine import SegmentsEngine
 from tests.node_kit import (
     AckPort,
     Client,
@@ -29,6 +31,7 @@ from tests.node_kit import (
     until,
 )
 from tests.simulation.loop import World
+from tests.storage_kit import PACKED
 
 FULL = bytes(RAW_DATA_BYTES)
 DATA = bytes(range(256)) * 20
@@ -37,6 +40,38 @@ DATA = bytes(range(256)) * 20
 @pytest.fixture
 def engine() -> FaultyEngine:
     return FaultyEngine()
+
+
+def test_it_tells_how_its_runs_are_stored() -> None:
+    async def main(world: World) -> None:
+        engine = SegmentsEngine(MemoryDisk(), segment_bytes=1 << 20, at_rest=PACKED)
+        metadata = MemoryMetadata(world.clock)
+        network = network_of(world.random)
+        node = make_node(network, engine, metadata=metadata)
+        await node.start()
+        client = await Client().open(network)
+        client.store((500, framed(500, DATA * 20, 1458)))
+        await client.hears(1)
+        ((reply, _),) = await client.session.call(
+            lambda request: Stat(request, 501), timeout_ms=5_000
+        )
+        assert isinstance(reply, StatReply)
+        assert (reply.compression, reply.encryption) == ("zstd", "aes-256-gcm")
+        assert reply.plain_bytes == len(framed(500, DATA * 20, 1458))
+        assert 0 < reply.stored_bytes < reply.plain_bytes / 2
+        await asyncio.sleep(2 * HEARTBEAT_MS / 1000)
+        (seen,) = await metadata.members.seen()
+        packing = seen.member.packing
+        assert (packing.compression, packing.encryption) == ("zstd", "aes-256-gcm")
+        assert packing.plain_bytes == reply.plain_bytes
+        assert reply.stored_bytes < packing.stored_bytes < reply.stored_bytes + 120
+        text = node.metrics.render().decode()
+        assert f"putter_run_plain_bytes {float(packing.plain_bytes)}" in text
+        assert f"putter_run_stored_bytes {float(packing.stored_bytes)}" in text
+        client.session.close()
+        await node.stop()
+
+    play(main)
 
 
 class TestStart:
