@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
+import logging
 import random
 import socket
 import subprocess
@@ -24,9 +25,12 @@ import pytest
 from tests.store_kit import Answer, Cluster, digest, eventually, read_line
 from tests.traffic_kit import connect
 
+_log = logging.getLogger(__name__)
 MIB = 1024 * 1024
 BROKEN = (OSError, http.client.HTTPException)
 REFUSALS = {503, 507}
+GONE = 409
+"""Redis forgot a write that was under way: send it again."""
 
 
 @dataclass
@@ -105,11 +109,8 @@ class Traffic:
         """Until so many more answers came."""
         goal = self.count() + answers
 
-        def reached() -> bool:
-            assert not self.errors, self.errors
-            return self.count() >= goal
-
-        eventually(reached, timeout_s)
+        eventually(lambda: bool(self.errors) or self.count() >= goal, timeout_s)
+        assert not self.errors, self.errors
 
     @property
     def names(self) -> set[str]:
@@ -142,6 +143,7 @@ class Traffic:
             try:
                 run(rng, label)
             except BaseException as error:  # noqa: BLE001 - the test's own thread looks at it
+                _log.warning("a client ends: %r", error)
                 self.errors.append(error)
 
         self.threads.append(threading.Thread(target=guarded))
@@ -212,7 +214,8 @@ class Traffic:
             assert json.loads(body)["blake3"] == known.changes[-1]
             known.done = len(known.changes)
         else:
-            assert status in REFUSALS, body
+            gone = status == GONE and json.loads(body)["code"] == "gone"
+            assert gone or status in REFUSALS, body
             self._failed(body.decode())
 
     def _delete(self, name: str, router: int) -> None:
