@@ -13,7 +13,9 @@ of router and putter.
                               floor: accept, append, fdatasync, publish in Redis
     serial                    the same from one client, one after the other
     read                      the stream back, cold; floor: file, relay, TCP
-    ranges                    random 64 KiB of it, 32 at a time, cold; floor: pread, TCP
+    ranges                    random 64 KiB of it, 32 at a time, cold, at multiples of 64 KiB, as
+                              disks are measured; floor: pread, TCP
+    ranges-any                the same at any byte: two frames each
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 
 from benchmarks import floors
@@ -100,11 +103,16 @@ class Turns:
 
 
 def take_turns(
-    store: Cluster, runs: int, work: Callable[[], float], beside: dict[str, Callable[[], float]]
+    store: Cluster,
+    runs: int,
+    work: Callable[[], float],
+    beside: dict[str, Callable[[], float]],
+    prepare: Callable[[], None] = lambda: None,
 ) -> Turns:
     """Each floor and the store, again and again; functions give seconds."""
     turns = Turns(floors={name: [] for name in beside})
     for run in range(runs + 1):
+        prepare()
         floor_s = {name: measure() for name, measure in beside.items()}
         before = cpu_s(store)
         seconds = work()
@@ -177,50 +185,86 @@ def bare_pipeline(store: Cluster, folder: Path) -> Iterator[int]:
         process.join()
 
 
+class Reads:
+    """A store with one stream in it, a new one each turn, and a file with the same bytes.
+
+    Reads of both are cold: the page cache is told to forget the files, and nobody has read the
+    object before.
+
+    Args:
+        store: where streams go.
+        folder: of the store and of the file.
+        size: of the stream in bytes.
+    """
+
+    def __init__(self, store: Cluster, folder: Path, size: int) -> None:
+        self.copy = folder / "copy"
+        self._store = store
+        self._folder = folder
+        self._size = size
+        self._block = os.urandom(4 * MIB)
+        self._path = ""
+        self._seeds = iter(range(10**6))
+        with self.copy.open("wb") as file:
+            for _ in range(size // len(self._block)):
+                file.write(self._block)
+            os.fsync(file.fileno())
+
+    def get(self) -> float:
+        """The stream back; seconds."""
+        return download(self._store.web_ports[0], self._path, self._size)
+
+    def get_copy(self, port: int) -> float:
+        """The file through its relay; seconds."""
+        floors.forget_pages(self.copy)
+        return download(port, "", self._size)
+
+    def get_ranges(self, count: int, step: int) -> float:
+        """Random pieces of the stream; seconds."""
+        last = floors.BLOCK_BYTES - 1
+        offsets = random_blocks(self._size, count, step, next(self._seeds))
+        wanted = [(f"GET {self._path}", f"bytes={at}-{at + last}") for at in offsets]
+        return ask(self._store.web_ports[0], wanted, _RANGES_AT_ONCE)
+
+    def get_blocks(self, port: int, count: int, step: int) -> float:
+        """Random pieces of the file; seconds."""
+        floors.forget_pages(self.copy)
+        offsets = random_blocks(self._size, count, step, next(self._seeds))
+        return ask_blocks(port, offsets, _RANGES_AT_ONCE)
+
+    def renew(self) -> None:
+        """Another object in the place of the last one."""
+        if self._path:
+            self._store.http("DELETE", self._path)
+        _, answer = stream(self._store.ingest_ports[0], self._size, self._block)
+        self._path = f"/file/objects/{answer.object_id}"
+        time.sleep(_SETTLE_S)
+        floors.forget_pages(*(self._folder / "node0").rglob("*.seg"))
+
+
 def bench_reads(folder: Path, names: set[str], size: int, ranges: int, runs: int) -> Iterator[Row]:
     """A stream back, and pieces of it."""
-    block = os.urandom(4 * MIB)
-    copy = folder / "copy"
-    with cluster(folder, storage="segments") as store:
-        with copy.open("wb") as file:
-            for _ in range(size // len(block)):
-                file.write(block)
-            os.fsync(file.fileno())
-        _, answer = stream(store.ingest_ports[0], size, block)
-        path = f"/file/objects/{answer.object_id}"
-        segments = sorted((folder / "node0").rglob("*.seg"))
-        time.sleep(_SETTLE_S)
-
-        def cold(work: Callable[[], float]) -> Callable[[], float]:
-            def measure() -> float:
-                floors.forget_pages(copy, *segments)
-                return work()
-
-            return measure
-
+    flags = ("--grace-ms", "0")
+    with cluster(folder, storage="segments", router_flags=flags) as store:
+        reads = Reads(store, folder, size)
         if "read" in names:
-            with floors.pieces(copy) as floor:
-                read = cold(lambda: download(store.web_ports[0], path, size))
-                beside = {"relay": cold(lambda: download(floor.port, "", size))}
-                turns = take_turns(store, runs, read, beside)
+            with floors.pieces(reads.copy) as floor:
+                port = floor.port
+                beside = {"relay": lambda: reads.get_copy(port)}
+                turns = take_turns(store, runs, reads.get, beside, reads.renew)
             yield turns.row("read", "GB/s", size / GB, "s per GB", GB / size)
-        if "ranges" in names:
-            with floors.blocks(copy) as floor:
-                seeds = iter(range(10**6))
-
-                def get_ranges() -> float:
-                    offsets = random_blocks(size, ranges, next(seeds))
-                    last = floors.BLOCK_BYTES - 1
-                    wanted = [(f"GET {path}", f"bytes={at}-{at + last}") for at in offsets]
-                    return ask(store.web_ports[0], wanted, _RANGES_AT_ONCE)
-
-                def get_blocks() -> float:
-                    offsets = random_blocks(size, ranges, next(seeds))
-                    return ask_blocks(floor.port, offsets, _RANGES_AT_ONCE)
-
-                beside = {"pread": cold(get_blocks)}
-                turns = take_turns(store, runs, cold(get_ranges), beside)
-            yield turns.row("ranges", "ranges/s", ranges, "µs per range", 1e6 / ranges)
+        for name, step in {"ranges": floors.BLOCK_BYTES, "ranges-any": 1}.items():
+            if name not in names:
+                continue
+            with floors.blocks(reads.copy) as floor:
+                turns = take_turns(
+                    store,
+                    runs,
+                    partial(reads.get_ranges, ranges, step),
+                    {"pread": partial(reads.get_blocks, floor.port, ranges, step)},
+                    reads.renew,
+                )
+            yield turns.row(name, "ranges/s", ranges, "µs per range", 1e6 / ranges)
 
 
 def download(port: int, path: str, size: int) -> float:
@@ -272,11 +316,11 @@ def measure(options: argparse.Namespace, folder: Path) -> Iterator[Row]:
         yield bench_objects(folder / "small", "small", _CONNECTIONS, options.objects, runs)
     if "serial" in wanted:
         yield bench_objects(folder / "serial", "serial", 1, options.objects // 10, runs)
-    if wanted & {"read", "ranges"}:
+    if wanted & {"read", "ranges", "ranges-any"}:
         yield from bench_reads(folder / "reads", wanted, size, options.ranges, runs)
 
 
-ROWS = ["stream-64k", "stream-1458", "small", "serial", "read", "ranges"]
+ROWS = ["stream-64k", "stream-1458", "small", "serial", "read", "ranges", "ranges-any"]
 
 
 def main() -> None:

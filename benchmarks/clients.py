@@ -50,10 +50,10 @@ def ask_blocks(port: int, offsets: Sequence[int], connections: int) -> float:
     return _run(job)
 
 
-def random_blocks(size: int, count: int, seed: int) -> list[int]:
-    """Offsets of blocks within so many bytes, in no order, at no boundary."""
+def random_blocks(size: int, count: int, step: int, seed: int) -> list[int]:
+    """Offsets of blocks within so many bytes, multiples of ``step``, in no order."""
     draw = random.Random(seed)
-    return [draw.randrange(size - BLOCK_BYTES) for _ in range(count)]
+    return [draw.randrange(0, size - BLOCK_BYTES + 1, step) for _ in range(count)]
 
 
 # -- in the other process ------------------------------------------------------------------
