@@ -17,6 +17,10 @@ from pathlib import Path
 
 from blake3 import blake3
 
+try:
+    import zstandard as zstd
+except ImportError:
+    zstd = None
 HELP = """Read a node's data directory of the layout `segments` without the node's program.
 
   list      runs with what is not freed of them, and where they lie
@@ -27,12 +31,14 @@ HELP = """Read a node's data directory of the layout `segments` without the node
   python tools/read_segments.py --key-file data/cluster.key data/putter verify
   python tools/read_segments.py data/putter extract 2K photo.jpg
 
-Without a key file, frames are only checked to stand where their tickets belong. Ends with 0; with 1
-if something is damaged or missing, as standard error tells; with 2 if it cannot begin."""
+Without a key file, frames are only checked to stand where their tickets belong. Of what is
+encrypted (and, without the package zstandard, compressed) only the stored bytes are checked. Ends
+with 0; with 1 if something is damaged or missing, as standard error tells; 2 if it cannot begin."""
 BLOCK, MIB = 4096, 1 << 20
 RUN, COMMIT, FREED, DROPPED = 1, 2, 3, 4
 FIRST = struct.Struct("<8sI4x Q 24x QQ 24x 32s")
 HEADER = struct.Struct("<4sBBBB QQ II qQ IIII 8s")
+PACKED, ENTRY = struct.Struct("<xB2xI24x"), struct.Struct("<IB3x8s")
 Head = namedtuple("Head", "magic version number previous_end end secret")  # noqa: PYI024
 Record = namedtuple(  # noqa: PYI024 - names for the struct, and what follows from it
     "Record",
@@ -88,7 +94,7 @@ class Directory:
         data = self.read(number, at, 1024).ljust(80)
         fields = HEADER.unpack_from(data)
         middle, end = 80 + fields[14], 80 + fields[14] + fields[4]
-        good = data[:5] == b"PREC\1" and fields[5] == number and fields[14] <= 255
+        good = data[:5] in (b"PREC\1", b"PREC\2") and fields[5] == number and fields[14] <= 255
         if not good or data[72:80] != sum_of(self.state.secret, data[:72] + data[80:end]):
             return None
         names, stop = (data[80:middle].decode(), data[middle:end].decode()), at + end + fields[13]
@@ -134,7 +140,9 @@ class Directory:
                 torn = max(each[0], promised) if each[1] > promised else 0
                 if not torn or each[0] < synced or each[0] + -each[0] % BLOCK < promised:
                     self.lose(f"{name}: bytes {each[0]} to {torn or each[1]} are damaged")
-            elif each.at >= promised and (each.kind != RUN or each.key_id in self.keys):
+            elif each.at >= promised and (
+                each.kind != RUN or each.version == 2 or each.key_id in self.keys
+            ):
                 torn = each.at if any(self.faults(each)) else 0
             if torn:
                 sys.stderr.write(f"{name}: what follows byte {torn} was promised to nobody\n")
@@ -152,23 +160,44 @@ class Directory:
             yield f"{record.place}: the body of a record of kind {record.kind} is damaged"
         if record.kind == RUN:
             frames = self.frames(record, record.first, record.first + record.tickets)
-            yield from (f"{record.place}: ticket {spell(n)} is damaged" for n, d in frames if not d)
+            bad = (number for number, data in frames if data == b"")
+            yield from (f"{record.place}: ticket {spell(number)} is damaged" for number in bad)
 
     def body(self, record: Record) -> bytes | None:
         """What stands in a record that is no run; None if it is damaged."""
         body = self.read(record.segment, record.body_at, record.body_bytes)
         return body if sum_of(self.state.secret, body) == record.body_sum else None
 
-    def frames(self, record: Record, first: int, end: int) -> Iterator[tuple[int, bytes]]:
-        """Tickets and their data; none where ticket, checksum and data do not fit."""
-        stride, key = record.frame_bytes + 16, self.keys.get(record.key_id)
-        low, high = (first - record.first) * stride, (end - record.first) * stride
-        rows = self.read(record.segment, record.body_at + low, min(high, record.body_bytes) - low)
-        for ticket in range(first, end):
-            row = rows[(ticket - first) * stride :][:stride]
-            good = row[:8] == spell(ticket).encode().ljust(8, b"\0")
-            good = good and (key is None or row[8:16] == sum_of(key, row[:8] + row[16:]))
-            yield ticket, row[16:] if good else b""
+    def blocks(self, record: Record) -> Iterator[tuple[int, bytes, int]]:
+        """Of a run: plain length, stored bytes (none if damaged); 1 compressed, 2 encrypted."""
+        segment, at, left = record.segment, record.body_at, record.number
+        if record.version == 1:
+            yield record.body_bytes, self.read(segment, at, record.body_bytes), 0
+            return
+        cipher, rows = PACKED.unpack(self.read(segment, at, 32).ljust(32))
+        front = self.read(segment, at, 32 + 16 * -(-record.tickets // max(rows, 1)))
+        if sum_of(self.state.secret, front) != record.body_sum:
+            yield left, b"", 0
+            return
+        at, step = at + len(front), rows * (record.frame_bytes + 16)
+        for length, bits, seal in ENTRY.iter_unpack(front[32:]):
+            data = self.read(segment, at, length)
+            whole = data if sum_of(self.state.secret, data) == seal else b""
+            yield min(step, left), whole, bits | 2 * (cipher > 0)
+            at, left = at + length, left - step
+
+    def frames(self, record: Record, first: int, end: int) -> Iterator[tuple[int, bytes | None]]:
+        """Tickets and data: empty if ticket, checksum and data do not fit, None if not readable."""
+        stride, key, ticket = record.frame_bytes + 16, self.keys.get(record.key_id), record.first
+        for size, data, bits in self.blocks(record):
+            rows = plain(data, size, bits)
+            for at in range(0, size, stride):
+                row = (rows or b"")[at : at + stride]
+                good = row[:8] == spell(ticket).encode().ljust(8, b"\0")
+                good = good and (key is None or row[8:16] == sum_of(key, row[:8] + row[16:]))
+                if first <= ticket < end:
+                    yield ticket, None if rows is None else row[16:] if good else b""
+                ticket += 1
 
     def live(self, kind: int) -> Iterator[tuple[Record, int, int]]:
         """Runs with what is left of their tickets, or commit records; the newest first."""
@@ -197,6 +226,16 @@ def take(starts: list[int], ends: list[int], first: int, end: int) -> list[tuple
     gaps = list(zip([first, *ends[touched]], [*starts[touched], end], strict=True))
     starts[touched], ends[touched] = [min(first, gaps[0][1])], [max(end, gaps[-1][0])]
     return [(max(a, first), min(b, end)) for a, b in gaps if max(a, first) < min(b, end)]
+
+
+def plain(data: bytes, size: int, bits: int) -> bytes | None:
+    """The frames of a block that is whole; None if this program cannot read it."""
+    if data and (bits & 2 or (bits & 1 and zstd is None)):
+        return None
+    try:
+        return zstd.ZstdDecompressor().decompress(data, size) if data and bits & 1 else data
+    except zstd.ZstdError:
+        return b""
 
 
 def sum_of(key: bytes, data: bytes) -> bytes:
@@ -248,9 +287,10 @@ def extract(store: Directory, wanted: str, out: str) -> None:
     with sys.stdout.buffer if out == "-" else Path(out).open("xb") as file:
         for first, end, record in parts:
             for ticket, data in store.frames(record, first, end):
-                file.write(data)
+                file.write(data or b"")
                 if not data:
-                    store.lose(f"{record.place}: ticket {spell(ticket)} is damaged and left out")
+                    why = "not readable" if data is None else "damaged"
+                    store.lose(f"{record.place}: ticket {spell(ticket)} is {why} and left out")
 
 
 def show(store: Directory, command: str) -> None:
@@ -267,7 +307,8 @@ def show(store: Directory, command: str) -> None:
             if body is None:
                 store.lose(f"{record.place}: commit record {number} is damaged")
             else:
-                write(f"{number}\tstamp {record.first}\tobject {name}\t{body!r}\n")
+                shown = repr(body) if record.version == 1 else "encrypted"
+                write(f"{number}\tstamp {record.first}\tobject {name}\t{shown}\n")
     else:
         for record in (each for number in store.numbers for each in store.records(number)):
             kinds[record.kind] += 1

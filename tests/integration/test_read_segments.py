@@ -11,6 +11,7 @@ import random
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,8 @@ from putter.storage.disk import RealDisk
 from putter.storage.engine import Run
 from putter.storage.memory_disk import MemoryDisk
 from putter.storage.segments.engine import SegmentsEngine
-from tests.storage_kit import data_for, put, record
+from putter.storage.segments.packing import AtRest
+from tests.storage_kit import PACKED, data_for, put, record
 from tests.store_kit import ROOT
 from tests.traffic_kit import SOAK
 from tools import read_segments as tool
@@ -37,6 +39,7 @@ ALL = 1 << 20
 FRAME_BYTES = (5, 64, 1458, 4096)
 SEEDS = range(100 if SOAK else 6)
 
+COMPRESSED = AtRest(compress=True, block_bytes=2000)
 View = tuple[dict[tuple[bool, int], bytes], dict[int, tuple[int, str, bytes]]]
 """Data of tickets by (raw, number); stamp, object and body of commit records by number."""
 
@@ -47,8 +50,8 @@ def verify(key_id: str, first: int, frame_bytes: int, rows: bytes) -> bool | Non
     return not frames.check(memoryview(bytearray(rows)), first, frame_bytes, KEY.checksum).any()
 
 
-def open_on(disk: MemoryDisk | RealDisk) -> SegmentsEngine:
-    return SegmentsEngine(disk, segment_bytes=SEGMENT_BYTES, verify=verify)
+def open_on(disk: MemoryDisk | RealDisk, at_rest: AtRest | None = None) -> SegmentsEngine:
+    return SegmentsEngine(disk, segment_bytes=SEGMENT_BYTES, verify=verify, at_rest=at_rest)
 
 
 def run_of(first: int, data: bytes, frame_bytes: int, object_id: str) -> Run:
@@ -128,11 +131,16 @@ def live_on(engine: SegmentsEngine, generator: random.Random, step: int) -> None
         engine.sync()
 
 
-@pytest.mark.parametrize("seed", SEEDS)
-def test_the_tool_sees_what_the_engine_sees(seed: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("seed", "at_rest"),
+    [*((seed, None) for seed in SEEDS), *((seed, COMPRESSED) for seed in SEEDS[: len(SEEDS) // 2])],
+)
+def test_the_tool_sees_what_the_engine_sees(
+    seed: int, at_rest: AtRest | None, tmp_path: Path
+) -> None:
     generator = random.Random(seed)
     disk = MemoryDisk()
-    engine = open_on(disk)
+    engine = open_on(disk, at_rest)
     for step in range(400):
         live_on(engine, generator, step)
         if generator.random() < 0.03:
@@ -397,7 +405,64 @@ def test_it_stands_alone() -> None:
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0
             imported.add((node.module or "").partition(".")[0])
-    assert imported <= sys.stdlib_module_names | {"blake3"}
+    # What is compressed can be extracted where zstandard is; everything else goes without.
+    assert imported <= sys.stdlib_module_names | {"blake3", "zstandard"}
     assert "blake3" in imported
     assert not {"importlib", "runpy"} & imported
-    assert len(source.splitlines()) < 300
+    assert len(source.splitlines()) < 350
+
+
+@pytest.fixture
+def packed(tmp_path: Path, key_file: Path) -> Path:
+    """A run that is compressed, and one that is encrypted and has a commit record."""
+    path = tmp_path / "packed"
+    path.mkdir()
+    for first, at_rest in ((0, COMPRESSED), (100, replace(PACKED, block_bytes=2000))):
+        engine = open_on(RealDisk(path), at_rest)
+        put(engine, run_of(first, data_for(first, 6000), 500, f"{first}"))
+        engine.put_record(record(first + 1, f"{first}"))
+        engine.close()
+    return path
+
+
+def test_what_is_compressed_is_extracted(packed: Path, key_file: Path) -> None:
+    assert b"raw" not in call(packed, "list").stdout
+    done = call(packed, "extract", "0", "-", key_file=key_file)
+    assert (done.returncode, done.stdout) == (0, data_for(0, 6000))
+
+
+def test_what_is_encrypted_is_listed_and_its_bytes_are_verified(
+    packed: Path, key_file: Path
+) -> None:
+    assert call(packed, "list").stdout.count(b"\tobject ") == 2
+    done = call(packed, "verify", key_file=key_file)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.stdout.startswith(b"2 runs, 2 commit records")
+    shown = call(packed, "records").stdout
+    assert shown.count(b"body of 1") == 1
+    assert shown.count(b"\tencrypted\n") == 1
+    done = call(packed, "extract", "100", "-")
+    assert (done.returncode, done.stdout) == (1, b"")
+    assert done.stderr.count(b"is not readable and left out") == 12
+
+
+def test_damage_in_what_is_packed_is_found(packed: Path, key_file: Path) -> None:
+    (segment,) = (packed / "segments").glob("*.seg")
+    data = segment.read_bytes()
+    store = tool.Directory(packed, {})
+    for each in (each for number in store.numbers for each in store.records(number)):
+        for at in (each.body_at + 5, each.body_at + each.body_bytes - 3):
+            segment.write_bytes(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])
+            done = call(packed, "verify", key_file=key_file)
+            assert done.returncode == 1
+            assert each.place.encode() in done.stderr
+
+
+def test_without_zstandard_what_is_compressed_is_not_readable(
+    packed: Path, monkeypatch: pytest.MonkeyPatch, capsysbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    monkeypatch.setattr(tool, "zstd", None)
+    store = tool.Directory(packed, {})
+    tool.extract(store, "0", str(packed / "out"))
+    assert store.damaged
+    assert capsysbinary.readouterr().err.count(b"not readable") == 12
