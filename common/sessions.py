@@ -199,15 +199,15 @@ class ClientSession(asyncio.BufferedProtocol):
             raise self._error or NodesUnavailable("the connection to the putter is closed")
         request = self._next_request
         self._next_request += 1
-        done: asyncio.Future[list[Answer]] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[list[Answer]] = loop.create_future()
         self._calls[request] = _Call(done)
+        timer = loop.call_later(timeout_ms / 1000, _give_up, done, timeout_ms)
         try:
             self.send(make(request))
-            async with asyncio.timeout(timeout_ms / 1000):
-                return await done
-        except TimeoutError:
-            raise NodesUnavailable(f"a putter gave no answer within {timeout_ms} ms") from None
+            return await done
         finally:
+            timer.cancel()
             self._calls.pop(request, None)
 
     def next_request(self) -> int:
@@ -258,6 +258,11 @@ class ClientSession(asyncio.BufferedProtocol):
             self._ready.set_exception(error)
             self._ready.exception()
         self.abort(error)
+
+
+def _give_up(done: asyncio.Future[list[Answer]], timeout_ms: int) -> None:
+    if not done.done():
+        done.set_exception(NodesUnavailable(f"a putter gave no answer within {timeout_ms} ms"))
 
 
 async def open_session(
