@@ -22,6 +22,7 @@ _COMMANDS: Final[Mapping[str, str]] = {
     "stat": "files:stat",
     "status": "cluster:status",
     "loopback": "loopback:loopback",
+    "scrub": "scrub:scrub",
     "rebuild": "rebuild:rebuild",
     "keys": "cluster:keys",
 }

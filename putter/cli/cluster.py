@@ -6,9 +6,9 @@ import typer
 
 from common.keys import readable_by_others
 from putter.cli.access import URL, Json, KeyFile, Token, Url, key_path, keyring, open_store
-from putter.cli.output import human_age, human_size, print_json, print_table
+from putter.cli.output import human_age, human_size, human_time, print_json, print_table
 from putter.cli.shell import Shell, help_of, warn
-from putter.client.models import StoreStatus
+from putter.client.models import ScrubState, StoreStatus
 
 keys = typer.Typer(cls=Shell, help="The cluster key.", no_args_is_help=True)
 
@@ -73,7 +73,10 @@ def _print_status(url: str, told: StoreStatus) -> None:
         typer.echo("nodes:    none")
         return
     print_table(
-        ("node", "address", "state", "storage", "link", "seen", "free", "size", "in flight"),
+        (
+            "node", "address", "state", "storage", "link", "seen", "free", "size", "in flight",
+            "scrubbed", "scrub", "damaged",
+        ),
         [
             (
                 node.node,
@@ -85,8 +88,22 @@ def _print_status(url: str, told: StoreStatus) -> None:
                 human_size(node.free_bytes),
                 human_size(node.capacity_bytes),
                 human_size(node.inflight_bytes),
+                *_scrub_cells(node.scrub),
             )
             for node in told.nodes
         ],
         left=5,
-    )
+    )  # fmt: skip
+
+
+def _scrub_cells(scrub: ScrubState | None) -> tuple[str, str, str]:
+    """When the last whole pass ended, how far the present one is, and what is damaged."""
+    if scrub is None:
+        return "-", "-", "-"
+    ended = f"{human_time(scrub.last.ended_ms)}Z".replace(" ", "T") if scrub.last else "never"
+    progress = "-"
+    if scrub.running:
+        progress = human_size(scrub.verified_bytes)
+        if scrub.total_bytes:
+            progress = f"{min(100, 100 * scrub.verified_bytes // scrub.total_bytes)} %"
+    return ended, progress, str(scrub.damaged_tickets + scrub.damaged_others)

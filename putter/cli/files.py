@@ -313,5 +313,7 @@ def _print_ticket(info: TicketInfo) -> None:
         "version": info.version or "-",
         "nodes": " ".join(info.nodes) or "-",
     }
+    if info.damaged:
+        rows["damaged"] = " ".join(info.damaged)
     for field, value in rows.items():
         typer.echo(f"{field + ':':10}{value}")

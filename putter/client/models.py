@@ -140,6 +140,7 @@ class TicketInfo(msgspec.Struct, frozen=True):
         checksum: the 8 checksum bytes as hex digits; None if no putter told it.
         nodes: identities of the putters that hold it.
         offset: place of its first byte within the object.
+        damaged: identities of the putters on which it is known to be damaged.
     """
 
     ticket: str
@@ -152,6 +153,7 @@ class TicketInfo(msgspec.Struct, frozen=True):
     checksum: str | None = None
     nodes: tuple[str, ...] = ()
     offset: int = 0
+    damaged: tuple[str, ...] = ()
 
 
 class RedisStatus(msgspec.Struct, frozen=True):
@@ -159,6 +161,102 @@ class RedisStatus(msgspec.Struct, frozen=True):
 
     ok: bool
     address: str = ""
+
+
+class ScrubPass(msgspec.Struct, frozen=True):
+    """A verification of a putter's whole disk that came to its end.
+
+    Attributes:
+        number: passes of a putter are numbered.
+        started_ms: wall clock, milliseconds since 1970.
+        ended_ms: the same.
+        verified_bytes: that were read.
+        findings: damages that were found.
+    """
+
+    number: int
+    started_ms: int
+    ended_ms: int
+    verified_bytes: int
+    findings: int
+
+
+class ScrubFlaw(msgspec.Struct, frozen=True):
+    """Something that is damaged on a putter.
+
+    Attributes:
+        part: ``tickets``, ``header``, ``record``, ``removal``, ``index`` or ``segment``.
+        first: TicketID of the first ticket, where it is about tickets.
+        last: of the last one.
+        count: how many tickets.
+        record: number of the commit record, where it is about one.
+        raw: whether they are raw tickets.
+        object: ObjectID; None if it is not known.
+        file: ``bucket/key``; None if Redis knows none.
+        place: file in the putter's data directory, and where in it.
+        reason: what is wrong.
+    """
+
+    part: str
+    first: str | None = None
+    last: str | None = None
+    count: int = 0
+    record: int | None = None
+    raw: bool = False
+    object: str | None = None
+    file: str | None = None
+    place: str = ""
+    reason: str = ""
+
+
+class ScrubState(msgspec.Struct, frozen=True):
+    """The verification of a putter's disk.
+
+    Attributes:
+        number: of the pass under way, or else of the newest.
+        running: whether one is under way.
+        demanded: whether somebody asked for it.
+        started_ms: when it began, milliseconds since 1970.
+        verified_bytes: so far.
+        total_bytes: about how many there are; None if nobody knows.
+        findings: damages so far.
+        last: the last pass that came to its end.
+        damaged_tickets: tickets that are marked as damaged now.
+        damaged_others: other things that are.
+        flaws: what is damaged, at most 1000; only from `Store.scrub`.
+    """
+
+    number: int = 0
+    running: bool = False
+    demanded: bool = False
+    started_ms: int = 0
+    verified_bytes: int = 0
+    total_bytes: int | None = None
+    findings: int = 0
+    last: ScrubPass | None = None
+    damaged_tickets: int = 0
+    damaged_others: int = 0
+    flaws: tuple[ScrubFlaw, ...] = ()
+
+    @property
+    def damaged(self) -> bool:
+        """Whether anything is."""
+        return self.damaged_tickets + self.damaged_others > 0
+
+
+class NodeScrub(msgspec.Struct, frozen=True):
+    """A putter and its scrub; ``scrub`` is None, with a reason, if it could not be asked."""
+
+    node: str
+    address: str = ""
+    reason: str = ""
+    scrub: ScrubState | None = None
+
+
+class Scrubs(msgspec.Struct, frozen=True):
+    """The scrubs of all putters that were asked."""
+
+    nodes: tuple[NodeScrub, ...] = ()
 
 
 class NodeStatus(msgspec.Struct, frozen=True):
@@ -174,6 +272,7 @@ class NodeStatus(msgspec.Struct, frozen=True):
         free_bytes: free space of its disk.
         link: ``up`` or ``down``.
         inflight_bytes: bytes sent and not yet acknowledged.
+        scrub: the verification of its disk; None if it did not tell.
     """
 
     node: str
@@ -185,6 +284,7 @@ class NodeStatus(msgspec.Struct, frozen=True):
     free_bytes: int = 0
     link: str = "down"
     inflight_bytes: int = 0
+    scrub: ScrubState | None = None
 
 
 class StoreStatus(msgspec.Struct, frozen=True):

@@ -13,10 +13,10 @@ with Store() as store:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self, TypeVar
+from typing import Final, Literal, Self, TypeVar
 from urllib.parse import quote, urlencode
 
 import msgspec
@@ -31,7 +31,9 @@ from putter.client.models import (
     Buckets,
     Entry,
     FileInfo,
+    NodeScrub,
     Page,
+    Scrubs,
     StoreStatus,
     TicketInfo,
     info_from_headers,
@@ -271,6 +273,29 @@ class Store:
     def status(self) -> StoreStatus:
         """The cluster as the router sees it."""
         return self._told(self._exchange.send("GET", "/status"), StoreStatus)
+
+    def scrub(
+        self,
+        action: Literal["start", "stop", "status"] = "status",
+        nodes: Sequence[str] = (),
+        rate: int | None = None,
+    ) -> tuple[NodeScrub, ...]:
+        """Have putters verify their disks, or ask what they found.
+
+        Args:
+            action: to begin, to give up, or only to ask.
+            nodes: identities of putters; all if there are none.
+            rate: bytes per second and putter, 0 as fast as can be; None: as the putter likes.
+
+        Raises:
+            NotFound: no such putter.
+        """
+        query = [("node", node) for node in nodes]
+        if rate is not None and action == "start":
+            query.append(("rate", str(rate)))
+        method = {"start": "PUT", "stop": "DELETE", "status": "GET"}[action]
+        answer = self._exchange.send(method, f"/scrub?{urlencode(query)}")
+        return self._told(answer, Scrubs).nodes
 
     def _told(self, answer: Answer, kind: type[T]) -> T:
         body = self._exchange.text(answer, JSON_BYTES_MAX)

@@ -15,10 +15,11 @@ from common.meta.interface import Metadata
 from common.tickets import TICKETS_MAX, format_id, parse_ticket
 from common.web import json_response
 from common.wire.handshake import Identity
-from common.wire.session import Stat, StatReply
+from common.wire.session import ScrubReply, Stat, StatReply
 from router.fleet import Fleet, NodeView
 from router.gateway.describe import place_of_ticket
 from router.gateway.openapi import document
+from router.gateway.scrub import ScrubRoutes, ask, summary
 from router.writes import WritePath
 
 _CALL_MS: Final = 5_000
@@ -52,6 +53,7 @@ class ClusterRoutes:
         self._identity = identity
         self._redis_address = redis_address
         self._tickets_used = tickets_used
+        self._scrubs = ScrubRoutes(meta, fleet)
 
     def add_to(self, application: web.Application) -> None:
         """Register the routes."""
@@ -60,6 +62,7 @@ class ClusterRoutes:
         router.add_get("/ticket/{ticket}", self.ticket)
         router.add_get("/status", self.status)
         router.add_get("/openapi.json", self.openapi)
+        self._scrubs.add_to(application)
 
     async def listing(self, request: web.Request) -> web.StreamResponse:
         """A page of names, or the buckets."""
@@ -97,7 +100,8 @@ class ClusterRoutes:
         found = {node: reply for node, reply in replies.items() if reply.found}
         if not found:
             raise NotFound(f"no putter that answers holds ticket {format_id(number)}")
-        reply = next(iter(found.values()))
+        # One that knows that it is damaged may not know its size.
+        reply = min(found.values(), key=lambda each: each.damaged)
         state = await self._meta.objects.get(reply.object_id)
         told: dict[str, Any] = {
             "ticket": format_id(number),
@@ -109,6 +113,7 @@ class ClusterRoutes:
             "size": reply.size,
             "checksum": reply.checksum.hex(),
             "nodes": sorted(found),
+            "damaged": sorted(node for node, reply in found.items() if reply.damaged),
             "offset": None,
         }
         if state is not None:
@@ -144,12 +149,25 @@ class ClusterRoutes:
                 "version": self._identity.version,
                 "router": self._identity.instance,
                 "redis": {"ok": redis_ok, "address": self._redis_address},
-                "nodes": [_node(view) for view in self._fleet.views()],
+                "nodes": await self._nodes(),
                 "routers": routers,
                 "objects": {"writing": self._writes.writing},
                 "numbers": {"tickets_used": self._tickets_used(), "tickets_max": TICKETS_MAX},
             }
         )
+
+    async def _nodes(self) -> list[dict[str, Any]]:
+        """What is known of each putter, and how the verification of its disk goes."""
+        views = self._fleet.views()
+        links = {view.node: self._fleet.link(view.node) for view in views}
+        up = [link for link in links.values() if link is not None and link.up]
+        answers = await ask(up, timeout_ms=_STATUS_MS)
+        scrubs = {
+            link.node: summary(answer)
+            for link, answer in zip(up, answers, strict=True)
+            if isinstance(answer, ScrubReply)
+        }
+        return [_node(view) | {"scrub": scrubs.get(view.node)} for view in views]
 
     async def openapi(self, _: web.Request) -> web.StreamResponse:
         """This door as an OpenAPI document."""

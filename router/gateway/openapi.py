@@ -106,6 +106,15 @@ def document(version: str) -> dict[str, Any]:
                 "get": _operation("What a ticket belongs to", {"200": _JSON, "404": None}),
             },
             "/status": {"get": _operation("The cluster at a glance", {"200": _JSON})},
+            "/scrub": {
+                "parameters": [_query("node", "only this putter; may be given several times")],
+                "get": _operation("Where each scrub is, and what is damaged", {"200": _JSON}),
+                "put": _operation(
+                    "Have the putters verify their disks", {"200": _JSON, "400": None, "404": None}
+                )
+                | {"parameters": [_query("rate", "bytes per second; 0 as fast as can be")]},
+                "delete": _operation("Give up the passes under way", {"200": _JSON, "404": None}),
+            },
             "/healthz": {"get": _operation("The process lives", {"200": None})},
             "/readyz": {"get": _operation("It can do its work", {"200": None, "503": None})},
             "/metrics": {"get": _operation("Prometheus metrics", {"200": None})},

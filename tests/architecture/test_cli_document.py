@@ -65,7 +65,7 @@ def _argument(argument: Any) -> str:
 
 
 def _flag(option: Any) -> str:
-    names = ", ".join(f"`{name}`" for name in option.opts)
+    names = ", ".join(f"`{name}`" for name in (*option.opts, *option.secondary_opts))
     if option.is_flag:
         return names
     value = option.metavar or option.opts[0].lstrip("-").upper()

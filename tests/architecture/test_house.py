@@ -174,7 +174,9 @@ def test_documents_show_only_commands_and_flags_that_there_are() -> None:
         if name not in known:
             wrong.append(f"{page}: putter {' '.join(words)}")
             continue
-        flags = {flag for each in known[name].params for flag in each.opts} | {"--help", "-h"}
+        params = known[name].params
+        flags = {flag for each in params for flag in (*each.opts, *each.secondary_opts)}
+        flags |= {"--help", "-h"}
         used = {word.partition("=")[0] for word in words if re.match(r"--?[a-z]", word)}
         wrong += [f"{page}: putter {name} {flag}" for flag in used - flags]
     assert wrong == []

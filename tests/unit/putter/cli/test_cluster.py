@@ -26,6 +26,25 @@ STATUS = {
             "free_bytes": 1024**3,
             "link": "up",
             "inflight_bytes": 0,
+            "scrub": {
+                "number": 7,
+                "running": True,
+                "demanded": False,
+                "started_ms": 1_700_000_100_000,
+                "verified_bytes": 300,
+                "total_bytes": 1200,
+                "findings": 0,
+                "last": {
+                    "number": 6,
+                    "started_ms": 1_700_000_000_000,
+                    "ended_ms": 1_700_000_001_000,
+                    "verified_bytes": 1000,
+                    "findings": 2,
+                },
+                "damaged_tickets": 3,
+                "damaged_others": 1,
+                "flaws": [],
+            },
         }
     ],
     "routers": ["R1"],
@@ -44,6 +63,19 @@ def test_status_for_people(shop: Any) -> None:
     assert text.splitlines()[-1].split()[:7] == [
         "N1", "127.0.0.1:5000", "alive", "tree", "up", "340", "ms",
     ]  # fmt: skip
+
+
+def test_status_tells_how_the_disks_are(shop: Any) -> None:
+    shop.answers(lambda _: as_json(STATUS))
+    lines = shop.run("status").stdout.splitlines()
+    assert lines[-2].split()[-3:] == ["scrubbed", "scrub", "damaged"]
+    assert lines[-1].endswith("  2023-11-14T22:13:21Z   25 %        4")
+
+
+def test_status_of_a_putter_that_does_not_tell(shop: Any) -> None:
+    node = {"node": "N1", "scrub": None}
+    shop.answers(lambda _: as_json({"version": "0.1.0", "nodes": [node]}))
+    assert shop.run("status").stdout.splitlines()[-1].split()[-3:] == ["-", "-", "-"]
 
 
 def test_status_without_nodes(shop: Any) -> None:
