@@ -39,7 +39,7 @@ class Floor:
 
     def cpu_s(self) -> float:
         """Processor time of all its processes so far."""
-        return sum(_cpu_s(process.pid) for process in self._processes)
+        return sum(cpu_s(process.pid or 0) for process in self._processes)
 
     def stop(self) -> None:
         """End its processes."""
@@ -87,6 +87,12 @@ def forget_pages(*paths: Path) -> None:
             os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_DONTNEED)
         finally:
             os.close(handle)
+
+
+def cpu_s(pid: int) -> float:
+    """Processor time of a process so far."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) * _TICK_S
 
 
 # -- inside --------------------------------------------------------------------------------
@@ -172,8 +178,3 @@ def _blocks(client: socket.socket, path: str) -> None:
             size = os.preadv(handle, [buffer], int.from_bytes(asked, "little"))
             client.sendall(buffer[:size])
     os.close(handle)
-
-
-def _cpu_s(pid: int | None) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) * _TICK_S
