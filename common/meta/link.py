@@ -77,6 +77,19 @@ class _PackedInC(AbstractConnection):
         """The bytes of a pipeline."""
         return [b"".join([_pack(tuple(words)) for words in commands])]
 
+    async def send_packed_command(
+        self,
+        command: bytes | str | Iterable[bytes],
+        check_health: bool = True,  # noqa: FBT001, FBT002 - the package's signature
+    ) -> None:
+        """Send; to uvloop it is no error of the connection that it was lost the moment before."""
+        try:
+            await super().send_packed_command(command, check_health)
+        except RuntimeError as error:
+            if "closed" not in str(error):
+                raise
+            raise redis_errors.ConnectionError("the connection was closed") from error
+
 
 class PlainConnection(_PackedInC, Connection):
     """To one server over TCP."""

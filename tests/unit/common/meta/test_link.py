@@ -99,3 +99,31 @@ def test_commands_are_packed_as_the_protocol_wants() -> None:
     assert connection.pack_commands([("A",), (b"B", 1)]) == [
         b"*1\r\n$1\r\nA\r\n*2\r\n$1\r\nB\r\n$1\r\n1\r\n"
     ]
+
+
+class _ClosedByUvloop:
+    """A stream whose transport was closed; uvloop says so with a RuntimeError."""
+
+    def __init__(self, reason: str = "unable to perform operation; the handler is closed") -> None:
+        self._reason = reason
+
+    def writelines(self, _data: object) -> None:
+        raise RuntimeError(self._reason)
+
+    def close(self) -> None:
+        """Closed it is."""
+
+
+async def test_a_connection_that_was_lost_the_moment_before_is_no_surprise() -> None:
+    connection = PlainConnection()
+    connection._reader = connection._writer = _ClosedByUvloop()
+    with pytest.raises(exceptions.ConnectionError) as caught:
+        await connection.send_packed_command([b"PING"], check_health=False)
+    assert trouble_of(caught.value).passing
+
+
+async def test_other_mistakes_on_the_way_are_not_hidden() -> None:
+    connection = PlainConnection()
+    connection._reader = connection._writer = _ClosedByUvloop("something else")
+    with pytest.raises(RuntimeError, match="something else"):
+        await connection.send_packed_command([b"PING"], check_health=False)
