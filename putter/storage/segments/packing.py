@@ -35,7 +35,6 @@ from dataclasses import dataclass, field, replace
 from itertools import accumulate
 from typing import Final
 
-import zstandard
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
@@ -43,13 +42,12 @@ from common.checksum import Buffer, derive_key
 from common.errors import StorageError
 from common.limits import FRAME_HEADER_BYTES, KIB, MESSAGE_PAYLOAD_BYTES_MAX
 from putter.storage.segments.formats import Header, Kind, seal_of
+from putter.storage.segments.squeezer import Squeezer, expand, pays
 
 BLOCK_PLAIN_BYTES: Final = 64 * KIB
 """Plain bytes of a block, at least."""
 BLOCK_PLAIN_BYTES_MAX: Final = 2 * MESSAGE_PAYLOAD_BYTES_MAX
 """A larger block is no block of ours, whatever a table says."""
-COMPRESS_BYTES_MIN: Final = KIB
-"""Shorter runs are not compressed."""
 SALT_BYTES: Final = 16
 KEY_ID_BYTES: Final = 8
 TAG_BYTES: Final = 16
@@ -57,7 +55,6 @@ _VERSION: Final = 1
 _NO_CIPHER: Final = 0
 _AES_256_GCM: Final = 1
 _COMPRESSED: Final = 1
-_LEVEL: Final = 1
 _HEAD: Final = struct.Struct("<BB2xI16s8s")
 _ENTRY: Final = struct.Struct("<IB3x8s")
 _BOUND: Final = struct.Struct("<BBBB I q QII")
@@ -66,8 +63,6 @@ field at 40, tickets, data bytes of a frame. The head stands before it, the name
 _NONCE: Final = struct.Struct("<I8x")
 _RECORD_KEY: Final = "data-putter 2026 packed record"
 _KEY_ID: Final = "data-putter 2026 data key id"
-_SAMPLES: Final = 3
-_SAMPLE_BYTES: Final = 2 * KIB
 _NO_SALT: Final = bytes(SALT_BYTES)
 _NO_KEY: Final = bytes(KEY_ID_BYTES)
 
@@ -164,7 +159,7 @@ class Packer:
     def __init__(self, at_rest: AtRest, secret: bytes) -> None:
         self._at_rest = at_rest
         self._secret = secret
-        self._compressor = zstandard.ZstdCompressor(level=_LEVEL)
+        self._squeezer = Squeezer(at_rest.block_bytes)
 
     def run(self, header: Header, frames: memoryview) -> Packed | None:
         """A run's packed body, and the header that goes with it; None: better as it is.
@@ -174,7 +169,7 @@ class Packer:
             frames: its body.
         """
         wanted, plain = self._at_rest, len(frames)
-        tries = wanted.compress and plain >= COMPRESS_BYTES_MIN and self._may_shrink(frames)
+        tries = wanted.compress and self._squeezer.promises(frames)
         if not tries and wanted.writing is None:
             return None
         stride = header.frame_bytes + FRAME_HEADER_BYTES
@@ -185,14 +180,10 @@ class Packer:
         pieces: list[tuple[Buffer, int]] = []
         for at in cuts:
             piece: Buffer = frames[at : at + rows * stride]
-            flags = 0
-            if tries:
-                squeezed = self._compressor.compress(piece)
-                if _pays(len(squeezed), len(piece)):
-                    piece, flags = squeezed, _COMPRESSED
-            pieces.append((piece, flags))
+            squeezed = self._squeezer.squeeze(piece) if tries else None
+            pieces.append((piece, 0) if squeezed is None else (squeezed, _COMPRESSED))
         size = HEAD_BYTES + sum(len(piece) + ENTRY_BYTES for piece, _ in pieces)
-        if wanted.writing is None and not _pays(size, plain):
+        if wanted.writing is None and not pays(size, plain):
             return None
         packed = replace(header, packed=True, number=plain)
         front, blocks = self._body(packed, rows, pieces)
@@ -248,15 +239,6 @@ class Packer:
             for block, (_, flags) in zip(blocks, pieces, strict=True)
         ]
         return head + b"".join(entries), blocks
-
-    def _may_shrink(self, frames: memoryview) -> bool:
-        """A look at a few places, so that what does not shrink costs next to nothing."""
-        if len(frames) <= self._at_rest.block_bytes:
-            return True
-        step = (len(frames) - _SAMPLE_BYTES) // (_SAMPLES - 1)
-        cuts = range(0, step * _SAMPLES, step)
-        sample = b"".join(frames[at : at + _SAMPLE_BYTES] for at in cuts)
-        return _pays(len(self._compressor.compress(sample)), len(sample))
 
 
 class Unpacker:
@@ -400,29 +382,13 @@ class Unpacker:
             except InvalidTag as error:
                 raise DamagedBlockError(f"block {number} is not authentic") from error
         if block.compressed:
-            return _expanded(piece, block.plain, number)
+            data = expand(piece, block.plain)
+            if data is None:
+                raise DamagedBlockError(f"block {number} does not expand to {block.plain} bytes")
+            return data
         if len(piece) != block.plain:
             raise DamagedBlockError(f"block {number} has {len(piece)} bytes, not {block.plain}")
         return bytes(piece)
-
-
-def _expanded(piece: Buffer, plain: int, number: int) -> bytes:
-    """Decompress; never more than ``plain`` bytes are set aside."""
-    try:
-        # Without this, the length that the bytes themselves claim would be set aside.
-        if zstandard.frame_content_size(piece) != plain:
-            raise DamagedBlockError(f"block {number} does not expand to {plain} bytes")
-        data = zstandard.ZstdDecompressor().decompress(piece, max_output_size=plain)
-    except zstandard.ZstdError as error:
-        raise DamagedBlockError(f"block {number} cannot be decompressed: {error}") from error
-    if len(data) != plain:
-        raise DamagedBlockError(f"block {number} expands to {len(data)} bytes, not {plain}")
-    return data
-
-
-def _pays(size: int, plain: int) -> bool:
-    """Whether so much is saved that it is worth decompressing: a sixteenth."""
-    return size <= plain - plain // 16 and size < plain
 
 
 def _cipher(key: bytes, salt: bytes) -> AESGCM:

@@ -138,9 +138,29 @@ def test_noise_costs_only_a_look(monkeypatch: pytest.MonkeyPatch) -> None:
             return real.compress(data)
 
     packer = Packer(COMPRESSED, SECRET)
-    monkeypatch.setattr(packer, "_compressor", Counting())
+    monkeypatch.setattr(packer._squeezer, "_compressor", Counting())
     assert packer.run(*run_header_of(NOISE)) is None
     assert 0 < looked <= 8 * KIB
+
+
+def test_of_short_noise_fewer_and_fewer_runs_are_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried = 0
+    packer = Packer(COMPRESSED, SECRET)
+    real = packer._squeezer.squeeze
+
+    def squeeze(piece: bytes) -> bytes | None:
+        nonlocal tried
+        tried += 1
+        return real(piece)
+
+    monkeypatch.setattr(packer._squeezer, "squeeze", squeeze)
+    for at in range(1000):
+        assert packer.run(*run_header_of(NOISE[at : at + 2000])) is None
+    assert 20 < tried < 50
+    packs = [packer.run(*run_header_of(TEXT[:2000])) is not None for _ in range(40)]
+    first = packs.index(True)
+    assert first < 32
+    assert all(packs[first:])
 
 
 def test_of_a_mix_only_what_shrinks_is_compressed() -> None:
