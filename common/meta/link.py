@@ -7,6 +7,7 @@ often to try again is decided in `common.meta.calls`.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
@@ -22,6 +23,7 @@ from redis.typing import EncodableT
 from common.meta.scripts import Script
 
 CLUSTER_COMMANDS_AT_ONCE_MAX: Final = 32
+REPLY_TIMEOUT_MS: Final = 5_000
 _PASSING_REPLIES: Final = ("BUSY", "LOADING", "MISCONF", "NOREPLICAS", "MASTERDOWN", "UNBLOCKED")
 
 _pack: Final[Callable[[tuple[EncodableT, ...]], bytes]] = hiredis.pack_command  # type: ignore[assignment] # its stub knows tuples of one word only
@@ -90,6 +92,20 @@ class _PackedInC(AbstractConnection):
                 raise
             raise redis_errors.ConnectionError("the connection was closed") from error
 
+    @property
+    def usable(self) -> bool:
+        """Whether the other side has not closed it."""
+        return self._reader is not None and not self._reader.at_eof()
+
+    def send_now(self, data: bytes) -> None:
+        """Send, without a task and a timer for that: who waits for the answer has them."""
+        if self._writer is None:
+            raise redis_errors.ConnectionError("the connection is closed")
+        try:
+            self._writer.write(data)
+        except RuntimeError as error:  # of uvloop: it was lost the moment before
+            raise redis_errors.ConnectionError("the connection was closed") from error
+
 
 class PlainConnection(_PackedInC, Connection):
     """To one server over TCP."""
@@ -149,6 +165,7 @@ class SingleLink:
         self._client = client
         self._address = address
         self._sentinels = sentinels
+        self._idle: list[_PackedInC] = []
 
     @property
     def address(self) -> str:
@@ -178,11 +195,44 @@ class SingleLink:
             await client.aclose()
 
     async def _pipeline(self, commands: list[tuple[Argument, ...]]) -> list[Any]:
-        pipeline = self._client.pipeline(transaction=False)
-        for words in commands:
-            pipeline.execute_command(*words)
-        replies: list[Any] = await pipeline.execute(raise_on_error=False)
+        connection = await self._take()
+        packed = connection.pack_commands(commands)
+        replies: list[Any] = []
+        try:
+            async with asyncio.timeout(REPLY_TIMEOUT_MS / 1000):
+                if isinstance(connection, _PackedInC):
+                    connection.send_now(packed[0])
+                else:
+                    await connection.send_packed_command(packed)
+                for _ in commands:
+                    try:
+                        replies.append(await connection.read_response(timeout=math.inf))
+                    except redis_errors.ResponseError as error:
+                        replies.append(error)
+        except BaseException:
+            await connection.disconnect(nowait=True)
+            raise
+        finally:
+            await self._give(connection)
         return replies
+
+    async def _take(self) -> AbstractConnection:
+        """A connection; the pool's own checks of one take longer than a round trip."""
+        while self._idle:
+            connection = self._idle.pop()
+            if connection.usable:
+                return connection
+            await connection.disconnect(nowait=True)
+            await self._client.connection_pool.release(connection)
+        pool = self._client.connection_pool
+        made: AbstractConnection = await pool.get_connection()  # type: ignore[no-untyped-call] # a decorator of the package loses its types
+        return made
+
+    async def _give(self, connection: AbstractConnection) -> None:
+        if isinstance(connection, _PackedInC) and connection.usable:
+            self._idle.append(connection)
+        else:
+            await self._client.connection_pool.release(connection)
 
 
 class ClusterLink:

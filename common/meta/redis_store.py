@@ -20,6 +20,7 @@ from common.meta.counters import RedisCounters
 from common.meta.files import RedisFiles
 from common.meta.leases import RedisLeases
 from common.meta.link import (
+    REPLY_TIMEOUT_MS,
     ClusterLink,
     Command,
     Link,
@@ -38,7 +39,6 @@ from common.meta.redis_recovery import RedisRecovery
 GRACE_MS_DEFAULT: Final = 60_000
 PATIENCE_MS_DEFAULT: Final = 10_000
 TOMBSTONE_MS_DEFAULT: Final = 24 * 60 * 60 * 1000
-REPLY_TIMEOUT_MS: Final = 5_000
 CONNECTIONS_MAX: Final = 4
 """Two pipelines under way, and room to spare."""
 CLUSTER_CONNECTIONS_MAX: Final = 64

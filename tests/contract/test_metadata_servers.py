@@ -21,6 +21,7 @@ from common.meta.interface import (
     Member,
     Outcome,
 )
+from common.meta.link import Command, SingleLink
 from common.meta.recovery import Finding
 from common.meta.redis_store import RedisMetadata, connect
 from common.meta.schema import BUCKETS, COUNTERS, RUNS, bucket_key, bucket_keys
@@ -83,6 +84,21 @@ async def test_a_server_that_was_killed_is_waited_for(
     assert not await store.counters.raise_to(epoch, Ceilings(9, 9, 9))
     assert await store.counters.establish(unknown.epoch, Ceilings(tickets=5))
     assert await store.counters.lease(Kind.TICKETS, 1) == Granted(5, 1)
+
+
+async def test_connections_that_the_server_closed_are_not_used_again(
+    durable: ValkeyServer, store: RedisMetadata
+) -> None:
+    await asyncio.gather(*(publish(store, version(name, 10, stored(name))) for name in "ABC"))
+    for _ in range(3):
+        assert durable.ask("CLIENT KILL TYPE normal SKIPME yes").startswith(":")
+        link = store._calls._link
+        assert isinstance(link, SingleLink)
+        assert link._idle
+        while any(connection.usable for connection in link._idle):
+            await asyncio.sleep(0.01)
+        (reply,) = await link.run([Command((b"PING",))])
+        assert reply == b"PONG", "no try is lost to a connection that is known to be closed"
 
 
 async def test_a_server_that_is_killed_in_the_middle_loses_nothing_it_confirmed(
