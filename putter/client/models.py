@@ -126,6 +126,22 @@ class Buckets(msgspec.Struct, frozen=True):
     buckets: tuple[str, ...] = ()
 
 
+class Stored(msgspec.Struct, frozen=True):
+    """How a putter stores something.
+
+    Attributes:
+        compression: ``zstd``, or "".
+        encryption: ``aes-256-gcm``, or "".
+        plain_bytes: of its frames; 0 if the putter does not tell.
+        stored_bytes: what they take on the disk.
+    """
+
+    compression: str = ""
+    encryption: str = ""
+    plain_bytes: int = 0
+    stored_bytes: int = 0
+
+
 class TicketInfo(msgspec.Struct, frozen=True):
     """One ticket.
 
@@ -141,6 +157,7 @@ class TicketInfo(msgspec.Struct, frozen=True):
         nodes: identities of the putters that hold it.
         offset: place of its first byte within the object.
         damaged: identities of the putters on which it is known to be damaged.
+        stored: how each of the putters stores the run that it lies in.
     """
 
     ticket: str
@@ -154,6 +171,7 @@ class TicketInfo(msgspec.Struct, frozen=True):
     nodes: tuple[str, ...] = ()
     offset: int = 0
     damaged: tuple[str, ...] = ()
+    stored: dict[str, Stored] = msgspec.field(default_factory=dict)
 
 
 class RedisStatus(msgspec.Struct, frozen=True):
@@ -185,7 +203,8 @@ class ScrubFlaw(msgspec.Struct, frozen=True):
     """Something that is damaged on a putter.
 
     Attributes:
-        part: ``tickets``, ``header``, ``record``, ``removal``, ``index`` or ``segment``.
+        part: ``tickets``, ``header``, ``record``, ``removal``, ``index``, ``segment`` or
+            ``state``.
         first: TicketID of the first ticket, where it is about tickets.
         last: of the last one.
         count: how many tickets.
@@ -273,6 +292,7 @@ class NodeStatus(msgspec.Struct, frozen=True):
         link: ``up`` or ``down``.
         inflight_bytes: bytes sent and not yet acknowledged.
         scrub: the verification of its disk; None if it did not tell.
+        packing: how it stores what it writes; the bytes are those since its start.
     """
 
     node: str
@@ -285,6 +305,7 @@ class NodeStatus(msgspec.Struct, frozen=True):
     link: str = "down"
     inflight_bytes: int = 0
     scrub: ScrubState | None = None
+    packing: Stored = Stored()
 
 
 class StoreStatus(msgspec.Struct, frozen=True):

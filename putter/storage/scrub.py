@@ -35,6 +35,8 @@ class Part(StrEnum):
     """The index of a sealed segment: it is made again at the next start."""
     SEGMENT = "segment"
     """The first block of a segment."""
+    STATE = "state"
+    """The state of a layout, with the ceilings: it is written anew when those are lifted."""
 
 
 @dataclass(frozen=True)

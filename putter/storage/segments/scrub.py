@@ -153,6 +153,8 @@ class SegmentScrub:
         if reason:
             findings.append(Finding(Part.SEGMENT, 0, 0, "", place_of(number, 0), reason))
         size = BLOCK_BYTES
+        if number == max(self._catalog.segments, default=0):
+            findings += self._state()
         if isinstance(segment.index, SealedIndex):
             try:
                 index_bytes = self._files.verified_index(number, self._secret)
@@ -164,6 +166,16 @@ class SegmentScrub:
                 place = f"{ROOT}/{number:016x}.idx"
                 findings.append(Finding(Part.INDEX, 0, 0, "", place, reason))
         piece.add(size, *findings)
+
+    def _state(self) -> list[Finding]:
+        try:
+            head = self._files.load_state()
+            reason = "it is damaged"
+            if head is not None and head.secret == self._secret:
+                return []
+        except StorageError as error:
+            reason = str(error)
+        return [Finding(Part.STATE, 0, 0, "", f"{ROOT}/state", reason)]
 
     def _runs(
         self, segment: Segment, at: int, check: Check, piece: Gathered, *, raw: bool

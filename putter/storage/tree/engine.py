@@ -11,7 +11,7 @@ from common.wire.frames import Statuses
 from putter.storage.disk import Disk
 from putter.storage.engine import Capacity, NumberedRecord, Piece, Record, Run, TicketInfo, Upkeep
 from putter.storage.scrub import Check, Finding, Scrubbed
-from putter.storage.tree.formats import decode_ceilings, encode_ceilings
+from putter.storage.tree.formats import CEILINGS, decode_ceilings, encode_ceilings
 from putter.storage.tree.records import RecordTree
 from putter.storage.tree.scrub import TreeScrub
 from putter.storage.tree.staging import TEMPORARY, Staging
@@ -19,7 +19,6 @@ from putter.storage.tree.tickets import TicketTree
 
 TICKETS: Final = "tickets"
 RAW: Final = "raw"
-CEILINGS: Final = "ceilings"
 CLEAN: Final = "clean"
 _ROOT: Final = ""
 _NEW_CEILINGS: Final = f"{TEMPORARY}/{CEILINGS}"

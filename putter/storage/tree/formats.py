@@ -65,6 +65,8 @@ from common.meta.interface import Ceilings
 from common.tickets import decode_field, encode_field
 from putter.storage.engine import NumberedRecord, Record, TicketInfo
 
+CEILINGS: Final = "ceilings"
+"""The file of the ceilings."""
 _VERSION: Final = 1
 _HEAD_BYTES: Final = 32
 _CHECK_BYTES: Final = 8

@@ -18,7 +18,7 @@ from putter.storage.scrub import (
     cursor_of,
     numbers_of,
 )
-from putter.storage.tree.formats import Sum, decode_record
+from putter.storage.tree.formats import CEILINGS, Sum, decode_ceilings, decode_record
 from putter.storage.tree.paths import numbers_within, ticket_directory, tickets_within
 from putter.storage.tree.records import RECORD, record_directory
 from putter.storage.tree.records import ROOT as RECORDS
@@ -44,6 +44,8 @@ class TreeScrub:
         """The next piece of a pass; see `putter.storage.engine.Engine.scrub`."""
         stage, at = numbers_of(cursor, 2)
         piece = Gathered(budget_bytes)
+        if (stage, at) == (Stage.TICKETS, 0):
+            self._ceilings(piece)
         while not piece.full and stage < Stage.END:
             try:
                 if stage == Stage.RECORDS:
@@ -63,6 +65,17 @@ class TreeScrub:
         for ticket in tickets_within(self._disk.names, self._roots[raw], first, count):
             found += self._ticket(ticket, check, raw=raw)[1]
         return found
+
+    def _ceilings(self, piece: Gathered) -> None:
+        try:
+            data = self._disk.read(CEILINGS)
+            reason = ""
+            if data is not None and decode_ceilings(data) is None:
+                reason = "it is damaged"
+        except StorageError as error:
+            reason = str(error)
+        if reason:
+            piece.findings.append(Finding(Part.STATE, 0, 0, "", CEILINGS, reason))
 
     def _some_tickets(self, first: int, check: Check, piece: Gathered, *, raw: bool) -> int | None:
         root = self._roots[raw]
