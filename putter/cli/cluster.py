@@ -6,9 +6,16 @@ import typer
 
 from common.keys import readable_by_others
 from putter.cli.access import URL, Json, KeyFile, Token, Url, key_path, keyring, open_store
-from putter.cli.output import human_age, human_size, human_time, print_json, print_table
+from putter.cli.output import (
+    human_age,
+    human_size,
+    human_time,
+    packed_as,
+    print_json,
+    print_table,
+)
 from putter.cli.shell import Shell, help_of, warn
-from putter.client.models import ScrubState, StoreStatus
+from putter.client.models import ScrubState, Stored, StoreStatus
 
 keys = typer.Typer(cls=Shell, help="The cluster key.", no_args_is_help=True)
 
@@ -75,7 +82,7 @@ def _print_status(url: str, told: StoreStatus) -> None:
     print_table(
         (
             "node", "address", "state", "storage", "link", "seen", "free", "size", "in flight",
-            "scrubbed", "scrub", "damaged",
+            "packed", "scrubbed", "scrub", "damaged",
         ),
         [
             (
@@ -88,12 +95,21 @@ def _print_status(url: str, told: StoreStatus) -> None:
                 human_size(node.free_bytes),
                 human_size(node.capacity_bytes),
                 human_size(node.inflight_bytes),
+                _packed_cell(node.packing),
                 *_scrub_cells(node.scrub),
             )
             for node in told.nodes
         ],
         left=5,
     )  # fmt: skip
+
+
+def _packed_cell(packing: Stored) -> str:
+    """How new data is stored, and how many bytes went into each stored one since the start."""
+    cell = packed_as(packing).replace(" ", "")
+    if packing.compression and packing.stored_bytes:
+        cell += f" {packing.plain_bytes / packing.stored_bytes:.2f}x"
+    return cell
 
 
 def _scrub_cells(scrub: ScrubState | None) -> tuple[str, str, str]:

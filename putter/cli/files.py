@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from common.errors import PutterError, UsageError
+from common.errors import NotFound, PutterError, UsageError
 from common.names import check_bucket, parse_name
 from putter.cli import raw
 from putter.cli.access import URL, Json, KeyFile, Token, Url, open_store
 from putter.cli.output import (
     human_size,
     human_time,
+    packed_as,
     plain,
     print_json,
     print_table,
@@ -210,12 +212,25 @@ def stat(
         raise UsageError("stat takes either a name or --ticket", hint="putter stat photos/cat.jpg")
     with open_store(url, token, key_file) as store:
         told = store.ticket(ticket) if ticket is not None else store.stat(name or "")
+        first = None if as_json else _first_ticket(store, told)
     if as_json:
         print_json(told)
     elif isinstance(told, FileInfo):
         _print_file(told)
+        if first is not None:
+            _print_stored(first)
     else:
         _print_ticket(told)
+
+
+def _first_ticket(store: Store, told: FileInfo | TicketInfo) -> TicketInfo | None:
+    """Of a file, if there is one and a putter that has it answers."""
+    if isinstance(told, FileInfo):
+        for stored in told.objects:
+            for extent in stored.extents[:1]:
+                with suppress(NotFound):
+                    return store.ticket(extent.first)
+    return None
 
 
 def parse_range(text: str | None) -> tuple[int | None, int | None]:
@@ -317,3 +332,14 @@ def _print_ticket(info: TicketInfo) -> None:
         rows["damaged"] = " ".join(info.damaged)
     for field, value in rows.items():
         typer.echo(f"{field + ':':10}{value}")
+    _print_stored(info)
+
+
+def _print_stored(info: TicketInfo) -> None:
+    """How the run of a ticket lies on each disk."""
+    for node, stored in info.stored.items():
+        if stored.plain_bytes:
+            sizes = f"{human_size(stored.stored_bytes)} for {human_size(stored.plain_bytes)}"
+            typer.echo(
+                f"stored:   {packed_as(stored)}, {sizes} (the run of {info.ticket} on {node})"
+            )

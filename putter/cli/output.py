@@ -21,6 +21,7 @@ from rich.progress import (
 )
 from rich.progress import Progress as Bar
 
+from putter.client.models import Stored
 from putter.client.sources import Progress
 
 _UNITS: Final = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
@@ -54,6 +55,11 @@ def human_age(ms: int | None) -> str:
         if ms < limit:
             return f"{ms // divisor} {unit}"
     return f"{ms // 3_600_000} h"
+
+
+def packed_as(stored: Stored) -> str:
+    """How something is stored: ``zstd + aes-256-gcm``; ``plain`` if it is as it came."""
+    return " + ".join(filter(None, (stored.compression, stored.encryption))) or "plain"
 
 
 def plain(name: str) -> str:

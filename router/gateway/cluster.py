@@ -12,6 +12,7 @@ from common import names
 from common.errors import NotFound, PutterError, UsageError
 from common.limits import LIST_PAGE_MAX, MEMBER_LOST_MS
 from common.meta.interface import Metadata
+from common.meta.packing import Packing
 from common.tickets import TICKETS_MAX, format_id, parse_ticket
 from common.web import json_response
 from common.wire.handshake import Identity
@@ -114,6 +115,7 @@ class ClusterRoutes:
             "checksum": reply.checksum.hex(),
             "nodes": sorted(found),
             "damaged": sorted(node for node, reply in found.items() if reply.damaged),
+            "stored": {node: _stored(found[node]) for node in sorted(found)},
             "offset": None,
         }
         if state is not None:
@@ -205,6 +207,16 @@ def _limit(text: str | None) -> int:
     return int(text)
 
 
+def _stored(told: StatReply | Packing) -> dict[str, Any]:
+    """How a putter stores a run, or its runs."""
+    return {
+        "compression": told.compression,
+        "encryption": told.encryption,
+        "plain_bytes": told.plain_bytes,
+        "stored_bytes": told.stored_bytes,
+    }
+
+
 def _node(view: NodeView) -> dict[str, Any]:
     member = view.member
     alive = view.link == "up" or (view.age_ms is not None and view.age_ms < MEMBER_LOST_MS)
@@ -217,6 +229,7 @@ def _node(view: NodeView) -> dict[str, Any]:
         "capacity_bytes": member.capacity_bytes if member else 0,
         "free_bytes": member.free_bytes if member else 0,
         "zone": member.zone if member else "",
+        "packing": _stored(member.packing if member else Packing()),
         "link": view.link,
         "reason": view.reason,
         "inflight_bytes": view.inflight_bytes,

@@ -45,6 +45,12 @@ STATUS = {
                 "damaged_others": 1,
                 "flaws": [],
             },
+            "packing": {
+                "compression": "",
+                "encryption": "",
+                "plain_bytes": 0,
+                "stored_bytes": 0,
+            },
         }
     ],
     "routers": ["R1"],
@@ -68,8 +74,26 @@ def test_status_for_people(shop: Any) -> None:
 def test_status_tells_how_the_disks_are(shop: Any) -> None:
     shop.answers(lambda _: as_json(STATUS))
     lines = shop.run("status").stdout.splitlines()
-    assert lines[-2].split()[-3:] == ["scrubbed", "scrub", "damaged"]
+    assert lines[-2].split()[-4:] == ["packed", "scrubbed", "scrub", "damaged"]
     assert lines[-1].endswith("  2023-11-14T22:13:21Z   25 %        4")
+
+
+@pytest.mark.parametrize(
+    ("packing", "told"),
+    [
+        ({"plain_bytes": 300, "stored_bytes": 400}, ["plain"]),
+        ({"encryption": "aes-256-gcm", "plain_bytes": 300}, ["aes-256-gcm"]),
+        ({"compression": "zstd", "plain_bytes": 300, "stored_bytes": 80}, ["zstd", "3.75x"]),
+        ({"compression": "zstd", "encryption": "aes-256-gcm"}, ["zstd+aes-256-gcm"]),
+    ],
+)
+def test_status_tells_how_data_is_stored(
+    shop: Any, packing: dict[str, Any], told: list[str]
+) -> None:
+    node = {"node": "N1", "scrub": None, "packing": packing}
+    shop.answers(lambda _: as_json({"version": "0.1.0", "nodes": [node]}))
+    words = shop.run("status").stdout.splitlines()[-1].split()
+    assert words[-3 - len(told) : -3] == told
 
 
 def test_status_of_a_putter_that_does_not_tell(shop: Any) -> None:

@@ -17,6 +17,14 @@ def not_found(_: Request) -> Reply:
     return as_json({"code": "not-found", "message": "no file photos/cat", "hint": ""}, 404)
 
 
+PACKED = {
+    "compression": "zstd",
+    "encryption": "aes-256-gcm",
+    "plain_bytes": 1024,
+    "stored_bytes": 200,
+}
+
+
 class TestPut:
     def test_a_file(self, shop: Any) -> None:
         Path("cat.jpg").write_bytes(b"meow")
@@ -197,14 +205,49 @@ class TestStat:
             "tickets": 2,
             "extents": [extent],
         }
-        shop.answers(lambda _: as_json(stored(b"meow", objects=[told])))
+        lying = {"N1": PACKED, "N2": {"plain_bytes": 2048, "stored_bytes": 2048}}
+        ticket = {"ticket": "0A", "object": "3F", "state": "written", "stored": lying}
+
+        def script(request: Request) -> Reply:
+            if request.path.startswith("/ticket/"):
+                assert request.path == "/ticket/0A"
+                return as_json(ticket)
+            return as_json(stored(b"meow", objects=[told]))
+
+        shop.answers(script)
         text = shop.run("stat", "photos/cat").stdout
         assert "name:     photos/cat\n" in text
         assert "size:     4 (4 B)\n" in text
         assert "replicas: 2 of 2\n" in text
         assert "object:   3F  4 B, 2 tickets of 1.4 KiB\n" in text
-        assert text.splitlines()[-1].split() == ["0A", "0B", "N1", "N2", "2", "4"]
+        *_, extents, one, two = text.splitlines()
+        assert extents.split() == ["0A", "0B", "N1", "N2", "2", "4"]
+        assert one == "stored:   zstd + aes-256-gcm, 200 B for 1.0 KiB (the run of 0A on N1)"
+        assert two == "stored:   plain, 2.0 KiB for 2.0 KiB (the run of 0A on N2)"
         assert json.loads(shop.run("stat", "photos/cat", "--json").stdout)["objects"] == [told]
+
+    def test_a_file_whose_putters_do_not_answer(self, shop: Any) -> None:
+        extent = {"first": "0A", "last": "0B", "count": 2, "size": 4, "nodes": ["N1"]}
+        told = {"object": "3F", "size": 4, "frame_bytes": 9, "tickets": 2, "extents": [extent]}
+        told["blake3"] = "00" * 32
+
+        def script(request: Request) -> Reply:
+            if request.path.startswith("/ticket/"):
+                return not_found(request)
+            return as_json(stored(b"meow", objects=[told]))
+
+        shop.answers(script)
+        result = shop.run("stat", "photos/cat")
+        assert result.exit_code == 0
+        assert "stored:" not in result.stdout
+
+    def test_a_ticket_tells_how_it_is_stored(self, shop: Any) -> None:
+        told = {"ticket": "0A", "object": "3F", "state": "written", "stored": {"N1": PACKED}}
+        shop.answers(lambda _: as_json(told))
+        text = shop.run("stat", "--ticket", "0A").stdout
+        assert text.endswith("zstd + aes-256-gcm, 200 B for 1.0 KiB (the run of 0A on N1)\n")
+        shop.answers(lambda _: as_json(told | {"stored": {"N1": {}}}))
+        assert "stored:" not in shop.run("stat", "--ticket", "0A").stdout
 
     def test_a_ticket(self, shop: Any) -> None:
         told = {"ticket": "0A", "object": "3F", "state": "writing", "size": 4, "nodes": ["N1"]}
