@@ -235,17 +235,26 @@ class _Cursor:
         self._message = message
         self._pieces: Iterator[Piece] | None = None
         self._end = message.first + message.count
+        self._error: PutterError | None = None
         self.exhausted = False
 
     def advance(self) -> list[Piece]:
-        """The next pieces, in order."""
+        """The next pieces, in order; what can be read before an error comes before it."""
+        if self._error is not None:
+            raise self._error
         if self._pieces is None:
             asked = self._message
             self._pieces = iter(self._engine.read(asked.first, asked.count, raw=asked.raw))
         out: list[Piece] = []
         size = 0
         while size < MIB:
-            piece = next(self._pieces, None)
+            try:
+                piece = next(self._pieces, None)
+            except PutterError as error:
+                if not out:
+                    raise
+                self._error = error
+                break
             if piece is None:
                 self.exhausted = True
                 break

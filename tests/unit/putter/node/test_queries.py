@@ -35,6 +35,7 @@ from common.wire.session import (
     Read,
     RecordList,
     RecordReply,
+    Scrub,
     Stat,
     StatReply,
 )
@@ -379,6 +380,41 @@ class Paper(asyncio.Transport):
 
     def is_closing(self) -> bool:
         return self.closed
+
+
+class TestScrub:
+    def test_damage_is_found_on_demand_refused_and_gone_with_its_tickets(
+        self, engine: FaultyEngine
+    ) -> None:
+        async def scene(client: Client, ask: Ask) -> None:
+            rows = bytearray(framed(7, b"a" * 3000, FRAME))
+            rows[FRAME + 16 + 100] ^= 1
+            engine.put(Run(7, memoryview(rows), FRAME, "OBJ", KEY.key_id))
+            begun = await only(ask(Scrub, "start", 0, 10))
+            assert (begun.number, begun.demanded) == (1, True)
+            told = begun
+            while not told.last_number:
+                told = await only(ask(Scrub, "status", flaws=10))
+            assert (told.damaged_tickets, told.last_findings) == (1, 1)
+            assert [(flaw.first, flaw.object_id) for flaw in told.flaws] == [(8, "OBJ")]
+
+            answers = await ask(Read, 7, 3)
+            assert list(data_in(answers[:-1])) == [7]
+            assert answers[-1][0].status == Status.CHECKSUM_MISMATCH
+            assert (await only(ask(Stat, 8))).damaged
+            assert not (await only(ask(Stat, 7))).damaged
+            await only(ask(Free, ((7, 3),)))
+            assert (await only(ask(Scrub))).damaged_tickets == 0
+
+        with_session(engine, scene)
+
+    def test_a_session_may_not_ask_for_anything_else(self, engine: FaultyEngine) -> None:
+        async def scene(client: Client, ask: Ask) -> None:
+            answer = await only(ask(Scrub, "dance"))
+            assert isinstance(answer, Done)
+            assert answer.status == Status.MALFORMED
+
+        with_session(engine, scene)
 
 
 class TestAlone:

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import msgspec
+
+from common import records
 from common.keys import ClusterKey, Keyring
 from common.wire import frames
-from putter.node.verify import frames_verifier
+from putter.node.verify import NodeCheck, frames_verifier
 
 OLD = ClusterKey.from_material(bytes(range(32)))
 NEW = ClusterKey.from_material(bytes(range(1, 33)))
@@ -42,3 +45,23 @@ def test_what_is_checked_is_not_changed() -> None:
     before = bytes(rows)
     frames_verifier(RING)(OLD.key_id, 7, 16, rows)
     assert rows == before
+
+
+def test_each_frame_is_checked_on_its_own() -> None:
+    check = NodeCheck(RING)
+    rows = bytearray(rows_of(b"data" * 30, OLD))
+    rows[3 * 32 + 20] ^= 1
+    given = bytes(rows)
+    found = check.frames(OLD.key_id, 7, 16, given)
+    assert found is not None
+    assert found.tolist() == [0, 0, 0, 1, 0, 0, 0, 0]
+    assert given == bytes(rows)
+    assert NodeCheck(Keyring([NEW])).frames(OLD.key_id, 7, 16, given) is None
+
+
+def test_records_of_this_and_of_later_versions_make_sense() -> None:
+    check = NodeCheck(RING)
+    assert check.record(records.encode(records.Tombstone("notes", "a", 5, 6)))
+    assert check.record(msgspec.msgpack.encode({"kind": "of-tomorrow", "x": 1}))
+    for body in (b"", b"?", msgspec.msgpack.encode({"kind": "tombstone"}), b"\xc1" * 30):
+        assert not check.record(body)
