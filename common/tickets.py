@@ -185,15 +185,15 @@ def decode_fields(fields: Fields) -> Numbers:
     """
     count = len(fields)
     if count > 1:  # most often they are a range: that is told by spelling it once more
-        first = _number_or_none(fields[0].tobytes())
+        first = number_or_none(fields[0].tobytes())
         if (
             0 <= first <= TICKETS_MAX - count
-            and _number_or_none(fields[-1].tobytes()) == first + count - 1
+            and number_or_none(fields[-1].tobytes()) == first + count - 1
             and np.array_equal(fields, encode_range(first, count))
         ):
             return np.arange(first, first + count, dtype=np.int64)
     if count <= _FEW:
-        return np.array([_number_or_none(row.tobytes()) for row in fields], np.int64)
+        return np.array([number_or_none(row.tobytes()) for row in fields], np.int64)
     lengths = (fields != 0).sum(axis=1)
     numbers = np.full(count, -1, np.int64)
     for length in np.unique(lengths[lengths > 0]).tolist():
@@ -206,7 +206,8 @@ def decode_fields(fields: Fields) -> Numbers:
     return numbers
 
 
-def _number_or_none(field: bytes) -> int:
+def number_or_none(field: bytes) -> int:
+    """The number in one eight-byte field; -1 where it is no TicketID."""
     text = field.rstrip(b"\0")
     if not text.isalnum() or text.upper() != text:
         return -1

@@ -10,7 +10,6 @@ import asyncio
 import random
 from typing import Final, Protocol, cast
 
-from common import tickets
 from common.errors import NotAuthorised, ProtocolError, PutterError
 from common.keys import Keyring
 from common.limits import HANDSHAKE_TIMEOUT_MS
@@ -205,13 +204,13 @@ class AckConnection(asyncio.BufferedProtocol):
         self._port.greeted(self._node)
 
     def _acks(self, data: bytes) -> None:
-        numbers, statuses = self._decoder.receive(data)
-        if len(numbers) == 0:
+        ranges = self._decoder.ranges(data)
+        if not ranges:
             return
         metrics = self._port.metrics
         ignored = 0
         totals: dict[int, int] = {}
-        for first, count, status in tickets.segments(numbers, statuses):
+        for first, count, status in ranges:
             totals[status] = totals.get(status, 0) + count
             if first < 0:
                 self._nonsense(count)

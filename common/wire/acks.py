@@ -31,6 +31,8 @@ def encode(fields: tickets.Fields, statuses: Statuses) -> bytes:
 
 def encode_range(first: int, count: int, status: int) -> bytes:
     """Acks for consecutive tickets that share a status."""
+    if count == 1:
+        return tickets.encode_field(first) + bytes([status])
     return encode(tickets.encode_range(first, count), np.full(count, status, np.uint8))
 
 
@@ -53,6 +55,12 @@ class AckDecoder:
         self._rest = bytes(data[count * ACK_BYTES :])
         table = np.frombuffer(data, np.uint8, count * ACK_BYTES).reshape(count, ACK_BYTES)
         return tickets.decode_fields(table[:, :8]), table[:, 8].copy()
+
+    def ranges(self, data: bytes) -> list[tuple[int, int, int]]:
+        """The same as stretches of consecutive tickets: see `common.tickets.segments`."""
+        if len(data) == ACK_BYTES and not self._rest:  # a lone small object
+            return [(tickets.number_or_none(data[:-1]), 1, data[-1])]
+        return tickets.segments(*self.receive(data))
 
     @property
     def pending_bytes(self) -> int:

@@ -147,6 +147,11 @@ def check_any(
     return fields, numbers, statuses
 
 
+def worst(statuses: Statuses) -> int:
+    """The highest of one or more statuses: ``WRITTEN`` only if all of them are."""
+    return int(statuses[0] if len(statuses) == 1 else statuses.max())
+
+
 def checksums(rows: Buffer, frame_bytes: int) -> bytes:
     """The checksum column of whole frames, 8 bytes a frame."""
     stride = frame_bytes + FRAME_HEADER_BYTES

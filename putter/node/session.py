@@ -65,7 +65,7 @@ class _BatchJob:
     def apply(self, engine: Engine) -> None:
         for pending in self.runs:
             if pending.status == Status.WRITTEN:
-                pending.status = int(engine.put(pending.run).max())
+                pending.status = frames.worst(engine.put(pending.run))
         for request, record in self.records:
             try:
                 engine.put_record(record)
@@ -225,7 +225,7 @@ class SessionConnection:
         statuses = frames.check(part, first, frame_bytes, key.checksum)
         self._metrics.frames.inc(count)
         run = Run(first, part, frame_bytes, object_id, key.key_id)
-        return _PendingRun(run, count, int(statuses.max()), size)
+        return _PendingRun(run, count, frames.worst(statuses), size)
 
     def _finished(self, job: _BatchJob, _error: PutterError | None) -> None:
         size = job.size

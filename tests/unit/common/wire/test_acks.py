@@ -79,3 +79,29 @@ def test_what_was_decoded_stays_when_the_next_bytes_come() -> None:
     assert (numbers.tolist(), statuses.tolist()) == ([7, 8], [3, 3])
     numbers, _ = decoder.receive(b"\0\0\0\0\0\0")
     assert numbers.tolist() == [8]
+
+
+@pytest.mark.parametrize("cut", range(10))
+@pytest.mark.parametrize(
+    ("wire", "told"),
+    [
+        (acks.encode_range(7, 1, 3), [(7, 1, 3)]),
+        (acks.encode_range(7, 2, 3), [(7, 2, 3)]),
+        (acks.encode_range(7, 2, 3) + acks.encode_range(9, 1, 0), [(7, 2, 3), (9, 1, 0)]),
+        (b"not-base\x00", [(-1, 1, 0)]),
+        (b"8\0X\0\0\0\0\0\x05", [(-1, 1, 5)]),
+        (b"7\0\0\0\0\0\0\0\xff", [(7, 1, 255)]),
+    ],
+)
+def test_stretches_wherever_the_stream_is_cut(
+    wire: bytes, told: list[tuple[int, int, int]], cut: int
+) -> None:
+    decoder = AckDecoder()
+    found = decoder.ranges(wire[:cut]) + decoder.ranges(wire[cut:])
+    each = [(n + at if n >= 0 else n, s) for n, count, s in found for at in range(count)]
+    assert each == [(n + at if n >= 0 else n, s) for n, count, s in told for at in range(count)]
+    assert decoder.pending_bytes == 0
+
+
+def test_no_bytes_have_no_stretches() -> None:
+    assert AckDecoder().ranges(b"") == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 
+import numpy as np
 import pytest
 
 from common import tickets
@@ -207,3 +208,8 @@ def test_a_run_of_the_smallest_frames() -> None:
     count = RUN_BYTES_TARGET // RAW_DATA_BYTES
     rows = built(some(count * RAW_DATA_BYTES), first=tickets.parse_id("ZZZ") - 100)
     assert statuses_of(rows, tickets.parse_id("ZZZ") - 100) == [GOOD] * count
+
+
+@pytest.mark.parametrize("statuses", [[0], [3], [0, 0], [0, 5, 1], [7] + [0] * 1000])
+def test_the_worst_status_is_the_highest(statuses: list[int]) -> None:
+    assert frames.worst(np.array(statuses, np.uint8)) == max(statuses)
