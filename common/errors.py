@@ -281,4 +281,5 @@ def error_for_status(status: int, message: str) -> PutterError:
     kind = by_status.get(status)
     if kind is None:
         return ProtocolError(f"{message} (status {status} is unknown to this version)")
-    return kind(message)
+    hint = "delete something, or add a putter" if kind is NoSpace else ""
+    return kind(message, hint=hint)

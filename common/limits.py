@@ -94,6 +94,9 @@ REPLICA_AWAY_MS: Final = 60_000
 """How long an unfinished object waits for a putter that its commit record names; then the record
 is corrected."""
 
+ROOM_GAINED_BYTES: Final = 4 * MIB
+"""A putter whose disk was full is tried again when so much more of it is free."""
+
 # Leases of numbers
 TICKET_LEASE: Final = 65_536
 OBJECT_LEASE: Final = 4_096

@@ -133,7 +133,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Meta(ge=0, le=_DAY_MS, description="time between a deletion and the freeing of its bytes"),
     ] = 60_000
     reserve_bytes: Annotated[
-        int, Meta(ge=0, description="free disk space that a putter leaves untouched")
+        int,
+        Meta(
+            ge=0,
+            description="free disk space that new bytes leave; the layout `segments` leaves "
+            "at least 9 MiB, so that a full disk can be emptied",
+        ),
     ] = 256 * limits.MIB
     compress: Annotated[
         Literal["off", "zstd"],

@@ -11,7 +11,7 @@ from typing import Final
 from common.buffers import BufferPool
 from common.errors import NodesUnavailable, PutterError
 from common.keys import Keyring
-from common.limits import HEARTBEAT_MS, MEMBER_LOST_MS
+from common.limits import HEARTBEAT_MS, MEMBER_LOST_MS, ROOM_GAINED_BYTES
 from common.logs import get_logger
 from common.meta.interface import Member, Members, Seen
 from common.metrics import Metrics
@@ -78,6 +78,7 @@ class Fleet:
         self._by_node: dict[str, NodeLink] = {}
         self._eligible: list[Candidate] | None = None
         self._seen: dict[str, Seen] = {}
+        self._least_free: dict[str, int] = {}  # of putters that are full
         self._changed = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
@@ -243,10 +244,12 @@ class Fleet:
         candidates = {}
         for link in roomy:
             seen = self._seen.get(link.node)
-            free = seen.member.free_bytes if seen is not None else 0
-            candidates[link.node] = Candidate(
-                link.node, float(free) if free > 0 else usual, seen.member.zone if seen else ""
-            )
+            member = seen.member if seen is not None else None
+            weight = usual
+            if member is not None and (member.capacity_bytes or member.free_bytes):
+                weight = max(1.0, float(member.free_bytes))
+            zone = member.zone if member is not None else ""
+            candidates[link.node] = Candidate(link.node, weight, zone)
         return [candidates[node] for node in sorted(candidates)]
 
     async def _follow(self) -> None:
@@ -262,6 +265,7 @@ class Fleet:
     async def _update(self, seen: list[Seen]) -> None:
         self._seen = {entry.member.node: entry for entry in seen}
         self._eligible = None
+        self._look_for_room()
         for entry in seen:
             member = entry.member
             link = self.link(member.node)
@@ -282,6 +286,19 @@ class Fleet:
             self._links.remove(link)
             self._by_node.pop(link.node, None)
             await link.close()
+
+    def _look_for_room(self) -> None:
+        """A putter that refused bytes for want of space is tried again once it has gained some."""
+        full = {link.node for link in self._links if link.full}
+        self._least_free = {n: free for n, free in self._least_free.items() if n in full}
+        for link in self._links:
+            seen = self._seen.get(link.node)
+            if not link.full or seen is None:
+                continue
+            free = seen.member.free_bytes
+            least = self._least_free[link.node] = min(free, self._least_free.get(link.node, free))
+            if free >= least + ROOM_GAINED_BYTES:
+                link.full = False
 
     def _expects_somebody(self, host: str, port: int) -> bool:
         """Whether a link by hand goes there, and does not know yet who answers."""

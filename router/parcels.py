@@ -19,6 +19,11 @@ from router.quorum import Policy
 RecordEntry = tuple[int, str, bytes]
 """Stamp, ObjectID ("" if none) and encoded body of a commit record."""
 
+_WHY: Final[dict[int, str]] = {
+    Status.NO_SPACE: ": its disk is full, or at its reserve",
+    Status.IO_ERROR: ": its disk failed",
+}
+
 
 class Carrier(Protocol):
     """The links, as a parcel sees them."""
@@ -111,7 +116,8 @@ class Parcel:
         """The node answered with a status other than ``WRITTEN``."""
         if node not in self._pending:
             return
-        error = error_for_status(status, f"putter {node} refused {self.name}")
+        why = _WHY.get(status, "")
+        error = error_for_status(status, f"putter {node} refused {self.name}{why}")
         if status == Status.CHECKSUM_MISMATCH:
             tries = self._mismatches[node] = self._mismatches.get(node, 0) + 1
             if tries < CHECKSUM_RETRIES_MAX:

@@ -24,6 +24,7 @@ from putter.storage.envelope import open_data_keys
 from putter.storage.memory import MemoryEngine
 from putter.storage.notes import DiskNotes, MemoryNotes, Notes
 from putter.storage.segments.engine import SegmentsEngine, believe
+from putter.storage.segments.files import SEGMENT_BYTES_MIN
 from putter.storage.segments.packing import AtRest
 from putter.storage.segments.replay import Verify
 from putter.storage.tree import TreeEngine
@@ -32,6 +33,9 @@ LAYOUTS: Final = ("segments", "tree", "memory")
 LAYOUT_DEFAULT: Final = "segments"
 RESERVE_BYTES_DEFAULT: Final = 64 * MIB
 """What new tickets leave free on a disk: deleting needs space, too."""
+EMERGENCY_BYTES: Final = 2 * SEGMENT_BYTES_MIN + MIB
+"""What `segments` leave whatever the reserve: a segment for tombstones and removals, one for what
+compaction copies, and the small files beside them."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +71,8 @@ def open_engine(
         path: the data directory; made if it is not there, unused by ``memory``.
         protection: compression and encryption, for the layout ``segments`` only.
         verify: tells whether frames fit their checksums: the end of a log is checked at the start.
-        reserve_bytes: free space of the disk that new tickets must leave.
+        reserve_bytes: free space of the disk that new tickets must leave; ``segments`` leave some
+            in any case, so that a full disk can be emptied.
         memory_bytes: the capacity of ``memory``.
         random_bytes: gives a new directory, or a memory engine, its identity.
         clock: dates a new directory; the machine's by default.
@@ -103,7 +108,7 @@ def open_engine(
             return SegmentsEngine(
                 disk,
                 identity=directory.identity,
-                reserve_bytes=reserve_bytes,
+                reserve_bytes=max(reserve_bytes, _least_reserve(disk)),
                 verify=verify or believe,
                 at_rest=_at_rest(disk, directory, protection, random_bytes),
                 random_bytes=random_bytes,
@@ -115,6 +120,11 @@ def open_engine(
     except BaseException:
         directory.close()
         raise
+
+
+def _least_reserve(disk: Disk) -> int:
+    """What emptying a full disk takes, where an operator reserves less."""
+    return min(EMERGENCY_BYTES, disk.capacity().total_bytes // 4)
 
 
 def _refuse_protection(protection: Protection, layout: str) -> None:

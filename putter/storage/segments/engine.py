@@ -34,6 +34,7 @@ from putter.storage.segments.places import Place, object_key
 from putter.storage.segments.reader import Reader
 from putter.storage.segments.recovery import Report, recover, state_of
 from putter.storage.segments.replay import Verify
+from putter.storage.segments.reserve import Reserve
 from putter.storage.segments.scrub import SegmentScrub
 from putter.storage.segments.writer import Writer
 from putter.storage.stored import COMPRESSION, ENCRYPTION, Stored
@@ -85,18 +86,18 @@ class SegmentsEngine:
         """
         self._disk = disk
         self._identity = identity
-        self._reserve_bytes = reserve_bytes
         self._release = release
         self._closed = False
         self._lock = RLock()
         self._files = Files(disk, segment_bytes)
+        self._reserve = Reserve(self._files, reserve_bytes)
         state = state_of(self._files, random_bytes, report := Report())
         found = recover(self._files, state, verify, report)
         self._catalog = found.catalog
         self._report = report
         self._at_rest = at_rest = at_rest or AtRest()
         self._packer = Packer(at_rest, state.secret)
-        self._writer = Writer(self._files, found, reserve_bytes, self._lock, self._packer)
+        self._writer = Writer(self._files, found, self._reserve, self._lock, self._packer)
         unpacker = Unpacker(at_rest.keys, state.secret)
         self._reader = Reader(
             self._catalog, self._files, self._writer.log, state.secret, self._lock, unpacker
@@ -275,7 +276,9 @@ class SegmentsEngine:
         """Of the disk, with what the open segment still takes; the reserve counts as used."""
         with self._lock:
             found = self._files.capacity()
-            free = found.free_bytes - self._reserve_bytes + self._writer.room
+            free = found.free_bytes - self._reserve.bytes
+            if not self._reserve.refuses(self._writer.log.number):
+                free += self._writer.room
         return Capacity(found.total_bytes, max(0, free))
 
     def stored(self) -> Stored:

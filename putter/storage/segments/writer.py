@@ -36,6 +36,7 @@ from putter.storage.segments.packing import Packed, Packer
 from putter.storage.segments.places import Removal
 from putter.storage.segments.recovery import Recovered
 from putter.storage.segments.replay import record_place, run_place
+from putter.storage.segments.reserve import Reserve
 from putter.storage.segments.segment import Catalog, Segment
 from putter.storage.segments.unsynced import Unsynced
 
@@ -55,7 +56,7 @@ class Writer:
     Args:
         files: of the data directory.
         found: what was there at the start.
-        reserve_bytes: free space that new tickets leave.
+        reserve: what new tickets leave.
         lock: of the engine; may be taken again by who holds it.
         packer: compresses and encrypts.
     """
@@ -64,7 +65,7 @@ class Writer:
         self,
         files: Files,
         found: Recovered,
-        reserve_bytes: int,
+        reserve: Reserve,
         lock: AbstractContextManager[object],
         packer: Packer,
     ) -> None:
@@ -77,7 +78,7 @@ class Writer:
         self._head: SegmentHead = found.head
         self._epoch = found.epoch
         self._sequence = found.sequence
-        self._reserve_bytes = reserve_bytes
+        self._reserve = reserve
         self._removal_room = min(_REMOVAL_ROOM, files.segment_bytes // 8)
         self.unsynced: Final = Unsynced(found.catalog)
         self._owed: list[Removal] = []
@@ -134,6 +135,8 @@ class Writer:
             spare: the reserve may be used.
             packed: the whole run, if it was packed already.
         """
+        if not spare and self._reserve.refuses(self.log.number):
+            return np.full(count, Status.NO_SPACE, np.uint8)
         stride = run.frame_bytes + FRAME_HEADER_BYTES
         statuses = np.zeros(count, np.uint8)
         at = 0
@@ -223,7 +226,7 @@ class Writer:
             object_id=record.object_id,
         )
         header, at = self._append_small(*self._packer.record(header, record.body))
-        self._note_record(header, at)
+        self.unsynced.add_record(record_place(self.log.number, at, header))
         self.next_record += 1
         return header.number
 
@@ -240,7 +243,7 @@ class Writer:
         """
         copy, at = self._append_small(header, body, sequence=header.sequence)
         if removal is None:
-            self._note_record(copy, at)
+            self.unsynced.add_record(record_place(self.log.number, at, copy))
         else:
             removal = replace(removal, segment=self.log.number, record=at)
             self.unsynced.add_removal(removal)
@@ -357,9 +360,6 @@ class Writer:
             commit=self.log.commit,
         )
 
-    def _note_record(self, header: Header, at: int) -> None:
-        self.unsynced.add_record(record_place(self.log.number, at, header))
-
     def _fail(self, error: PutterError) -> None:
         """Bytes were refused in the middle of a commit: none of it will be durable."""
         self.abandon()
@@ -399,7 +399,7 @@ class Writer:
             end=BLOCK_BYTES,
         )
         try:
-            self._head = self._files.create(head, 0 if spare else self._reserve_bytes)
+            self._head = self._files.create(head, 0 if spare else self._reserve.bytes)
         except StorageError:
             self.log.leave()  # the new one may be there all the same, and say where this one ends
             raise

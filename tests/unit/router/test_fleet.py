@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from common.errors import NodesUnavailable
-from common.limits import MEMBER_LOST_MS
-from common.meta.interface import Member
+from common.limits import GIB, MEMBER_LOST_MS, MIB, ROOM_GAINED_BYTES
+from common.meta.interface import Member, Seen
+from router.fleet import Fleet
 from router.quorum import Policy
 from tests.node_kit import play, until
 from tests.router_kit import SESSIONS, SimPutter, Store, payload
@@ -173,6 +174,54 @@ class TestWhereToPut:
             assert len({fleet.place(f"o/{n}")[0] for n in range(50)}) == 2, "one has to be asked"
 
         with_store(scene)
+
+    def test_a_full_one_is_tried_again_when_it_has_gained_room(self) -> None:
+        async def scene(store: Store) -> None:
+            fleet = store.router.fleet
+            link = fleet.link("p1")
+            assert link is not None
+            link.full = True
+            gained = {0: False, 100: False, ROOM_GAINED_BYTES - 1: False, ROOM_GAINED_BYTES: True}
+            for free, again in gained.items():
+                await tell_free(fleet, p0=MIB, p1=free)
+                assert link.full != again, free
+                assert ("p1" in {fleet.place(f"o/{n}")[0] for n in range(99)}) == again
+
+        with_store(scene, policy=Policy(1, 1))
+
+    def test_what_one_had_when_it_was_full_before_does_not_count(self) -> None:
+        async def scene(store: Store) -> None:
+            fleet = store.router.fleet
+            link = fleet.link("p1")
+            assert link is not None
+            for free in (0, 2 * ROOM_GAINED_BYTES):
+                link.full = True
+                await tell_free(fleet, p1=free)
+                assert link.full
+                link.full = False  # it took something
+                await tell_free(fleet, p1=free)
+
+        with_store(scene)
+
+    def test_one_without_a_free_byte_comes_last(self) -> None:
+        async def scene(store: Store) -> None:
+            fleet = store.router.fleet
+            await tell_free(fleet, p0=0, p1=MIB)
+            assert {fleet.place(f"o/{n}")[0] for n in range(99)} == {"p1"}
+
+        with_store(scene)
+
+
+async def tell_free(fleet: Fleet, **free: int) -> None:
+    """What the putters' signs of life say of their disks."""
+    await fleet._update(
+        [
+            Seen(
+                Member(node, "putter", "i", node, SESSIONS, capacity_bytes=GIB, free_bytes=each), 0
+            )
+            for node, each in free.items()
+        ]
+    )
 
 
 class TestNamedByHandAndAMember:
