@@ -234,6 +234,9 @@ class Scrubber:
             except PutterError as error:
                 _log.warning("the scrub cannot go on now", reason=str(error))
                 await self._pause(LOOK_S)
+            except Exception:  # noqa: BLE001 - a bug must not end all verification in silence
+                _log.exception("the scrub failed unexpectedly")
+                await self._pause(LOOK_S)
 
     def _active(self, now: Pass) -> bool:
         return now.demanded or self._rate > 0
@@ -321,10 +324,13 @@ class Scrubber:
 
     async def _look_again(self) -> None:
         """Marks outlive what they are about, if the node ended at the wrong moment."""
+        loop = asyncio.get_running_loop()
         marks = list(self._engine.damage)
         for at in range(0, len(marks), _MARKS_AT_ONCE):
             some = marks[at : at + _MARKS_AT_ONCE]
+            started_s = loop.time()
             await self._committer.run(lambda _, some=some: self._engine.look_again(some))  # type: ignore[misc]
+            await asyncio.sleep(_REST * (loop.time() - started_s))
 
     # -- inside ----------------------------------------------------------------------------
 

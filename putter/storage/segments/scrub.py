@@ -34,6 +34,8 @@ from putter.storage.segments.segment import Catalog, Segment
 
 _AT_ONCE: Final = 64
 """Entries of an index that are taken under the lock together."""
+_SKIP: Final = -1
+"""In place of where to go on: nothing more of this segment can be found."""
 
 
 class _Stage(IntEnum):
@@ -88,8 +90,8 @@ class SegmentScrub:
             if segment.number != number:
                 number, stage, at = segment.number, _Stage.WHOLE, 0
             with self._reader.pinned(number) as there:
-                reached = self._some(segment, stage, at, check, piece) if there else None
-                if not there or (reached is None and stage == _Stage.REMOVALS):
+                reached = self._some(segment, stage, at, check, piece) if there else _SKIP
+                if reached == _SKIP or (reached is None and stage >= _Stage.REMOVALS):
                     number, stage, at = number + 1, _Stage.WHOLE, 0
                 elif reached is None:
                     stage, at = stage + 1, 0
@@ -129,8 +131,7 @@ class SegmentScrub:
         """Look at some things; where to go on, or None if that was all of this stage."""
         match stage:
             case _Stage.WHOLE:
-                self._whole(segment, piece)
-                return None
+                return None if self._whole(segment, piece) else _SKIP
             case _Stage.RUNS | _Stage.RAW:
                 return self._runs(segment, at, check, piece, raw=stage == _Stage.RAW)
             case _Stage.RECORDS:
@@ -138,7 +139,8 @@ class SegmentScrub:
             case _:
                 return self._removals(segment, at, piece)
 
-    def _whole(self, segment: Segment, piece: Gathered) -> None:
+    def _whole(self, segment: Segment, piece: Gathered) -> bool:
+        """First block and index; whether the index can be followed."""
         number = segment.number
         findings = []
         try:
@@ -166,6 +168,7 @@ class SegmentScrub:
                 place = f"{ROOT}/{number:016x}.idx"
                 findings.append(Finding(Part.INDEX, 0, 0, "", place, reason))
         piece.add(size, *findings)
+        return all(each.part is not Part.INDEX for each in findings)
 
     def _state(self) -> list[Finding]:
         try:

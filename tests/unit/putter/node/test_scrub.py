@@ -362,8 +362,9 @@ def test_a_position_that_cannot_be_kept_does_not_stop_the_pass() -> None:
     assert bench.scrubber.told(1).last_number == 1
 
 
-def test_an_engine_that_fails_is_asked_again_later() -> None:
-    engine = Scripted(StorageError("a bad day"), Scrubbed("", 1, None))
+@pytest.mark.parametrize("error", [StorageError("a bad day"), IndexError("a bug")])
+def test_an_engine_that_fails_is_asked_again_later(error: Exception) -> None:
+    engine = Scripted(error, Scrubbed("", 1, None))
     scene(engine, seconds(LOOK_S * 1.5))
     assert engine.pauses == pytest.approx([LOOK_S], abs=0.1)
 

@@ -170,6 +170,17 @@ def test_a_damaged_index(disk: MemoryDisk, engine: SegmentsEngine, harm: str) ->
     assert scrubbed(engine_on(disk))[0] == [], "it was made again"
 
 
+def test_what_a_damaged_index_hides_is_looked_at_once_it_was_made_again(
+    disk: MemoryDisk, engine: SegmentsEngine
+) -> None:
+    place = place_of(engine, 203)
+    flip(disk, place.segment, place.body + 100)
+    disk.flip(f"segments/{place.segment:016x}.idx", 8 * 4100)
+    assert [each.part for each in scrubbed(engine)[0]] == [Part.INDEX]
+    engine.close()
+    assert [each.first for each in scrubbed(engine_on(disk))[0]] == [203]
+
+
 @pytest.mark.parametrize("harm", ["flip", "gone"])
 def test_a_damaged_state(disk: MemoryDisk, engine: SegmentsEngine, harm: str) -> None:
     if harm == "flip":
@@ -184,13 +195,18 @@ def test_what_cannot_be_read_is_damage(disk: MemoryDisk, engine: SegmentsEngine)
     number = place_of(engine, 200).segment
 
     def refuse(operation: str, path: str) -> None:
-        if operation == "read" and f"{number:016x}" in path:
+        if operation == "read" and f"{number:016x}.{suffix}" in path:
             raise OSError(errno.EIO, "Input/output error")
 
+    suffix = "seg"
     disk.before = refuse
     found = scrubbed(engine)[0]
-    assert {each.part for each in found} >= {Part.TICKETS, Part.RECORD, Part.SEGMENT, Part.INDEX}
+    assert {each.part for each in found} == {Part.TICKETS, Part.RECORD, Part.SEGMENT}
     assert 200 in bad_tickets(found)
+    assert all("Input/output error" in each.reason for each in found)
+    suffix = "idx"
+    found = scrubbed(engine)[0]
+    assert {each.part for each in found} == {Part.INDEX}
     assert all("Input/output error" in each.reason for each in found)
     disk.before = lambda *_: None
     assert scrubbed(engine)[0] == []
