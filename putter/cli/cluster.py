@@ -104,8 +104,10 @@ def _print_status(url: str, told: StoreStatus) -> None:
     )  # fmt: skip
 
 
-def _packed_cell(packing: Stored) -> str:
+def _packed_cell(packing: Stored | None) -> str:
     """How new data is stored, and how many bytes went into each stored one since the start."""
+    if packing is None:
+        return "-"
     cell = packed_as(packing).replace(" ", "")
     if packing.compression and packing.stored_bytes:
         cell += f" {packing.plain_bytes / packing.stored_bytes:.2f}x"

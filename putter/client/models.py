@@ -292,7 +292,8 @@ class NodeStatus(msgspec.Struct, frozen=True):
         link: ``up`` or ``down``.
         inflight_bytes: bytes sent and not yet acknowledged.
         scrub: the verification of its disk; None if it did not tell.
-        packing: how it stores what it writes; the bytes are those since its start.
+        packing: how it stores what it writes, the bytes are those since its start; None if it gave
+            no sign of life.
     """
 
     node: str
@@ -305,7 +306,7 @@ class NodeStatus(msgspec.Struct, frozen=True):
     link: str = "down"
     inflight_bytes: int = 0
     scrub: ScrubState | None = None
-    packing: Stored = Stored()
+    packing: Stored | None = None
 
 
 class StoreStatus(msgspec.Struct, frozen=True):

@@ -229,7 +229,7 @@ def _node(view: NodeView) -> dict[str, Any]:
         "capacity_bytes": member.capacity_bytes if member else 0,
         "free_bytes": member.free_bytes if member else 0,
         "zone": member.zone if member else "",
-        "packing": _stored(member.packing if member else Packing()),
+        "packing": _stored(member.packing) if member else None,
         "link": view.link,
         "reason": view.reason,
         "inflight_bytes": view.inflight_bytes,

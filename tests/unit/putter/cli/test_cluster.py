@@ -96,6 +96,12 @@ def test_status_tells_how_data_is_stored(
     assert words[-3 - len(told) : -3] == told
 
 
+def test_status_of_a_putter_without_a_sign_of_life(shop: Any) -> None:
+    node = {"node": "N1", "scrub": None, "packing": None}
+    shop.answers(lambda _: as_json({"version": "0.1.0", "nodes": [node]}))
+    assert shop.run("status").stdout.splitlines()[-1].split()[-4:] == ["-"] * 4
+
+
 def test_status_of_a_putter_that_does_not_tell(shop: Any) -> None:
     node = {"node": "N1", "scrub": None}
     shop.answers(lambda _: as_json({"version": "0.1.0", "nodes": [node]}))
