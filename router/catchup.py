@@ -33,7 +33,7 @@ from router.fleet import Fleet
 from router.links import NodeLink
 from router.parcels import RecordParcel
 from router.quorum import Policy
-from router.replay import Mend, OnProgress, Replay, Tally
+from router.replay import Mend, OnProgress, Replay, Tally, newer
 
 _log = get_logger(__name__)
 _LEASE: Final = "catch-up"
@@ -202,7 +202,8 @@ class CatchUp:
                     anew_below=standing.stamp,
                     mend=self._mend,
                 )
-                return await replay.run(starts, starts, kept.last_records)
+                done = await replay.run(starts, starts, kept.last_records)
+                return await replay.settle(self._away(standing, kept)) and done
             finally:
                 await self._give_lease()
 
@@ -267,7 +268,7 @@ class CatchUp:
         whole = any(not after and kept.last_records[node] for node, after in late.items())
         early = dict.fromkeys(kept.last_records, 0) if whole else late
         await replay.run(early, late, kept.last_records)
-        self._members = _newer(self._members, replay.tally.members)
+        self._members = newer(self._members, replay.tally.members)
 
         floor = kept.ceilings.highest(replay.tally.floor).highest(standing.ceilings)
         self.silent = self._silent(kept)
@@ -282,6 +283,7 @@ class CatchUp:
                 )
             )
             return False
+        await replay.settle(self._away(standing, kept))
         if self.silent or set(standing.marks) - set(kept.last_records):
             floor = further(floor)
         if not await self._meta.counters.establish(standing.epoch, floor):
@@ -326,6 +328,11 @@ class CatchUp:
         addresses |= {link.node: f"{link.host}:{link.port}" for link in self._fleet.up()}
         missing = set(addresses) - set(kept.last_records) - self._options.without
         return tuple(f"{node} ({addresses[node]})" for node in sorted(missing))
+
+    def _away(self, standing: Standing, kept: Kept) -> set[str]:
+        """Putters that may know more than those that answered."""
+        known = set(standing.marks) - set(kept.last_records) - self._options.without
+        return known.union(self._silent(kept))
 
     async def _welcome(self, standing: Standing) -> None:
         """See to putters that were not there when Redis was last brought up to date."""
@@ -372,6 +379,7 @@ class CatchUp:
             mend=self._mend,
         )
         await replay.run(early, late, kept.last_records)
+        await replay.settle(self._away(standing, kept))
         await self._meta.counters.establish(standing.epoch, replay.tally.floor)
 
     async def _holds_older(self, link: NodeLink, stamp: int) -> bool:
@@ -439,9 +447,3 @@ class CatchUp:
                 await self._meta.leases.release(_LEASE, self._instance)
         except (PutterError, TimeoutError):
             _log.debug("the lease runs out by itself")
-
-
-def _newer(one: Members | None, other: Members | None) -> Members | None:
-    if one is None or other is None:
-        return one or other
-    return max(one, other, key=lambda members: members.stamp)

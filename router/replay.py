@@ -9,7 +9,7 @@ interruption begins there. Nothing but a page per putter is in memory at a time.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -81,8 +81,30 @@ class Tally:
         )
 
 
+@dataclass(frozen=True)
+class _Doubtful:
+    """Versions of one putter whose bytes are on no putter that their records name.
+
+    Attributes:
+        numbers: of the records, ascending.
+        target: up to which everything else was applied.
+        waits: whether something else waits for its writer.
+    """
+
+    numbers: list[int]
+    target: int
+    waits: bool
+
+
 OnProgress = Callable[[Tally], None]
 Mend = Callable[[Version], Awaitable[object]]
+
+
+def newer(one: Members | None, other: Members | None) -> Members | None:
+    """The later list of members."""
+    if one is None or other is None:
+        return one or other
+    return max(one, other, key=lambda members: members.stamp)
 
 
 class Replay:
@@ -118,6 +140,7 @@ class Replay:
         self._anew_below = anew_below
         self._on_progress = on_progress
         self._mend = mend
+        self._doubtful: dict[str, _Doubtful] = {}
 
     async def run(
         self, early: Mapping[str, int], late: Mapping[str, int], targets: Mapping[str, int]
@@ -131,7 +154,8 @@ class Replay:
             targets: by putter, the number up to which there is something to read.
 
         Returns:
-            False if something waits for its writer, so that not all is marked.
+            False if something waits for its writer, so that not all is marked. What is in doubt
+            is left to `settle`, and not marked either.
 
         Raises:
             PutterError: a putter or Redis went away, or another run of Redis began.
@@ -141,6 +165,26 @@ class Replay:
             self._late(node, after, targets[node]) for node, after in late.items()
         )
         return all(done)
+
+    async def settle(self, away: Collection[str]) -> bool:
+        """Give up the versions whose bytes are not where their records say.
+
+        Not before everything of all putters was applied: the bytes may have taken a detour, and
+        another record of the same object, perhaps on another putter, tells where they are.
+
+        Args:
+            away: putters of the cluster that were not read; while there are any, nothing is done.
+
+        Returns:
+            False if something is still in doubt or waits for its writer.
+
+        Raises:
+            PutterError: as `run`.
+        """
+        if self._doubtful and away:
+            return False
+        doubtful, self._doubtful = self._doubtful, {}
+        return all([await self._settle(node, each) for node, each in doubtful.items()])
 
     async def members(self, targets: Mapping[str, int]) -> None:
         """Read only who belongs to the cluster.
@@ -178,34 +222,56 @@ class Replay:
         while after < target:
             page, last = await self._page(node, after, kinds)
             page = [(number, record) for number, record in page if number <= target]
-            await self._apply([record for _, record in page], [])
+            await self._apply([record for _, record in page])
             if not last:
                 break
             after = last
         return True
 
     async def _late(self, node: str, after: int, target: int) -> bool:
-        """Apply everything; the mark stops below what waits."""
+        """Apply everything but what is doubtful; the mark stops below what waits."""
         tally = self.tally.nodes.setdefault(node, NodeTally())
         tally.last, tally.target = after, target
-        safe, waits = after, False
+        safe, stopped, waits = after, False, False
+        doubtful: list[int] = []
         while after < target:
             page, after_page = await self._page(node, after, ())
             if not after_page:
                 break
             after = after_page
             found = [record for _, record in page]
-            outcomes = await self._apply(found, await self._lacking(node, found))
+            lacking = await self._lacking(node, found)
+            outcomes = await self._apply(found, leave=lacking)
+            doubtful += [page[index][0] for index in lacking]
+            waits |= outcomes.count(_WAITS) > len(lacking)
             tally.records += len(page)
             tally.last = after
-            if not waits:
+            if not stopped:
                 waiting = (n for (n, _), o in zip(page, outcomes, strict=True) if o is _WAITS)
                 first = next(waiting, 0)
-                waits, safe = bool(first), first - 1 if first else after
+                stopped, safe = bool(first), first - 1 if first else after
                 await self._mark(node, Mark(safe))
             if self._on_progress is not None:
                 self._on_progress(self.tally)
-        await self._mark(node, Mark(safe if waits else max(after, target), self._epoch))
+        if doubtful:
+            self._doubtful[node] = _Doubtful(doubtful, max(after, target), waits)
+        await self._mark(node, Mark(safe if stopped else max(after, target), self._epoch))
+        return not waits
+
+    async def _settle(self, node: str, doubtful: _Doubtful) -> bool:
+        """Apply what was doubtful of one putter, as it is now."""
+        numbers, waits = set(doubtful.numbers), doubtful.waits
+        after = doubtful.numbers[0] - 1
+        while numbers:
+            page, after = await self._page(node, after, ())
+            found = [record for number, record in page if number in numbers]
+            outcomes = await self._apply(found, await self._lacking(node, found))
+            waits |= _WAITS in outcomes
+            numbers -= {number for number, _ in page}
+            if not after:
+                break  # dropped meanwhile
+        if not waits:
+            await self._mark(node, Mark(doubtful.target, self._epoch))
         return not waits
 
     async def _mark(self, node: str, mark: Mark) -> None:
@@ -233,19 +299,25 @@ class Replay:
         return page, reply.last
 
     async def _apply(
-        self, found: Sequence[CommitRecord], lacking: Sequence[int]
+        self,
+        found: Sequence[CommitRecord],
+        lacking: Collection[int] = (),
+        leave: Collection[int] = (),
     ) -> list[Restored | None]:
-        """Restore a page; the outcome of each record."""
+        """Restore a page but what is left for later; the outcome of each record."""
         outcomes: list[Restored | None] = [None] * len(found)
         changes: list[Finding] = []
         places: list[int] = []
-        missing = set(lacking)
+        missing, left = set(lacking), set(leave)
         for index, record in enumerate(found):
             match record:
                 case Version() | Tombstone() | Abort():
+                    self._lift(record)
+                    if index in left:
+                        outcomes[index] = _WAITS
+                        continue
                     changes.append(Finding(record, whole=index not in missing))
                     places.append(index)
-                    self._lift(record)
                 case Members():
                     held = self.tally.members
                     if held is None or record.stamp > held.stamp:

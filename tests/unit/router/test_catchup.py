@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from itertools import count
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from common import records
 from common.errors import MetadataUnavailable, NotFound, PreconditionFailed, StorageError
@@ -15,6 +17,7 @@ from common.meta.memory_tables import MemoryObjects
 from common.records import Members, Peer, Version
 from putter.storage.engine import Record
 from router.catchup import CatchUp, CatchUpOptions, RebuildNeeded
+from router.quorum import Policy
 from router.replay import Tally
 from tests.metadata_kit import begin
 from tests.node_kit import play, until
@@ -175,6 +178,79 @@ class TestUnacknowledged:
             assert not any(p.tickets for p in store.putters)
 
         with_store(scene)
+
+
+class TestDetours:
+    """The first record of an object whose run took a detour names putters that never got it."""
+
+    @pytest.mark.parametrize("where", [0, 1])
+    @pytest.mark.parametrize("kept", [True, False])
+    def test_the_record_that_is_true_counts(self, where: int, kept: bool) -> None:
+        async def scene(store: Store) -> None:
+            version = await written_on(store, "p0")
+            await mislead(store, version, where)
+            if kept:
+                await describe(store, version, 0)
+            lasts = {each.name: each.engine.records(0, 1000)[-1].number for each in store.putters}
+            store.meta.wipe("run-2")
+            await ready(store)
+            if kept:
+                assert await store.read(version.key) == DATA
+            else:
+                with pytest.raises(NotFound):
+                    await store.read(version.key)
+            standing = await store.meta.recovery.standing()
+            assert {node: mark.number for node, mark in standing.marks.items()} == lasts
+            await store.clean()
+
+        with_store(scene, 2, policy=Policy(1, 1))
+
+    def test_nothing_is_given_up_before_all_putters_were_read(self) -> None:
+        async def scene(store: Store) -> None:
+            version = await written_on(store, "p0")
+            await mislead(store, version, 1)
+            await describe(store, version, 0)
+            await store.putters[0].crash()
+            await until(lambda: len(store.router.fleet.up()) == 1, 10)
+            store.meta.wipe("run-2")
+            await asyncio.sleep(10)
+            assert store.router.catch_up.silent
+            await store.putters[0].start()
+            await until(lambda: len(store.router.fleet.up()) == 2, 30)
+            await ready(store)
+            assert await store.read(version.key) == DATA
+
+        with_store(scene, 2, policy=Policy(1, 1))
+
+
+async def written_on(store: Store, node: str) -> Version:
+    """A file on one putter alone, whose record is taken away again."""
+    for n in count():
+        await store.write(DATA, f"f{n}")
+        version = await store.meta.files.resolve("photos", f"f{n}")
+        assert version is not None
+        [extent] = version.objects[0].extents
+        if extent.nodes == (node,):
+            break
+    engine = store.putters[0].engine
+    engine.drop_records([version.objects[0].object_id])
+    engine.sync()
+    return version
+
+
+async def mislead(store: Store, version: Version, where: int) -> None:
+    """A record of an earlier stamp that says that the object is on p1."""
+    [stored] = version.objects
+    elsewhere = [replace(extent, nodes=("p1",)) for extent in stored.extents]
+    wrong = replace(stored, extents=tuple(elsewhere))
+    await describe(store, replace(version, stamp=version.stamp - 1, objects=(wrong,)), where)
+
+
+async def describe(store: Store, version: Version, where: int) -> None:
+    engine = store.putters[where].engine
+    object_id = version.objects[0].object_id
+    engine.put_record(Record(version.stamp, object_id, records.encode(version)))
+    engine.sync()
 
 
 class TestMembers:
