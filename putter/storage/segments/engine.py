@@ -26,7 +26,7 @@ from putter.storage.segments.files import Files
 from putter.storage.segments.formats import run_header
 from putter.storage.segments.packing import (
     AtRest,
-    Packed,
+    Made,
     Packer,
     Unpacker,
 )
@@ -131,11 +131,11 @@ class SegmentsEngine:
         """Write a run; durable after `sync`."""
         stride = run.frame_bytes + FRAME_HEADER_BYTES
         count = -(-len(run.frames) // stride)
-        packed = self._packer.run(run_header(run, count, raw=raw), run.frames)
+        made = self._packer.run(run_header(run, count, raw=raw), run.frames)
         with self._lock:
             end = run.first + count
             if run.first >= self._highest[raw] or not self._places(run.first, end, raw=raw, most=1):
-                return self._append(run, count, raw=raw, packed=packed)
+                return self._append(run, count, raw=raw, made=made)
             return self._put_slowly(run, count, raw=raw)
 
     def put_record(self, record: Record) -> int:
@@ -306,9 +306,9 @@ class SegmentsEngine:
 
     # -- inside: writing -------------------------------------------------------------------
 
-    def _append(self, run: Run, count: int, *, raw: bool, packed: Packed | None = None) -> Statuses:
+    def _append(self, run: Run, count: int, *, raw: bool, made: Made | None = None) -> Statuses:
         self._highest[raw] = max(self._highest[raw], run.first + count)
-        return self._writer.append_run(run, count, raw=raw, packed=packed)
+        return self._writer.append_run(run, count, raw=raw, made=made)
 
     def _put_slowly(self, run: Run, count: int, *, raw: bool) -> Statuses:
         """Some tickets are there already: the gaps are filled."""

@@ -71,8 +71,8 @@ ENTRY_BYTES: Final = _ENTRY.size
 assert HEAD_BYTES == 32
 assert ENTRY_BYTES == 16
 
-Packed = tuple[Header, bytes]
-"""A packed body and its header, which has no place yet."""
+Made = tuple[Header, Buffer]
+"""A body, packed or not, and its header, which has no place yet."""
 
 
 class DamagedBlockError(StorageError):
@@ -160,9 +160,10 @@ class Packer:
         self._at_rest = at_rest
         self._secret = secret
         self._squeezer = Squeezer(at_rest.block_bytes)
+        self._wants_runs = at_rest.compress or at_rest.writing is not None
 
-    def run(self, header: Header, frames: memoryview) -> Packed | None:
-        """A run's packed body, and the header that goes with it; None: better as it is.
+    def run(self, header: Header, frames: memoryview) -> Made:
+        """A run's packed body, and the header that goes with it; or as it is, if that is better.
 
         Args:
             header: of the plain run.
@@ -171,7 +172,7 @@ class Packer:
         wanted, plain = self._at_rest, len(frames)
         tries = wanted.compress and self._squeezer.promises(frames)
         if not tries and wanted.writing is None:
-            return None
+            return header, frames
         stride = header.frame_bytes + FRAME_HEADER_BYTES
         rows = -(-wanted.block_bytes // stride)
         if rows * stride > BLOCK_PLAIN_BYTES_MAX:
@@ -184,7 +185,7 @@ class Packer:
             pieces.append((piece, 0) if squeezed is None else (squeezed, _COMPRESSED))
         size = HEAD_BYTES + sum(len(piece) + ENTRY_BYTES for piece, _ in pieces)
         if wanted.writing is None and not pays(size, plain):
-            return None
+            return header, frames
         packed = replace(header, packed=True, number=plain)
         front, blocks = self._body(packed, rows, pieces)
         size = len(front) + sum(len(block) for block in blocks)
@@ -207,7 +208,7 @@ class Packer:
 
     def overhead(self, plain: int, frame_bytes: int) -> int:
         """By how much a run's body may grow at most."""
-        if not self._at_rest.compress and self._at_rest.writing is None:
+        if not self._wants_runs:
             return 0
         stride = frame_bytes + FRAME_HEADER_BYTES
         blocks = plain // max(stride, self._at_rest.block_bytes) + 1

@@ -32,7 +32,7 @@ from putter.storage.segments.formats import (
 )
 from putter.storage.segments.log import Log
 from putter.storage.segments.open_index import OpenIndex
-from putter.storage.segments.packing import Packed, Packer
+from putter.storage.segments.packing import Made, Packer
 from putter.storage.segments.places import Removal
 from putter.storage.segments.recovery import Recovered
 from putter.storage.segments.replay import record_place, run_place
@@ -123,7 +123,7 @@ class Writer:
         raw: bool,
         sequence: int | None = None,
         spare: bool = False,
-        packed: Packed | None = None,
+        made: Made | None = None,
     ) -> Statuses:
         """Write a run whose tickets are all free; it is cut where a segment ends.
 
@@ -133,7 +133,7 @@ class Writer:
             raw: raw tickets.
             sequence: of a copy; None for a new one.
             spare: the reserve may be used.
-            packed: the whole run, if it was packed already.
+            made: the whole run as the packer gave it, if it did already.
         """
         if not spare and self._reserve.refuses(self.log.number):
             return np.full(count, Status.NO_SPACE, np.uint8)
@@ -143,7 +143,7 @@ class Writer:
         while at < count:
             rows = run.frames[at * stride :]
             try:
-                whole = at == 0 and packed is not None and packed[0].length <= self.room
+                whole = at == 0 and made is not None and made[0].length <= self.room
                 some = count if whole else self._make_room(run, rows, stride, spare=spare)
             except NoSpace as error:
                 _log.warning("no room for new tickets: %s", error)
@@ -154,13 +154,10 @@ class Writer:
                 statuses[:] = Status.IO_ERROR
                 break
             try:
-                if packed is None or some < count:
+                if made is None or some < count:
                     part = replace(run, first=run.first + at, frames=rows[: some * stride])
-                    header = run_header(part, some, raw=raw)
-                    packed = self._packer.run(header, part.frames)
-                    self._write_run(*(packed or (header, part.frames)), sequence=sequence)
-                else:
-                    self._write_run(*packed, sequence=sequence)
+                    made = self._packer.run(run_header(part, some, raw=raw), part.frames)
+                self._write_run(*made, sequence=sequence)
             except (NoSpace, StorageError) as error:
                 _log.error("cannot write: %s", error)
                 self._fail(error)

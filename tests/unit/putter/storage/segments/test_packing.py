@@ -19,7 +19,6 @@ from putter.storage.segments.packing import (
     AtRest,
     DamagedBlockError,
     Layout,
-    Packed,
     Packer,
     Unpacker,
     key_id_of,
@@ -44,9 +43,15 @@ def run_header_of(
     return run_header(run, -(-len(data) // frame_bytes), raw=False), run.frames
 
 
-def pack(way: AtRest, data: bytes, frame_bytes: int = 1000) -> tuple[Packed | None, memoryview]:
+def pack(
+    way: AtRest, data: bytes, frame_bytes: int = 1000
+) -> tuple[tuple[Header, bytes] | None, memoryview]:
     header, frames = run_header_of(data, frame_bytes)
-    return Packer(way, SECRET).run(header, frames), frames
+    made, body = Packer(way, SECRET).run(header, frames)
+    if not made.packed:
+        assert (made, body) == (header, frames)
+        return None, frames
+    return (made, bytes(body)), frames
 
 
 def packed(way: AtRest, data: bytes, frame_bytes: int = 1000) -> tuple[Header, bytes, bytes]:
@@ -139,7 +144,7 @@ def test_noise_costs_only_a_look(monkeypatch: pytest.MonkeyPatch) -> None:
 
     packer = Packer(COMPRESSED, SECRET)
     monkeypatch.setattr(packer._squeezer, "_compressor", Counting())
-    assert packer.run(*run_header_of(NOISE)) is None
+    assert not packer.run(*run_header_of(NOISE))[0].packed
     assert 0 < looked <= 8 * KIB
 
 
@@ -155,9 +160,9 @@ def test_of_short_noise_fewer_and_fewer_runs_are_tried(monkeypatch: pytest.Monke
 
     monkeypatch.setattr(packer._squeezer, "squeeze", squeeze)
     for at in range(1000):
-        assert packer.run(*run_header_of(NOISE[at : at + 2000])) is None
+        assert not packer.run(*run_header_of(NOISE[at : at + 2000]))[0].packed
     assert 20 < tried < 50
-    packs = [packer.run(*run_header_of(TEXT[:2000])) is not None for _ in range(40)]
+    packs = [packer.run(*run_header_of(TEXT[:2000]))[0].packed for _ in range(40)]
     first = packs.index(True)
     assert first < 32
     assert all(packs[first:])
