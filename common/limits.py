@@ -90,6 +90,8 @@ CLAIM_WAIT_MS: Final = 12_000
 JANITOR_PERIOD_MS: Final = 2_000
 JANITOR_LEASE_MS: Final = 10_000
 MARKS_PERIOD_MS: Final = 3_000
+SWEEP_PERIOD_MS: Final = 6 * 3_600_000
+"""Between two walks through all that the putters hold, for what nobody knows of."""
 REPLICA_AWAY_MS: Final = 60_000
 """How long an unfinished object waits for a putter that its commit record names; then the record
 is corrected."""

@@ -42,6 +42,7 @@ class Metrics:
         objects_written: objects that were answered OK.
         objects_failed: objects that were answered with an error, by its code.
         objects_freed: objects whose tickets were freed on every node.
+        orphans_freed: objects that nobody knew of whose tickets were freed.
         degraded_writes: objects written on fewer than the wanted replicas.
         requests: answered web requests, by method and HTTP status.
         request_seconds: their duration, by method.
@@ -121,6 +122,9 @@ class Metrics:
         )
         self.objects_freed = self._counter(
             "putter_objects_freed", "Objects whose tickets were freed on every node."
+        )
+        self.orphans_freed = self._counter(
+            "putter_orphans_freed", "Objects that nobody knew of whose tickets were freed."
         )
         self.degraded_writes = self._counter(
             "putter_degraded_writes", "Objects written on fewer than the wanted replicas."

@@ -18,6 +18,8 @@ from common.limits import CONNECT_TIMEOUT_MS, HANDSHAKE_TIMEOUT_MS
 from common.transport import Network
 from common.wire.greeting import ClientGreeting
 from common.wire.handshake import Peer
+from common.wire.inventory import HoldingList
+from common.wire.message import Message
 from common.wire.reader import MessageReader
 from common.wire.session import (
     AnyMessage,
@@ -26,7 +28,6 @@ from common.wire.session import (
     Data,
     Done,
     Hello,
-    Message,
     RecordList,
     RecordReply,
     Refused,
@@ -44,6 +45,7 @@ _REPLIES: Final = (
     RecordList,
     CeilingsReply,
     Counts,
+    HoldingList,
     ScrubReply,
     Done,
 )

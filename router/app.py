@@ -16,6 +16,7 @@ from common.limits import (
     JANITOR_PERIOD_MS,
     MARKS_PERIOD_MS,
     REPLICA_AWAY_MS,
+    SWEEP_PERIOD_MS,
 )
 from common.logs import get_logger
 from common.meta.interface import Member, Metadata
@@ -37,6 +38,7 @@ from router.numbers import Numbers
 from router.quorum import Policy
 from router.reads import ReadPath
 from router.replicas import Replicas
+from router.sweep import Sweep
 from router.watermark import Watermark
 from router.writes import WritePath
 
@@ -64,6 +66,7 @@ class RouterOptions:
         janitor_period_ms: time between two rounds.
         replica_away_ms: how long an unfinished object waits for a putter that its record names.
         marks_period_ms: time between two rounds of moving the marks.
+        sweep_period_ms: time between two walks for what nobody knows of; 0: never.
         rebuild_auto: bring a Redis that lost everything back without being asked.
         token: of the web door where it is not on loopback.
     """
@@ -83,6 +86,7 @@ class RouterOptions:
     janitor_period_ms: int = JANITOR_PERIOD_MS
     replica_away_ms: int = REPLICA_AWAY_MS
     marks_period_ms: int = MARKS_PERIOD_MS
+    sweep_period_ms: int = SWEEP_PERIOD_MS
     rebuild_auto: bool = True
     token: str = field(default="", repr=False)
 
@@ -181,6 +185,9 @@ class Router:
         self.watermark: Final = Watermark(
             meta, self.fleet, identity.instance, options.marks_period_ms
         )
+        self.sweep: Final = Sweep(
+            meta, self.fleet, self.metrics, identity.instance, options.sweep_period_ms
+        )
         self._heartbeat = Heartbeat(meta.members, self._member)
         self._web: WebPort | None = None
         self._redis_address = redis_address
@@ -225,6 +232,7 @@ class Router:
         self.writes.start()
         self._heartbeat.start()
         self.janitor.start()
+        self.sweep.start()
         _log.info(
             "router listens",
             router=self.identity.instance,
@@ -242,6 +250,7 @@ class Router:
             await self._web.close_listener()
         await self.writes.stop(_STOP_MS)
         await self._ingest.stop()
+        await self.sweep.stop()
         await self.janitor.stop()
         await self.watermark.stop()
         await self.catch_up.stop()

@@ -32,11 +32,11 @@ from common.metrics import Metrics
 from common.sessions import Answer, ClientSession, open_session
 from common.transport import Network
 from common.wire.handshake import Peer
+from common.wire.message import Message
 from common.wire.session import (
     AnyMessage,
     Batch,
     Hello,
-    Message,
     RecordHeader,
     RecordsDone,
     RunHeader,

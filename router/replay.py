@@ -26,8 +26,8 @@ from common.meta.interface import Ceilings
 from common.meta.recovery import Finding, Mark, Recovery, Restored
 from common.records import Abort, CommitRecord, Members, Tombstone, Version
 from common.tickets import parse_id
+from common.wire.message import split_payload as split
 from common.wire.session import Count, Counts, ListRecords, RecordList
-from common.wire.session import split_payload as split
 from router.fleet import Fleet
 from router.links import NodeLink
 

@@ -156,6 +156,7 @@ class Store:
             # Rounds are made by the tests that want them.
             "janitor_period_ms": 10**9,
             "marks_period_ms": 10**9,
+            "sweep_period_ms": 0,
         } | options
 
     async def start(self, routers: int = 1) -> Store:

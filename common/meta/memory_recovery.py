@@ -110,6 +110,15 @@ class MemoryRecovery:
         found = await self._store.visit(effect)
         return found if len(found) <= limit else None
 
+    async def absent(self, object_ids: Sequence[str]) -> set[str]:
+        """Those of the objects that no bucket knows."""
+
+        def effect(state: State) -> set[str]:
+            self.check(state)
+            return set(object_ids).difference(*(b.objects for b in state.buckets.values()))
+
+        return await self._store.visit(effect)
+
     def refuse(self, reason: PutterError | None) -> None:
         """Answer calls that find the coordinator incomplete with this."""
         self.refusal = reason

@@ -149,6 +149,13 @@ class Recovery(Protocol):
         """Bucket and ObjectID of all that is ``writing``; None if that is more than ``limit``."""
         ...
 
+    async def absent(self, object_ids: Sequence[str]) -> set[str]:
+        """Those of the objects that no bucket knows, in whatever state.
+
+        It answers only while the coordinator is complete.
+        """
+        ...
+
     def refuse(self, reason: PutterError | None) -> None:
         """Answer calls that find the coordinator incomplete with this at once; None: they wait."""
         ...

@@ -34,6 +34,9 @@ _ANSWERS: Final = {
 }
 _PORTION: Final = 200
 """Records in one call of the script: a server does nothing else meanwhile."""
+_ASKED: Final = 1_000
+"""ObjectIDs in one call."""
+_KNOWN: Final = ord("1")
 
 
 class RedisRecovery:
@@ -193,6 +196,22 @@ class RedisRecovery:
             for object_id in reply
         ]
         return found if len(found) <= limit else None
+
+    async def absent(self, object_ids: Sequence[str]) -> set[str]:
+        """Those of the objects that no bucket knows, in whatever state."""
+        left = sorted(set(object_ids))
+        for bucket in await self._files.registered():
+            portions = [left[at : at + _ASKED] for at in range(0, len(left), _ASKED)]
+            replies = await self._calls.run_all(
+                [bucket_script("known", bucket, *portion) for portion in portions]
+            )
+            left = [
+                object_id
+                for portion, reply in zip(portions, replies, strict=True)
+                for object_id, known in zip(portion, reply, strict=True)
+                if known != _KNOWN
+            ]
+        return set(left)
 
     def refuse(self, reason: PutterError | None) -> None:
         """Answer calls that find Redis incomplete with this at once; None: they wait."""

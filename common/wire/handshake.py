@@ -26,10 +26,10 @@ from common.checksum import keyed_digest
 from common.errors import NotAuthorised, ProtocolError, error_for_status
 from common.keys import ClusterKey, Keyring
 from common.limits import FRAME_DATA_BYTES_MAX, FRAME_DATA_BYTES_MIN
+from common.wire.message import Message
 from common.wire.session import (
     AnyMessage,
     Hello,
-    Message,
     Proof,
     Ready,
     Refused,

@@ -20,7 +20,6 @@ proof covers each of their bytes, so that more fields there mean another version
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
 from typing import Final
 
 import msgspec
@@ -32,6 +31,8 @@ from common.limits import (
     MESSAGE_PAYLOAD_BYTES_MAX,
 )
 from common.meta.interface import Ceilings
+from common.wire.inventory import HoldingList, ListHoldings
+from common.wire.message import Message
 
 GREETING: Final = b"PUTTER/1"
 GREETING_STEM: Final = b"PUTTER/"
@@ -40,10 +41,6 @@ PRELUDE_BYTES: Final = PRELUDE.size
 
 assert len(GREETING) == 8
 assert PRELUDE_BYTES == 8
-
-
-class Message(msgspec.Struct, array_like=True, frozen=True):
-    """Base of all messages."""
 
 
 class Hello(Message, tag="hello", frozen=True):
@@ -358,6 +355,8 @@ AnyMessage = (
     | CeilingsReply
     | Count
     | Counts
+    | ListHoldings
+    | HoldingList
     | Scrub
     | ScrubReply
     | Done
@@ -365,7 +364,17 @@ AnyMessage = (
 )
 Event = tuple[AnyMessage, memoryview]
 """A message and its payload."""
-Reply = Data | StatReply | RecordReply | RecordList | CeilingsReply | Counts | ScrubReply | Done
+Reply = (
+    Data
+    | StatReply
+    | RecordReply
+    | RecordList
+    | CeilingsReply
+    | Counts
+    | HoldingList
+    | ScrubReply
+    | Done
+)
 
 _encoder: Final = msgspec.msgpack.Encoder()
 _decoder: Final[msgspec.msgpack.Decoder[AnyMessage]] = msgspec.msgpack.Decoder(AnyMessage)
@@ -424,21 +433,3 @@ def frame_bytes_agreed(asked: int, lowest: int, highest: int) -> int:
     if asked <= 0:
         return FRAME_DATA_BYTES_DEFAULT
     return max(lowest, min(asked, highest))
-
-
-def split_payload(payload: memoryview, lengths: Sequence[int]) -> list[memoryview]:
-    """Cut a payload at announced lengths.
-
-    Raises:
-        ProtocolError: the lengths do not add up to the payload.
-    """
-    if sum(lengths) != len(payload) or (lengths and min(lengths) <= 0):
-        raise ProtocolError(
-            f"announced parts of {sum(lengths)} bytes in a payload of {len(payload)}"
-        )
-    parts = []
-    position = 0
-    for length in lengths:
-        parts.append(payload[position : position + length])
-        position += length
-    return parts

@@ -17,6 +17,8 @@ from common.errors import ProtocolError, PutterError
 from common.limits import ANSWERS_UNREAD_BYTES_MAX, MESSAGE_PAYLOAD_BYTES_MAX, MIB
 from common.metrics import Metrics
 from common.tickets import TICKETS_MAX
+from common.wire.inventory import ListHoldings
+from common.wire.message import Message
 from common.wire.session import (
     AnyMessage,
     Count,
@@ -25,7 +27,6 @@ from common.wire.session import (
     FindRecord,
     Free,
     ListRecords,
-    Message,
     Ping,
     Raise,
     Read,
@@ -37,7 +38,7 @@ from common.wire.session import (
 )
 from putter.node.committer import Committer
 from putter.node.fence import Fence
-from putter.node.recounts import answer_count, answer_list, answer_raise
+from putter.node.recounts import answer_count, answer_holdings, answer_list, answer_raise
 from putter.node.scrub import Scrubber, answer_scrub
 from putter.storage.engine import Engine, Piece
 from putter.storage.stored import Stored
@@ -136,6 +137,8 @@ class Queries:
                 self._spawn(lambda: answer_free(message, self._committer), message.request)
             case Raise():
                 self._spawn(lambda: answer_raise(message, self._committer), message.request)
+            case ListHoldings():
+                self._spawn(lambda: self._list_holdings(message), message.request)
             case Count():
                 self._spawn(lambda: answer_count(message, self._committer), message.request)
             case Scrub():
@@ -201,6 +204,10 @@ class Queries:
             ),
             piece.frames,
         )
+
+    async def _list_holdings(self, message: ListHoldings) -> Answer:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._readers, answer_holdings, message, self._engine)
 
     async def _stat(self, message: Stat) -> Answer:
         _check_range(message.ticket, 1)

@@ -9,12 +9,13 @@ from common.checksum import Buffer
 from common.errors import ProtocolError
 from common.limits import MESSAGE_PAYLOAD_BYTES_MAX
 from common.tickets import TICKETS_MAX
+from common.wire.inventory import HoldingList, ListHoldings
+from common.wire.message import Message
 from common.wire.session import (
     CeilingsReply,
     Count,
     Counts,
     ListRecords,
-    Message,
     Raise,
     RecordList,
 )
@@ -23,6 +24,8 @@ from putter.storage.engine import Engine, Record
 
 Answer = tuple[Message, Buffer]
 _RECORDS_MAX: Final = 1000
+_HOLDINGS_MAX: Final = 2000
+"""Runs that one `ListHoldings` looks at: its answer is a header, of at most 1 MiB."""
 _COUNTED_MAX: Final = 65_536
 """Tickets that one `Count` may ask for."""
 
@@ -75,6 +78,13 @@ async def answer_count(message: Count, committer: Committer) -> Answer:
         )
 
     return Counts(message.request, await committer.run(counts)), b""
+
+
+def answer_holdings(message: ListHoldings, engine: Engine) -> Answer:
+    """A page of what is stored, by object. Any thread may ask."""
+    page = engine.holdings(message.cursor, max(1, min(message.limit, _HOLDINGS_MAX)))
+    rows = tuple((each.first, each.count, each.object_id) for each in page.entries)
+    return HoldingList(message.request, page.cursor, rows), b""
 
 
 def last_record(engine: Engine) -> int:

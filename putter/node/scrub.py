@@ -19,7 +19,8 @@ from common.errors import ProtocolError, PutterError, ShuttingDown
 from common.limits import KIB, MIB
 from common.logs import get_logger
 from common.metrics import Metrics
-from common.wire.session import Flaw, Message, Scrub, ScrubReply
+from common.wire.message import Message
+from common.wire.session import Flaw, Scrub, ScrubReply
 from putter.node.committer import Committer
 from putter.storage.marked import MarkedEngine
 from putter.storage.scrub import Check, Part, Scrubbed

@@ -19,6 +19,7 @@ from common.limits import (
 from common.tickets import TICKETS_MAX
 from common.wire import frames
 from common.wire.handshake import Peer
+from common.wire.message import split_payload
 from common.wire.reader import MessageReader
 from common.wire.session import (
     AnyMessage,
@@ -27,7 +28,6 @@ from common.wire.session import (
     Refused,
     RunsDone,
     encode,
-    split_payload,
 )
 from common.wire.status import Status
 from putter.node.acks import AckLink

@@ -1,8 +1,8 @@
 """The seam to the disk: what every storage engine does.
 
 An engine is synchronous and used from one thread at a time, except `Engine.read`,
-`Engine.stat`, `Engine.scrub`, `Engine.inspect` and `Engine.capacity`, which other threads may call
-at any moment. It keeps
+`Engine.stat`, `Engine.scrub`, `Engine.inspect`, `Engine.holdings` and `Engine.capacity`, which
+other threads may call at any moment. It keeps
 
 * **tickets of runs**: written many at a time, in a namespace that the cluster's counters number;
 * **raw tickets**: written by raw connections, in a namespace of their own;
@@ -24,6 +24,7 @@ from typing import Protocol
 from common.checksum import Buffer
 from common.meta.interface import Ceilings
 from common.wire.frames import Statuses
+from putter.storage.holdings import Holdings
 from putter.storage.scrub import Check, Finding, Scrubbed
 from putter.storage.stored import Stored
 
@@ -270,6 +271,22 @@ class Engine(Protocol):
 
     def inspect(self, first: int, count: int, check: Check, *, raw: bool = False) -> list[Finding]:
         """Verify what is stored of some tickets, and say what is damaged, as `scrub` does."""
+        ...
+
+    def holdings(self, cursor: str, limit: int) -> Holdings:
+        """A page of all tickets but raw ones, by object.
+
+        A walk begins with the cursor "" and ends when "" comes back. It meets everything that was
+        there when it began and still is; some of it perhaps twice. Tickets whose owner cannot be
+        told are left out.
+
+        Args:
+            cursor: as the page before gave it; one that is not understood begins a walk.
+            limit: look at about so many runs.
+
+        Raises:
+            StorageError: the disk refused.
+        """
         ...
 
     def capacity(self) -> Capacity:

@@ -30,6 +30,7 @@ from putter.storage.engine import (
     TicketInfo,
     Upkeep,
 )
+from putter.storage.holdings import Holdings
 from putter.storage.notes import Notes
 from putter.storage.scrub import Check, Finding, Part, Scrubbed
 
@@ -231,6 +232,10 @@ class MarkedEngine:
     def inspect(self, first: int, count: int, check: Check, *, raw: bool = False) -> list[Finding]:
         """Verify what is stored of some tickets; marks nothing."""
         return self._engine.inspect(first, count, check, raw=raw)
+
+    def holdings(self, cursor: str, limit: int) -> Holdings:
+        """A page of all tickets but raw ones, by object."""
+        return self._engine.holdings(cursor, limit)
 
     def capacity(self) -> Capacity:
         """Of the disk."""

@@ -15,6 +15,7 @@ import sys
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import islice
 from threading import Lock
 from typing import Final, TypeVar
 
@@ -29,6 +30,7 @@ from common.wire import frames
 from common.wire.frames import Statuses
 from common.wire.status import Status
 from putter.storage.engine import Capacity, NumberedRecord, Piece, Record, Run, TicketInfo, Upkeep
+from putter.storage.holdings import Holding, Holdings, joined
 from putter.storage.record_index import RecordIndex
 from putter.storage.run_table import RunTable
 from putter.storage.scrub import (
@@ -304,6 +306,14 @@ class MemoryEngine:
             low, at = max(at, stored.first), min(end, stored.end)
             found += _verified(stored, low, at, check, raw=raw)
         return found
+
+    def holdings(self, cursor: str, limit: int) -> Holdings:
+        """A page of all tickets but raw ones, by object."""
+        (at,) = numbers_of(cursor, 1)
+        with self._lock:
+            some = list(islice(self._runs[False].within(at, TICKETS_MAX), limit))
+        found = joined(Holding(each.first, each.count, each.object_id) for each in some)
+        return Holdings(cursor_of(some[-1].end) if len(some) == limit else "", found)
 
     def capacity(self) -> Capacity:
         """Of the memory that was set aside."""

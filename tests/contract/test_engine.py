@@ -18,6 +18,7 @@ from common.wire.status import Status
 from putter.storage.damage import Damage
 from putter.storage.disk import RealDisk
 from putter.storage.engine import Engine, NumberedRecord, TicketInfo
+from putter.storage.holdings import Holding, Holdings
 from putter.storage.marked import MarkedEngine
 from putter.storage.memory import MemoryEngine
 from putter.storage.memory_disk import MemoryDisk
@@ -614,3 +615,76 @@ def test_some_tickets_can_be_verified_alone(engine: Engine) -> None:
     assert engine.inspect(101, 4, CHECK) == []
     assert engine.inspect(100, 10, CHECK, raw=True) == []
     assert engine.inspect(900, 10, CHECK) == []
+
+
+# -- what is held ---------------------------------------------------------------------------
+
+
+def walk(engine: Engine, limit: int) -> list[Holding]:
+    """Everything, page by page."""
+    found: list[Holding] = []
+    cursor, pages = "", 0
+    while cursor or not pages:
+        page = engine.holdings(cursor, limit)
+        assert len(page.entries) <= limit
+        found += page.entries
+        cursor, pages = page.cursor, pages + 1
+    return found
+
+
+def owners(found: list[Holding]) -> dict[int, str]:
+    """Whose each ticket is."""
+    return {t: each.object_id for each in found for t in range(each.first, each.first + each.count)}
+
+
+@pytest.mark.parametrize("limit", [1, 2, 7, 1000])
+def test_what_is_held_is_listed_by_object(engine: Engine, limit: int) -> None:
+    wanted = {}
+    for first, count, object_id in ((0, 3, "A"), (3, 2, "B"), (10, 4, "B"), (50_000, 1, "ZZ")):
+        engine.put(run_of(first, data_for(first, 8 * count), object_id=object_id))
+        wanted |= dict.fromkeys(range(first, first + count), object_id)
+    engine.put(run_of(7, bytes(8), object_id=""), raw=True)
+    engine.sync()
+    assert owners(walk(engine, limit)) == wanted
+    engine.free([(1, 1), (10, 4)])
+    engine.sync()
+    for gone in (1, 10, 11, 12, 13):
+        del wanted[gone]
+    assert owners(walk(engine, limit)) == wanted
+    assert walk(engine, 1000)[0] == Holding(0, 1, "A")
+
+
+def test_nothing_held_is_nothing_listed(engine: Engine) -> None:
+    assert engine.holdings("", 10) == Holdings("", ())
+
+
+def test_neighbours_of_one_object_are_one_holding(engine: Engine) -> None:
+    for first in range(0, 40, 4):
+        engine.put(run_of(first, data_for(first, 32), object_id="A"))
+    engine.sync()
+    assert walk(engine, 1000) == [Holding(0, 40, "A")]
+
+
+@pytest.mark.parametrize("cursor", ["?", "1.2.3.4", "-1", "٣", "0" * 100])
+def test_a_cursor_of_something_else_begins_a_walk(engine: Engine, cursor: str) -> None:
+    engine.put(run_of(5, bytes(8), object_id="A"))
+    engine.sync()
+    assert engine.holdings(cursor, 10).entries == (Holding(5, 1, "A"),)
+
+
+def test_a_walk_goes_on_while_things_come_and_go(engine: Engine) -> None:
+    for first in range(0, 4000, 10):
+        engine.put(run_of(first, data_for(first, 8), object_id="KEPT" if first % 40 else "GONE"))
+    engine.sync()
+    cursor, found, step = "", [], 0
+    while cursor or not step:
+        page = engine.holdings(cursor, 16)
+        found += page.entries
+        cursor, step = page.cursor, step + 1
+        engine.free([(step * 40, 1)])
+        engine.put(run_of(100_000 + step, bytes(8), object_id="NEW"))
+        engine.sync()
+        engine.tend(1 << 20)
+        assert step < 1000
+    seen = owners(found)
+    assert all(seen[first] == "KEPT" for first in range(0, 4000, 10) if first % 40)

@@ -14,6 +14,7 @@ from common.errors import MetadataUnavailable, Unavailable
 from common.meta.interface import Ceilings, EpochUnknown, Kind, Metadata, Outcome
 from common.meta.recovery import Finding, Mark, Restored
 from common.records import Abort, Change, Tombstone, Version
+from common.tickets import format_id
 from tests.metadata_kit import (
     BUCKET,
     World,
@@ -326,6 +327,7 @@ QUESTIONS: list[Ask] = [
     lambda store: store.objects.hold(BUCKET, "A", "me", 1000),
     lambda store: store.objects.fail(BUCKET, "A"),
     lambda store: store.recovery.writing(10),
+    lambda store: store.recovery.absent(["A"]),
 ]
 
 
@@ -346,3 +348,21 @@ async def test_nothing_is_answered_before_it_is_complete(lost_world: World, ask:
     assert await store.recovery.complete(standing, 0, "now")
     await ask(store)
     assert (await store.recovery.standing()).complete
+
+
+async def test_objects_that_no_bucket_knows(world: World) -> None:
+    store = world.store
+    assert await store.recovery.absent(["A", "B"]) == {"A", "B"}
+    await store.objects.begin(begin("A"))
+    await publish(store, version("cat", 10, stored("B", 200), bucket="other"))
+    await store.objects.begin(begin("C", ranges=((300, 2),)))
+    await store.objects.fail(BUCKET, "C")
+    await publish(store, version("cat", 11, stored("D", 400), bucket="other"))
+    everything = ["A", "B", "C", "D", "E", "F", "E"]
+    assert await world.other.recovery.absent(everything) == {"E", "F"}
+    await store.objects.forget(BUCKET, "C")
+    await store.objects.forget("other", "B")
+    assert await store.recovery.absent(everything) == {"B", "C", "E", "F"}
+    assert await store.recovery.absent([]) == set()
+    many = [format_id(number) for number in range(100_000, 103_000)]
+    assert await store.recovery.absent([*many, "A", "D"]) == set(many)

@@ -18,13 +18,13 @@ from common.wire import acks
 from common.wire.acks import AckDecoder
 from common.wire.greeting import ClientGreeting, ServerGreeting
 from common.wire.handshake import Identity
+from common.wire.message import Message
 from common.wire.reader import Buffers, MessageReader
 from common.wire.session import (
     GREETING,
     PRELUDE_BYTES,
     AnyMessage,
     Hello,
-    Message,
     encode,
 )
 

@@ -24,6 +24,8 @@ SEEDS = range(
     int(os.environ.get("PUTTER_SEEDS", "0")) or (1_000 if os.environ.get("PUTTER_SOAK") else 12)
 )
 HEALING_S = 150.0
+SWEEPING_S = 250.0
+"""A look once a minute, and two minutes between two walks."""
 
 
 async def chaos(cluster: Cluster, rng: random.Random, calamities: int) -> None:
@@ -76,6 +78,18 @@ async def scenario(world: World, policy: Policy, putters: int) -> tuple[History,
     return history, cluster.trace
 
 
+def tickets_held(cluster: Cluster) -> int:
+    pages = [p.engine.holdings("", 1_000_000) for p in cluster.putters if p.engine is not None]
+    return sum(each.count for page in pages for each in page.entries)
+
+
+async def held_by_nobody(cluster: Cluster) -> set[str]:
+    """Objects that some putter holds tickets of, and Redis does not know."""
+    engines = [putter.engine for putter in cluster.putters if putter.engine is not None]
+    owners = {e.object_id for engine in engines for e in engine.holdings("", 1_000_000).entries}
+    return await cluster.meta.recovery.absent(sorted(owners))
+
+
 async def visible(cluster: Cluster) -> set[str]:
     page = await cluster.meta.files.list("objects", "", "", 1000)
     return {entry.key for entry in page.entries}
@@ -126,6 +140,35 @@ def test_a_redis_that_forgets_loses_nothing_that_was_acknowledged(seed: int) -> 
     policy, putters = ((Policy(1, 1), 1), (Policy(2, 2), 3), (Policy(3, 2), 3))[seed % 3]
     history, _ = run(lambda world: scenario(world, policy, putters), seed, limit_s=7_200)
     assert history.acknowledged, "a history in which nothing was stored proves nothing"
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_what_redis_forgot_of_an_upload_is_freed(seed: int) -> None:
+    """A router and Redis are lost in the middle of a stream, before any record of it is durable."""
+
+    async def lose(world: World) -> None:
+        cluster = Cluster(world, putters=3, routers=2, policy=Policy(2, 2))
+        await cluster.start()
+        await asyncio.sleep(5)
+        router, other = cluster.routers
+        kept = world.random.randbytes(5_000)
+        assert (await cluster.send(other, kept)).startswith("OBJECT WRITTEN OK")
+        held = tickets_held(cluster)
+        sending = asyncio.create_task(cluster.send(router, world.random.randbytes(1_500_000)))
+        while tickets_held(cluster) == held:
+            await asyncio.sleep(0.0005)
+        await cluster.crash_router(router)
+        cluster.lose_everything(same_run=False)
+        assert await sending == ""
+        await cluster.start_router(router)
+        await asyncio.sleep(20)
+        assert await held_by_nobody(cluster)
+        await asyncio.sleep(SWEEPING_S)
+        assert not await held_by_nobody(cluster)
+        assert tickets_held(cluster) == held
+        await cluster.stop()
+
+    run(lose, seed, limit_s=7_200)
 
 
 def test_a_seed_repeats_itself() -> None:

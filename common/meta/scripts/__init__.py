@@ -24,6 +24,7 @@ _SERVED: Final = frozenset(
         "find",
         "forget",
         "hold",
+        "known",
         "page",
         "progress",
         "release",

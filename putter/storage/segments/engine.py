@@ -20,10 +20,12 @@ from common.wire.frames import Statuses
 from common.wire.status import Status
 from putter.storage.disk import Disk
 from putter.storage.engine import Capacity, NumberedRecord, Piece, Record, Run, TicketInfo, Upkeep
+from putter.storage.holdings import Holdings
 from putter.storage.scrub import Check, Finding, Scrubbed
 from putter.storage.segments.compaction import Compactor
 from putter.storage.segments.files import Files
 from putter.storage.segments.formats import run_header
+from putter.storage.segments.holdings import page
 from putter.storage.segments.packing import (
     AtRest,
     Made,
@@ -271,6 +273,10 @@ class SegmentsEngine:
     def inspect(self, first: int, count: int, check: Check, *, raw: bool = False) -> list[Finding]:
         """Verify what is stored of some tickets."""
         return self._scrub.inspect(first, count, check, raw=raw)
+
+    def holdings(self, cursor: str, limit: int) -> Holdings:
+        """A page of all tickets but raw ones, by object."""
+        return page(self._catalog, self._lock, cursor, limit)
 
     def capacity(self) -> Capacity:
         """Of the disk, with what the open segment still takes; the reserve counts as used."""

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
+from itertools import islice
 from typing import Final
 
 from common.errors import NoSpace, StorageError
 from common.meta.interface import Ceilings
+from common.tickets import TICKETS_MAX
 from common.wire.frames import Statuses
 from putter.storage.disk import Disk
 from putter.storage.engine import Capacity, NumberedRecord, Piece, Record, Run, TicketInfo, Upkeep
-from putter.storage.scrub import Check, Finding, Scrubbed
+from putter.storage.holdings import Holding, Holdings, joined
+from putter.storage.scrub import Check, Finding, Scrubbed, cursor_of, numbers_of
 from putter.storage.tree.formats import CEILINGS, decode_ceilings, encode_ceilings
+from putter.storage.tree.paths import tickets_within
 from putter.storage.tree.records import RecordTree
 from putter.storage.tree.scrub import TreeScrub
 from putter.storage.tree.staging import TEMPORARY, Staging
@@ -175,6 +179,17 @@ class TreeEngine:
     def inspect(self, first: int, count: int, check: Check, *, raw: bool = False) -> list[Finding]:
         """Verify what is stored of some tickets."""
         return self._scrub.inspect(first, count, check, raw=raw)
+
+    def holdings(self, cursor: str, limit: int) -> Holdings:
+        """A page of all tickets but raw ones, by object."""
+        (at,) = numbers_of(cursor, 1)
+        found: list[Holding] = []
+        within = tickets_within(self._disk.names, TICKETS, at, TICKETS_MAX - at)
+        for ticket in islice(within, limit):
+            at = ticket + 1
+            info = self.stat(ticket)
+            found.append(Holding(ticket, 1, "" if info is None else info.object_id))
+        return Holdings(cursor_of(at) if len(found) == limit else "", joined(found))
 
     def capacity(self) -> Capacity:
         """Of the file system; the reserve counts as used."""

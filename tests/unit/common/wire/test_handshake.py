@@ -9,7 +9,8 @@ from common.errors import NotAuthorised, ProtocolError, PutterError, ShuttingDow
 from common.keys import ClusterKey, Keyring
 from common.limits import FRAME_DATA_BYTES_DEFAULT
 from common.wire.handshake import ClientHandshake, Identity, ServerHandshake
-from common.wire.session import Hello, Message, Ping, Proof, Ready, Refused, Welcome
+from common.wire.message import Message
+from common.wire.session import Hello, Ping, Proof, Ready, Refused, Welcome
 
 FIRST, SECOND, OTHER = (ClusterKey.from_material(bytes([n]) * 32) for n in (1, 2, 3))
 RING = Keyring([FIRST, SECOND])

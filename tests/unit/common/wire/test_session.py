@@ -18,6 +18,8 @@ from common.limits import (
 )
 from common.meta.interface import Ceilings
 from common.wire import session
+from common.wire.inventory import HoldingList, ListHoldings
+from common.wire.message import Message, split_payload
 from common.wire.reader import Buffers, MessageReader
 from common.wire.session import (
     AnyMessage,
@@ -32,7 +34,6 @@ from common.wire.session import (
     Free,
     Hello,
     ListRecords,
-    Message,
     Ping,
     Proof,
     Raise,
@@ -53,7 +54,6 @@ from common.wire.session import (
     check_greeting,
     encode,
     frame_bytes_agreed,
-    split_payload,
 )
 
 # Each with a value of its own in every field, so that two that changed places would be noticed.
@@ -78,6 +78,8 @@ MESSAGES: list[Message] = [
     Raise(1, Ceilings(2, 3, 4)),
     CeilingsReply(1, Ceilings(2, 3, 4), 5, 6),
     Count(1, ((2, 3), (4, 5))),
+    ListHoldings(1, "3.7", 100),
+    HoldingList(1, "", ((5, 6, "ZZ"), (7, 1, "A")), 3),
     Counts(1, (3, 0)),
     Scrub(1, "start", 2, 3),
     ScrubReply(

@@ -21,6 +21,7 @@ from common.meta.interface import Ceilings
 from common.metrics import Metrics
 from common.tickets import TICKETS_MAX
 from common.wire import frames
+from common.wire.message import Message
 from common.wire.reader import MessageReader
 from common.wire.session import (
     CeilingsReply,
@@ -29,7 +30,6 @@ from common.wire.session import (
     FindRecord,
     Free,
     ListRecords,
-    Message,
     Ping,
     Raise,
     Read,

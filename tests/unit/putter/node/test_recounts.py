@@ -7,6 +7,7 @@ import pytest
 from common import records
 from common.meta.interface import Ceilings
 from common.records import Abort, Tombstone
+from common.wire.inventory import HoldingList, ListHoldings
 from common.wire.session import Count, Counts, Done, ListRecords, Raise, RecordList
 from common.wire.status import Status
 from putter.node.recounts import last_record
@@ -66,5 +67,23 @@ def test_tickets_are_counted() -> None:
             reply = await only(ask(Count, wrong))
             assert isinstance(reply, Done)
             assert reply.status == Status.MALFORMED
+
+    with_session(engine, scene)
+
+
+@pytest.mark.parametrize("limit", [0, 1, 2, 1000, 1_000_000])
+def test_what_is_held_is_told_by_object(limit: int) -> None:
+    engine = FaultyEngine()
+
+    async def scene(client: Client, ask: Ask) -> None:
+        await fill(client, (5, b"x" * 4000), (100, b"y"))
+        cursor, found, pages = "", [], 0
+        while cursor or not pages:
+            reply = await only(ask(ListHoldings, cursor, limit))
+            assert isinstance(reply, HoldingList)
+            found += reply.holdings
+            cursor, pages = reply.cursor, pages + 1
+        assert [(first, count) for first, count, _ in found] == [(5, 3), (100, 1)]
+        assert all(object_id for _, _, object_id in found)
 
     with_session(engine, scene)

@@ -15,10 +15,10 @@ from common.meta.interface import Ceilings
 from common.tickets import TICKETS_MAX
 from common.twins.network import MemoryNetwork
 from common.wire.greeting import ClientGreeting
+from common.wire.message import Message
 from common.wire.session import (
     Batch,
     Done,
-    Message,
     Ping,
     Read,
     Ready,
