@@ -1,6 +1,6 @@
 """What one small object costs on a store that holds many: write, read, delete.
 
-    .venv/bin/python -m benchmarks.bench_million [--few 10000] [--many 1000000] [--runs 3]
+    .venv/bin/python -m benchmarks.bench_million [--few 10000] [--many 1000000] [--runs 5]
 
 Two stores run side by side and take turns: one with few objects of 1 KiB, one with many, both with
 the engine ``segments`` on a real disk. They are filled through port 5001; only meanwhile their
@@ -134,7 +134,7 @@ def main() -> None:
     parser.add_argument("--few", type=int, default=10_000)
     parser.add_argument("--many", type=int, default=1_000_000)
     parser.add_argument("--operations", type=int, default=5_000)
-    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--runs", type=int, default=5)
     options = parser.parse_args()
     flags = ("--grace-ms", "0")
     with contextlib.ExitStack() as stack:
