@@ -28,6 +28,7 @@ from common.wire.session import AnyMessage, Batch, Hello, RecordHeader, RunHeade
 from putter.node.app import NodeOptions, PutterNode
 from putter.storage.engine import Engine, Piece, Record, Run, TicketInfo
 from putter.storage.memory import MemoryEngine
+from putter.storage.notes import Notes
 from tests.simulation.loop import World, run
 
 T = TypeVar("T")
@@ -143,6 +144,7 @@ def make_node(
     disk: Executor | None = None,
     readers: Executor | None = None,
     metadata: Metadata | None = None,
+    notes: Notes | None = None,
     **options: Any,
 ) -> PutterNode:
     """A node on the host ``putter``, port 5000; start it yourself."""
@@ -156,6 +158,7 @@ def make_node(
         random.Random(7),
         disk_thread=disk or HeldDisk(),
         readers=readers or HeldDisk(),
+        notes=notes,
     )
 
 

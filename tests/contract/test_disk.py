@@ -193,6 +193,18 @@ def test_blocks_are_written_in_place(disk: Disk) -> None:
     other.close()
 
 
+def test_what_is_no_longer_cached_reads_the_same(disk: Disk) -> None:
+    file = disk.blocks("log", 4 * BLOCK_BYTES)
+    file.write(0, blocks_of(b"ab", 2))
+    before = file.read(0, 4 * BLOCK_BYTES)
+    file.forget_cached()
+    assert file.read(0, 4 * BLOCK_BYTES) == before
+    file.sync()
+    file.forget_cached()
+    assert file.read(0, 4 * BLOCK_BYTES) == before
+    file.close()
+
+
 def test_a_block_file_is_made_once_and_opened_when_it_is_there(disk: Disk) -> None:
     disk.blocks("log", BLOCK_BYTES).close()
     with pytest.raises(StorageError, match="log"):

@@ -17,7 +17,17 @@ from putter.storage.disk import RealDisk
 from putter.storage.memory_disk import MemoryDisk
 from putter.storage.segments import files as segment_files
 from putter.storage.segments.engine import SegmentsEngine
-from tests.storage_kit import KEY, data_for, numbers, record, run_of, split, stored, verify
+from tests.storage_kit import (
+    KEY,
+    data_for,
+    numbers,
+    record,
+    run_of,
+    scrubbed,
+    split,
+    stored,
+    verify,
+)
 
 SECONDS = 30.0 if "PUTTER_SOAK" in os.environ else 1.5
 FRAME_BYTES = 700
@@ -80,7 +90,13 @@ def test_readers_see_whole_tickets_at_any_moment(
         assert 0 <= capacity.free_bytes <= capacity.total_bytes
         engine.stat(first)
 
-    threads = [guarded(read_steady, seed) for seed in range(3)] + [guarded(read_anything, 9)]
+    def scrub(_: random.Random) -> None:
+        assert scrubbed(engine, 64 * KIB)[0] == []
+        passes[0] += 1
+
+    passes = [0]
+    threads = [guarded(read_steady, seed) for seed in range(3)]
+    threads += [guarded(read_anything, 9), guarded(scrub, 10)]
     for thread in threads:
         thread.start()
     until = time.monotonic() + SECONDS
@@ -104,6 +120,7 @@ def test_readers_see_whole_tickets_at_any_moment(
     if failures:
         raise failures[0]
     assert reads[0] > 20
+    assert passes[0] > 0
     engine.close()
     engine = engine_on(RealDisk(tmp_path), segment_bytes)
     for first in steady:

@@ -155,7 +155,9 @@ class SegmentScrub:
         if reason:
             findings.append(Finding(Part.SEGMENT, 0, 0, "", place_of(number, 0), reason))
         size = BLOCK_BYTES
-        if number == max(self._catalog.segments, default=0):
+        with self._lock:
+            newest = max(self._catalog.segments, default=0)
+        if number == newest:
             findings += self._state()
         if isinstance(segment.index, SealedIndex):
             try:

@@ -14,8 +14,10 @@ from common.meta.memory import MemoryMetadata
 from common.wire.session import Done, FindRecord, Ping, Read, RecordsDone, RunsDone, Stat, StatReply
 from common.wire.status import Status
 from putter.storage.memory_disk import MemoryDisk
+from putter.storage.notes import MemoryNotes
 from putter.storage.segments.engine import SegmentsEngine
 from tests.node_kit import (
+    KEY,
     AckPort,
     Client,
     FaultyEngine,
@@ -31,7 +33,7 @@ from tests.node_kit import (
     until,
 )
 from tests.simulation.loop import World
-from tests.storage_kit import PACKED
+from tests.storage_kit import PACKED, run_of, spoilt
 
 FULL = bytes(RAW_DATA_BYTES)
 DATA = bytes(range(256)) * 20
@@ -72,6 +74,27 @@ def test_it_tells_how_its_runs_are_stored() -> None:
         await node.stop()
 
     play(main)
+
+
+def test_damage_is_known_to_the_next_start(engine: FaultyEngine) -> None:
+    notes = MemoryNotes()
+
+    async def start(world: World) -> str:
+        node = make_node(network_of(world.random), engine, notes=notes, scrub_bytes_per_s=10**6)
+        await node.start()
+        await asyncio.sleep(1)
+        text = node.metrics.render().decode()
+        await node.stop()
+        return text
+
+    engine.put(spoilt(run_of(5, bytes(80), key_id=KEY.key_id), 3))
+    text = play(start)
+    # Of another key than they say, all of them are wrong.
+    assert "putter_damaged_tickets 10.0" in text
+    assert 'putter_scrub_findings_total{part="tickets"} 1.0' in text
+    assert "putter_damaged_tickets 10.0" in play(start)
+    engine.free([(5, 10)])
+    assert "putter_damaged_tickets 0.0" in play(start)
 
 
 class TestStart:

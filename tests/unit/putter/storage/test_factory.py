@@ -11,7 +11,7 @@ from common.keys import ClusterKey, Keyring
 from common.wire.status import Status
 from putter.storage.engine import Engine
 from putter.storage.envelope import COPY, MAIN
-from putter.storage.factory import LAYOUTS, Protection, open_engine
+from putter.storage.factory import LAYOUTS, Protection, open_engine, open_notes
 from tests.storage_kit import merged, put, record, run_of, split, stored, verify
 
 RING = Keyring([ClusterKey.from_material(bytes(range(32)))])
@@ -224,3 +224,16 @@ def test_other_layouts_protect_nothing_and_say_so(
     with pytest.raises(SettingInvalid, match=f"{layout!r} neither compresses nor encrypts"):
         open_engine(layout, tmp_path, protection=wanted)
     open_engine(layout, tmp_path).close()
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_notes_lie_beside_the_engine(tmp_path: Path, layout: str) -> None:
+    engine = open_engine(layout, tmp_path)
+    notes = open_notes(engine.layout, tmp_path)
+    notes.save("scrub", b"{}")
+    assert notes.load("scrub") == b"{}"
+    assert (tmp_path / "scrub.json").exists() == (layout != "memory")
+    notes.close()
+    engine.close()
+    if layout != "memory":
+        open_engine(None, tmp_path).close()
