@@ -274,8 +274,8 @@ class Unpacker:
         if not 0 < rows * (header.frame_bytes + FRAME_HEADER_BYTES) <= BLOCK_PLAIN_BYTES_MAX:
             raise DamagedBlockError(f"blocks of {rows} frames of {header.frame_bytes} bytes")
         size: int = HEAD_BYTES + -(-header.count // rows) * ENTRY_BYTES
-        if size > header.body_bytes:
-            raise DamagedBlockError(f"a table of {size} bytes is longer than the record")
+        if header.count < 1 or size > header.body_bytes:
+            raise DamagedBlockError(f"a table of {size} bytes does not fit the record")
         return size
 
     def layout(self, header: Header, front: Buffer) -> Layout:

@@ -306,10 +306,11 @@ def test_no_block_is_larger_than_the_limit() -> None:
         pack(ENCRYPTED, data, len(data))
 
 
-def test_a_table_longer_than_its_record_is_damaged() -> None:
+@pytest.mark.parametrize("count", [0, 1 << 31])
+def test_a_table_that_cannot_be_is_damaged(count: int) -> None:
     header, body, _ = packed(ENCRYPTED, TEXT[:100])
-    with pytest.raises(DamagedBlockError, match="longer than the record"):
-        layout_of(replace(header, count=1 << 31), body)
+    with pytest.raises(DamagedBlockError, match="does not fit the record"):
+        layout_of(replace(header, count=count), body)
 
 
 @pytest.mark.parametrize("front", [b"\2\0", b"\1\2"])
