@@ -159,3 +159,15 @@ def test_a_version_that_is_not_known_is_none() -> None:
 def test_alignment() -> None:
     assert [aligned(size) for size in (0, 1, 8, 9)] == [0, 8, 8, 16]
     assert aligned(4097, BLOCK_BYTES) == 8192
+
+
+def test_only_a_packed_record_has_the_version_that_older_programs_refuse() -> None:
+    plain = encode_header(HEADER, SECRET)
+    packed = encode_header(replace(HEADER, packed=True, number=77), SECRET)
+    assert (plain[4], packed[4]) == (1, 2)
+    for data, header in ((plain, HEADER), (packed, replace(HEADER, packed=True, number=77))):
+        assert decode_header(data, SECRET, 7) == header
+    newer = packed[:4] + b"\3" + packed[5:72]
+    assert (
+        decode_header(newer + seal_of(SECRET, newer, packed[80:]) + packed[80:], SECRET, 7) is None
+    )
