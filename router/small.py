@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from common import records
 from common.checksum import object_digest
-from common.errors import NodesUnavailable, PutterError
+from common.errors import MetadataUnavailable, NodesUnavailable, PutterError
 from common.limits import KIB, OBJECT_LEASE_MS
 from common.logs import get_logger
 from common.meta.interface import Begin, Commit, Outcome
@@ -28,7 +28,14 @@ from common.wire import frames
 from common.wire.session import RunHeader
 from router.blocks import Block
 from router.parcels import RecordEntry, RecordsParcel, RunsParcel
-from router.targets import VISIBLE, Target, Written, as_putter_error, refusal
+from router.targets import (
+    VISIBLE,
+    Target,
+    Written,
+    as_putter_error,
+    object_id_of,
+    refusal,
+)
 from router.upload import LATE_MS, etag_of
 
 if TYPE_CHECKING:
@@ -68,11 +75,17 @@ class _Group:
         entries: the objects.
         begun: those that Redis has heard of.
         versions: what they become, once their records may be durable somewhere.
+        failed: of a group that was given up, the ObjectIDs that Redis will not publish any more.
     """
 
     entries: list[_Entry]
     begun: list[_Entry] = field(default_factory=list)
     versions: list[Version] = field(default_factory=list)
+    failed: set[str] = field(default_factory=set)
+
+    def may_travel_again(self, entry: _Entry) -> bool:
+        """Whether nothing of the first try can come to life beside a second one."""
+        return not self.versions or entry.object_id in self.failed
 
 
 class SmallWrites:
@@ -188,7 +201,19 @@ class SmallWrites:
                 if entry.done.cancelled():
                     entry.block.release()
                 elif not entry.done.done() and not entry.refused:
-                    entry.done.set_result(None)
+                    self._travel_again(group, entry)
+
+    def _travel_again(self, group: _Group, entry: _Entry) -> None:
+        if group.may_travel_again(entry):
+            entry.done.set_result(None)
+            return
+        entry.block.release()
+        self._fail(
+            entry,
+            MetadataUnavailable(
+                "Redis does not tell what became of the first try", hint="it may be there; look"
+            ),
+        )
 
     async def _store(self, group: _Group) -> int:
         """The story of a group until all of it is durable; on how many putters."""
@@ -346,16 +371,25 @@ class SmallWrites:
         return self._path.in_background(self._clean_up(group)) if group.begun else None
 
     async def _clean_up(self, group: _Group) -> None:
-        if group.versions:
-            await self._path.take_back(group.versions)
-        await self._mark_failed(group.begun)
+        """First Redis, which may have published a record from a putter after it lost everything."""
+        group.failed = await self._mark_failed(group.begun)
+        versions = [each for each in group.versions if object_id_of(each) in group.failed]
+        if versions:
+            await self._path.take_back(versions)
 
-    async def _mark_failed(self, entries: list[_Entry]) -> None:
-        fail = self._path.meta.objects.fail
+    async def _mark_failed(self, entries: list[_Entry]) -> set[str]:
+        """Those that are not published and will not be."""
+        objects = self._path.meta.objects
+        failed = set()
         try:
-            await _all(*(fail(entry.target.bucket, entry.object_id) for entry in entries))
+            told = await _all(*(objects.fail(e.target.bucket, e.object_id) for e in entries))
+            for entry, now in zip(entries, told, strict=True):
+                state = None if now else await objects.get(entry.object_id)
+                if state is None or state.state == "failed":
+                    failed.add(entry.object_id)
         except PutterError as error:
             _log.warning("the janitor will clean up", reason=str(error))
+        return failed
 
 
 async def _no_detour(node: str) -> None:

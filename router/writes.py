@@ -394,12 +394,17 @@ class WritePath:
         return task
 
     async def _mark_failed(self, upload: Upload, *, forgotten: bool) -> None:
-        if upload.recorded is not None:
-            await self.take_back([upload.recorded])
         try:
             await upload.fail(forgotten=forgotten)
+            if upload.recorded is None:
+                return
+            # Whoever brought Redis back meanwhile may have found the record on a putter.
+            state = await self.meta.objects.get(upload.object_id)
         except PutterError as error:
             _log.warning("the janitor will clean up", object=upload.object_id, reason=str(error))
+            return
+        if state is None or state.state in {"writing", "failed"}:
+            await self.take_back([upload.recorded])
 
     async def _keep_alive(self) -> None:
         while True:

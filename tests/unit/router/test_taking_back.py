@@ -22,7 +22,7 @@ from common.meta.interface import Commit, Outcome
 from common.meta.memory_tables import MemoryObjects
 from common.records import Abort, Version
 from router.quorum import Policy
-from router.small import SMALL_BYTES_MAX
+from router.small import SMALL_BYTES_MAX, SmallWrites
 from router.writes import WritePath
 from tests.node_kit import play, until
 from tests.router_kit import Store, payload
@@ -267,3 +267,52 @@ def no_answer_to_commits() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(MemoryObjects, "commit", lost)
         yield
+
+
+async def lose_redis(store: Store) -> None:
+    """It loses everything, and is brought back from the putters."""
+    store.meta.wipe("run-2")
+    for _ in range(100):
+        if (await store.meta.recovery.standing()).complete:
+            return
+        await asyncio.sleep(0.1)
+    raise AssertionError(store.router.catch_up.trouble)
+
+
+class TestPublishedByAReplay:
+    """Redis loses everything, and the record of an undecided object is found on the putters."""
+
+    def test_a_group_does_not_travel_again(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        async def scene(store: Store) -> None:
+            make_durable = SmallWrites._make_durable
+
+            async def broken(self: SmallWrites, *parcels: Any) -> None:
+                await make_durable(self, *parcels)
+                await lose_redis(store)
+                raise NodesUnavailable("a putter was lost")
+
+            monkeypatch.setattr(SmallWrites, "_make_durable", broken)
+            with pytest.raises(MetadataUnavailable, match="first try"):
+                await store.write(b"small", "a")
+            await self.check(store, b"small")
+
+        with_store(scene)
+
+    def test_one_that_travelled_alone_is_not_aborted(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        async def scene(store: Store) -> None:
+            async def broken(*_: Any) -> None:
+                await lose_redis(store)
+                raise NodesUnavailable("a putter was lost")
+
+            monkeypatch.setattr(WritePath, "_publish", broken)
+            with pytest.raises(NodesUnavailable):
+                await store.write(payload(SMALL_BYTES_MAX + 1), "a")
+            await self.check(store, payload(SMALL_BYTES_MAX + 1))
+
+        with_store(scene)
+
+    async def check(self, store: Store, data: bytes) -> None:
+        """It is there once, and nothing on the putters says otherwise."""
+        assert await store.read("a") == data
+        assert seen(store, Abort) == [set(), set()]
+        assert [key for key, _ in rebuilt(store) if key == "a"] == ["a"]
