@@ -294,7 +294,8 @@ class Store:
         if rate is not None and action == "start":
             query.append(("rate", str(rate)))
         method = {"start": "PUT", "stop": "DELETE", "status": "GET"}[action]
-        answer = self._exchange.send(method, f"/scrub?{urlencode(query)}")
+        path = f"/scrub?{urlencode(query)}" if query else "/scrub"
+        answer = self._exchange.send(method, path)
         return self._told(answer, Scrubs).nodes
 
     def _told(self, answer: Answer, kind: type[T]) -> T:

@@ -6,6 +6,7 @@ import io
 import os
 from email.utils import formatdate
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -323,6 +324,28 @@ class TestMetadata:
         status = store.status()
         assert status.redis.ok
         assert status.nodes[0].link == "up"
+
+    @pytest.mark.parametrize(
+        ("arguments", "request_line"),
+        [
+            ({}, ("GET", "/scrub")),
+            ({"action": "start"}, ("PUT", "/scrub")),
+            ({"action": "start", "rate": 0}, ("PUT", "/scrub?rate=0")),
+            ({"action": "stop", "nodes": ["N1", "N&2"]}, ("DELETE", "/scrub?node=N1&node=N%262")),
+            ({"rate": 5}, ("GET", "/scrub")),
+        ],
+    )
+    def test_scrub(self, arguments: Any, request_line: tuple[str, str]) -> None:
+        flaw = {"part": "tickets", "first": "3F", "last": "3F", "count": 1, "of tomorrow": 1}
+        scrub = {"number": 3, "running": True, "damaged_tickets": 1, "flaws": [flaw]}
+        told = {"nodes": [{"node": "N1", "scrub": scrub}, {"node": "N2", "scrub": None}]}
+        store, web = store_of(lambda _: as_json(told))
+        first, second = store.scrub(**arguments)
+        assert (web.last.method, web.last.path) == request_line
+        assert first.scrub is not None
+        assert first.scrub.damaged
+        assert first.scrub.flaws[0].first == "3F"
+        assert second.scrub is None
 
     @pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b'{"size": "x"}', b"\xff"])
     def test_answers_that_no_router_gives(self, body: bytes) -> None:
