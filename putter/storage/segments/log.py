@@ -93,12 +93,12 @@ class Log:
             self._number = self._base = self._synced = self._tail = self._filled = 0
             self._dirty = False
 
-    def append(self, header: bytes, body: Buffer, length: int) -> int:
+    def append(self, header: bytes, body: Buffer | tuple[Buffer, ...], length: int) -> int:
         """Add a record; there must be room.
 
         Args:
             header: its bytes before the body.
-            body: copied.
+            body: copied; in pieces, if it came so.
             length: of both, up to where the next record begins.
 
         Returns:
@@ -109,9 +109,10 @@ class Log:
         """
         at = self.end
         with self._lock:
-            self._copy(header)
-            self._copy(body)
-            self._copy(bytes(length - len(header) - len(body)))
+            pieces = body if isinstance(body, tuple) else (body,)
+            for piece in (header, *pieces):
+                self._copy(piece)
+            self._copy(bytes(length - len(header) - sum(map(len, pieces))))
         self._dirty = True
         return at
 

@@ -71,8 +71,8 @@ ENTRY_BYTES: Final = _ENTRY.size
 assert HEAD_BYTES == 32
 assert ENTRY_BYTES == 16
 
-Made = tuple[Header, Buffer]
-"""A body, packed or not, and its header, which has no place yet."""
+Made = tuple[Header, tuple[Buffer, ...]]
+"""The pieces of a body, packed or not, and its header, which has no place yet."""
 
 
 class DamagedBlockError(StorageError):
@@ -172,7 +172,7 @@ class Packer:
         wanted, plain = self._at_rest, len(frames)
         tries = wanted.compress and self._squeezer.promises(frames)
         if not tries and wanted.writing is None:
-            return header, frames
+            return header, (frames,)
         stride = header.frame_bytes + FRAME_HEADER_BYTES
         rows = -(-wanted.block_bytes // stride)
         if rows * stride > BLOCK_PLAIN_BYTES_MAX:
@@ -185,12 +185,12 @@ class Packer:
             pieces.append((piece, 0) if squeezed is None else (squeezed, _COMPRESSED))
         size = HEAD_BYTES + sum(len(piece) + ENTRY_BYTES for piece, _ in pieces)
         if wanted.writing is None and not pays(size, plain):
-            return header, frames
+            return header, (frames,)
         packed = replace(header, packed=True, number=plain)
         front, blocks = self._body(packed, rows, pieces)
         size = len(front) + sum(len(block) for block in blocks)
         sealed = seal_of(self._secret, front)
-        return replace(packed, body_bytes=size, body_sum=sealed), b"".join((front, *blocks))
+        return replace(packed, body_bytes=size, body_sum=sealed), (front, *blocks)
 
     def record(self, header: Header, body: bytes) -> tuple[Header, bytes]:
         """A commit record: encrypted if that is wanted, else as it is.

@@ -191,7 +191,7 @@ class Writer:
             raise NoSpace(f"frames of {stride} bytes do not fit into a segment")
         return some
 
-    def _write_run(self, header: Header, body: Buffer, *, sequence: int | None) -> None:
+    def _write_run(self, header: Header, body: tuple[Buffer, ...], *, sequence: int | None) -> None:
         header = self._placed(header, sequence)
         at = self._append(header, body)
         self.unsynced.add_run(run_place(self.log.number, at, header), raw=header.raw)
@@ -203,7 +203,7 @@ class Writer:
         if header.length > self.room:
             return False
         try:
-            self._write_run(header, body, sequence=sequence)
+            self._write_run(header, (body,), sequence=sequence)
         except PutterError as error:
             self._fail(error)
             raise
@@ -362,7 +362,7 @@ class Writer:
         self.abandon()
         self._failure = error
 
-    def _append(self, header: Header, body: Buffer) -> int:
+    def _append(self, header: Header, body: Buffer | tuple[Buffer, ...]) -> int:
         at = self.log.append(encode_header(header, self.secret), body, header.length)
         self._sequence += 1
         return at

@@ -49,9 +49,9 @@ def pack(
     header, frames = run_header_of(data, frame_bytes)
     made, body = Packer(way, SECRET).run(header, frames)
     if not made.packed:
-        assert (made, body) == (header, frames)
+        assert (made, body) == (header, (frames,))
         return None, frames
-    return (made, bytes(body)), frames
+    return (made, b"".join(body)), frames
 
 
 def packed(way: AtRest, data: bytes, frame_bytes: int = 1000) -> tuple[Header, bytes, bytes]:
