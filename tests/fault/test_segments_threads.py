@@ -6,6 +6,7 @@ import os
 import random
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from threading import Event, Thread
 
@@ -17,8 +18,10 @@ from putter.storage.disk import RealDisk
 from putter.storage.memory_disk import MemoryDisk
 from putter.storage.segments import files as segment_files
 from putter.storage.segments.engine import SegmentsEngine
+from putter.storage.segments.packing import AtRest
 from tests.storage_kit import (
     KEY,
+    PACKED,
     data_for,
     numbers,
     record,
@@ -33,18 +36,26 @@ SECONDS = 30.0 if "PUTTER_SOAK" in os.environ else 1.5
 FRAME_BYTES = 700
 COUNT = 12
 SIZE = FRAME_BYTES * COUNT - 100
+ENCRYPTED = replace(PACKED, compress=False, block_bytes=1500)
 
 
-def engine_on(disk: RealDisk | MemoryDisk, segment_bytes: int) -> SegmentsEngine:
-    return SegmentsEngine(disk, segment_bytes=segment_bytes, verify=verify)
+def engine_on(
+    disk: RealDisk | MemoryDisk, segment_bytes: int, at_rest: AtRest | None = None
+) -> SegmentsEngine:
+    return SegmentsEngine(disk, segment_bytes=segment_bytes, verify=verify, at_rest=at_rest)
 
 
-@pytest.mark.parametrize("segment_bytes", [64 * KIB, 1024 * KIB])
+@pytest.mark.parametrize(
+    ("segment_bytes", "at_rest"), [(64 * KIB, None), (1024 * KIB, None), (64 * KIB, ENCRYPTED)]
+)
 def test_readers_see_whole_tickets_at_any_moment(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, segment_bytes: int
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    segment_bytes: int,
+    at_rest: AtRest | None,
 ) -> None:
     monkeypatch.setattr(segment_files, "_OPEN_MAX", 4)  # files are closed under their readers
-    engine = engine_on(RealDisk(tmp_path), segment_bytes)
+    engine = engine_on(RealDisk(tmp_path), segment_bytes, at_rest)
     steady: list[int] = []
     """First tickets of runs that are synced and will not be freed."""
     done = Event()
@@ -122,7 +133,7 @@ def test_readers_see_whole_tickets_at_any_moment(
     assert reads[0] > 20
     assert passes[0] > 0
     engine.close()
-    engine = engine_on(RealDisk(tmp_path), segment_bytes)
+    engine = engine_on(RealDisk(tmp_path), segment_bytes, at_rest)
     for first in steady:
         assert stored(engine, first, 100) == split(first, data_for(first, SIZE), FRAME_BYTES)
     assert not engine.report.lost
