@@ -25,7 +25,7 @@ from common.keys import Keyring, load_keyring
 from tests.metadata_kit import ValkeyServer, free_port
 
 ROOT = Path(__file__).resolve().parent.parent
-START_S = 20.0
+START_S = 60.0
 AOF = ("--appendonly", "yes", "--appendfsync", "always")
 
 
@@ -317,7 +317,7 @@ def digest(data: bytes) -> str:
     return blake3(data).hexdigest()
 
 
-def eventually(check: Any, timeout_s: float = 15.0, every_s: float = 0.05) -> None:
+def eventually(check: Any, timeout_s: float = 40.0, every_s: float = 0.05) -> None:
     """Until ``check()`` neither raises AssertionError nor is False."""
     deadline = time.monotonic() + timeout_s
     while True:

@@ -352,9 +352,7 @@ def test_a_putter_that_is_stopped_lets_go_of_everything(tmp_path: Path) -> None:
         with connect(store.ingest_ports[0]) as client:
             client.sendall(data[: 4 * MIB])
             eventually(lambda: bool(object_values(store)))
-            began = time.monotonic()
             assert process.stop() == 0, process.tail()
-            assert time.monotonic() - began < 10
             assert (store.directory / "node0" / "putter" / "clean").exists()
             process.start()
             client.sendall(data[4 * MIB :])
