@@ -79,6 +79,7 @@ class Fleet:
         self._eligible: list[Candidate] | None = None
         self._seen: dict[str, Seen] = {}
         self._least_free: dict[str, int] = {}  # of putters that are full
+        self._homeless: dict[str, list[Parcel]] = {}  # for putters that left, by node
         self._changed = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
@@ -168,9 +169,8 @@ class Fleet:
         """Send a parcel to a node (see `router.parcels.Carrier`)."""
         link = self.link(node)
         if link is None:
-            loop = asyncio.get_running_loop()
-            error = NodesUnavailable(f"putter {node} is not known any more")
-            loop.call_soon(parcel.stranded, node, error)
+            self._homeless.setdefault(node, []).append(parcel)
+            asyncio.get_running_loop().call_soon(self._strand, node, parcel)
         else:
             for other in self._others(node, link):
                 other.withdraw(parcel)
@@ -178,6 +178,12 @@ class Fleet:
 
     def withdraw(self, node: str, parcel: Parcel) -> None:
         """Send it there no more."""
+        waiting = self._homeless.get(node, [])
+        if parcel in waiting:
+            waiting.remove(parcel)
+            if not waiting:
+                del self._homeless[node]
+                self._changed.set()
         for link in self._others(node, None):
             link.withdraw(parcel)
 
@@ -190,14 +196,16 @@ class Fleet:
         """Whether the windows of these nodes have room now."""
         for node in nodes:
             link = self.link(node)
-            if link is not None and link.congested:
+            if link.congested if link is not None else node in self._homeless:
                 return False
         return True
 
     async def room(self, nodes: tuple[str, ...]) -> None:
-        """Wait until the windows of these nodes have room."""
+        """Wait until the windows of these nodes have room; one that left has one for one parcel."""
         for node in nodes:
-            link = self.link(node)
+            while (link := self.link(node)) is None and node in self._homeless:
+                self._changed.clear()
+                await self._changed.wait()
             if link is not None:
                 await link.room()
 
@@ -321,9 +329,23 @@ class Fleet:
             )
         )
 
-    def _link_changed(self, _link: NodeLink) -> None:
+    def _link_changed(self, link: NodeLink) -> None:
         self._eligible = None
         self._changed.set()
+        if link.up:
+            for parcel in self._homeless.pop(link.node, []):
+                self.carry(link.node, parcel)
+            self._strand_homeless()
+
+    def _strand_homeless(self) -> None:
+        """Somebody else may take what waits for putters that left."""
+        for node, parcels in list(self._homeless.items()):
+            for parcel in list(parcels):
+                self._strand(node, parcel)
+
+    def _strand(self, node: str, parcel: Parcel) -> None:
+        if parcel in self._homeless.get(node, ()):
+            parcel.stranded(node, NodesUnavailable(f"putter {node} is not known any more"))
 
     def _reasons(self) -> str:
         reasons = [f"{link.host}:{link.port}: {link.reason}" for link in self._links]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -12,8 +12,10 @@ import pytest
 from common.errors import NodesUnavailable
 from common.limits import GIB, MEMBER_LOST_MS, MIB, ROOM_GAINED_BYTES
 from common.meta.interface import Member, Seen
+from router.blocks import ChunkSource
 from router.fleet import Fleet
 from router.quorum import Policy
+from router.targets import Target, Written
 from tests.node_kit import play, until
 from tests.router_kit import SESSIONS, SimPutter, Store, payload
 from tests.simulation.loop import World
@@ -210,6 +212,65 @@ class TestWhereToPut:
             assert {fleet.place(f"o/{n}")[0] for n in range(99)} == {"p1"}
 
         with_store(scene)
+
+
+class TestOneThatLeaves:
+    """A clean stop: it is no member any more, and its link is taken away."""
+
+    def test_what_is_meant_for_it_waits_until_it_is_back(self) -> None:
+        async def scene(store: Store) -> None:
+            written = await leaving(store, {"p0"}, payload(3 * MIB))
+            assert written.holders == 1
+            assert await store.read() == payload(3 * MIB)
+            await store.clean()
+
+        with_store(scene, 1)
+
+    def test_it_goes_elsewhere_if_there_is_somebody(self) -> None:
+        async def scene(store: Store) -> None:
+            written = await leaving(store, {"p0", "p1"}, payload(3 * MIB))
+            assert written.holders == 1
+            assert await store.read() == payload(3 * MIB)
+
+        with_store(scene, 2, policy=Policy(1, 1))
+
+    def test_what_is_given_up_waits_no_more(self) -> None:
+        async def scene(store: Store) -> None:
+            with pytest.raises(NodesUnavailable):
+                await leaving(store, {"p0"}, payload(3 * MIB), back_after_s=200)
+            assert not store.router.fleet._homeless
+
+        with_store(scene, 1)
+
+
+async def leaving(store: Store, nodes: set[str], data: bytes, back_after_s: float = 8) -> Written:
+    """Write a stream while these putters leave; the last one comes back, in time or not."""
+    fleet, path = store.router.fleet, store.router.writes
+    last = store.putters[-1]
+
+    async def back() -> None:
+        await asyncio.sleep(back_after_s)
+        await last.start()
+
+    async def body() -> AsyncIterator[bytes]:
+        yield data[:MIB]
+        await until(lambda: not any(link.busy for link in fleet.up()), 30)
+        for putter in store.putters:
+            await putter.crash()
+            await store.meta.members.leave(putter.name)
+        await until(lambda: all(fleet.link(node) is None for node in nodes), 30)
+        returning.append(asyncio.create_task(back()))
+        yield data[MIB:]
+
+    returning: list[asyncio.Task[None]] = []
+    source = ChunkSource(body(), path.filler())
+    try:
+        return await path.write(source, Target("photos", "cat"))
+    finally:
+        source.close()
+        for task in returning:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
 
 
 async def tell_free(fleet: Fleet, **free: int) -> None:
