@@ -103,13 +103,14 @@ class Calamity:
         self._flush()
         command = self._start_rebuild() if self.by_hand else None
         self._pause()
-        if self.rng.random() < 0.5:
-            self._flush()
         if command is not None:
             command.kill()
             command.wait()
+        again = self.rng.random() < 0.5
+        if again:
+            self._flush()
         self._restart([self.rng.choice(self.store.processes)])
-        self._bring_back()
+        self._bring_back(refused=again)  # else the command may have come to its end
 
     # -- inside ----------------------------------------------------------------------------
 
@@ -139,12 +140,14 @@ class Calamity:
     def _flush(self) -> None:
         assert self.store.valkey.ask("FLUSHALL") == "+OK\r\n"
 
-    def _bring_back(self) -> None:
-        """See to it that Redis knows everything again."""
+    def _bring_back(self, *, refused: bool = True) -> None:
+        """See to it that Redis knows everything again; until then everything is refused."""
         if not self.by_hand:
             return
         for router in range(len(self.store.routers)):
             self.store.wait_ready(router)
+            if not refused:
+                continue
             status, _, body = self.store.http("GET", "/file/photos/none", router=router)
             assert status == 503, body
             assert "putter rebuild" in json.loads(body)["hint"]
