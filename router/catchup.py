@@ -178,35 +178,6 @@ class CatchUp:
                 await asyncio.gather(keeper, return_exceptions=True)
                 await self._give_lease()
 
-    async def scan(self) -> bool:
-        """Apply what is durable on the putters and was perhaps not applied.
-
-        Returns:
-            False if something waits for its writer.
-
-        Raises:
-            PutterError: Redis or the putters do not answer.
-        """
-        async with self._lock:
-            standing = await self._meta.recovery.standing()
-            if not standing.complete or not await self._take_lease():
-                return False
-            try:
-                kept = await keep(self._fleet.up(), Ceilings())
-                starts = {n: standing.marks.get(n, _FROM_ZERO).number for n in kept.last_records}
-                replay = Replay(
-                    self._meta.recovery,
-                    self._fleet,
-                    standing.epoch,
-                    token="",
-                    anew_below=standing.stamp,
-                    mend=self._mend,
-                )
-                done = await replay.run(starts, starts, kept.last_records)
-                return await replay.settle(self._away(standing, kept)) and done
-            finally:
-                await self._give_lease()
-
     # -- inside ----------------------------------------------------------------------------
 
     async def _run(self) -> None:

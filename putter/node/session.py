@@ -66,7 +66,12 @@ class _BatchJob:
         for pending in self.runs:
             if pending.status == Status.WRITTEN:
                 pending.status = frames.worst(engine.put(pending.run))
+        refused = {run.run.object_id: run.status for run in self.runs if run.status}
         for request, record in self.records:
+            if record.object_id in refused:
+                # It would say that this node holds what it does not, and take the last room.
+                self.answers.append((request, refused[record.object_id]))
+                continue
             try:
                 engine.put_record(record)
             except PutterError as error:

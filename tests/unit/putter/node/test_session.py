@@ -186,7 +186,7 @@ class TestRuns:
             assert port.got == [(n, 0) for n in range(7, 11)] + [
                 (n, Status.CHECKSUM_MISMATCH) for n in range(51, 55)
             ]
-            assert await client.hears(1) == [RecordsDone(((1, 0),))]
+            assert await client.hears(1) == [RecordsDone(((1, Status.CHECKSUM_MISMATCH),))]
             client.session.close()
             await node.stop()
 
@@ -250,6 +250,23 @@ class TestRecords:
 
         with_node(engine, talk)
         assert stored(engine, 0, 100) == split(7, TWO)
+
+    def test_one_of_a_run_that_is_refused_is_refused_too(self) -> None:
+        """It would say that this node holds the bytes, and be aborted in vain."""
+        engine = FaultyEngine(capacity_bytes=2_000)
+
+        async def talk(network: MemoryNetwork, client: Client) -> None:
+            client.store(run_of(7), records=[(11, 5, b"x")])
+            assert await client.hears(2) == [
+                RunsDone(((7, 4, Status.NO_SPACE),)),
+                RecordsDone(((11, Status.NO_SPACE),)),
+            ]
+            client.heard.clear()
+            client.store(records=[(12, 6, b"y")])
+            assert await client.hears(1) == [RecordsDone(((12, 0),))]
+
+        with_node(engine, talk)
+        assert [kept.record.stamp for kept in engine.records(0, 10)] == [6]
 
     def test_a_sync_that_fails_fails_all(self, engine: FaultyEngine) -> None:
         async def talk(network: MemoryNetwork, client: Client) -> None:
