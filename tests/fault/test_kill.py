@@ -483,11 +483,7 @@ def test_runs_that_took_a_detour_are_freed_where_they_were_meant_to_go(tmp_path:
         eventually_clean(store)
         found = list(extents(details(store, name)))
         assert any(nodes[sleeper] in where for _, where in found)
-        strays = set(ticket_files(store, sleeper))
-        for tickets, where in found:
-            if nodes[sleeper] in where:
-                strays -= tickets
-        assert strays
+        # It may hold more than the extents that name it, of runs that took a detour meanwhile.
         assert store.read(name) == data
         assert store.http("DELETE", f"/file/{name}")[0] == 204
         eventually(lambda: not any(on_disk(store).values()), 60)

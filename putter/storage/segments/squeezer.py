@@ -49,7 +49,7 @@ class Squeezer:
                 return False
             self._passed_over = 0
             return True
-        step = (len(frames) - _SAMPLE_BYTES) // (_SAMPLES - 1)
+        step = max(1, (len(frames) - _SAMPLE_BYTES) // (_SAMPLES - 1))
         cuts = range(0, step * _SAMPLES, step)
         sample = b"".join(frames[at : at + _SAMPLE_BYTES] for at in cuts)
         return pays(len(self._compressor.compress(sample)), len(sample))

@@ -76,3 +76,8 @@ def test_one_success_ends_the_passing_over() -> None:
     assert 0 <= waited < 32
     assert squeezer.squeeze(text) is not None
     assert all(promises(squeezer, text) for _ in range(10))
+
+
+@pytest.mark.parametrize("size", [COMPRESS_BYTES_MIN, 2047, 2048, 2049, 2050, 4096, 6144, 6145])
+def test_runs_of_several_blocks_may_be_shorter_than_the_samples(size: int) -> None:
+    assert promises(Squeezer(1), bytes(size))
