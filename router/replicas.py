@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Iterator
 from typing import Final
+from weakref import WeakValueDictionary
 
 import msgspec
 import numpy as np
@@ -58,6 +59,7 @@ class Replicas:
         self._keyring = keyring
         self._frame_bytes = frame_bytes
         self._carrier = _Straight(fleet)
+        self._at_work: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     def is_up(self, node: str) -> bool:
         """Whether the node can be asked now."""
@@ -87,7 +89,7 @@ class Replicas:
             for extent in stored.extents:
                 if not any(map(self.is_up, extent.nodes)):
                     raise _out_of_reach(stored, extent.nodes)
-        return tuple([await self._complete(stored, between) for stored in version.objects])
+        return tuple([await self._in_turn(stored, between) for stored in version.objects])
 
     async def keep_record(self, version: Version, nodes: Collection[str]) -> list[str]:
         """Make a version's record durable on each of these nodes.
@@ -115,6 +117,14 @@ class Replicas:
         return kept
 
     # -- inside ----------------------------------------------------------------------------
+
+    async def _in_turn(
+        self, stored: StoredObject, between: Callable[[], Awaitable[None]]
+    ) -> StoredObject:
+        """One at a time for each object: a link carries a ticket for one sender only."""
+        lock = self._at_work.setdefault(stored.object_id, asyncio.Lock())
+        async with lock:
+            return await self._complete(stored, between)
 
     async def _complete(
         self, stored: StoredObject, between: Callable[[], Awaitable[None]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from itertools import pairwise
 from typing import Any
 
@@ -16,8 +17,9 @@ from common.wire.session import Data, Done
 from common.wire.status import Status
 from router.ranges import Slice
 from router.replicas import _Copy, stretches
-from tests.node_kit import KEY, RING
-from tests.router_kit import FRAME, payload
+from tests.node_kit import KEY, RING, play
+from tests.router_kit import FRAME, Store, payload
+from tests.simulation.loop import World
 
 FIRST, COUNT = 700, 4
 DATA = payload(3 * FRAME + 10)
@@ -104,3 +106,25 @@ class TestACopy:
     def test_a_key_that_nobody_has(self) -> None:
         with pytest.raises(NotAuthorised):
             copy_of((told(key_id="other"), wire()))
+
+
+def test_two_that_complete_the_same_object_do_so_in_turn() -> None:
+    """As a replay does that finds its record on two putters at once."""
+
+    async def main(world: World) -> None:
+        store = await Store(world, 2).start()
+        written = await store.write(payload(50_000))
+        one, other = store.putters
+        held = other.tickets
+        other.engine.free([(ticket, 1) for ticket in held])
+        other.engine.sync()
+        replicas = store.router.janitor._replicas
+        began = asyncio.get_running_loop().time()
+        found = await asyncio.gather(*(replicas.complete(written.version) for _ in range(3)))
+        assert asyncio.get_running_loop().time() - began < 5, "nobody waited in vain"
+        assert found == [written.version.objects] * 3
+        assert other.tickets == one.tickets == held
+        assert not replicas._at_work
+        await store.stop()
+
+    play(main)
