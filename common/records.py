@@ -20,6 +20,9 @@ import msgspec
 
 from common.errors import IntegrityError
 
+ANYONE: Final = "*"
+"""In the place of a putter: any that does not hold it yet."""
+
 
 class Extent(msgspec.Struct, frozen=True, array_like=True):
     """Consecutive tickets of one object on the same putters.
@@ -29,12 +32,16 @@ class Extent(msgspec.Struct, frozen=True, array_like=True):
         count: how many tickets.
         size: data bytes in them; every ticket but the object's last holds ``frame_bytes``.
         nodes: identities of the putters that hold all of it.
+        owed: putters that should hold it too, and lack it: each with the one of ``nodes`` that
+            holds it in its place, or "" if nobody does. `ANYONE` stands for a putter that is not
+            chosen yet.
     """
 
     first: int
     count: int
     size: int
     nodes: tuple[str, ...]
+    owed: dict[str, str] = {}
 
 
 class StoredObject(msgspec.Struct, frozen=True, array_like=True):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Final
 
@@ -19,7 +19,7 @@ from common.transport import Network
 from common.wire.session import Hello
 from router.links import LinkOptions, NodeLink
 from router.parcels import Parcel
-from router.placement import Candidate, choose
+from router.placement import Candidate, Placement, choose, place
 from router.quorum import Policy
 
 _log = get_logger(__name__)
@@ -76,7 +76,8 @@ class Fleet:
         self._options = options
         self._links: list[NodeLink] = []
         self._by_node: dict[str, NodeLink] = {}
-        self._eligible: list[Candidate] | None = None
+        self._eligible: tuple[list[Candidate], list[Candidate]] | None = None
+        self._known: dict[str, Candidate] = {}
         self._seen: dict[str, Seen] = {}
         self._least_free: dict[str, int] = {}  # of putters that are full
         self._homeless: dict[str, list[Parcel]] = {}  # for putters that left, by node
@@ -156,14 +157,20 @@ class Fleet:
 
     # -- where to put ----------------------------------------------------------------------
 
-    def place(self, key: str) -> tuple[str, ...]:
+    def place(self, key: str) -> Placement:
         """The nodes for a new extent.
 
         Raises:
             NodesUnavailable: nobody is there, or too few under ``strict``.
         """
-        candidates = self._candidates()
-        return choose(key, candidates, self.policy.copies(len(candidates)))
+        there, away = self._candidates()
+        self.policy.copies(len(there))
+        return place(key, there, away, self.policy.replicas)
+
+    def choose_another(self, key: str, avoid: Collection[str]) -> str | None:
+        """A live node for one more copy, None if there is none but those to be avoided."""
+        chosen = choose(key, self._candidates()[0], 1, avoid)
+        return chosen[0] if chosen else None
 
     def carry(self, node: str, parcel: Parcel) -> None:
         """Send a parcel to a node (see `router.parcels.Carrier`)."""
@@ -189,8 +196,7 @@ class Fleet:
 
     def substitute(self, parcel: Parcel, avoid: set[str]) -> str | None:
         """Another live node for a parcel."""
-        chosen = choose(parcel.name, self._candidates(), 1, avoid)
-        return chosen[0] if chosen else None
+        return self.choose_another(parcel.name, avoid)
 
     def has_room(self, nodes: tuple[str, ...]) -> bool:
         """Whether the windows of these nodes have room now."""
@@ -234,10 +240,21 @@ class Fleet:
         """
         return [other for other in self._links if other.node == node and other is not link]
 
-    def _candidates(self) -> list[Candidate]:
-        """Who may take new bytes; kept until a link or the membership changes."""
+    def _candidates(self) -> tuple[list[Candidate], list[Candidate]]:
+        """Who may take new bytes, and who could if it were there.
+
+        Kept until a link or the membership changes.
+        """
         if self._eligible is None:
-            self._eligible = self._find_candidates()
+            there = self._find_candidates()
+            known = {candidate.node: candidate for candidate in there}
+            self._known.update(known)
+            for node, seen in self._seen.items():
+                weight = max(1.0, float(seen.member.free_bytes))
+                self._known.setdefault(node, Candidate(node, weight, seen.member.zone))
+            up = {link.node for link in self.up()}
+            away = [self._known[node] for node in sorted(self._known) if node not in up]
+            self._eligible = there, away
         return self._eligible
 
     def _find_candidates(self) -> list[Candidate]:

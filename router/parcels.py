@@ -7,13 +7,14 @@ decisions (is it there? must another node take over?) are here, none of the I/O.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Final, Protocol
 
 from common.errors import NodesUnavailable, PutterError, error_for_status
 from common.limits import CHECKSUM_RETRIES_MAX
 from common.wire.session import RunHeader
 from common.wire.status import Status
+from router.placement import NOTHING_OWED
 from router.quorum import Policy
 
 RecordEntry = tuple[int, str, bytes]
@@ -50,10 +51,17 @@ class Parcel:
         policy: how many acks it needs.
         carrier: the links.
         size: bytes on the wire, for the windows of the links.
+        owed: putters that are away, as placement says, each with its stand-in among ``nodes``.
     """
 
     def __init__(
-        self, name: str, nodes: tuple[str, ...], policy: Policy, carrier: Carrier, size: int
+        self,
+        name: str,
+        nodes: tuple[str, ...],
+        policy: Policy,
+        carrier: Carrier,
+        size: int,
+        owed: Mapping[str, str] = NOTHING_OWED,
     ) -> None:
         self.name: Final = name
         self.size: Final = size
@@ -66,6 +74,7 @@ class Parcel:
         self._planned = len(nodes)
         self._pending: list[str] = list(nodes)
         self._gave_up: dict[str, PutterError] = {}
+        self._owed = owed
         self._mismatches: dict[str, int] = {}
         self._on_settled: Callable[[], None] | None = None
         self._announce: Callable[[str], Awaitable[None]] | None = None
@@ -85,6 +94,11 @@ class Parcel:
     def expected_holders(self) -> list[str]:
         """Nodes that hold it, and those on their way to it."""
         return [*self.holders, *self._pending] if self._pending else self.holders
+
+    @property
+    def owed(self) -> Mapping[str, str]:
+        """Putters that should hold it and will not, each with whoever does in its place."""
+        return self._owed
 
     def when_settled(self, call: Callable[[], None]) -> None:
         """Call once when no link needs the parcel's bytes any more."""
@@ -141,6 +155,7 @@ class Parcel:
         """Give it up: nothing more is sent."""
         for node in self._pending:
             self._carrier.withdraw(node, self)
+            self._misses(node, "")
         self._pending.clear()
         if not self.counted.done():
             self.error = error
@@ -155,6 +170,7 @@ class Parcel:
         if substitute is None and keep_last and not self._possible_without(node):
             return
         self._pending.remove(node)
+        self._misses(node, substitute or "")
         self._gave_up[node] = error
         self._carrier.withdraw(node, self)
         if substitute is not None:
@@ -162,6 +178,13 @@ class Parcel:
             self._pending.append(substitute)
             self._take_detour(substitute)
         self._review()
+
+    def _misses(self, node: str, substitute: str) -> None:
+        """A putter does not take it; nor does the one that is away whose place it had taken."""
+        owed = dict(self._owed)
+        home = next((home for home, stand_in in owed.items() if stand_in == node), node)
+        owed[home] = substitute
+        self._owed = owed
 
     def _take_detour(self, node: str) -> None:
         if self._announce is None:
@@ -235,8 +258,9 @@ class RunParcel(Parcel):
         nodes: tuple[str, ...],
         policy: Policy,
         carrier: Carrier,
+        owed: Mapping[str, str] = NOTHING_OWED,
     ) -> None:
-        super().__init__(f"object {object_id}", nodes, policy, carrier, len(frames))
+        super().__init__(f"object {object_id}", nodes, policy, carrier, len(frames), owed)
         self.object_id: Final = object_id
         self.first: Final = first
         self.count: Final = count

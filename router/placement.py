@@ -9,10 +9,14 @@ loses; the chosen nodes are recorded with the extent and never computed again.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
+from types import MappingProxyType
+from typing import Final
 
 from common.checksum import object_digest
+from common.records import ANYONE
 
 _SPAN = float(1 << 53)
 
@@ -39,8 +43,60 @@ def score(key: str, candidate: Candidate) -> float:
     return -candidate.weight / math.log(uniform)
 
 
+@dataclass(frozen=True)
+class Placement:
+    """Where an extent goes, and where it should have gone.
+
+    Attributes:
+        nodes: putters that are there, best first.
+        owed: putters that should hold it and are away, each with the one of ``nodes`` that takes
+            its place, or "". `common.records.ANYONE` if there are too few putters at all.
+    """
+
+    nodes: tuple[str, ...]
+    owed: Mapping[str, str]
+
+
+NOTHING_OWED: Final[Mapping[str, str]] = MappingProxyType({})
+
+
+def place(key: str, there: Sequence[Candidate], away: Sequence[Candidate], count: int) -> Placement:
+    """Where an extent goes while some putters are away.
+
+    Those that are away keep their share: what they would have taken is owed to them, so that the
+    putters hold in the end what they would hold if nobody had been away.
+
+    Args:
+        key: names the extent.
+        there: live nodes with weights above 0.
+        away: nodes that belong to the cluster and are expected back.
+        count: how many copies there should be.
+    """
+    if not away:
+        nodes = choose(key, there, count)
+        return Placement(nodes, NOTHING_OWED if len(nodes) == count else {ANYONE: ""})
+    homes = choose(key, [*there, *away], count)
+    live = {candidate.node: candidate.zone for candidate in there}
+    present = [node for node in homes if node in live]
+    absent = [node for node in homes if node not in live]
+    if absent:
+        zones = {live[node] for node in present}
+        stand_ins = choose(key, there, len(absent), homes, zones)
+        present += stand_ins
+        owed = dict(zip_longest(absent, stand_ins, fillvalue=""))
+    else:
+        owed = {}
+    if len(homes) < count:
+        owed[ANYONE] = ""
+    return Placement(tuple(present), owed)
+
+
 def choose(
-    key: str, candidates: Sequence[Candidate], count: int, avoid: Collection[str] = ()
+    key: str,
+    candidates: Sequence[Candidate],
+    count: int,
+    avoid: Collection[str] = (),
+    zones: Collection[str] = (),
 ) -> tuple[str, ...]:
     """The nodes for a key, best first.
 
@@ -51,6 +107,7 @@ def choose(
         candidates: live nodes with weights above 0.
         count: how many are wanted; fewer come back if there are fewer.
         avoid: nodes that must not be chosen.
+        zones: failure zones that have a copy already.
     """
     eligible = [candidate for candidate in candidates if candidate.node not in avoid]
     if len(eligible) <= 1:
@@ -58,11 +115,11 @@ def choose(
     ranked = sorted(eligible, key=lambda candidate: (-score(key, candidate), candidate.node))
     chosen: list[Candidate] = []
     rest: list[Candidate] = []
-    zones: set[str] = set()
+    taken = set(zones)
     for candidate in ranked:
-        if candidate.zone and candidate.zone in zones:
+        if candidate.zone and candidate.zone in taken:
             rest.append(candidate)
             continue
-        zones.add(candidate.zone)
+        taken.add(candidate.zone)
         chosen.append(candidate)
     return tuple(candidate.node for candidate in (chosen + rest)[:count])

@@ -101,7 +101,7 @@ def halves(part: Slice, frame_bytes: int) -> tuple[Slice, Slice]:
 
 
 def join_extents(runs: list[Extent], extent_bytes_max: int) -> tuple[Extent, ...]:
-    """Merge neighbouring runs with consecutive tickets on the same nodes.
+    """Merge neighbouring runs with consecutive tickets on the same nodes, owed to the same.
 
     Args:
         runs: in the order of the bytes.
@@ -114,9 +114,11 @@ def join_extents(runs: list[Extent], extent_bytes_max: int) -> tuple[Extent, ...
             last is not None
             and last.first + last.count == run.first
             and last.nodes == run.nodes
+            and last.owed == run.owed
             and last.size + run.size <= extent_bytes_max
         ):
-            out[-1] = Extent(last.first, last.count + run.count, last.size + run.size, run.nodes)
+            count, size = last.count + run.count, last.size + run.size
+            out[-1] = Extent(last.first, count, size, run.nodes, run.owed)
         else:
             out.append(run)
     return tuple(out)

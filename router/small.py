@@ -28,6 +28,7 @@ from common.wire import frames
 from common.wire.session import RunHeader
 from router.blocks import Block
 from router.parcels import RecordEntry, RecordsParcel, RunsParcel
+from router.placement import Placement
 from router.targets import (
     VISIBLE,
     Target,
@@ -226,7 +227,8 @@ class SmallWrites:
             entry.count = frames.frame_count(len(entry.block.data), frame_bytes)
             total += entry.count
         first = await path.numbers.tickets(total)
-        nodes = path.fleet.place(f"{entries[0].object_id}/{first}")
+        placement = path.fleet.place(f"{entries[0].object_id}/{first}")
+        nodes = placement.nodes
         for entry in entries:
             entry.first = first
             first += entry.count
@@ -240,7 +242,9 @@ class SmallWrites:
             stamp, *_ = await _all(*calls)
         await path.fleet.room(nodes)
         runs = self._frame(entries, total, nodes)
-        group.versions = [self._describe(each, stamp + n, nodes) for n, each in enumerate(entries)]
+        group.versions = [
+            self._describe(each, stamp + n, placement) for n, each in enumerate(entries)
+        ]
         await self._make_durable(runs, self._records(group.versions, nodes))
         return len(nodes)
 
@@ -277,10 +281,11 @@ class SmallWrites:
         parcel.when_settled(lambda: path.pool.give(out))
         return parcel
 
-    def _describe(self, entry: _Entry, stamp: int, nodes: tuple[str, ...]) -> Version:
+    def _describe(self, entry: _Entry, stamp: int, placement: Placement) -> Version:
         path = self._path
         size = len(entry.block.data)
-        extent = Extent(entry.first, entry.count, size, tuple(sorted(nodes)))
+        holders = tuple(sorted(placement.nodes))
+        extent = Extent(entry.first, entry.count, size, holders, dict(placement.owed))
         stored = StoredObject(entry.object_id, size, path.frame_bytes, entry.digest, (extent,))
         return Version(
             bucket=entry.target.bucket,

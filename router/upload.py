@@ -23,6 +23,7 @@ from common.records import Extent, StoredObject, Version
 from common.wire import frames
 from router.blocks import Block
 from router.parcels import Parcel, RecordParcel, RunParcel
+from router.placement import NOTHING_OWED, Placement
 from router.ranges import join_extents
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ class _Span:
 
     next: int
     left: int
-    nodes: tuple[str, ...]
+    placement: Placement
 
 
 class Upload:
@@ -65,7 +66,7 @@ class Upload:
         self._path = path
         self._born_ms = path.clock.monotonic_ms()
         self._hash = ObjectHash()
-        self._span = _Span(0, 0, ())
+        self._span = _Span(0, 0, Placement((), NOTHING_OWED))
         self._span_runs = _FIRST_SPAN_RUNS
         self._ranges: list[tuple[int, int]] = []
         self._nodes: dict[str, None] = {}
@@ -143,7 +144,7 @@ class Upload:
         if self._span.left < count:
             await self._new_span(size, whole=False)
             await self.report(force=True)
-        nodes = self._span.nodes
+        nodes = self._span.placement.nodes
         if not path.fleet.has_room(nodes):
             await self._wait_for_room(nodes)
         out = path.pool.take(frames.wire_bytes(size, path.frame_bytes))
@@ -152,7 +153,15 @@ class Upload:
         self._hash.update(data)
         block.release()
         run = RunParcel(
-            self.object_id, self._span.next, count, size, out, nodes, path.fleet.policy, path.fleet
+            self.object_id,
+            self._span.next,
+            count,
+            size,
+            out,
+            nodes,
+            path.fleet.policy,
+            path.fleet,
+            self._span.placement.owed,
         )
         self._span.next += count
         self._span.left -= count
@@ -302,10 +311,10 @@ class Upload:
             count = max(count, wanted // path.frame_bytes)
             self._span_runs *= 2
         first = await path.numbers.tickets(count)
-        nodes = path.fleet.place(f"{self.object_id}/{first}")
-        self._span = _Span(first, count, nodes)
+        placement = path.fleet.place(f"{self.object_id}/{first}")
+        self._span = _Span(first, count, placement)
         self._ranges.append((first, count))
-        self._nodes.update(dict.fromkeys(nodes))
+        self._nodes.update(dict.fromkeys(placement.nodes))
 
     async def _settle(self) -> None:
         """Give replicas beyond the quorum a moment, then do without those that are late."""
@@ -359,4 +368,5 @@ def etag_of(digest: bytes) -> str:
 
 
 def _extent(run: RunParcel) -> Extent:
-    return Extent(run.first, run.count, run.data_bytes, tuple(sorted(run.expected_holders)))
+    holders = tuple(sorted(run.expected_holders))
+    return Extent(run.first, run.count, run.data_bytes, holders, dict(run.owed))

@@ -331,7 +331,7 @@ class WritePath:
             (each.stamp, each.object_id if isinstance(each, Abort) else "", records.encode(each))
             for each in changes
         )
-        where = nodes or self.fleet.place(name)
+        where = nodes or self.fleet.place(name).nodes
         parcel = RecordsParcel(entries, where, self.fleet.policy, self.fleet)
         parcel.dispatch()
         try:

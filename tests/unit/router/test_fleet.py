@@ -122,16 +122,16 @@ class TestWhereToPut:
     def test_as_many_as_wanted_of_those_that_are_there(self) -> None:
         async def scene(store: Store) -> None:
             fleet = store.router.fleet
-            places = Counter(node for n in range(300) for node in fleet.place(f"o/{n}"))
+            places = Counter(node for n in range(300) for node in fleet.place(f"o/{n}").nodes)
             assert sum(places.values()) == 600
             assert min(places.values()) > 120
-            assert all(len(set(fleet.place(f"o/{n}"))) == 2 for n in range(20))
+            assert all(len(set(fleet.place(f"o/{n}").nodes)) == 2 for n in range(20))
             await store.putters[2].crash()
             await until(lambda: len(fleet.up()) == 2)
-            assert {fleet.place(f"o/{n}") for n in range(50)} <= {("p0", "p1"), ("p1", "p0")}
+            assert {fleet.place(f"o/{n}").nodes for n in range(50)} <= {("p0", "p1"), ("p1", "p0")}
             await store.putters[1].crash()
             await until(lambda: len(fleet.up()) == 1)
-            assert fleet.place("o") == ("p0",)
+            assert fleet.place("o").nodes == ("p0",)
             await store.putters[0].crash()
             await until(lambda: not fleet.up())
             with pytest.raises(NodesUnavailable):
@@ -143,7 +143,7 @@ class TestWhereToPut:
         async def scene(store: Store) -> None:
             fleet = store.router.fleet
             await until(lambda: fleet.expected() == 2)
-            firsts = Counter(fleet.place(f"o/{n}")[0] for n in range(2000))
+            firsts = Counter(fleet.place(f"o/{n}").nodes[0] for n in range(2000))
             assert 0.7 < firsts["p1"] / 2000 < 0.8, "three quarters of the space"
 
         with_store(scene, 2, capacities=(1 << 30, 3 << 30), policy=Policy(1, 1))
@@ -158,7 +158,7 @@ class TestWhereToPut:
             await fleet._update(
                 [s for s in await store.meta.members.seen() if s.member.role == "putter"]
             )
-            assert all("p2" in fleet.place(f"o/{n}") for n in range(100))
+            assert all("p2" in fleet.place(f"o/{n}").nodes for n in range(100))
 
         with_store(scene, 3, policy=Policy(2, 2))
 
@@ -169,11 +169,13 @@ class TestWhereToPut:
             assert link is not None
             link.full = True
             fleet._link_changed(link)
-            assert {fleet.place(f"o/{n}") for n in range(50)} == {("p0",)}
+            assert {fleet.place(f"o/{n}").nodes for n in range(50)} == {("p0",)}
             for other in fleet.up():
                 other.full = True
             fleet._link_changed(link)
-            assert len({fleet.place(f"o/{n}")[0] for n in range(50)}) == 2, "one has to be asked"
+            assert len({fleet.place(f"o/{n}").nodes[0] for n in range(50)}) == 2, (
+                "one has to be asked"
+            )
 
         with_store(scene)
 
@@ -187,7 +189,7 @@ class TestWhereToPut:
             for free, again in gained.items():
                 await tell_free(fleet, p0=MIB, p1=free)
                 assert link.full != again, free
-                assert ("p1" in {fleet.place(f"o/{n}")[0] for n in range(99)}) == again
+                assert ("p1" in {fleet.place(f"o/{n}").nodes[0] for n in range(99)}) == again
 
         with_store(scene, policy=Policy(1, 1))
 
@@ -209,7 +211,7 @@ class TestWhereToPut:
         async def scene(store: Store) -> None:
             fleet = store.router.fleet
             await tell_free(fleet, p0=0, p1=MIB)
-            assert {fleet.place(f"o/{n}")[0] for n in range(99)} == {"p1"}
+            assert {fleet.place(f"o/{n}").nodes[0] for n in range(99)} == {"p1"}
 
         with_store(scene)
 

@@ -1,0 +1,136 @@
+"""The seam through which what putters lack is known, until they have it.
+
+Every extent says which putters should hold it and do not (`common.records.Extent.owed`). The
+coordinator keeps these debts in an order of their own, by putter, so that a putter which comes back
+is given just what it missed. They follow from the records alone: a rebuild finds them again.
+
+A putter that held something in the place of another one does so until the other has it. Then it
+holds a *surplus*, which is freed after the grace time, when nobody reads it there any more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from common.records import StoredObject, Version
+
+
+@dataclass(frozen=True)
+class Debt:
+    """How much a putter lacks.
+
+    Attributes:
+        objects: how many objects it lacks something of.
+        size: their bytes, in whole.
+    """
+
+    objects: int = 0
+    size: int = 0
+
+
+@dataclass(frozen=True)
+class Described:
+    """What a name holds.
+
+    Attributes:
+        version: the description.
+        token: names it; for `Repairs.amend`.
+    """
+
+    version: Version
+    token: bytes
+
+
+@dataclass(frozen=True)
+class Owed:
+    """An object that a putter lacks something of.
+
+    Attributes:
+        node: the putter; `common.records.ANYONE` for one that is not chosen yet.
+        object_id: ObjectID.
+        version: what a name holds now, and the object belongs to.
+        token: names this description of the version; for `Repairs.amend`.
+    """
+
+    node: str
+    object_id: str
+    version: Version
+    token: bytes
+
+    @property
+    def stored(self) -> StoredObject:
+        """The object."""
+        return next(each for each in self.version.objects if each.object_id == self.object_id)
+
+
+@dataclass(frozen=True)
+class Surplus:
+    """An object that a putter holds something of which it need not hold any more.
+
+    Attributes:
+        node: the putter.
+        bucket: the object's bucket.
+        object_id: ObjectID.
+        ranges: (first ticket, count) of the object that no record places on that putter; empty if
+            there is nothing to free there any more.
+        whole: whether no record places any of the object there.
+    """
+
+    node: str
+    bucket: str
+    object_id: str
+    ranges: tuple[tuple[int, int], ...]
+    whole: bool
+
+
+class Repairs(Protocol):
+    """What putters lack, and what they hold too much."""
+
+    async def debts(self) -> Mapping[str, Debt]:
+        """How much each putter lacks; only those that lack something."""
+        ...
+
+    async def owed(self, node: str, limit: int) -> list[Owed]:
+        """Some of what a putter lacks, in no order that matters.
+
+        What was deleted or overwritten meanwhile is not owed any more, and is forgotten here.
+        """
+        ...
+
+    async def described(self, bucket: str, after: str, limit: int) -> list[Described]:
+        """What the names of a bucket hold, in the order of their bytes.
+
+        Args:
+            bucket: its name.
+            after: names behind this one; "" from the start.
+            limit: how many at most; fewer only at the end.
+        """
+        ...
+
+    async def amend(self, token: bytes, version: Version) -> bool:
+        """Replace the description of a version that a name holds, in one step.
+
+        Debts follow from the new description. Putters that it does not name any more hold a
+        surplus from then on.
+
+        Args:
+            token: of the description that it replaces.
+            version: the new one, durable on the putters; of the same stamp and objects.
+
+        Returns:
+            False if the name holds another version or description now; nothing changed.
+        """
+        ...
+
+    async def surplus(self, limit: int) -> list[Surplus]:
+        """Some of what may be freed now: the grace time is over, and nobody reads it.
+
+        What was deleted meanwhile is the janitor's, and is forgotten here.
+        """
+        ...
+
+    async def freed(self, surplus: Surplus) -> None:
+        """It is freed there."""
+        ...

@@ -1,0 +1,78 @@
+"""What putters are owed, by extent: how a debt is paid, and how one comes to be. Pure.
+
+An extent names the putters that hold it and, in ``owed``, those that should hold it and do not. One
+of the holders may do so in the place of one that is owed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+
+import msgspec
+
+from common.records import ANYONE, Extent, Version
+
+
+def paid(extent: Extent, debtor: str, node: str) -> Extent:
+    """The extent once a putter has what was owed.
+
+    Whoever held it in that putter's place takes the place of another one that nobody stands in
+    for; if there is none, it need not hold it any more.
+
+    Args:
+        extent: owes ``debtor``.
+        debtor: the putter that was owed, or `ANYONE`.
+        node: the putter that holds it now: ``debtor``, or the one that was chosen.
+    """
+    owed = dict(extent.owed)
+    stand_in = owed.pop(debtor)
+    nodes = {*extent.nodes, node}
+    if stand_in in nodes:
+        alone = next((home for home, other in sorted(owed.items()) if not other), None)
+        if alone is None:
+            nodes.discard(stand_in)
+        else:
+            owed[alone] = stand_in
+    return msgspec.structs.replace(extent, nodes=tuple(sorted(nodes)), owed=owed)
+
+
+def lost(extent: Extent, nodes: Collection[str], debtor: Callable[[str], str]) -> Extent:
+    """The extent once some of its putters turn out not to hold it.
+
+    Args:
+        extent: names them.
+        nodes: do not hold it, or are not expected back.
+        debtor: who is owed instead of one of them: itself, or `ANYONE`.
+    """
+    gone = [node for node in extent.nodes if node in nodes]
+    if not gone:
+        return extent
+    owed = {home: "" if other in nodes else other for home, other in extent.owed.items()}
+    for node in gone:
+        home = next((home for home, other in extent.owed.items() if other == node), None)
+        if home is None:
+            owed[debtor(node)] = ""
+    left = tuple(node for node in extent.nodes if node not in nodes)
+    return msgspec.structs.replace(extent, nodes=left, owed=owed)
+
+
+def debtors(version: Version) -> dict[str, int]:
+    """Bytes that each putter lacks of a version, whole extents counted."""
+    missing: dict[str, int] = {}
+    for stored in version.objects:
+        for extent in stored.extents:
+            for node in extent.owed:
+                missing[node] = missing.get(node, 0) + extent.size
+    return missing
+
+
+def with_extents(version: Version, change: Callable[[Extent], Extent]) -> Version:
+    """The version with every extent changed by a function."""
+    objects = tuple(
+        msgspec.structs.replace(stored, extents=tuple(change(each) for each in stored.extents))
+        for stored in version.objects
+    )
+    return msgspec.structs.replace(version, objects=objects)
+
+
+__all__ = ["ANYONE", "debtors", "lost", "paid", "with_extents"]
