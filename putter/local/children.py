@@ -11,16 +11,15 @@ import asyncio
 import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Final
 
 from common.errors import PutterError, Unavailable
 from common.logs import get_logger
 from putter.local.leash import leash_command
+from putter.local.restarts import STABLE_S, Restarts
 
 _log = get_logger(__name__)
-BACKOFF_MS_MIN: Final = 50
-BACKOFF_MS_MAX: Final = 5_000
-STABLE_S: Final = 30.0
 _STOP_S: Final = 20.0
 
 
@@ -30,13 +29,16 @@ class ChildFailed(Unavailable):
     code = "child"
 
 
-def backoff_ms(failures: int) -> int:
-    """The pause before a restart: doubles with each failure in a row, bounded.
+class State(StrEnum):
+    """Where a child is in its life."""
 
-    Args:
-        failures: 1 for the first.
-    """
-    return min(BACKOFF_MS_MAX, BACKOFF_MS_MIN << min(failures - 1, 16))
+    STARTING = "starting"
+    RUNNING = "running"
+    WAITING = "waiting"
+    """It died, and is started again after a pause."""
+    GIVEN_UP = "given up"
+    STOPPING = "stopping"
+    STOPPED = "stopped"
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,9 @@ class Spec:
         env: added to our environment.
         pass_fds: file descriptors that the child inherits.
         told: where it says why it ended.
+        output: file descriptor for its standard output and error; None: ours.
+        deaths_max: quick deaths in a row after which it is given up; None: never.
+        changed: called whenever its state or its pid has changed.
     """
 
     name: str
@@ -59,14 +64,26 @@ class Spec:
     env: Mapping[str, str] = field(default_factory=dict)
     pass_fds: tuple[int, ...] = ()
     told: str = "its own message stands above"
+    output: int | None = None
+    deaths_max: int | None = None
+    changed: Callable[[], None] | None = None
 
 
 class Child:
-    """One child process."""
+    """One child process.
+
+    Attributes:
+        spec: what is run.
+        restarts: how often it was started again.
+        state: where it is in its life.
+        ended: how it ended the last time, in words; "" if it never did.
+    """
 
     def __init__(self, spec: Spec) -> None:
         self.spec: Final = spec
         self.restarts = 0
+        self.state = State.STOPPED
+        self.ended = ""
         self._process: asyncio.subprocess.Process | None = None
         self._launched_s = 0.0
         self._watch: asyncio.Task[None] | None = None
@@ -74,8 +91,13 @@ class Child:
 
     @property
     def pid(self) -> int | None:
-        """Of the running process."""
+        """Of the process, once it was started; it may have ended."""
         return self._process.pid if self._process is not None else None
+
+    def _now(self, state: State) -> None:
+        self.state = state
+        if self.spec.changed is not None:
+            self.spec.changed()
 
     async def launch(self) -> None:
         """Start it; several may be on their way at the same time.
@@ -86,6 +108,7 @@ class Child:
         try:
             await self._launch()
         except OSError as error:
+            self._now(State.STOPPED)
             raise ChildFailed(f"{self.spec.name} cannot be started: {error}") from error
 
     async def wait_ready(self) -> None:
@@ -101,6 +124,7 @@ class Child:
         except BaseException:
             await self.stop()
             raise
+        self._now(State.RUNNING)
         self._watch = asyncio.get_running_loop().create_task(self._keep_alive())
 
     async def stop(self) -> None:
@@ -109,7 +133,11 @@ class Child:
         if self._watch is not None:
             self._watch.cancel()
             await asyncio.gather(self._watch, return_exceptions=True)
+        if self.state is not State.GIVEN_UP:
+            self._now(State.STOPPING)
         await self._end()
+        if self.state is not State.GIVEN_UP:
+            self._now(State.STOPPED)
 
     async def _launch(self) -> None:
         argv = leash_command(os.getpid(), list(self.spec.argv))
@@ -117,10 +145,13 @@ class Child:
         self._process = await asyncio.create_subprocess_exec(
             *argv,
             stdin=asyncio.subprocess.DEVNULL,
+            stdout=self.spec.output,
+            stderr=self.spec.output,
             env={**os.environ, **self.spec.env},
             pass_fds=self.spec.pass_fds,
             start_new_session=True,
         )
+        self._now(State.STARTING)
 
     async def _end(self) -> None:
         process = self._process
@@ -158,21 +189,30 @@ class Child:
     async def _keep_alive(self) -> None:
         """Start it again whenever it ended, or did not get ready after such a start."""
         assert self._process is not None
+        restarts = Restarts(STABLE_S, self.spec.deaths_max)
         ready_s: float | None = self._launched_s
-        how = describe_exit(await self._process.wait())
-        failures = 0
+        self.ended = describe_exit(await self._process.wait())
         while not self._stopping:
-            stable = ready_s is not None and _now_s() - ready_s > STABLE_S
-            failures = 1 if stable else failures + 1
-            pause_ms = backoff_ms(failures)
+            pause_ms = restarts.died(ready_s, _now_s())
+            if pause_ms is None:
+                _log.error(
+                    "a child is given up: it died again and again",
+                    child=self.spec.name,
+                    deaths=restarts.failures,
+                    how=self.ended,
+                    hint=self.spec.told,
+                )
+                self._now(State.GIVEN_UP)
+                return
             _log.error(
                 "a child died: starting it again",
                 child=self.spec.name,
-                how=how,
+                how=self.ended,
                 pause_ms=pause_ms,
             )
+            self._now(State.WAITING)
             await asyncio.sleep(pause_ms / 1000)
-            ready_s, how = await self._live_again()
+            ready_s, self.ended = await self._live_again()
 
     async def _live_again(self) -> tuple[float | None, str]:
         """One more life of the process: when it was ready, if ever, and how it ended."""
@@ -193,6 +233,7 @@ class Child:
         if code is not None:
             return None, describe_exit(code)
         ready_s = _now_s()
+        self._now(State.RUNNING)
         _log.info("a child runs again", child=self.spec.name, pid=self.pid)
         return ready_s, describe_exit(await self._process.wait())
 

@@ -23,7 +23,7 @@ from pathlib import Path
 
 import pytest
 
-from putter.local.children import backoff_ms
+from putter.local.restarts import backoff_ms
 from tests.local_kit import LocalStore, local_store
 from tests.store_kit import digest, eventually
 from tests.traffic_kit import SOAK

@@ -12,20 +12,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from common.errors import Unavailable
 from putter.local import children, leash
 from putter.local.children import (
-    BACKOFF_MS_MAX,
-    BACKOFF_MS_MIN,
     Child,
     ChildFailed,
     Spec,
+    State,
     Supervisor,
-    backoff_ms,
     describe_exit,
 )
 from putter.local.leash import leash_command
@@ -39,15 +35,6 @@ async def at_once(_launched_s: float) -> None:
 
 def spec(**changes: Any) -> Spec:
     return Spec(**({"name": "valkey", "argv": ("/bin/v",), "ready": at_once} | changes))
-
-
-def test_the_first_pauses() -> None:
-    assert [backoff_ms(n) for n in range(1, 9)] == [50, 100, 200, 400, 800, 1600, 3200, 5000]
-
-
-@given(st.integers(min_value=1, max_value=10**9))
-def test_a_pause_is_bounded_and_never_shrinks(failures: int) -> None:
-    assert BACKOFF_MS_MIN <= backoff_ms(failures) <= backoff_ms(failures + 1) <= BACKOFF_MS_MAX
 
 
 @pytest.mark.parametrize(
@@ -270,3 +257,68 @@ async def test_a_program_that_is_not_there_is_told(monkeypatch: pytest.MonkeyPat
     with pytest.raises(ChildFailed, match=r"valkey cannot be started: .*No such file"):
         await missing.launch()
     await missing.stop()
+
+
+async def test_a_child_that_dies_again_and_again_is_given_up_and_named() -> None:
+    told: list[State] = []
+    lives = Lives()
+    child = Child(
+        spec(
+            argv=(sys.executable, "-I", "-S", "-c", "raise SystemExit(7)"),
+            ready=lives,
+            deaths_max=3,
+            changed=lambda: told.append(child.state),
+        )
+    )
+    await child.launch()
+    with capture_logs() as lines:
+        await child.wait_ready()
+        await until(lambda: child.state is State.GIVEN_UP)
+    assert (lines[-1]["child"], lines[-1]["deaths"], lines[-1]["how"]) == (
+        "valkey",
+        3,
+        "exit code 7",
+    )
+    assert child.restarts == 2
+    assert told[-1] is State.GIVEN_UP
+    await child.stop()
+    assert child.state is State.GIVEN_UP, "it stays known as what it is"
+
+
+async def test_each_change_of_state_is_told(tmp_path: Path) -> None:
+    told: list[State] = []
+    child = Child(
+        spec(
+            argv=(sys.executable, "-I", "-S", "-c", SLEEP),
+            changed=lambda: told.append(child.state),
+        )
+    )
+    assert child.state is State.STOPPED
+    await child.launch()
+    await child.wait_ready()
+    assert child.pid is not None
+    os.kill(child.pid, signal.SIGKILL)
+    await until(lambda: told.count(State.RUNNING) == 2)
+    assert child.ended == "killed by signal 9"
+    await child.stop()
+    assert told == [
+        State.STARTING,
+        State.RUNNING,
+        State.WAITING,
+        State.STARTING,
+        State.RUNNING,
+        State.STOPPING,
+        State.STOPPED,
+    ]
+
+
+async def test_what_a_child_writes_goes_where_it_should(tmp_path: Path) -> None:
+    with (tmp_path / "out").open("wb") as out:
+        script = "import sys; print('to one'); print('to other', file=sys.stderr)"
+        argv = (sys.executable, "-I", "-S", "-c", script)
+        child = Child(spec(argv=argv, output=out.fileno(), ready=Lives()))
+        await child.launch()
+        assert child._process is not None
+        await child._process.wait()
+        await child.stop()
+    assert sorted((tmp_path / "out").read_text().splitlines()) == ["to one", "to other"]
