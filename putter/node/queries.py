@@ -1,20 +1,20 @@
 """What a session asks that is no write: read, stat, find, list, ping; free, raise and scrub.
 
-Answers that need the disk run as tasks, a bounded number at a time, and wait while the client
-does not read what was sent. The others are small; the session stops reading questions before too
-many of them wait to be sent (`Queries.unread`).
+Reads are answered by `putter.node.reading`. Other answers that need the disk run as tasks, a
+bounded number at a time, and wait while the client does not read what was sent. The rest are small;
+the session stops reading questions before too many of them wait to be sent (`Queries.unread`).
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
 from typing import Final
 
 from common.checksum import Buffer
 from common.errors import ProtocolError, PutterError
-from common.limits import ANSWERS_UNREAD_BYTES_MAX, MESSAGE_PAYLOAD_BYTES_MAX, MIB
+from common.limits import ANSWERS_UNREAD_BYTES_MAX
 from common.metrics import Metrics
 from common.tickets import TICKETS_MAX
 from common.wire.inventory import ListHoldings
@@ -22,7 +22,6 @@ from common.wire.message import Message
 from common.wire.session import (
     AnyMessage,
     Count,
-    Data,
     Done,
     FindRecord,
     Free,
@@ -38,9 +37,10 @@ from common.wire.session import (
 )
 from putter.node.committer import Committer
 from putter.node.fence import Fence
+from putter.node.reading import Reading
 from putter.node.recounts import answer_count, answer_holdings, answer_list, answer_raise
 from putter.node.scrub import Scrubber, answer_scrub
-from putter.storage.engine import Engine, Piece
+from putter.storage.engine import Engine
 from putter.storage.stored import Stored
 
 Answer = tuple[Message, Buffer]
@@ -77,7 +77,7 @@ class Queries:
         self._engine = engine
         self._committer = committer
         self._readers = readers
-        self._metrics = metrics
+        self._reading = Reading(transport, engine, readers, metrics)
         self._slots = asyncio.Semaphore(_AT_ONCE)
         self._tasks: set[asyncio.Task[None]] = set()
         self._writable = asyncio.Event()
@@ -100,17 +100,25 @@ class Queries:
             return False
         return self._transport.get_write_buffer_size() > ANSWERS_UNREAD_BYTES_MAX
 
+    @property
+    def asked(self) -> int:
+        """Questions that are not answered yet."""
+        return len(self._tasks) + self._reading.count
+
     def pause(self) -> None:
         """The client does not read."""
         self._writable.clear()
+        self._reading.pause()
 
     def resume(self) -> None:
         """It reads again."""
         self._writable.set()
+        self._reading.resume()
 
     def cancel(self) -> None:
         """The client is gone."""
         self._writable.set()
+        self._reading.cancel()
         for task in self._tasks:
             task.cancel()
 
@@ -125,7 +133,8 @@ class Queries:
                 self.send(Done(message.request, 0))
             case Read():
                 _check_range(message.first, message.count)
-                self._start(lambda: self._read(message))
+                self._check_room()
+                self._reading.take(message)
             case Stat():
                 self._spawn(lambda: self._stat(message), message.request)
             case FindRecord():
@@ -152,11 +161,14 @@ class Queries:
     # -- inside ----------------------------------------------------------------------------
 
     def _start(self, work: Callable[[], Awaitable[None]]) -> None:
-        if len(self._tasks) >= _QUEUED_MAX:
-            raise ProtocolError(f"more than {_QUEUED_MAX} questions at once")
+        self._check_room()
         task = asyncio.get_running_loop().create_task(self._bounded(work))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    def _check_room(self) -> None:
+        if self.asked >= _QUEUED_MAX:
+            raise ProtocolError(f"more than {_QUEUED_MAX} questions at once")
 
     async def _bounded(self, work: Callable[[], Awaitable[None]]) -> None:
         async with self._slots:
@@ -175,35 +187,6 @@ class Queries:
         """Others wait as well, and whoever comes first may fill the queue again."""
         while not self._writable.is_set():
             await self._writable.wait()
-
-    async def _read(self, message: Read) -> None:
-        loop = asyncio.get_running_loop()
-        status, reason = 0, ""
-        cursor = _Cursor(self._engine, message)
-        try:
-            while not cursor.exhausted:
-                for piece in await loop.run_in_executor(self._readers, cursor.advance):
-                    self._metrics.read_bytes.inc(len(piece.frames))
-                    await self._send_piece(message.request, piece)
-        except PutterError as error:
-            status, reason = error.status, error.message
-        self.send(Data(message.request, 0, 0, 0, "", more=False, status=status, reason=reason))
-
-    async def _send_piece(self, request: int, piece: Piece) -> None:
-        await self._until_writable()
-        if len(piece.frames) > MESSAGE_PAYLOAD_BYTES_MAX:
-            raise ProtocolError(f"the engine gave a piece of {len(piece.frames)} bytes")
-        self.send(
-            Data(
-                request=request,
-                first=piece.first,
-                count=piece.count,
-                frame_bytes=piece.frame_bytes,
-                key_id=piece.key_id,
-                more=True,
-            ),
-            piece.frames,
-        )
 
     async def _list_holdings(self, message: ListHoldings) -> Answer:
         loop = asyncio.get_running_loop()
@@ -232,45 +215,6 @@ class Queries:
             stored_bytes=run.stored_bytes,
         )
         return reply, b""
-
-
-class _Cursor:
-    """Steps through a read on a reader thread, about a megabyte at a time."""
-
-    def __init__(self, engine: Engine, message: Read) -> None:
-        self._engine = engine
-        self._message = message
-        self._pieces: Iterator[Piece] | None = None
-        self._end = message.first + message.count
-        self._error: PutterError | None = None
-        self.exhausted = False
-
-    def advance(self) -> list[Piece]:
-        """The next pieces, in order; what can be read before an error comes before it."""
-        if self._error is not None:
-            raise self._error
-        if self._pieces is None:
-            asked = self._message
-            self._pieces = iter(self._engine.read(asked.first, asked.count, raw=asked.raw))
-        out: list[Piece] = []
-        size = 0
-        while size < MIB:
-            try:
-                piece = next(self._pieces, None)
-            except PutterError as error:
-                if not out:
-                    raise
-                self._error = error
-                break
-            if piece is None:
-                self.exhausted = True
-                break
-            out.append(piece)
-            size += len(piece.frames)
-            if piece.first + piece.count >= self._end:
-                self.exhausted = True
-                break
-        return out
 
 
 async def answer_find(message: FindRecord, committer: Committer) -> Answer:

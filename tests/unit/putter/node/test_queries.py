@@ -15,6 +15,7 @@ from common.limits import (
     ANSWERS_UNREAD_BYTES_MAX,
     COMMIT_RECORD_BYTES_MAX,
     MESSAGE_PAYLOAD_BYTES_MAX,
+    MIB,
     RAW_DATA_BYTES,
 )
 from common.meta.interface import Ceilings
@@ -129,9 +130,8 @@ class TestRead:
             await fill(client, (50, b"a" * 3000), (7, b"b" * 2000))
             answers = await ask(Read, 0, 100)
             assert data_in(answers) == stored(engine, 0, 100)
-            assert [message.more for message, _ in answers] == [True, True, False]
-            assert [message.first for message, _ in answers[:-1]] == [7, 50]
-            assert answers[-1][0] == Data(1, 0, 0, 0, "", more=False)
+            assert [message.more for message, _ in answers] == [True, False]
+            assert [message.first for message, _ in answers] == [7, 50]
 
         with_session(engine, scene)
 
@@ -478,6 +478,7 @@ class TestAlone:
         queries.cancel()
         readers.release()
         await until(lambda: len(asyncio.all_tasks()) == 1)
+        await asyncio.sleep(0.01)
         assert paper.messages == []
 
     async def test_who_does_not_read_waits_for_the_next_piece(self, engine: FaultyEngine) -> None:
@@ -489,7 +490,76 @@ class TestAlone:
         await asyncio.sleep(0.01)
         assert paper.messages == []
         queries.resume()
-        await until(lambda: len(paper.messages) == 3)
+        await until(lambda: len(paper.messages) == 2)
+
+    async def test_many_reads_that_come_together_take_few_jobs_and_writes(
+        self, engine: FaultyEngine, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        queries, paper, readers = self.make(engine)
+        engine.put(_run(0, bytes(100 * FRAME)))
+        writes: list[int] = []
+        written = paper.writelines
+
+        def count(parts: Any) -> None:
+            writes.append(len(parts))
+            written(parts)
+
+        monkeypatch.setattr(paper, "writelines", count)
+        readers.held = True
+        for number in range(100):
+            queries.take(Read(number, number, 1))
+        await asyncio.sleep(0.01)
+        assert len(readers.waiting) == 4
+        readers.release()
+        await until(lambda: len(paper.messages) == 100)
+        assert sorted(message.first for message in paper.messages) == list(range(100))
+        assert not any(message.more for message in paper.messages)
+        assert len(writes) == 4
+
+    async def test_a_long_read_lets_others_pass(self, engine: FaultyEngine) -> None:
+        queries, paper, _ = self.make(engine)
+        count = 3 * MIB // FRAME
+        engine.put(_run(0, bytes(count * FRAME)))
+        engine.put(_run(count, bytes(count * FRAME)))
+        queries.take(Read(1, 0, 2 * count))
+        for number in range(2, 10):
+            queries.take(Read(number, 5, 1))
+        await until(lambda: not queries.asked)
+        order = [message.request for message in paper.messages]
+        assert order.count(1) == 2
+        assert order[-1] == 1
+        assert sorted(order) == [1, 1, *range(2, 10)]
+
+    async def test_a_read_while_the_client_does_not_read_keeps_few_bytes(
+        self, engine: FaultyEngine
+    ) -> None:
+        queries, paper, readers = self.make(engine)
+        count = MIB // FRAME + 1
+        for number in range(20):
+            engine.put(_run(number * count, bytes(count * FRAME)))
+        readers.held = True
+        for number in range(20):
+            queries.take(Read(number, number * count, count))
+        await until(lambda: len(readers.waiting) == 4)
+        queries.pause()
+        readers.release()
+        await asyncio.sleep(0.01)
+        assert paper.messages == []
+        assert engine.log.count("read") == 4, "one piece for each job"
+        queries.resume()
+        await until(lambda: len(paper.messages) == 20)
+
+    async def test_an_engine_that_breaks_is_told_and_logged(
+        self, engine: FaultyEngine, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        queries, paper, _ = self.make(engine)
+        engine.fail["read"] = ZeroDivisionError("what")
+        queries.take(Read(1, 0, 5))
+        await until(lambda: len(paper.messages) == 1)
+        (end,) = paper.messages
+        assert (end.more, end.status) == (False, Status.IO_ERROR)
+        assert "failed" in end.reason
+        assert not queries.asked
 
     async def test_nor_is_anything_else_made_for_who_does_not_read(
         self, engine: FaultyEngine

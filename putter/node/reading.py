@@ -1,0 +1,198 @@
+"""Answers to `Read`: tickets from the disk, by threads, a batch of questions at a time.
+
+What came in one receive is shared out among a few jobs, so that many small questions cost few
+hand-overs between threads; what a job has read leaves in one write. While the client does not take
+its answers, nothing more is read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor
+from typing import Final
+
+from common.checksum import Buffer
+from common.errors import ProtocolError, PutterError, StorageError
+from common.limits import MESSAGE_PAYLOAD_BYTES_MAX, MIB
+from common.logs import get_logger
+from common.metrics import Metrics
+from common.wire.session import Data, Read, encode
+from putter.storage.engine import Engine, Piece
+
+_log = get_logger(__name__)
+_JOBS_MAX: Final = 4
+_JOB_BYTES: Final = MIB
+"""A job ends behind the piece that reaches this."""
+
+
+class Reading:
+    """The reads of one session.
+
+    Args:
+        transport: where answers go.
+        engine: is only read here.
+        readers: threads.
+        metrics: counters.
+    """
+
+    def __init__(
+        self, transport: asyncio.Transport, engine: Engine, readers: Executor, metrics: Metrics
+    ) -> None:
+        self._transport = transport
+        self._engine = engine
+        self._readers = readers
+        self._metrics = metrics
+        self._waiting: deque[_Cursor] = deque()
+        self._read: deque[_Cursor] = deque()
+        self._jobs = 0
+        self._cursors = 0
+        self._planned = False
+        self._paused = False
+        self._gone = False
+
+    @property
+    def count(self) -> int:
+        """Questions that are not answered to their end."""
+        return self._cursors
+
+    def take(self, message: Read) -> None:
+        """Answer a question."""
+        self._cursors += 1
+        self._waiting.append(_Cursor(self._engine, message))
+        if not self._planned:
+            self._planned = True
+            asyncio.get_running_loop().call_soon(self._share_out)
+
+    def pause(self) -> None:
+        """The client does not read."""
+        self._paused = True
+
+    def resume(self) -> None:
+        """It reads again."""
+        self._paused = False
+        self._send()
+
+    def cancel(self) -> None:
+        """The client is gone."""
+        self._gone = True
+        self._waiting.clear()
+        self._read.clear()
+
+    # -- inside ----------------------------------------------------------------------------
+
+    def _share_out(self) -> None:
+        self._planned = False
+        loop = asyncio.get_running_loop()
+        while self._waiting and self._jobs < _JOBS_MAX and not self._paused:
+            size = -(-len(self._waiting) // (_JOBS_MAX - self._jobs))
+            share = [self._waiting.popleft() for _ in range(size)]
+            self._jobs += 1
+            job = loop.run_in_executor(self._readers, _advance, share)
+            job.add_done_callback(self._done(share))
+
+    def _done(self, share: list[_Cursor]) -> Callable[[asyncio.Future[int]], None]:
+        def done(job: asyncio.Future[int]) -> None:
+            self._jobs -= 1
+            if self._gone or job.cancelled():
+                return
+            reached = job.result()
+            self._read.extend(share[:reached])
+            self._waiting.extendleft(reversed(share[reached:]))
+            self._send()
+
+        return done
+
+    def _send(self) -> None:
+        """Hand over what was read, then go on with what waits."""
+        while self._read and not self._paused and not self._gone:
+            parts: list[Buffer] = []
+            size = 0
+            while self._read and size < _JOB_BYTES:
+                cursor = self._read.popleft()
+                size += cursor.empty_into(parts)
+                if cursor.exhausted:
+                    self._cursors -= 1
+                else:
+                    self._waiting.append(cursor)
+            self._metrics.read_bytes.inc(size)
+            if not self._transport.is_closing():
+                self._transport.writelines(parts)
+        self._share_out()
+
+
+class _Cursor:
+    """Steps through one read, about a megabyte at a time."""
+
+    def __init__(self, engine: Engine, message: Read) -> None:
+        self._engine = engine
+        self._message = message
+        self._pieces: Iterator[Piece] | None = None
+        self._end = message.first + message.count
+        self._found: list[Piece] = []
+        self._error: PutterError | None = None
+        self.exhausted = False
+
+    def advance(self) -> int:
+        """On a thread: read the next pieces, in order; their bytes."""
+        size = 0
+        try:
+            if self._pieces is None:
+                asked = self._message
+                self._pieces = iter(self._engine.read(asked.first, asked.count, raw=asked.raw))
+            while size < MIB and not self.exhausted:
+                piece = next(self._pieces, None)
+                if piece is None:
+                    self.exhausted = True
+                    break
+                _check(piece)
+                self._found.append(piece)
+                size += len(piece.frames)
+                self.exhausted = piece.first + piece.count >= self._end
+        except PutterError as error:
+            self._error, self.exhausted = error, True
+        except Exception as error:  # noqa: BLE001 - the client gets an answer, the log the trace
+            _log.exception("the storage engine failed", first=self._message.first)
+            self._error = StorageError(f"the storage engine failed: {error}")
+            self.exhausted = True
+        return size
+
+    def empty_into(self, parts: list[Buffer]) -> int:
+        """Add the messages for what was read; its bytes. With the last one the answer ends."""
+        request = self._message.request
+        found, self._found = self._found, []
+        size = 0
+        for piece in found:
+            header = Data(
+                request=request,
+                first=piece.first,
+                count=piece.count,
+                frame_bytes=piece.frame_bytes,
+                key_id=piece.key_id,
+                more=not self.exhausted or self._error is not None or piece is not found[-1],
+            )
+            parts += (encode(header, len(piece.frames)), piece.frames)
+            size += len(piece.frames)
+        error = self._error
+        if error is not None:
+            end = Data(request, 0, 0, 0, "", more=False, status=error.status, reason=error.message)
+            parts.append(encode(end))
+        elif self.exhausted and not found:
+            parts.append(encode(Data(request, 0, 0, 0, "", more=False)))
+        return size
+
+
+def _check(piece: Piece) -> None:
+    if len(piece.frames) > MESSAGE_PAYLOAD_BYTES_MAX:
+        raise ProtocolError(f"the engine gave a piece of {len(piece.frames)} bytes")
+
+
+def _advance(cursors: Sequence[_Cursor]) -> int:
+    """Read on, one after the other; how many were reached before the job was large enough."""
+    size = 0
+    for reached, cursor in enumerate(cursors, 1):
+        size += cursor.advance()
+        if size >= _JOB_BYTES:
+            return reached
+    return len(cursors)
