@@ -6,7 +6,6 @@ Nothing here needs the modules of a router: the children start while those are i
 from __future__ import annotations
 
 import asyncio
-import os
 import sys
 from typing import Final
 
@@ -15,9 +14,10 @@ import msgspec
 from common.errors import PutterError
 from common.logs import get_logger
 from common.meta.interface import Members
-from common.settings import FIELDS, Settings, variable_of
+from common.settings import Settings
 from putter.local.children import Child, ChildFailed, Spec, Supervisor
 from putter.local.embedded import EmbeddedValkey
+from putter.local.environment import environment_of
 
 _log = get_logger(__name__)
 _REGISTER_S: Final = 60.0
@@ -87,7 +87,7 @@ class Beside:
         self._embedded.close()
 
     def _putter_spec(self) -> Spec:
-        env = putter_environment(self.settings)
+        env = environment_of(self.settings)
         argv = (sys.executable, "-m", "putter", "server")
         return Spec("putter", argv, self._registered, env, pass_fds=self._embedded.lock.descriptors)
 
@@ -112,14 +112,3 @@ class Beside:
             if loop.time() - asked_since_s > _REGISTER_S:
                 raise ChildFailed(f"the putter did not register within {_REGISTER_S:.0f} s")
             await asyncio.sleep(_POLL_S)
-
-
-def putter_environment(settings: Settings) -> dict[str, str]:
-    """All settings of a router as the variables of its putter, which reads nothing else."""
-    ours = msgspec.structs.replace(
-        settings, data_dir=settings.data_dir.absolute(), key_file=settings.key_path.absolute()
-    )
-    given = {variable_of(name): getattr(ours, name) for name in FIELDS}
-    env = {name: "" if value in (None, ()) else str(value) for name, value in given.items()}
-    env["PUTTER_CONFIG"] = os.devnull
-    return env

@@ -31,15 +31,21 @@ _SILENCE_S: Final = 60.0
 _ANSWER_S: Final = 5.0
 
 
-def config_text(directory: Path, socket: Path) -> str:
-    """The server's configuration file."""
+def config_text(directory: Path, socket: Path, log: Path | None) -> str:
+    """The server's configuration file.
+
+    Args:
+        directory: of its data.
+        socket: the unix socket on which it listens.
+        log: where it logs; None: standard output.
+    """
     settings = {
         "port": "0",
         "unixsocket": _quoted(socket),
         "unixsocketperm": "700",
         "dir": _quoted(directory),
         "pidfile": _quoted(directory / "valkey.pid"),
-        "logfile": _quoted(directory / "valkey.log"),  # opened anew for each line
+        "logfile": '""' if log is None else _quoted(log),  # a file is opened anew for each line
         "loglevel": "notice",
         "daemonize": "no",
         "appendonly": "yes",
@@ -65,10 +71,14 @@ class EmbeddedValkey:
     Args:
         directory: its files; made if it is not there.
         pid_files: of the other children of the store.
+        log_file: whether the server logs to a file of its own, not to its standard output.
     """
 
-    def __init__(self, directory: Path, pid_files: Sequence[Path] = ()) -> None:
+    def __init__(
+        self, directory: Path, pid_files: Sequence[Path] = (), *, log_file: bool = True
+    ) -> None:
         self._directory = directory.absolute()
+        self._log_file = log_file
         self.lock: Final = StoreLock(self._directory, (self._directory / "valkey.pid", *pid_files))
         self._socket_directory: Path | None = None
         self._tending: asyncio.Task[None] | None = None
@@ -104,10 +114,12 @@ class EmbeddedValkey:
             self.socket.unlink(missing_ok=True)
             rotate(self.log)
             config = self._directory / "valkey.conf"
-            config.write_bytes(os.fsencode(config_text(self._directory, self.socket)))
+            log = self.log if self._log_file else None
+            config.write_bytes(os.fsencode(config_text(self._directory, self.socket, log)))
         except OSError as error:
             raise StorageError(f"cannot use {self._directory}: {error.strerror}") from error
-        self._tending = asyncio.get_running_loop().create_task(keep_small(self.log))
+        if self._log_file:
+            self._tending = asyncio.get_running_loop().create_task(keep_small(self.log))
         return Spec(
             name="valkey",
             # Without its file it would listen on every address; with this it ends instead.
@@ -129,7 +141,7 @@ class EmbeddedValkey:
 
     @property
     def _told(self) -> str:
-        return f"look at its log: {self.log}"
+        return f"look at its log: {self.log}" if self._log_file else Spec.told
 
     async def _answers(self, _launched_s: float) -> None:
         loop = asyncio.get_running_loop()

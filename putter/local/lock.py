@@ -17,6 +17,7 @@ import os
 import signal
 import socket
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
@@ -32,16 +33,58 @@ _PID_BYTES_MAX: Final = 20
 _OWNER_BYTES_MAX: Final = 300
 
 
+_STOP_IT: Final = "stop it, or choose another directory with --data-dir"
+
+
+@dataclass(frozen=True)
+class Holder:
+    """Whoever runs on a directory.
+
+    Attributes:
+        pid: of a process of this machine that was seen to hold the lock; None if there is none.
+        words: the same for people.
+    """
+
+    pid: int | None
+    words: str
+
+
+def holder_of(directory: Path) -> Holder | None:
+    """Who runs on a directory; None if nobody does.
+
+    The pid is that of a process that has the locked file open, as far as the system tells: a
+    number that was left behind, and may be another program's by now, is never taken for it.
+    """
+    path = directory / "lock"
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    try:
+        if _locked(handle, fcntl.LOCK_SH):
+            return None
+        words = _owner(path)
+        pid = _pid_here(path)
+        if pid is None or not lives(pid):
+            return Holder(None, words)
+        seen = not Path("/proc/self/fd").is_dir() or _has_open(pid, os.fstat(handle))
+        return Holder(pid if seen else None, words)
+    finally:
+        os.close(handle)
+
+
 class StoreLock:
     """An ``flock`` on each of two files in a directory.
 
     Args:
         directory: must be there.
         pid_files: where the children of the store write their pids.
+        hint: what can be done if another store runs on it.
     """
 
-    def __init__(self, directory: Path, pid_files: Sequence[Path]) -> None:
+    def __init__(self, directory: Path, pid_files: Sequence[Path], *, hint: str = _STOP_IT) -> None:
         self._directory = directory
+        self._hint = hint
         self._path = directory / "lock"
         self._children_path = directory / "children.lock"
         self._pid_files = tuple(pid_files)
@@ -109,7 +152,7 @@ class StoreLock:
     def _in_use(self) -> DataDirectoryInUse:
         return DataDirectoryInUse(
             f"another store runs on {self._directory} ({_owner(self._path)})",
-            hint="stop it, or choose another directory with --data-dir",
+            hint=self._hint,
         )
 
     def _stuck(self, holders: dict[int, str]) -> DataDirectoryInUse:
@@ -132,9 +175,9 @@ def _opened(path: Path) -> int:
     return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
 
-def _locked(handle: int) -> bool:
+def _locked(handle: int, how: int = fcntl.LOCK_EX) -> bool:
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(handle, how | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True
@@ -150,20 +193,34 @@ def _pid_in(path: Path) -> int | None:
     return pid if pid > 0 else None
 
 
-def _owner(path: Path) -> str:
-    """The store that holds a lock, in words."""
+def _noted(path: Path) -> tuple[int, str] | None:
+    """Pid and host in a lock file, if it has them."""
     try:
         with path.open("rb") as file:
             word, host = file.read(_OWNER_BYTES_MAX).decode().split()
-            pid = int(word)
+            return int(word), host
     except (OSError, ValueError):
+        return None
+
+
+def _pid_here(path: Path) -> int | None:
+    """The pid in a lock file, if it is one of this machine."""
+    noted = _noted(path)
+    return noted[0] if noted is not None and noted[1] == socket.gethostname() else None
+
+
+def _owner(path: Path) -> str:
+    """The store that holds a lock, in words."""
+    noted = _noted(path)
+    if noted is None:
         return "just starting"
+    pid, host = noted
     if host != socket.gethostname():
         return f"process {pid} on {host}"
-    return f"process {pid}" if _lives(pid) else "not to be seen from here"
+    return f"process {pid}" if lives(pid) else "not to be seen from here"
 
 
-def _lives(pid: int) -> bool:
+def lives(pid: int) -> bool:
     """Whether a process runs; one that has ended and waits for its parent does not."""
     try:
         os.kill(pid, 0)

@@ -17,15 +17,16 @@ from common.meta.interface import Member, Seen
 from common.settings import Settings
 from common.settings_load import load
 from putter.cli import beside, routing
-from putter.cli.beside import Beside, putter_environment
+from putter.cli.beside import Beside
 from putter.local.children import ChildFailed
+from putter.local.environment import environment_of
 
 
 def child_settings(settings: Settings) -> Settings:
     """The settings that the putter of a lone router reads."""
     spec = Beside(settings)._putter_spec()
     assert spec.argv[1:] == ("-m", "putter", "server")
-    assert spec.env == putter_environment(settings)
+    assert spec.env == environment_of(settings)
     assert spec.env["PUTTER_CONFIG"] == os.devnull
     return load({}, spec.env, Path(spec.env["PUTTER_CONFIG"]))
 

@@ -34,6 +34,7 @@ from putter.local.socketdir import clear_socket_directory, make_socket_directory
 
 AWKWARD = ["a b", "it's", '"quoted"', "back\\slash", "50%", "why?@#", "größe", "n\udce4me", "a\nb"]
 SUN_PATH_BYTES_MAX = 107
+LOG = Path("/data/redis/valkey.log")
 
 
 def settings_of(text: str) -> dict[str, str]:
@@ -64,7 +65,7 @@ def long_directory(top: Path, size: int) -> Path:
 
 
 def test_what_is_written_is_synced_and_nothing_is_evicted() -> None:
-    told = settings_of(config_text(Path("/data/redis"), Path("/data/redis/valkey.sock")))
+    told = settings_of(config_text(Path("/data/redis"), Path("/data/redis/valkey.sock"), LOG))
     assert told["appendonly"] == "yes"
     assert told["appendfsync"] == "always"
     assert told["maxmemory-policy"] == "noeviction"
@@ -73,7 +74,7 @@ def test_what_is_written_is_synced_and_nothing_is_evicted() -> None:
 
 
 def test_only_the_socket_is_open_and_only_to_us() -> None:
-    told = settings_of(config_text(Path("/data/redis"), Path("/run/v.sock")))
+    told = settings_of(config_text(Path("/data/redis"), Path("/run/v.sock"), None))
     assert told["port"] == "0"
     assert told["unixsocket"] == "/run/v.sock"
     assert told["unixsocketperm"] == "700"
@@ -81,12 +82,18 @@ def test_only_the_socket_is_open_and_only_to_us() -> None:
     assert {told["enable-debug-command"], told["enable-module-command"]} == {"no"}
 
 
+@pytest.mark.parametrize(("log", "told"), [(LOG, str(LOG)), (None, "")])
+def test_it_logs_to_a_file_or_to_its_standard_output(log: Path | None, told: str) -> None:
+    text = config_text(Path("/data/redis"), Path("/run/v.sock"), log)
+    assert settings_of(text)["logfile"] == told
+
+
 @pytest.mark.parametrize("name", AWKWARD)
 def test_a_path_stays_on_its_line_and_comes_back_whole(name: str) -> None:
     directory = Path("/srv") / name
-    text = config_text(directory, directory / "valkey.sock")
+    text = config_text(directory, directory / "valkey.sock", directory / "valkey.log")
     told = settings_of(text)
-    assert len(text.splitlines()) == len(settings_of(config_text(Path("/a"), Path("/b")))) + 1
+    assert len(text.splitlines()) == len(settings_of(config_text(Path("/a"), Path("/b"), LOG))) + 1
     shown = told["dir"].replace("\\n", "\n")
     assert shown == str(directory)
 

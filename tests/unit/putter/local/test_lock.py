@@ -19,7 +19,7 @@ from structlog.testing import capture_logs
 
 from common.errors import DataDirectoryInUse
 from putter.local import lock
-from putter.local.lock import StoreLock
+from putter.local.lock import Holder, StoreLock, holder_of
 
 HOLD = """
 import fcntl, os, signal, sys, time
@@ -218,3 +218,42 @@ async def test_one_that_cannot_be_seen_is_told_as_such(
     assert [line["who"] for line in lines] == [BLIND]
     assert "another container" in caught.value.hint
     assert "--data-dir" in caught.value.hint
+
+
+# -- who it is ---------------------------------------------------------------------------------
+
+
+async def test_the_holder_is_seen_while_it_holds_and_not_after(tmp_path: Path) -> None:
+    assert holder_of(tmp_path) is None
+    one = StoreLock(tmp_path, [])
+    await one.take()
+    held = holder_of(tmp_path)
+    assert held == Holder(os.getpid(), f"process {os.getpid()}")
+    two = StoreLock(tmp_path, [], hint="look elsewhere")
+    with pytest.raises(DataDirectoryInUse) as refused:
+        await two.take()
+    assert refused.value.hint == "look elsewhere"
+    one.close()
+    assert holder_of(tmp_path) is None
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="the system does not tell")
+def test_a_number_that_was_left_behind_is_nobodys_pid(tmp_path: Path) -> None:
+    """The lock is held, but not by the process whose pid stands in the file."""
+    (tmp_path / "lock").write_text("")
+    with holder(tmp_path / "lock"), subprocess.Popen(["sleep", "600"]) as other:
+        (tmp_path / "lock").write_text(f"{other.pid} {socket.gethostname()}\n")
+        assert holder_of(tmp_path) == Holder(None, f"process {other.pid}")
+        other.kill()
+
+
+@pytest.mark.parametrize(
+    ("noted", "words"),
+    [("", "just starting"), ("12 elsewhere", "process 12 on elsewhere"), ("{dead} {here}", BLIND)],
+)
+def test_a_holder_without_a_pid_of_ours(tmp_path: Path, noted: str, words: str) -> None:
+    (tmp_path / "lock").write_text("")
+    with holder(tmp_path / "lock"):
+        text = noted.format(dead=dead_pid(), here=socket.gethostname())
+        (tmp_path / "lock").write_text(text)
+        assert holder_of(tmp_path) == Holder(None, words)
