@@ -401,3 +401,48 @@ class TestKinds:
         group = RecordsParcel(entries, ("n1",), Policy(1, 1), Carrier())
         assert group.entries == entries
         assert group.size == 8
+
+
+class TestWhatIsOwed:
+    async def test_nothing_while_all_goes_as_placed(self) -> None:
+        parcel = make(Carrier(), "n1", "n2")
+        parcel.delivered("n1")
+        parcel.delivered("n2")
+        assert not parcel.owed
+
+    async def test_a_node_that_another_takes_the_place_of(self) -> None:
+        parcel = make(Carrier("n3"), "n1", "n2")
+        parcel.stranded("n2", LOST)
+        assert parcel.owed == {"n2": "n3"}
+        parcel.delivered("n1")
+        parcel.delivered("n3")
+        assert parcel.owed == {"n2": "n3"}
+
+    async def test_a_node_without_anybody_in_its_place(self) -> None:
+        parcel = make(Carrier(), "n1", "n2")
+        parcel.delivered("n1")
+        parcel.stranded("n2", LOST)
+        assert succeeded(parcel)
+        assert parcel.owed == {"n2": ""}
+
+    async def test_a_stand_in_that_leaves_too_hands_its_debt_on(self) -> None:
+        parcel = Parcel("object A", ("n1", "n2"), TWO, Carrier("n3"), 100, {"home": "n2"})
+        parcel.dispatch()
+        parcel.stranded("n2", LOST)
+        assert parcel.owed == {"home": "n3"}
+        parcel.refused("n3", Status.NO_SPACE)
+        assert parcel.owed == {"home": ""}
+
+    async def test_a_replica_that_comes_too_late(self) -> None:
+        parcel = make(Carrier(), "n1", "n2", "n3", policy=Policy(3, 2))
+        parcel.delivered("n1")
+        parcel.delivered("n3")
+        parcel.abandon(NodesUnavailable("this replica came late"))
+        assert parcel.owed == {"n2": ""}
+
+    async def test_the_placement_is_not_changed(self) -> None:
+        placed = {"home": "n2"}
+        parcel = Parcel("object A", ("n1", "n2"), TWO, Carrier(), 100, placed)
+        parcel.dispatch()
+        parcel.stranded("n2", LOST)
+        assert placed == {"home": "n2"}

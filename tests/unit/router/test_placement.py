@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from router.placement import Candidate, choose, score
+from common.records import ANYONE
+from router.placement import Candidate, choose, place, score
 
 FIVE = [Candidate(f"n{number}", 1.0) for number in range(5)]
 ZONED = [Candidate(name, 1.0, name[0]) for name in ("a1", "a2", "a3", "b1")]
@@ -77,3 +78,47 @@ def test_a_full_size_disk_of_bytes_is_a_weight(count: int) -> None:
     heavy = [Candidate("big", 2e13), Candidate("small", 1.0)]
     firsts = {choose(f"o/{number}", heavy, count)[0] for number in range(300)}
     assert firsts == {"big"}
+
+
+class TestWhileSomeAreAway:
+    def test_nobody_is_owed_anything_while_all_are_there(self) -> None:
+        for number in range(20):
+            placed = place(f"o/{number}", FIVE, [], 2)
+            assert placed.nodes == choose(f"o/{number}", FIVE, 2)
+            assert not placed.owed
+
+    def test_who_is_away_is_owed_its_share_and_no_more(self) -> None:
+        away, there = FIVE[:1], FIVE[1:]
+        shares = 0
+        for number in range(200):
+            homes = choose(f"o/{number}", FIVE, 2)
+            placed = place(f"o/{number}", there, away, 2)
+            assert len(placed.nodes) == 2
+            assert "n0" not in placed.nodes
+            if "n0" in homes:
+                shares += 1
+                (other,) = set(homes) - {"n0"}
+                (stand_in,) = set(placed.nodes) - {other}
+                assert placed.owed == {"n0": stand_in}
+            else:
+                assert placed.nodes == homes
+                assert not placed.owed
+        assert 40 < shares < 120, "two of five"
+
+    def test_with_too_few_left_nobody_stands_in(self) -> None:
+        placed = place("o", FIVE[:1], FIVE[1:2], 2)
+        assert placed.nodes == ("n0",)
+        assert placed.owed == {"n1": ""}
+
+    def test_with_too_few_at_all_anyone_is_owed(self) -> None:
+        assert place("o", FIVE[:1], [], 2).owed == {ANYONE: ""}
+        both = place("o", FIVE[:1], FIVE[1:2], 3)
+        assert both.owed == {"n1": "", ANYONE: ""}
+
+    def test_a_stand_in_shares_no_zone_with_the_other_copy_if_that_can_be(self) -> None:
+        there = [Candidate("a2", 1.0, "a"), Candidate("a3", 1.0, "a"), Candidate("c1", 1.0, "c")]
+        away = [Candidate("b1", 1e9, "b")]
+        for number in range(50):
+            placed = place(f"o/{number}", there, away, 2)
+            if placed.owed.get("b1") and "c1" not in (set(placed.nodes) - {placed.owed["b1"]}):
+                assert placed.owed["b1"] == "c1"

@@ -1,0 +1,65 @@
+"""How a debt is paid, and how one comes to be."""
+
+from __future__ import annotations
+
+from common.records import ANYONE, Extent, StoredObject, Version
+from router.debts import debtors, lost, paid, with_extents
+
+
+def extent(*nodes: str, size: int = 10, **owed: str) -> Extent:
+    return Extent(0, 1, size, nodes, owed)
+
+
+class TestPaid:
+    def test_who_stood_in_need_not_hold_it_any_more(self) -> None:
+        assert paid(extent("a", "s", x="s"), "x", "x") == extent("a", "x")
+
+    def test_where_nobody_stood_in_there_is_one_more_copy(self) -> None:
+        assert paid(extent("a", x=""), "x", "x") == extent("a", "x")
+
+    def test_a_stand_in_stays_for_another_one_that_has_none(self) -> None:
+        once = paid(extent("a", "s", x="s", y=""), "x", "x")
+        assert once == extent("a", "s", "x", y="s")
+        assert paid(once, "y", "y") == extent("a", "x", "y")
+
+    def test_other_debts_and_their_stand_ins_stay_as_they_are(self) -> None:
+        once = paid(extent("s", "t", x="s", y="t"), "x", "x")
+        assert once == extent("t", "x", y="t")
+
+    def test_anyone_is_somebody_then(self) -> None:
+        owed = Extent(0, 1, 10, ("a",), {ANYONE: ""})
+        assert paid(owed, ANYONE, "n") == extent("a", "n")
+
+    def test_a_putter_that_has_it_already_is_no_second_copy(self) -> None:
+        """A write that went another way, and reached it all the same."""
+        assert paid(extent("a", "x", x=""), "x", "x") == extent("a", "x")
+
+    def test_a_stand_in_that_does_not_hold_it_any_more_is_passed_over(self) -> None:
+        assert paid(extent("a", x="s"), "x", "x") == extent("a", "x")
+
+
+class TestLost:
+    def test_it_is_owed(self) -> None:
+        told = lost(extent("a", "b"), {"b"}, lambda node: node)
+        assert told == extent("a", b="")
+
+    def test_or_anybody_is_owed_in_its_place(self) -> None:
+        told = lost(extent("a", "b"), {"b"}, lambda _: ANYONE)
+        assert told == Extent(0, 1, 10, ("a",), {ANYONE: ""})
+
+    def test_with_a_stand_in_its_home_is_owed_as_before_with_nobody_standing_in(self) -> None:
+        assert lost(extent("a", "s", x="s"), {"s"}, lambda node: node) == extent("a", x="")
+
+    def test_others_are_not_touched(self) -> None:
+        same = extent("a", "b", x="b")
+        assert lost(same, {"c"}, lambda node: node) is same
+
+
+def test_what_is_owed_of_a_version() -> None:
+    stored = StoredObject("A", 40, 65_536, b"", (extent("a", x=""), extent("b", size=30, x="b")))
+    other = StoredObject("B", 5, 65_536, b"", (extent("a", size=5, y=""),))
+    version = Version("b", "k", 1, 45, "", 0, (stored, other))
+    assert debtors(version) == {"x": 40, "y": 5}
+    settled = with_extents(version, lambda each: paid(each, "x", "x") if "x" in each.owed else each)
+    assert debtors(settled) == {"y": 5}
+    assert settled.objects[0].extents == (extent("a", "x"), extent("x", size=30))
