@@ -24,6 +24,7 @@ from putter.storage.engine import Record
 from putter.storage.memory_disk import CHANGES, MemoryDisk
 from putter.storage.segments.engine import SegmentsEngine
 from putter.storage.segments.packing import AtRest
+from putter.storage.segments.sealed_index import SealedIndex
 from tests.storage_kit import PACKED, data_for, put, run_of, split, stored, verify
 
 SOAK = "PUTTER_SOAK" in os.environ
@@ -436,6 +437,67 @@ def test_a_killed_process_may_be_followed_by_a_power_loss(seed: int) -> None:
             generator = random.Random(seed * 100_003 + last)
             node.disk.crash(generator)
             goes_on(node, generator)
+
+
+def compacting_life(node: Node) -> None:
+    """Segments of which little is left, and a compaction of them."""
+    node.open()
+    for step in range(6):
+        node.put(1000 * (step + 1), 9_000, 1458, object_id=f"O{step}")
+        node.put(1000 * (step + 1), 700, 64, raw=True, object_id="")
+        node.record(step + 1, f"O{step}", 600)
+        node.sync()
+    node.free(*((1000 * (step + 1), 5) for step in range(5)))
+    node.drop("O1")
+    node.sync()
+    for _ in range(12):
+        node.engine.tend(1 * KIB)
+        node.sync()
+    node.engine.close()
+
+
+COMPACTING = Life(compacting_life, 16 * KIB)
+
+
+def counted_twice(engine: SegmentsEngine) -> list[object]:
+    """What an index counts although a segment with a higher number holds it."""
+    catalog, found = engine._catalog, list[object]()
+    for segment in catalog.segments.values():
+        for raw in (False, True):
+            for place in segment.index.all_runs(raw=raw):
+                counts = catalog.places(place.first, place.end, raw=raw, limit=place.count)
+                found += [each for each in counts if each.segment != segment.number]
+        for record in segment.index.after(0, 10_000):
+            newest = catalog.record(record.number)
+            found += [] if newest == record else [record]
+    return found
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_what_an_interrupted_compaction_left_twice_counts_once(seed: int) -> None:
+    interrupted = 0
+    for last in range(COMPACTING.changes()):
+        with told(f"seed {seed}, change {last}"):
+            generator = random.Random(seed * 100_003 + last)
+            node = until(COMPACTING, stop_at(last))
+            node.disk.crash(generator)
+            for _ in range(2):  # the next start finds the same
+                node.open()
+                interrupted += node.engine.report.twice_bytes > 0
+                assert counted_twice(node.engine) == []
+                node.accept()
+                node.settle()
+            dead = [
+                each.number
+                for each in node.engine._catalog.segments.values()
+                if isinstance(each.index, SealedIndex) and 2 * each.index.live_bytes <= each.size
+            ]
+            for _ in range(2 * len(dead)):  # it pauses between segments
+                node.tend(20)
+            assert counted_twice(node.engine) == []
+            assert not node.engine._catalog.segments.keys() & dead
+            node.reopen()
+    assert interrupted > 10
 
 
 @pytest.mark.parametrize("times", [1, 2, 5, 10_000])

@@ -5,6 +5,9 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Collection, Iterator
 
+import numpy as np
+import numpy.typing as npt
+
 from putter.storage.run_table import RunTable
 from putter.storage.segments.places import Place, RecordPlace, Removal
 
@@ -59,6 +62,12 @@ class OpenIndex:
     def __len__(self) -> int:
         """How many runs and commit records there are."""
         return len(self._runs[False]) + len(self._runs[True]) + len(self._records)
+
+    def sequences(self) -> npt.NDArray[np.uint64]:
+        """The sequence numbers of all runs and commit records."""
+        runs = (place.sequence for table in self._runs.values() for place in table)
+        records = (record.sequence for record in self._records.values())
+        return np.fromiter((*runs, *records), np.uint64)
 
     def has_written(self, removal: Removal) -> bool:  # noqa: ARG002 - as of a sealed one
         """Whether the file may have bytes that a removal is about; the index does not tell."""

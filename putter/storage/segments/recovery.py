@@ -16,6 +16,7 @@ from common.errors import NoSpace, StorageError
 from common.limits import MIB
 from common.meta.interface import Ceilings
 from putter.storage.block_file import BLOCK_BYTES, BlockFile, aligned_buffer
+from putter.storage.segments.copies import count_once
 from putter.storage.segments.files import Files
 from putter.storage.segments.formats import (
     HEADER_BYTES,
@@ -41,12 +42,14 @@ class Report:
         indexed: of them, whose index was there.
         lost: one line for each thing that is missing or damaged.
         cut_bytes: of the last commit, that was torn.
+        twice_bytes: of originals that a compaction had copied when it was interrupted.
     """
 
     segments: int = 0
     indexed: int = 0
     lost: list[str] = field(default_factory=list)
     cut_bytes: int = 0
+    twice_bytes: int = 0
 
     def lose(self, text: str) -> None:
         """Something is not there any more."""
@@ -168,6 +171,7 @@ class _Recovery:
                 at = None
             self._files.trim()
         self._apply_removals()
+        self._report.twice_bytes = count_once(self._catalog)
         self._report.segments = len(numbers)
         return Recovered(
             head=replace(

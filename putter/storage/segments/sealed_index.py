@@ -13,6 +13,7 @@ from heapq import merge
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 
 from common.checksum import Buffer
 from putter.storage.block_file import BLOCK_BYTES
@@ -166,6 +167,11 @@ class SealedIndex:
         self._bits("record")[self._row_of(number)] = True
         self.live_bytes -= place.length
         return True
+
+    def sequences(self) -> npt.NDArray[np.uint64]:
+        """The sequence numbers of all runs and commit records that were ever listed here."""
+        names = ("run", "raw", "record")
+        return np.concatenate([self._column(name)["sequence"].astype(np.uint64) for name in names])
 
     # -- removals --------------------------------------------------------------------------
 
