@@ -92,6 +92,9 @@ JANITOR_LEASE_MS: Final = 10_000
 MARKS_PERIOD_MS: Final = 3_000
 SWEEP_PERIOD_MS: Final = 6 * 3_600_000
 """Between two walks through all that the putters hold, for what nobody knows of."""
+REPAIR_PERIOD_MS: Final = 2_000
+"""Between two looks at what putters are owed."""
+REPAIR_BYTES_PER_S: Final = 256 * MIB
 REPLICA_AWAY_MS: Final = 60_000
 """How long an unfinished object waits for a putter that its commit record names; then the record
 is corrected."""

@@ -71,6 +71,10 @@ class Metrics:
         scrub_completed_seconds: when the last whole pass ended, seconds since 1970.
         damaged_tickets: tickets that are marked as damaged.
         damaged_others: other things that are: commit records, removals, indexes.
+        owed_objects, owed_bytes: what putters should hold and do not; objects, and their bytes.
+        repaired_objects, repaired_bytes: what was given to them.
+        healed: damages of replicas that were healed.
+        surplus_freed: objects freed on putters that held them in the place of others.
     """
 
     def __init__(self, role: Literal["router", "putter"]) -> None:
@@ -81,6 +85,7 @@ class Metrics:
         self._links()
         self._disk()
         self._scrub()
+        self._repair()
 
     def render(self) -> bytes:
         """Everything in the text format of Prometheus (`CONTENT_TYPE`)."""
@@ -189,6 +194,24 @@ class Metrics:
         self.damaged_tickets = self._gauge("putter_damaged_tickets", "Tickets marked as damaged.")
         self.damaged_others = self._gauge(
             "putter_damaged_others", "Commit records, removals, indexes marked as damaged."
+        )
+
+    def _repair(self) -> None:
+        self.owed_objects = self._gauge(
+            "putter_owed_objects", "Objects that putters should hold and do not, each of them."
+        )
+        self.owed_bytes = self._gauge("putter_owed_bytes", "Bytes of these objects.")
+        self.repaired_objects = self._counter(
+            "putter_repaired_objects", "Objects given to putters that lacked them."
+        )
+        self.repaired_bytes = self._counter(
+            "putter_repaired_bytes", "Bytes copied to putters that lacked them."
+        )
+        self.healed = self._counter(
+            "putter_healed", "Damages of replicas that were healed from good ones."
+        )
+        self.surplus_freed = self._counter(
+            "putter_surplus_freed", "Objects freed on putters that need not hold them any more."
         )
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:

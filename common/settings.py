@@ -167,6 +167,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             description="days from the end of one verification of a putter's disk to the next",
         ),
     ] = 14
+    repair_bytes_per_s: Annotated[
+        int,
+        Meta(
+            ge=0,
+            description="rate at which a router gives putters what they missed while nobody writes "
+            "through it; an eighth of it while somebody does; 0: no bound",
+        ),
+    ] = limits.REPAIR_BYTES_PER_S
     connections_max: Annotated[
         int,
         Meta(

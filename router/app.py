@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final
 
 from common.buffers import BufferPool
@@ -15,6 +16,8 @@ from common.limits import (
     FRAME_DATA_BYTES_DEFAULT,
     JANITOR_PERIOD_MS,
     MARKS_PERIOD_MS,
+    REPAIR_BYTES_PER_S,
+    REPAIR_PERIOD_MS,
     REPLICA_AWAY_MS,
     SWEEP_PERIOD_MS,
 )
@@ -23,20 +26,26 @@ from common.meta.interface import Member, Metadata
 from common.metrics import Metrics
 from common.transport import Network
 from common.web import Door, make_application
+from common.web_lane import LaneConnection
 from common.web_port import WebPort
 from common.wire.handshake import CHALLENGE_BYTES, Identity
 from common.wire.session import Hello
 from router.acks import AckPort
 from router.catchup import CatchUp, CatchUpOptions
+from router.copying import Copier
 from router.fleet import Fleet
 from router.gateway.cluster import ClusterRoutes
 from router.gateway.files import FileRoutes
+from router.gateway.lane import FileLane
+from router.heal import Healer
 from router.ingest import IngestPort
 from router.janitor import Janitor
 from router.links import LinkOptions
 from router.numbers import Numbers
+from router.pace import Pace
 from router.quorum import Policy
 from router.reads import ReadPath
+from router.repair import Repair
 from router.replicas import Replicas
 from router.sweep import Sweep
 from router.watermark import Watermark
@@ -67,6 +76,8 @@ class RouterOptions:
         replica_away_ms: how long an unfinished object waits for a putter that its record names.
         marks_period_ms: time between two rounds of moving the marks.
         sweep_period_ms: time between two walks for what nobody knows of; 0: never.
+        repair_period_ms: time between two looks at what putters are owed; 0: never.
+        repair_bytes_per_s: rate at which they are given it while nobody writes; 0: no bound.
         rebuild_auto: bring a Redis that lost everything back without being asked.
         token: of the web door where it is not on loopback.
     """
@@ -87,6 +98,8 @@ class RouterOptions:
     replica_away_ms: int = REPLICA_AWAY_MS
     marks_period_ms: int = MARKS_PERIOD_MS
     sweep_period_ms: int = SWEEP_PERIOD_MS
+    repair_period_ms: int = REPAIR_PERIOD_MS
+    repair_bytes_per_s: int = REPAIR_BYTES_PER_S
     rebuild_auto: bool = True
     token: str = field(default="", repr=False)
 
@@ -188,6 +201,25 @@ class Router:
         self.sweep: Final = Sweep(
             meta, self.fleet, self.metrics, identity.instance, options.sweep_period_ms
         )
+        self.repair: Final = Repair(
+            meta,
+            self.fleet,
+            replicas,
+            Copier(self.fleet, keyring, replicas, pool, options.frame_bytes),
+            self.numbers,
+            self.metrics,
+            identity.instance,
+            options.repair_period_ms,
+            Pace(options.repair_bytes_per_s, lambda: self.writes.writing > 0),
+        )
+        self.healer: Final = Healer(
+            meta,
+            self.fleet,
+            replicas,
+            self.metrics,
+            identity.instance,
+            options.repair_period_ms,
+        )
         self._heartbeat = Heartbeat(meta.members, self._member)
         self._web: WebPort | None = None
         self._redis_address = redis_address
@@ -233,6 +265,8 @@ class Router:
         self._heartbeat.start()
         self.janitor.start()
         self.sweep.start()
+        self.repair.start()
+        self.healer.start()
         _log.info(
             "router listens",
             router=self.identity.instance,
@@ -250,6 +284,8 @@ class Router:
             await self._web.close_listener()
         await self.writes.stop(_STOP_MS)
         await self._ingest.stop()
+        await self.healer.stop()
+        await self.repair.stop()
         await self.sweep.stop()
         await self.janitor.stop()
         await self.watermark.stop()
@@ -274,8 +310,15 @@ class Router:
             self.identity,
             self._redis_address,
             lambda: self.numbers.tickets_used,
+            self.repair.refills,
         ).add_to(application)
-        return WebPort(application, self.metrics, self.options.connections_max)
+        lane = FileLane(self.reads, self.metrics, door)
+        return WebPort(
+            application,
+            self.metrics,
+            self.options.connections_max,
+            partial(LaneConnection, lane=lane),
+        )
 
     def _not_ready(self) -> str:
         if self._stopping:

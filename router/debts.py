@@ -13,7 +13,7 @@ import msgspec
 from common.records import ANYONE, Extent, Version
 
 
-def paid(extent: Extent, debtor: str, node: str) -> Extent:
+def paid(extent: Extent, debtor: str, node: str, replicas: int) -> Extent:
     """The extent once a putter has what was owed.
 
     Whoever held it in that putter's place takes the place of another one that nobody stands in
@@ -23,6 +23,8 @@ def paid(extent: Extent, debtor: str, node: str) -> Extent:
         extent: owes ``debtor``.
         debtor: the putter that was owed, or `ANYONE`.
         node: the putter that holds it now: ``debtor``, or the one that was chosen.
+        replicas: how many should hold it; while they are fewer, and not because of a putter that
+            is owed it, anybody is owed it.
     """
     owed = dict(extent.owed)
     stand_in = owed.pop(debtor)
@@ -33,6 +35,8 @@ def paid(extent: Extent, debtor: str, node: str) -> Extent:
             nodes.discard(stand_in)
         else:
             owed[alone] = stand_in
+    if len(nodes) + sum(not other for other in owed.values()) < replicas:
+        owed[ANYONE] = ""
     return msgspec.structs.replace(extent, nodes=tuple(sorted(nodes)), owed=owed)
 
 
@@ -56,6 +60,42 @@ def lost(extent: Extent, nodes: Collection[str], debtor: Callable[[str], str]) -
     return msgspec.structs.replace(extent, nodes=left, owed=owed)
 
 
+def vacated(extent: Extent, leaving: Collection[str]) -> Extent:
+    """The extent once some putters shall not hold it any more, or are not expected back.
+
+    Each stays named until another one has its part: anybody is owed it, and the one that leaves
+    stands in; one after the other. What was owed to one that leaves is owed to nobody if another
+    one stands in for it, and to anybody otherwise.
+
+    Args:
+        extent: may name them.
+        leaving: the putters.
+    """
+    owed = dict(extent.owed)
+    for home in [home for home in owed if home in leaving]:
+        stand_in = owed.pop(home)
+        if not stand_in:
+            owed.setdefault(ANYONE, "")
+    away = [node for node in extent.nodes if node in leaving and node not in owed.values()]
+    if away and not owed.get(ANYONE):
+        owed[ANYONE] = away[0]
+    return _with(extent, owed)
+
+
+def kept(extent: Extent, leaving: Collection[str]) -> Extent:
+    """The extent once putters that were to leave stay: nobody is owed it in their place."""
+    stand_in = extent.owed.get(ANYONE, "")
+    if not stand_in or stand_in in leaving:
+        return extent
+    return _with(extent, {home: each for home, each in extent.owed.items() if home != ANYONE})
+
+
+def _with(extent: Extent, owed: dict[str, str]) -> Extent:
+    if owed == extent.owed:
+        return extent
+    return msgspec.structs.replace(extent, owed=owed)
+
+
 def debtors(version: Version) -> dict[str, int]:
     """Bytes that each putter lacks of a version, whole extents counted."""
     missing: dict[str, int] = {}
@@ -73,6 +113,3 @@ def with_extents(version: Version, change: Callable[[Extent], Extent]) -> Versio
         for stored in version.objects
     )
     return msgspec.structs.replace(version, objects=objects)
-
-
-__all__ = ["ANYONE", "debtors", "lost", "paid", "with_extents"]

@@ -10,24 +10,25 @@ first, because a putter takes a ticket only once.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Iterator
+import dataclasses
+from collections.abc import Awaitable, Callable, Collection
 from typing import Final
 from weakref import WeakValueDictionary
 
 import msgspec
-import numpy as np
-import numpy.typing as npt
 
 from common import records
 from common.checksum import ObjectHash
-from common.errors import IntegrityError, NodesUnavailable, PutterError, error_for_status
+from common.errors import IntegrityError, NodesUnavailable, PutterError
 from common.keys import Keyring
 from common.limits import RUN_BYTES_TARGET
 from common.logs import get_logger
 from common.records import Extent, StoredObject, Version
-from common.sessions import Answer
 from common.wire import frames
 from common.wire.session import Data, Done, Free, Read
+from common.wire.status import Status
+from router.copies import Copy, stretches
+from router.debts import lost
 from router.fleet import Fleet
 from router.links import NodeLink
 from router.parcels import Parcel, RecordParcel, RunParcel
@@ -37,8 +38,6 @@ from router.ranges import Slice, slices
 _log = get_logger(__name__)
 _CALL_MS: Final = 15_000
 _ALONE: Final = Policy(1, 1)
-
-Mask = npt.NDArray[np.bool_]
 
 
 async def _at_once() -> None:
@@ -58,7 +57,7 @@ class Replicas:
         self._fleet = fleet
         self._keyring = keyring
         self._frame_bytes = frame_bytes
-        self._carrier = _Straight(fleet)
+        self._carrier = Straight(fleet)
         self._at_work: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     def is_up(self, node: str) -> bool:
@@ -78,8 +77,8 @@ class Replicas:
             between: awaited before each slice; what it raises ends the work.
 
         Returns:
-            The objects, their extents naming only the nodes that provably hold all of them; equal
-            to the version's if everything it says is true now.
+            The objects, their extents naming only the nodes that provably hold all of them, and
+            owing it to the others; equal to the version's if everything it says is true now.
 
         Raises:
             IntegrityError: some bytes are right on no replica, although all of them answered.
@@ -90,6 +89,29 @@ class Replicas:
                 if not any(map(self.is_up, extent.nodes)):
                     raise _out_of_reach(stored, extent.nodes)
         return tuple([await self._in_turn(stored, between) for stored in version.objects])
+
+    async def mend(self, stored: StoredObject, part: Slice, node: str) -> bool:
+        """Compare what all putters of a slice hold, and give each what it lacks.
+
+        Args:
+            stored: the object.
+            part: of one extent.
+            node: one more putter, which shall hold it too.
+
+        Returns:
+            Whether that one holds all of it now.
+
+        Raises:
+            IntegrityError: some of the bytes are right on no putter.
+            NodesUnavailable: too few can be reached to tell.
+        """
+        nodes = tuple(sorted({*part.nodes, node}))
+        extent = Extent(part.first, part.count, part.size, nodes)
+        lock = self._at_work.setdefault(stored.object_id, asyncio.Lock())
+        async with lock:
+            copying = _Copying(self, stored, extent)
+            await copying.complete(dataclasses.replace(part, nodes=nodes))
+        return node not in copying.lacking
 
     async def keep_record(self, version: Version, nodes: Collection[str]) -> list[str]:
         """Make a version's record durable on each of these nodes.
@@ -109,7 +131,7 @@ class Replicas:
             parcel.dispatch()
         for node, parcel in parcels.items():
             try:
-                await _until_durable([parcel])
+                await until_durable([parcel])
             except PutterError as error:
                 _log.warning("a putter did not take a commit record", node=node, reason=str(error))
             else:
@@ -138,7 +160,7 @@ class Replicas:
                 await between()
                 hasher.update(await copying.complete(part))
             position += extent.size
-            extents.append(msgspec.structs.replace(extent, nodes=copying.holders))
+            extents.append(lost(extent, copying.lacking, lambda node: node))
         if hasher.digest() != stored.blake3:
             raise IntegrityError(
                 f"object {stored.object_id}: the bytes do not have its BLAKE3",
@@ -146,22 +168,34 @@ class Replicas:
             )
         return msgspec.structs.replace(stored, extents=tuple(extents))
 
-    async def read(self, node: str, stored: StoredObject, part: Slice) -> _Copy:
+    async def read(self, node: str, stored: StoredObject, part: Slice) -> Copy:
         """What a node holds of a slice.
 
         Raises:
             PutterError: that cannot be told.
         """
         link = self._link(node)
-        answers = await link.call(
-            lambda request: Read(request, part.first, part.count), timeout_ms=_CALL_MS
-        )
-        copy = _Copy(part, stored.frame_bytes)
-        for answer in answers:
-            copy.take(answer, self._keyring)
+        copy = Copy(part, stored.frame_bytes)
+        at, end = part.first, part.first + part.count
+        while at < end:
+            first = at
+            answers = await link.call(
+                lambda request: Read(request, first, end - first),  # noqa: B023 - called at once
+                timeout_ms=_CALL_MS,
+            )
+            damaged = False
+            for answer in answers:
+                header = answer[0]
+                if isinstance(header, Data) and header.status == Status.CHECKSUM_MISMATCH:
+                    damaged = True  # the node knows; behind that ticket it may be right again
+                    break
+                at = max(at, copy.take(answer, self._keyring))
+            if not damaged:
+                break
+            at += 1
         return copy
 
-    async def fill(self, node: str, stored: StoredObject, copy: _Copy, data: bytearray) -> None:
+    async def fill(self, node: str, stored: StoredObject, copy: Copy, data: bytearray) -> None:
         """Send a node what its copy of a slice lacks; durable when this returns.
 
         Args:
@@ -202,7 +236,7 @@ class Replicas:
             )
         for run in runs:
             run.dispatch()
-        await _until_durable(runs)
+        await until_durable(runs)
         _log.info(
             "a replica got what it lacked",
             node=node,
@@ -235,9 +269,9 @@ class _Copying:
         self._whole = set(self._sources)
 
     @property
-    def holders(self) -> tuple[str, ...]:
-        """The nodes that hold every slice so far, in the record's order."""
-        return tuple(node for node in self._extent.nodes if node in self._whole)
+    def lacking(self) -> frozenset[str]:
+        """The nodes that lack some slice, or cannot be asked."""
+        return frozenset(self._extent.nodes) - self._whole
 
     async def complete(self, part: Slice) -> bytearray:
         """Complete one slice on all nodes that let us; its bytes.
@@ -258,13 +292,13 @@ class _Copying:
             raise _out_of_reach(self._stored, self._extent.nodes)
         return data
 
-    async def _read(self, part: Slice) -> dict[str, _Copy]:
+    async def _read(self, part: Slice) -> dict[str, Copy]:
         """The copies of all nodes that answer; those that do not are not asked again."""
         answers = await asyncio.gather(
             *(self._replicas.read(node, self._stored, part) for node in self._sources),
             return_exceptions=True,
         )
-        copies: dict[str, _Copy] = {}
+        copies: dict[str, Copy] = {}
         for node, answer in zip(list(self._sources), answers, strict=True):
             if isinstance(answer, PutterError):
                 self._sources.remove(node)
@@ -275,12 +309,12 @@ class _Copying:
                 copies[node] = answer
         return copies
 
-    def _merge(self, part: Slice, copies: dict[str, _Copy]) -> bytearray:
+    def _merge(self, part: Slice, copies: dict[str, Copy]) -> bytearray:
         """The slice, each ticket from a copy that has it right."""
         for copy in copies.values():
             if copy.good.all():
                 return copy.data
-        whole = _Copy(part, self._stored.frame_bytes)
+        whole = Copy(part, self._stored.frame_bytes)
         for copy in copies.values():
             for at, count in stretches(copy.good & ~whole.good):
                 place = copy.bytes_of(at, count)
@@ -307,63 +341,7 @@ class _Copying:
         )
 
 
-class _Copy:
-    """What one node holds of a slice.
-
-    Attributes:
-        part: the slice.
-        data: its bytes; only those of good tickets count.
-        good, bad: for each ticket whether it is there and right, or there and wrong.
-    """
-
-    def __init__(self, part: Slice, frame_bytes: int) -> None:
-        self.part: Final = part
-        self.data: Final = bytearray(part.size)
-        self.good: Mask = np.zeros(part.count, np.bool_)
-        self.bad: Mask = np.zeros(part.count, np.bool_)
-        self._frame_bytes = frame_bytes
-
-    def bytes_of(self, at: int, count: int) -> slice:
-        """Where the data of some tickets stand."""
-        low = at * self._frame_bytes
-        return slice(low, min(low + count * self._frame_bytes, self.part.size))
-
-    def take(self, answer: Answer, keyring: Keyring) -> None:
-        """Look at one message of a node's answer.
-
-        Raises:
-            PutterError: it is none, or says that the node cannot read.
-        """
-        header, payload = answer
-        if not isinstance(header, Data):
-            raise NodesUnavailable("a putter answered something else")
-        if header.status:
-            raise error_for_status(header.status, header.reason)
-        if not payload:
-            return
-        at = header.first - self.part.first
-        if header.count < 1 or not 0 <= at <= self.part.count - header.count:
-            raise NodesUnavailable("a putter sent other tickets than it was asked for")
-        these = slice(at, at + header.count)
-        if header.frame_bytes != self._frame_bytes:
-            self.bad[these] = True
-            return
-        key = keyring.named(header.key_id).checksum
-        right = frames.check(payload, header.first, header.frame_bytes, key) == 0
-        data = frames.strip(payload, header.frame_bytes)
-        place = self.bytes_of(at, header.count)
-        size = place.stop - place.start
-        if len(right) != header.count:
-            raise NodesUnavailable("a putter miscounted its tickets")
-        if len(data) != size:
-            right[-1] = False  # a ticket of another length than the record says
-            data = data[:size].ljust(size, b"\0")
-        self.data[place] = data
-        self.good[these] = right
-        self.bad[these] = ~right
-
-
-class _Straight:
+class Straight:
     """Carries a parcel to the nodes it is meant for, and to no other."""
 
     def __init__(self, fleet: Fleet) -> None:
@@ -396,14 +374,7 @@ async def free(
         raise NodesUnavailable(f"putter {link.node} could not free: {reason}")
 
 
-def stretches(mask: Mask) -> Iterator[tuple[int, int]]:
-    """Where a mask is set: start and length of each stretch."""
-    edges = np.flatnonzero(np.diff(np.concatenate(([False], mask, [False])).astype(np.int8)))
-    for start, end in edges.reshape(-1, 2).tolist():
-        yield start, end - start
-
-
-async def _until_durable(parcels: Collection[Parcel]) -> None:
+async def until_durable(parcels: Collection[Parcel]) -> None:
     """Wait for the acks of parcels.
 
     Raises:

@@ -157,6 +157,7 @@ class Store:
             "janitor_period_ms": 10**9,
             "marks_period_ms": 10**9,
             "sweep_period_ms": 0,
+            "repair_period_ms": 0,
         } | options
 
     async def start(self, routers: int = 1) -> Store:

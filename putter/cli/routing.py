@@ -51,6 +51,7 @@ def make_router(settings: Settings, keyring: Keyring, metadata: RedisMetadata) -
             idle_ms=settings.idle_timeout_ms,
             connections_max=settings.connections_max,
             rebuild_auto=settings.rebuild == "auto",
+            repair_bytes_per_s=settings.repair_bytes_per_s,
             token=token_of(settings, keyring.writing.token),
         ),
         Identity(instance, instance, version()),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from aiohttp import web
@@ -21,6 +21,7 @@ from router.fleet import Fleet, NodeView
 from router.gateway.describe import place_of_ticket
 from router.gateway.openapi import document
 from router.gateway.scrub import ScrubRoutes, ask, summary
+from router.repair import Refill
 from router.writes import WritePath
 
 _CALL_MS: Final = 5_000
@@ -37,6 +38,7 @@ class ClusterRoutes:
         identity: of this router.
         redis_address: for people, without password.
         tickets_used: highest ticket number that this router saw leased.
+        refills: what putters are owed.
     """
 
     def __init__(
@@ -47,6 +49,7 @@ class ClusterRoutes:
         identity: Identity,
         redis_address: str,
         tickets_used: Callable[[], int],
+        refills: Callable[[], Mapping[str, Refill]],
     ) -> None:
         self._meta = meta
         self._fleet = fleet
@@ -54,6 +57,7 @@ class ClusterRoutes:
         self._identity = identity
         self._redis_address = redis_address
         self._tickets_used = tickets_used
+        self._refills = refills
         self._scrubs = ScrubRoutes(meta, fleet)
 
     def add_to(self, application: web.Application) -> None:
@@ -154,6 +158,7 @@ class ClusterRoutes:
                 "nodes": await self._nodes(),
                 "routers": routers,
                 "objects": {"writing": self._writes.writing},
+                "repair": [_refill(node, each) for node, each in sorted(self._refills().items())],
                 "numbers": {"tickets_used": self._tickets_used(), "tickets_max": TICKETS_MAX},
             }
         )
@@ -205,6 +210,18 @@ def _limit(text: str | None) -> int:
     ):
         raise UsageError(f"limit is a number from 1 to {LIST_PAGE_MAX}, not {text[:20]!r}")
     return int(text)
+
+
+def _refill(node: str, refill: Refill) -> dict[str, Any]:
+    """What a putter is owed, and how it goes."""
+    return {
+        "node": node,
+        "objects": refill.debt.objects,
+        "bytes": refill.debt.size,
+        "bytes_per_s": round(refill.rate_bytes_per_s),
+        "eta_s": None if refill.eta_s is None else round(refill.eta_s),
+        "stuck": [{"object": each, "reason": why} for each, why in refill.stuck.items()],
+    }
 
 
 def _stored(told: StatReply | Packing) -> dict[str, Any]:

@@ -87,6 +87,7 @@ class _View:
         self.claims = _Noun(target.claims, self)
         self.members = _Noun(target.members, self)
         self.leases = _Noun(target.leases, self)
+        self.repairs = _Noun(target.repairs, self)
         self.recovery = _Recovery(target.recovery, self)
 
     def check(self) -> None:

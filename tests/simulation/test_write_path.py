@@ -125,7 +125,8 @@ async def check(cluster: Cluster, history: History) -> None:
                 assert owners.setdefault(ticket, key) == key, f"ticket {ticket} was used twice"
                 holders = [p.name for p in cluster.putters if _holds(p.engine, ticket, key)]
                 # Also of what nobody acknowledged: a janitor completes what it rolls forward.
-                assert extent.nodes, key
+                assert len(extent.nodes) == min(cluster.policy.replicas, len(cluster.putters)), key
+                assert not extent.owed, (key, extent)
                 assert set(extent.nodes) <= set(holders), (key, ticket, extent.nodes, holders)
     assert rebuilt(cluster) == visible, "the putters alone say the same"
     assert await cluster.meta.objects.stale(1000) == []

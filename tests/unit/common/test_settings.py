@@ -32,6 +32,7 @@ GOOD = {
     "zone": "rack-7",
     "compress": "zstd",
     "scrub_bytes_per_s": "1000000",
+    "repair_bytes_per_s": "2000000",
     "scrub_period_days": "30",
     "encrypt": "on",
     "storage": "memory",

@@ -15,8 +15,8 @@ from common.errors import NodesUnavailable, NotAuthorised, StorageError
 from common.wire import frames
 from common.wire.session import Data, Done
 from common.wire.status import Status
+from router.copies import Copy, stretches
 from router.ranges import Slice
-from router.replicas import _Copy, stretches
 from tests.node_kit import KEY, RING, play
 from tests.router_kit import FRAME, Store, payload
 from tests.simulation.loop import World
@@ -37,8 +37,8 @@ def told(first: int = FIRST, count: int = COUNT, **other: Any) -> Data:
     return Data(1, first, count, **fields)
 
 
-def copy_of(*answers: tuple[Any, memoryview]) -> _Copy:
-    copy = _Copy(PART, FRAME)
+def copy_of(*answers: tuple[Any, memoryview]) -> Copy:
+    copy = Copy(PART, FRAME)
     for answer in answers:
         copy.take(answer, RING)
     return copy

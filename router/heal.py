@@ -1,0 +1,236 @@
+"""Heals what is found damaged: by readers as they read, and by putters as they verify their disks.
+
+A reader that meets a bad or missing replica is served from a good one, and says so here. Putters
+name what their scrub found. Either way all replicas of those tickets are compared, and each gets
+what it lacks. What cannot be healed is named, and stops nothing else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from dataclasses import dataclass, replace
+from typing import Final
+
+from common.errors import PutterError
+from common.limits import RUN_BYTES_TARGET
+from common.logs import get_logger
+from common.meta.interface import Metadata
+from common.metrics import Metrics
+from common.records import StoredObject
+from common.wire.session import Flaw, Scrub, ScrubReply
+from router.fleet import Fleet
+from router.links import NodeLink
+from router.ranges import Slice, slices
+from router.replicas import Replicas
+
+_log = get_logger(__name__)
+_LEASE: Final = "heal"
+_LEASE_MS: Final = 60_000
+_CALL_MS: Final = 10_000
+_FLAWS_MAX: Final = 1_000
+_REPORTS_MAX: Final = 4_096
+"""Damages that wait to be healed; further ones are found again by the next reader or scrub."""
+_TRIES_MAX: Final = 3
+_FORGET_S: Final = 600.0
+"""After so long, what could not be healed is tried again."""
+
+
+@dataclass(frozen=True)
+class Wound:
+    """Tickets of one object that a putter should hold, and does not hold right.
+
+    Attributes:
+        node: the putter.
+        stored: the object.
+        part: the tickets.
+    """
+
+    node: str
+    stored: StoredObject
+    part: Slice
+
+
+@dataclass(frozen=True)
+class Incurable:
+    """What could not be healed.
+
+    Attributes:
+        node: the putter.
+        object_id: ObjectID.
+        first, count: the tickets.
+        reason: of the last try.
+        until: the loop's time of the next one.
+    """
+
+    node: str
+    object_id: str
+    first: int
+    count: int
+    reason: str
+    until: float
+
+
+class Healer:
+    """One router's part in it.
+
+    Args:
+        meta: the coordinator.
+        fleet: the putters.
+        replicas: compares and mends.
+        metrics: counters.
+        instance: of this router.
+        period_ms: time between two rounds; 0: never.
+    """
+
+    def __init__(
+        self,
+        meta: Metadata,
+        fleet: Fleet,
+        replicas: Replicas,
+        metrics: Metrics,
+        instance: str,
+        period_ms: int,
+    ) -> None:
+        self._meta = meta
+        self._fleet = fleet
+        self._replicas = replicas
+        self._metrics = metrics
+        self._instance = instance
+        self._period_s = period_ms / 1000
+        self._waiting: OrderedDict[tuple[str, int], Wound] = OrderedDict()
+        self._tries: dict[tuple[str, int], int] = {}
+        self._incurable: dict[tuple[str, int], Incurable] = {}
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin."""
+        if self._period_s:
+            self._task = asyncio.get_running_loop().create_task(self._run())
+
+    async def stop(self) -> None:
+        """End; what waits is found again."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    def report(self, node: str, stored: StoredObject, part: Slice) -> None:
+        """A putter that is there does not hold these tickets right."""
+        if len(self._waiting) < _REPORTS_MAX:
+            self._waiting.setdefault((node, part.first), Wound(node, stored, part))
+
+    def incurable(self) -> list[Incurable]:
+        """What could not be healed lately."""
+        return list(self._incurable.values())
+
+    async def round(self) -> int:
+        """Look at what putters found, and heal what is known.
+
+        Returns:
+            How many damages were healed.
+
+        Raises:
+            PutterError: Redis does not answer.
+        """
+        if await self._meta.leases.acquire(_LEASE, self._instance, _LEASE_MS):
+            for link in self._fleet.up():
+                await self._ask(link)
+        now = asyncio.get_running_loop().time()
+        self._incurable = {k: each for k, each in self._incurable.items() if each.until > now}
+        healed = 0
+        for key, wound in list(self._waiting.items()):
+            if key in self._incurable:
+                del self._waiting[key]
+            elif self._replicas.is_up(wound.node):
+                del self._waiting[key]
+                healed += await self._heal(key, wound)
+        return healed
+
+    # -- inside ----------------------------------------------------------------------------
+
+    async def _run(self) -> None:
+        while True:
+            await asyncio.sleep(self._period_s)
+            try:
+                await self.round()
+            except PutterError as error:
+                _log.debug("nothing is healed", reason=str(error))
+            except Exception:  # noqa: BLE001 - it goes on with the next round
+                _log.exception("healing failed")
+
+    async def _ask(self, link: NodeLink) -> None:
+        """Take over what a putter's scrub found."""
+        try:
+            answers = await link.call(
+                lambda request: Scrub(request, "status", flaws=_FLAWS_MAX), timeout_ms=_CALL_MS
+            )
+        except PutterError as error:
+            _log.debug("a putter does not tell its damages", node=link.node, reason=str(error))
+            return
+        reply = answers[-1][0]
+        if not isinstance(reply, ScrubReply):
+            return
+        for flaw in reply.flaws:
+            if flaw.object_id and flaw.count and not flaw.raw:
+                await self._take(link.node, flaw)
+
+    async def _take(self, node: str, flaw: Flaw) -> None:
+        """Find out which bytes of which object a damage hits."""
+        if (node, flaw.first) in self._incurable:
+            return
+        state = await self._meta.objects.get(flaw.object_id)
+        if state is None or state.state != "written":
+            return  # it goes with its object
+        version = await self._meta.files.resolve(state.bucket, state.key)
+        found = [s for s in version.objects if s.object_id == flaw.object_id] if version else []
+        for stored in found:
+            for part in parts_of(stored, flaw.first, flaw.count):
+                if node in part.nodes:
+                    self.report(node, stored, part)
+
+    async def _heal(self, key: tuple[str, int], wound: Wound) -> bool:
+        try:
+            whole = await self._replicas.mend(wound.stored, wound.part, wound.node)
+            reason = "" if whole else "it does not take them"
+        except PutterError as error:
+            reason = str(error)
+        if not reason:
+            self._tries.pop(key, None)
+            self._metrics.healed.inc()
+            _log.info(
+                "a replica is healed",
+                node=wound.node,
+                object=wound.stored.object_id,
+                first=wound.part.first,
+                tickets=wound.part.count,
+            )
+            return True
+        tries = self._tries[key] = self._tries.get(key, 0) + 1
+        if tries >= _TRIES_MAX:
+            del self._tries[key]
+            until = asyncio.get_running_loop().time() + _FORGET_S
+            part = wound.part
+            self._incurable[key] = Incurable(
+                wound.node, wound.stored.object_id, part.first, part.count, reason, until
+            )
+            _log.error(
+                "a replica cannot be healed",
+                node=wound.node,
+                object=wound.stored.object_id,
+                first=part.first,
+                tickets=part.count,
+                reason=reason,
+            )
+        else:
+            self._waiting[key] = wound
+        return False
+
+
+def parts_of(stored: StoredObject, first: int, count: int) -> list[Slice]:
+    """Slices of an object, a run at most each, that hold some of these tickets."""
+    end = first + count
+    return [
+        replace(part, skip=0, keep=part.size)
+        for part in slices(stored, 0, stored.size, RUN_BYTES_TARGET)
+        if part.first < end and first < part.first + part.count
+    ]

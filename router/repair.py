@@ -1,0 +1,366 @@
+"""Gives putters what they missed, and frees what stood in for them.
+
+Every extent says which putters should hold it and do not. Routers share the work: one at a time
+pays what a putter is owed, under a lease. An object is copied, then described anew in a commit
+record, then in Redis: a router that dies in between leaves a debt that is paid again, and nothing
+that nobody knows of, as Redis hears of a putter before the putter gets a byte.
+
+Whoever held something in the place of another one holds too much afterwards. That is freed when the
+grace time is over and nobody reads it there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+
+from common.errors import IntegrityError, NodesUnavailable, PutterError
+from common.limits import MIB
+from common.logs import get_logger
+from common.meta.interface import Metadata
+from common.meta.repairs import Debt, Owed, Surplus
+from common.metrics import Metrics
+from common.records import ANYONE, Extent, Version
+from router.copying import Copier
+from router.debts import paid, with_extents
+from router.fleet import Fleet
+from router.janitor import portions
+from router.numbers import Numbers
+from router.pace import Pace
+from router.replicas import Replicas, free
+
+_log = get_logger(__name__)
+_LEASE: Final = "repair"
+_LEASE_MS: Final = 30_000
+_BATCH: Final = 128
+_LARGE_BYTES: Final = MIB
+"""Larger objects are copied one after the other: one of them keeps several slices under way."""
+_FREE_TICKETS_MAX: Final = 2_048
+_RATE_S: Final = 10.0
+"""The time over which the rate is taken that an estimate rests on."""
+
+
+@dataclass(frozen=True)
+class Refill:
+    """What is known of one putter's debts.
+
+    Attributes:
+        debt: what it lacks.
+        rate_bytes_per_s: how fast this router has given it something lately; 0: not at all.
+        stuck: objects that could not be given to it, with the last reason.
+    """
+
+    debt: Debt
+    rate_bytes_per_s: float
+    stuck: Mapping[str, str]
+
+    @property
+    def eta_s(self) -> float | None:
+        """Seconds until nothing is owed any more, if it goes on like this; None: unknown."""
+        if not self.rate_bytes_per_s:
+            return None
+        return self.debt.size / self.rate_bytes_per_s
+
+
+class Repair:
+    """One router's part in it.
+
+    Args:
+        meta: the coordinator.
+        fleet: the putters.
+        replicas: keeps records.
+        copier: moves bytes.
+        numbers: stamps of the new descriptions.
+        metrics: counters.
+        instance: of this router.
+        period_ms: time between two looks; 0: never.
+        pace: bounds the bytes of all copies.
+    """
+
+    def __init__(
+        self,
+        meta: Metadata,
+        fleet: Fleet,
+        replicas: Replicas,
+        copier: Copier,
+        numbers: Numbers,
+        metrics: Metrics,
+        instance: str,
+        period_ms: int,
+        pace: Pace,
+    ) -> None:
+        self._meta = meta
+        self._fleet = fleet
+        self._replicas = replicas
+        self._copier = copier
+        self._numbers = numbers
+        self._metrics = metrics
+        self._instance = instance
+        self._period_s = period_ms / 1000
+        self._pace = pace
+        self._debts: Mapping[str, Debt] = {}
+        self._rates: dict[str, _Rate] = {}
+        self._stuck: dict[str, dict[str, str]] = {}
+        self._renew_at: dict[str, float] = {}
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin."""
+        if self._period_s:
+            self._task = asyncio.get_running_loop().create_task(self._run())
+
+    async def stop(self) -> None:
+        """End; the leases run out by themselves."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    def refills(self) -> dict[str, Refill]:
+        """What each putter is owed, as of the last look."""
+        return {
+            node: Refill(debt, self._rate_of(node).value(), dict(self._stuck.get(node, {})))
+            for node, debt in self._debts.items()
+        }
+
+    async def round(self) -> int:
+        """Look, and pay what can be paid.
+
+        Returns:
+            How many objects were given to putters, and freed on others.
+
+        Raises:
+            PutterError: Redis does not answer.
+        """
+        await self._look()
+        done = 0
+        for debtor in sorted(self._debts):
+            if debtor == ANYONE or self._replicas.is_up(debtor):
+                done += await self._pay(debtor)
+        done += await self._free_surplus()
+        if done:
+            await self._look()
+        return done
+
+    # -- inside ----------------------------------------------------------------------------
+
+    async def _run(self) -> None:
+        while True:
+            await asyncio.sleep(self._period_s)
+            try:
+                await self.round()
+            except PutterError as error:
+                _log.debug("no repair", reason=str(error))
+            except Exception:  # noqa: BLE001 - it goes on with the next round
+                _log.exception("the repair failed")
+
+    async def _look(self) -> None:
+        self._debts = await self._meta.repairs.debts()
+        for node in [node for node in self._stuck if node not in self._debts]:
+            del self._stuck[node]
+        self._metrics.owed_objects.set(sum(debt.objects for debt in self._debts.values()))
+        self._metrics.owed_bytes.set(sum(debt.size for debt in self._debts.values()))
+
+    async def _lease(self, name: str) -> bool:
+        """Take or extend a lease; False while another router holds it."""
+        now = asyncio.get_running_loop().time()
+        if now < self._renew_at.get(name, 0.0):
+            return True
+        if not await self._meta.leases.acquire(f"{_LEASE}/{name}", self._instance, _LEASE_MS):
+            self._renew_at.pop(name, None)
+            return False
+        self._renew_at[name] = now + _LEASE_MS / 3000
+        return True
+
+    async def _pay(self, debtor: str) -> int:
+        """Pay a debtor as long as that goes well."""
+        done, after = 0, ""
+        stuck: dict[str, str] = {}
+        while await self._lease(debtor):
+            batch = await self._meta.repairs.owed(debtor, _BATCH, after)
+            if not batch:
+                break
+            after = _place(batch[-1])
+            outcomes = await self._pay_all(batch)
+            for item, reason in zip(batch, outcomes, strict=True):
+                if reason:
+                    stuck[item.object_id] = reason
+                else:
+                    done += 1
+            if len(batch) < _BATCH:
+                break
+            if len(stuck) > _BATCH and not done:
+                break  # nothing goes: try again later
+        self._note_stuck(debtor, stuck)
+        if done:
+            _log.info("a putter got what it missed", node=debtor, objects=done, left=len(stuck))
+        return done
+
+    async def _pay_all(self, batch: Sequence[Owed]) -> list[str]:
+        """Pay many debts; for each "" or the reason why not."""
+        small = [item for item in batch if item.stored.size <= _LARGE_BYTES]
+        stamp = await self._numbers.stamps(len(batch))
+        revisions = {item.object_id: stamp + n for n, item in enumerate(batch)}
+        outcomes: dict[str, str] = {}
+
+        async def pay(item: Owed) -> None:
+            outcomes[item.object_id] = await self._settle(item, revisions[item.object_id])
+
+        await _together([pay(item) for item in small])
+        for item in batch:
+            if item.stored.size > _LARGE_BYTES:
+                await pay(item)
+        return [outcomes[item.object_id] for item in batch]
+
+    async def _settle(self, item: Owed, revision: int) -> str:
+        """Pay one debt; "" or the reason why not."""
+        try:
+            await self._give(item, revision)
+        except PutterError as error:
+            level = _log.error if isinstance(error, IntegrityError) else _log.info
+            level(
+                "a debt cannot be paid",
+                node=item.node,
+                object=item.object_id,
+                name=f"{item.version.bucket}/{item.version.key}",
+                reason=str(error),
+            )
+            return str(error)
+        return ""
+
+    async def _give(self, item: Owed, revision: int) -> None:
+        """Copy, keep the new record, and publish it.
+
+        Raises:
+            PutterError: not now.
+        """
+        bucket, stored = item.version.bucket, item.stored
+        target = self._target(item)
+        if not await self._meta.repairs.reach(bucket, item.object_id, target):
+            return  # deleted meanwhile
+        size = 0
+        for extent in stored.extents:
+            if item.node in extent.owed and target not in extent.nodes:
+                await self._copier.copy(stored, extent, target, self._pace_for(target))
+                size += extent.size
+        version = self._described(item, target, revision)
+        named = _named(version)
+        kept = await self._replicas.keep_record(version, named)
+        if target not in kept:
+            raise NodesUnavailable(f"putter {target} does not take the commit record")
+        if len(kept) < min(len(named), self._fleet.policy.write_quorum):
+            raise NodesUnavailable("too few putters take the commit record")
+        if not await self._meta.repairs.amend(item.token, version):
+            raise NodesUnavailable("it was described anew meanwhile")
+        self._metrics.repaired_bytes.inc(size)
+        self._metrics.repaired_objects.inc()
+
+    def _target(self, item: Owed) -> str:
+        if item.node != ANYONE:
+            return item.node
+        holders = {node for extent in item.stored.extents for node in extent.nodes}
+        homes = {node for extent in item.stored.extents for node in extent.owed}
+        target = self._fleet.choose_another(item.object_id, holders | homes)
+        if target is None:
+            raise NodesUnavailable("there is no further putter", hint="start one more")
+        return target
+
+    def _described(self, item: Owed, target: str, revision: int) -> Version:
+        tickets = {extent.first for extent in item.stored.extents}
+
+        def change(extent: Extent) -> Extent:
+            if extent.first in tickets and item.node in extent.owed:
+                return paid(extent, item.node, target, item.version.replicas)
+            return extent
+
+        return msgspec.structs.replace(with_extents(item.version, change), revision=revision)
+
+    def _pace_for(self, node: str) -> Callable[[int], Awaitable[None]]:
+        rate = self._rate_of(node)
+
+        async def wait(size: int) -> None:
+            await self._pace(size)
+            rate.add(size)
+
+        return wait
+
+    def _rate_of(self, node: str) -> _Rate:
+        return self._rates.setdefault(node, _Rate())
+
+    def _note_stuck(self, debtor: str, stuck: dict[str, str]) -> None:
+        if stuck:
+            self._stuck[debtor] = dict(list(stuck.items())[:_BATCH])
+        else:
+            self._stuck.pop(debtor, None)
+
+    async def _free_surplus(self) -> int:
+        """Free what nobody needs any more; how many objects."""
+        if not await self._lease("surplus"):
+            return 0
+        done = 0
+        for item in await self._meta.repairs.surplus(_BATCH):
+            link = self._fleet.link(item.node)
+            if link is None or not link.up:
+                continue
+            try:
+                objects = (item.object_id,) if item.whole else ()
+                for part in portions(list(item.ranges), _FREE_TICKETS_MAX):
+                    await free(link, part, objects)
+            except PutterError as error:
+                _log.info("a surplus stays", node=item.node, reason=str(error))
+                continue
+            await self._freed(item)
+            done += 1
+        return done
+
+    async def _freed(self, item: Surplus) -> None:
+        await self._meta.repairs.freed(item)
+        self._metrics.surplus_freed.inc()
+
+
+class _Rate:
+    """Bytes per second over the last moments."""
+
+    def __init__(self) -> None:
+        self._since = self._now()
+        self._bytes = 0
+        self._last = 0.0
+
+    def add(self, size: int) -> None:
+        """So many bytes went."""
+        self._turn()
+        self._bytes += size
+
+    def value(self) -> float:
+        """Bytes per second; 0 if nothing went lately."""
+        self._turn()
+        passed = self._now() - self._since
+        return self._bytes / passed if passed >= 1.0 and self._bytes else self._last
+
+    def _turn(self) -> None:
+        passed = self._now() - self._since
+        if passed >= _RATE_S:
+            self._last = self._bytes / passed
+            self._since, self._bytes = self._now(), 0
+
+    def _now(self) -> float:
+        return asyncio.get_running_loop().time()
+
+
+async def _together(works: Sequence[Awaitable[None]]) -> None:
+    """Wait for all; the first exception is raised once all have ended."""
+    for result in await asyncio.gather(*works, return_exceptions=True):
+        if isinstance(result, BaseException):
+            raise result
+
+
+def _named(version: Version) -> list[str]:
+    return sorted({n for stored in version.objects for e in stored.extents for n in e.nodes})
+
+
+def _place(item: Owed) -> str:
+    """Where a listing of debts goes on."""
+    return f"{item.version.bucket} {item.object_id}"
