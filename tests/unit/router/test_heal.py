@@ -1,0 +1,157 @@
+"""What is found damaged is healed from good replicas; what cannot be is named."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from common.records import Version
+from common.wire.session import Flaw, ScrubReply
+from router.heal import parts_of
+from router.quorum import Policy
+from router.ranges import Slice
+from tests.node_kit import play
+from tests.router_kit import FRAME, Store, metric, payload, tickets_of
+from tests.simulation.loop import World
+
+
+def with_store(scene: Any, putters: int = 2, **options: Any) -> None:
+    async def whole(world: World) -> None:
+        store = Store(world, putters, **({"policy": Policy(2, 2)} | options))
+        await store.start()
+        await scene(store)
+        await store.stop()
+
+    play(whole)
+
+
+async def written(store: Store, size: int = 3 * FRAME, key: str = "cat") -> Version:
+    await store.write(payload(size, key), key)
+    return await store.router.reads.resolve("photos", key)
+
+
+def part_of(version: Version) -> Slice:
+    [stored] = version.objects
+    [part] = parts_of(stored, stored.extents[0].first, 1)
+    return part
+
+
+async def alone(store: Store, putter: int, key: str = "cat") -> bytes:
+    """What one putter serves while no other is there."""
+    for number, other in enumerate(store.putters):
+        if number != putter:
+            await other.crash()
+    return await store.read(key)
+
+
+@pytest.mark.parametrize("damage", ["rot", "lost"])
+def test_a_replica_gets_back_what_it_lacks(damage: str) -> None:
+    async def scene(store: Store) -> None:
+        version = await written(store)
+        ticket = tickets_of(version)[1]
+        if damage == "rot":
+            store.putters[1].rot(ticket)
+        else:
+            store.putters[1].engine.free([(ticket, 1)])
+        store.router.healer.report("p1", version.objects[0], part_of(version))
+        assert await store.router.healer.round() == 1
+        assert metric(store.router.metrics, "putter_healed_total") == 1
+        assert await store.router.healer.round() == 0, "once is enough"
+        assert await alone(store, 1) == payload(3 * FRAME, "cat")
+
+    with_store(scene)
+
+
+def test_one_that_is_away_is_healed_when_it_is_back() -> None:
+    async def scene(store: Store) -> None:
+        version = await written(store)
+        store.putters[1].rot(tickets_of(version)[0])
+        store.router.healer.report("p1", version.objects[0], part_of(version))
+        await store.putters[1].crash()
+        while len(store.router.fleet.up()) > 1:
+            await asyncio.sleep(0.1)
+        assert await store.router.healer.round() == 0
+        await store.putters[1].start()
+        while len(store.router.fleet.up()) < 2:
+            await asyncio.sleep(0.1)
+        assert await store.router.healer.round() == 1
+        assert await alone(store, 1) == payload(3 * FRAME, "cat")
+
+    with_store(scene)
+
+
+def test_what_is_right_nowhere_is_named_and_stops_nothing() -> None:
+    async def scene(store: Store) -> None:
+        bad, good = await written(store, key="bad"), await written(store, key="good")
+        for putter in store.putters:
+            putter.rot(tickets_of(bad)[0])
+        store.putters[0].rot(tickets_of(good)[0])
+        healer = store.router.healer
+        healer.report("p0", bad.objects[0], part_of(bad))
+        healer.report("p0", good.objects[0], part_of(good))
+        assert await healer.round() == 1
+        assert not healer.incurable(), "it is tried again"
+        for _ in range(2):
+            assert await healer.round() == 0
+        [named] = healer.incurable()
+        assert (named.node, named.object_id) == ("p0", bad.objects[0].object_id)
+        assert "right on none" in named.reason
+        healer.report("p0", bad.objects[0], part_of(bad))
+        assert await healer.round() == 0
+        assert len(healer.incurable()) == 1, "known, and left alone for a while"
+        await asyncio.sleep(700)
+        await healer.round()
+        assert not healer.incurable()
+
+    with_store(scene)
+
+
+def test_reports_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scene(store: Store) -> None:
+        version = await written(store)
+        monkeypatch.setattr("router.heal._REPORTS_MAX", 3)
+        part = part_of(version)
+        for n in range(9):
+            moved = Slice(part.first + n, 1, 1, 0, 1, part.nodes)
+            store.router.healer.report("p1", version.objects[0], moved)
+        assert len(store.router.healer._waiting) == 3
+
+    with_store(scene)
+
+
+class TestWhatAScrubFound:
+    def test_it_is_healed(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        async def scene(store: Store) -> None:
+            version = await written(store, 5 * FRAME)
+            [stored] = version.objects
+            ticket = tickets_of(version)[2]
+            store.putters[0].rot(ticket)
+            flaw = Flaw("tickets", ticket, 1, stored.object_id, "somewhere", "rot")
+            strange = Flaw("tickets", 99_999, 1, "ZZZZ", "somewhere", "rot")
+
+            async def tell(message: Any, _: Any) -> Any:
+                return ScrubReply(message.request, 1, False, flaws=(strange, flaw)), b""
+
+            monkeypatch.setattr("putter.node.queries.answer_scrub", tell)
+            assert await store.router.healer.round() == 2, "both putters say so here"
+            assert await alone(store, 0) == payload(5 * FRAME, "cat")
+
+        with_store(scene)
+
+    def test_of_deleted_objects_nothing_is_healed(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        async def scene(store: Store) -> None:
+            version = await written(store)
+            [stored] = version.objects
+            await store.router.writes.delete("photos", "cat")
+            flaw = Flaw("tickets", tickets_of(version)[0], 1, stored.object_id, "there", "rot")
+
+            async def tell(message: Any, _: Any) -> Any:
+                return ScrubReply(message.request, 1, False, flaws=(flaw,)), b""
+
+            monkeypatch.setattr("putter.node.queries.answer_scrub", tell)
+            assert await store.router.healer.round() == 0
+            assert not store.router.healer._waiting
+
+        with_store(scene)
