@@ -6,18 +6,24 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --quiet --disable-pip-version-check
 SOURCE := common putter router tests benchmarks tools
 JOBS   ?= auto
+N      ?= 3
+NODE   ?= 0
+ARGS   ?=
 
-.PHONY: help install run test soak check format bench lock clean
+.PHONY: help install run cluster cluster-status cluster-stop attach test soak check format bench \
+  lock clean
 
 help:
 	@echo "make run      install and start a whole store on this machine (data in ./data)"
+	@echo "make cluster  the same with two routers and N=3 putters (data in ./cluster-data);"
+	@echo "              from another terminal: make attach NODE=0, cluster-status, cluster-stop"
 	@echo "make test     install and run the tests"
 	@echo "make check    formatting, lint, types, import directions"
 	@echo "make bench    measure; prints the tables of docs/internals/performance.md"
 	@echo "make soak     the long versions of the tests that have one"
 	@echo "make format   let ruff format the code"
 	@echo "make lock     take the newest packages that pyproject.toml allows, with their hashes"
-	@echo "make clean    remove what install and tests made (never ./data)"
+	@echo "make clean    remove what install and tests made (never ./data or ./cluster-data)"
 
 $(BIN)/putter: pyproject.toml requirements.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -35,6 +41,19 @@ install: $(BIN)/putter
 
 run: install
 	$(BIN)/python -m putter router
+
+# ARGS: what else the command should get, such as ARGS="--data-dir /tmp/try --storage tree".
+cluster: install
+	@$(BIN)/python -m putter cluster start --putters $(N) $(ARGS)
+
+attach: install
+	@$(BIN)/python -m putter cluster attach $(NODE) $(ARGS)
+
+cluster-status: install
+	@$(BIN)/python -m putter cluster status $(ARGS)
+
+cluster-stop: install
+	@$(BIN)/python -m putter cluster stop $(ARGS)
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest -n $(JOBS)

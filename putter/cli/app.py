@@ -25,6 +25,7 @@ _COMMANDS: Final[Mapping[str, str]] = {
     "scrub": "scrub:scrub",
     "rebuild": "rebuild:rebuild",
     "keys": "cluster:keys",
+    "cluster": "local_cluster:cluster",
 }
 """Where each command is: a process does not wait for the imports of the others."""
 

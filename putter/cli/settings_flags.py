@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, get_type_hints
 
 import typer
 
-from common.settings import FIELDS, Settings, allowed, description, flag_of
+from common.settings import FIELDS, allowed, description, flag_of, variable_of
 from common.settings_load import CONFIG_FILE, load, unknown_variables
 from putter.cli.shell import warn
 
@@ -44,23 +44,29 @@ _CONFIG: Final = inspect.Parameter(
 
 
 def command_with_settings(
-    run: Callable[[Settings], None], names: Sequence[str]
+    run: Callable[..., None], names: Sequence[str], *, unread: Collection[str] = ()
 ) -> Callable[..., None]:
     """A command function with one flag per setting, and ``--config``.
 
     Args:
-        run: what the command does with its settings; its docstring is the command's help.
+        run: what the command does with its settings, its only argument by position; its docstring
+            is the command's help. Arguments by keyword become flags of their own.
         names: the fields that have flags.
+        unread: fields whose variables do not count for this command.
     """
+    own = _own_parameters(run)
 
-    def command(*, config: Path | None = None, **flags: str | None) -> None:
+    def command(*, config: Path | None = None, **given: Any) -> None:
         for warning in unknown_variables(os.environ):
             warn(warning)
-        run(load(flags, os.environ, config_file(config)))
+        mine = {name: given.pop(name) for name in own}
+        skipped = {variable_of(name) for name in unread}
+        environ = {name: text for name, text in os.environ.items() if name not in skipped}
+        run(load(given, environ, config_file(config)), **mine)
 
-    parameters = [_parameter(name) for name in names]
-    command.__signature__ = inspect.Signature([*parameters, _CONFIG])  # type: ignore[attr-defined]
-    command.__annotations__ = {each.name: each.annotation for each in [*parameters, _CONFIG]}
+    parameters = [*own.values(), *(_parameter(name) for name in names), _CONFIG]
+    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    command.__annotations__ = {each.name: each.annotation for each in parameters}
     command.__doc__ = run.__doc__
     command.__name__ = run.__name__
     return command
@@ -72,6 +78,16 @@ def config_file(config: Path | None) -> Path | None:
         return config
     default = Path(CONFIG_FILE)
     return default if default.exists() else None
+
+
+def _own_parameters(run: Callable[..., None]) -> dict[str, inspect.Parameter]:
+    """The arguments that are no settings, their annotations resolved."""
+    hints = get_type_hints(run, include_extras=True)
+    return {
+        name: each.replace(annotation=hints[name])
+        for name, each in inspect.signature(run).parameters.items()
+        if each.kind is inspect.Parameter.KEYWORD_ONLY
+    }
 
 
 def _parameter(name: str) -> inspect.Parameter:

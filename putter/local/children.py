@@ -53,7 +53,8 @@ class Spec:
         env: added to our environment.
         pass_fds: file descriptors that the child inherits.
         told: where it says why it ended.
-        output: file descriptor for its standard output and error; None: ours.
+        stdout: file descriptor for its standard output; None: ours.
+        stderr: file descriptor for its standard error; None: ours.
         deaths_max: quick deaths in a row after which it is given up; None: never.
         changed: called whenever its state or its pid has changed.
     """
@@ -64,7 +65,8 @@ class Spec:
     env: Mapping[str, str] = field(default_factory=dict)
     pass_fds: tuple[int, ...] = ()
     told: str = "its own message stands above"
-    output: int | None = None
+    stdout: int | None = None
+    stderr: int | None = None
     deaths_max: int | None = None
     changed: Callable[[], None] | None = None
 
@@ -145,8 +147,8 @@ class Child:
         self._process = await asyncio.create_subprocess_exec(
             *argv,
             stdin=asyncio.subprocess.DEVNULL,
-            stdout=self.spec.output,
-            stderr=self.spec.output,
+            stdout=self.spec.stdout,
+            stderr=self.spec.stderr,
             env={**os.environ, **self.spec.env},
             pass_fds=self.spec.pass_fds,
             start_new_session=True,

@@ -316,7 +316,7 @@ async def test_what_a_child_writes_goes_where_it_should(tmp_path: Path) -> None:
     with (tmp_path / "out").open("wb") as out:
         script = "import sys; print('to one'); print('to other', file=sys.stderr)"
         argv = (sys.executable, "-I", "-S", "-c", script)
-        child = Child(spec(argv=argv, output=out.fileno(), ready=Lives()))
+        child = Child(spec(argv=argv, stdout=out.fileno(), stderr=out.fileno()))
         await child.launch()
         assert child._process is not None
         await child._process.wait()
