@@ -167,6 +167,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             description="days from the end of one verification of a putter's disk to the next",
         ),
     ] = 14
+    replace_after_s: Annotated[
+        int,
+        Meta(
+            ge=0,
+            description="seconds a putter may be away before others get copies of what it held; "
+            "0: for ever",
+        ),
+    ] = limits.REPLACE_AFTER_S
     repair_bytes_per_s: Annotated[
         int,
         Meta(

@@ -18,6 +18,7 @@ from common.limits import (
     MARKS_PERIOD_MS,
     REPAIR_BYTES_PER_S,
     REPAIR_PERIOD_MS,
+    REPLACE_AFTER_S,
     REPLICA_AWAY_MS,
     SWEEP_PERIOD_MS,
 )
@@ -32,6 +33,7 @@ from common.wire.handshake import CHALLENGE_BYTES, Identity
 from common.wire.session import Hello
 from router.acks import AckPort
 from router.catchup import CatchUp, CatchUpOptions
+from router.census import Census
 from router.copying import Copier
 from router.fleet import Fleet
 from router.gateway.cluster import ClusterRoutes
@@ -48,6 +50,7 @@ from router.reads import ReadPath
 from router.repair import Repair
 from router.replicas import Replicas
 from router.sweep import Sweep
+from router.vacate import Vacate
 from router.watermark import Watermark
 from router.writes import WritePath
 
@@ -78,6 +81,7 @@ class RouterOptions:
         sweep_period_ms: time between two walks for what nobody knows of; 0: never.
         repair_period_ms: time between two looks at what putters are owed; 0: never.
         repair_bytes_per_s: rate at which they are given it while nobody writes; 0: no bound.
+        replace_after_ms: how long a putter may be away before others get copies; 0: for ever.
         rebuild_auto: bring a Redis that lost everything back without being asked.
         token: of the web door where it is not on loopback.
     """
@@ -100,6 +104,7 @@ class RouterOptions:
     sweep_period_ms: int = SWEEP_PERIOD_MS
     repair_period_ms: int = REPAIR_PERIOD_MS
     repair_bytes_per_s: int = REPAIR_BYTES_PER_S
+    replace_after_ms: int = REPLACE_AFTER_S * 1000
     rebuild_auto: bool = True
     token: str = field(default="", repr=False)
 
@@ -220,6 +225,9 @@ class Router:
             identity.instance,
             options.repair_period_ms,
         )
+        self.vacate: Final = Vacate(
+            self.fleet, Census(meta, identity.instance), options.replace_after_ms
+        )
         self._heartbeat = Heartbeat(meta.members, self._member)
         self._web: WebPort | None = None
         self._redis_address = redis_address
@@ -267,6 +275,7 @@ class Router:
         self.sweep.start()
         self.repair.start()
         self.healer.start()
+        self.vacate.start()
         _log.info(
             "router listens",
             router=self.identity.instance,
@@ -284,6 +293,7 @@ class Router:
             await self._web.close_listener()
         await self.writes.stop(_STOP_MS)
         await self._ingest.stop()
+        await self.vacate.stop()
         await self.healer.stop()
         await self.repair.stop()
         await self.sweep.stop()

@@ -54,7 +54,7 @@ class Census:
         Raises:
             PutterError: Redis does not answer.
         """
-        lease = f"census/{object_digest(','.join(sorted(leaving)).encode())[:8].hex()}"
+        lease = _lease_name(leaving)
         if not await self._lease(lease, _LEASE_MS):
             return None
         found = 0
@@ -76,8 +76,7 @@ class Census:
 
     async def forget(self, leaving: Collection[str]) -> None:
         """Walk again for these putters as soon as somebody wants to."""
-        lease = f"census/{object_digest(','.join(sorted(leaving)).encode())[:8].hex()}"
-        await self._meta.leases.release(lease, self._instance)
+        await self._meta.leases.release(_lease_name(leaving), self._instance)
 
     # -- inside ----------------------------------------------------------------------------
 
@@ -103,3 +102,7 @@ class Census:
             for extent in stored.extents
             for node in extent.nodes
         )
+
+
+def _lease_name(leaving: Collection[str]) -> str:
+    return f"census/{object_digest(','.join(sorted(leaving)).encode())[:8].hex()}"

@@ -78,6 +78,7 @@ class Fleet:
         self._by_node: dict[str, NodeLink] = {}
         self._eligible: tuple[list[Candidate], list[Candidate]] | None = None
         self._known: dict[str, Candidate] = {}
+        self._left_out: frozenset[str] = frozenset()
         self._seen: dict[str, Seen] = {}
         self._least_free: dict[str, int] = {}  # of putters that are full
         self._homeless: dict[str, list[Parcel]] = {}  # for putters that left, by node
@@ -136,6 +137,24 @@ class Fleet:
         """How many putters gave a sign of life lately, connected or not."""
         alive = {n for n, seen in self._seen.items() if seen.age_ms < MEMBER_LOST_MS}
         return len(alive | {link.node for link in self.up()})
+
+    def silent(self, longer_than_ms: int) -> frozenset[str]:
+        """Putters of the register that gave no sign of life for so long and are not connected.
+
+        Args:
+            longer_than_ms: by the coordinator's clock; 0: never long enough.
+        """
+        up = {link.node for link in self.up()}
+        return frozenset(
+            node
+            for node, seen in self._seen.items()
+            if longer_than_ms and seen.age_ms > longer_than_ms and node not in up
+        )
+
+    def leave_out(self, nodes: frozenset[str]) -> None:
+        """Give nothing new to these putters, and owe them nothing."""
+        self._left_out = nodes
+        self._eligible = None
 
     def views(self) -> list[NodeView]:
         """All putters that are known, for people."""
@@ -253,12 +272,13 @@ class Fleet:
                 weight = max(1.0, float(seen.member.free_bytes))
                 self._known.setdefault(node, Candidate(node, weight, seen.member.zone))
             up = {link.node for link in self.up()}
-            away = [self._known[node] for node in sorted(self._known) if node not in up]
+            without = up | self._left_out
+            away = [self._known[node] for node in sorted(self._known) if node not in without]
             self._eligible = there, away
         return self._eligible
 
     def _find_candidates(self) -> list[Candidate]:
-        up = self.up()
+        up = [link for link in self.up() if link.node not in self._left_out]
         roomy = [link for link in up if not link.full] or up
         known = [
             seen.member.free_bytes

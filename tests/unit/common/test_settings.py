@@ -33,6 +33,7 @@ GOOD = {
     "compress": "zstd",
     "scrub_bytes_per_s": "1000000",
     "repair_bytes_per_s": "2000000",
+    "replace_after_s": "600",
     "scrub_period_days": "30",
     "encrypt": "on",
     "storage": "memory",

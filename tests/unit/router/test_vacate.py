@@ -1,0 +1,161 @@
+"""A putter that stays away is replaced; one that comes back in time keeps what it has."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from common.records import ANYONE, Version
+from router.quorum import Policy
+from tests.node_kit import play
+from tests.router_kit import Store, payload, tickets_of
+from tests.simulation.loop import World
+
+AWAY_MS = 60_000
+
+
+def with_store(scene: Any, putters: int = 3, **options: Any) -> None:
+    async def whole(world: World) -> None:
+        asked = {"policy": Policy(2, 2), "replace_after_ms": AWAY_MS} | options
+        store = Store(world, putters, **asked)
+        await store.start()
+        await scene(store)
+        await store.stop()
+
+    play(whole)
+
+
+async def version_of(store: Store, key: str) -> Version:
+    return await store.router.reads.resolve("photos", key)
+
+
+def nodes_of(version: Version) -> set[str]:
+    return {node for s in version.objects for extent in s.extents for node in extent.nodes}
+
+
+async def filled(store: Store, count: int = 20) -> dict[str, bytes]:
+    data = {f"k{n:02}": payload(2_000, n) for n in range(count)}
+    for key, body in data.items():
+        await store.write(body, key)
+    return data
+
+
+async def away(store: Store, number: int, seconds: float) -> None:
+    await store.putters[number].crash()
+    await asyncio.sleep(seconds)
+
+
+async def all_paid(store: Store) -> None:
+    for _ in range(4):
+        while await store.router.repair.round():
+            pass
+        await asyncio.sleep(2)
+    assert await store.meta.repairs.debts() == {}
+
+
+class TestOneThatStaysAway:
+    def test_others_hold_its_share_in_the_end(self) -> None:
+        async def scene(store: Store) -> None:
+            data = await filled(store)
+            share = [key for key in data if "p0" in nodes_of(await version_of(store, key))]
+            assert share
+            await away(store, 0, AWAY_MS / 1000 + 20)
+            debts = await store.meta.repairs.debts()
+            assert debts[ANYONE].objects == len(share)
+            await all_paid(store)
+            for key, body in data.items():
+                assert nodes_of(await version_of(store, key)) == {"p1", "p2"}
+                assert await store.read(key) == body
+
+        with_store(scene)
+
+    def test_it_is_given_nothing_new_and_owed_nothing(self) -> None:
+        async def scene(store: Store) -> None:
+            await away(store, 0, AWAY_MS / 1000 + 20)
+            for key in await filled(store):
+                version = await version_of(store, key)
+                assert not version.objects[0].extents[0].owed
+
+        with_store(scene)
+
+    def test_what_it_still_holds_when_it_comes_back_is_freed(self) -> None:
+        async def scene(store: Store) -> None:
+            data = await filled(store)
+            await away(store, 0, AWAY_MS / 1000 + 20)
+            await all_paid(store)
+            assert store.putters[0].tickets
+            await store.putters[0].start()
+            await asyncio.sleep(20)
+            await all_paid(store)
+            assert not store.putters[0].tickets
+            for key, body in data.items():
+                assert await store.read(key) == body
+
+        with_store(scene)
+
+
+class TestOneThatComesBack:
+    def test_before_the_time_nothing_moves(self) -> None:
+        async def scene(store: Store) -> None:
+            data = await filled(store)
+            before = {key: await version_of(store, key) for key in data}
+            await away(store, 0, AWAY_MS / 2000)
+            await store.putters[0].start()
+            await asyncio.sleep(20)
+            assert await store.meta.repairs.debts() == {}
+            assert before == {key: await version_of(store, key) for key in data}
+
+        with_store(scene)
+
+    def test_what_was_not_moved_yet_stays_with_it(self) -> None:
+        async def scene(store: Store) -> None:
+            data = await filled(store)
+            before = {key: await version_of(store, key) for key in data}
+            await away(store, 0, AWAY_MS / 1000 + 20)
+            assert await store.meta.repairs.debts()
+            await store.putters[0].start()
+            await asyncio.sleep(20)
+            assert await store.meta.repairs.debts() == {}
+            assert before == {key: await version_of(store, key) for key in data}
+
+        with_store(scene)
+
+
+def test_with_nobody_to_take_over_its_share_stays_named() -> None:
+    async def scene(store: Store) -> None:
+        data = await filled(store, 5)
+        await away(store, 0, AWAY_MS / 1000 + 20)
+        await store.router.repair.round()
+        debts = await store.meta.repairs.debts()
+        assert debts[ANYONE].objects == 5
+        for key, body in data.items():
+            assert nodes_of(await version_of(store, key)) == {"p0", "p1"}
+            assert await store.read(key) == body
+        await store.putters[0].start()
+        await asyncio.sleep(20)
+        assert await store.meta.repairs.debts() == {}
+        assert tickets_of(await version_of(store, "k00"))[0] in store.putters[0].tickets
+
+    with_store(scene, putters=2)
+
+
+def test_two_routers_walk_once() -> None:
+    async def scene(store: Store) -> None:
+        await store.add_router()
+        data = await filled(store)
+        share = [key for key in data if "p0" in nodes_of(await version_of(store, key))]
+        await away(store, 0, AWAY_MS / 1000 + 20)
+        assert sorted(router.vacate.names for router in store.routers) == [0, len(share)]
+        assert all(router.vacate.leaving == {"p0"} for router in store.routers)
+
+    with_store(scene)
+
+
+def test_without_a_time_nobody_is_given_up() -> None:
+    async def scene(store: Store) -> None:
+        await filled(store, 3)
+        await away(store, 0, 2_000)
+        assert not store.router.vacate.leaving
+        assert await store.meta.repairs.debts() == {}
+
+    with_store(scene, replace_after_ms=0)
