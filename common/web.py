@@ -6,7 +6,8 @@ import asyncio
 import hmac
 import ipaddress
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from functools import lru_cache
 from typing import Final, Protocol, cast
 
 import msgspec
@@ -64,6 +65,7 @@ def error_response(error: PutterError) -> web.Response:
     return json_response(body, error.http, **headers)
 
 
+@lru_cache(maxsize=64)
 def is_loopback(host: str) -> bool:
     """Whether an address or name can only mean this machine."""
     if host.lower() == "localhost":
@@ -86,7 +88,7 @@ class Door:
         self._loopback = is_loopback(listens_on)
         self._token = token.encode()
 
-    def check(self, request: web.Request) -> None:
+    def check(self, headers: Mapping[str, str]) -> None:
         """Let a request in.
 
         Raises:
@@ -94,7 +96,7 @@ class Door:
             NotAuthorised: elsewhere, no token or a wrong one.
         """
         if self._loopback:
-            host = request.headers.get("Host", "")
+            host = headers.get("Host", "")
             name = host.rsplit(":", 1)[0] if not host.endswith("]") else host
             if not is_loopback(name):
                 raise HostRefused(
@@ -102,7 +104,7 @@ class Door:
                     hint="use http://127.0.0.1 or http://localhost",
                 )
             return
-        scheme, _, given = request.headers.get("Authorization", "").partition(" ")
+        scheme, _, given = headers.get("Authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not hmac.compare_digest(
             given.strip().encode(errors="replace"), self._token
         ):
@@ -110,6 +112,26 @@ class Door:
                 "this address asks for a bearer token",
                 hint="`putter keys token` prints it where the cluster key is",
             )
+
+
+def unexpected(error: Exception, path: str) -> web.Response:
+    """The answer where our code failed; must be called while the error is handled."""
+    _log.exception("a request failed unexpectedly", path=path)
+    return error_response(PutterError(f"internal error: {type(error).__name__}"))
+
+
+def count_answer(metrics: Metrics, method: str, status: int, started_s: float) -> None:
+    """Count an answered request.
+
+    Args:
+        metrics: where to.
+        method: of the request.
+        status: of the answer.
+        started_s: `time.perf_counter` when the request was there.
+    """
+    known = method if method in _METHODS else "other"
+    metrics.requests.labels(known, str(status)).inc()
+    metrics.request_seconds.labels(known).observe(time.perf_counter() - started_s)
 
 
 def make_application(metrics: Metrics, door: Door, is_ready: Callable[[], str]) -> web.Application:
@@ -127,7 +149,7 @@ def make_application(metrics: Metrics, door: Door, is_ready: Callable[[], str]) 
         try:
             if request.path not in HEALTH_PATHS:
                 cast("Connection", request.protocol).check(request.path)
-                door.check(request)
+                door.check(request.headers)
             response = await handler(request)
         except PutterError as error:
             response = error_response(error)
@@ -137,11 +159,8 @@ def make_application(metrics: Metrics, door: Door, is_ready: Callable[[], str]) 
         except (asyncio.CancelledError, ConnectionError):
             raise
         except Exception as error:  # noqa: BLE001 - the client gets an answer, the log the trace
-            _log.exception("a request failed unexpectedly", path=request.path)
-            response = error_response(PutterError(f"internal error: {type(error).__name__}"))
-        method = request.method if request.method in _METHODS else "other"
-        metrics.requests.labels(method, str(response.status)).inc()
-        metrics.request_seconds.labels(method).observe(time.perf_counter() - started)
+            response = unexpected(error, request.path)
+        count_answer(metrics, request.method, response.status, started)
         return response
 
     async def healthz(_: web.Request) -> web.StreamResponse:

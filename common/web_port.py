@@ -15,6 +15,7 @@ aiohttp serves the requests. What `WebConnection` adds:
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any, Final, cast
 
 from aiohttp import web
@@ -49,11 +50,17 @@ class WebPort:
         application: what answers.
         metrics: counts connections.
         connections_max: more are turned away with a 503.
+        connect: makes the protocol of a connection; a `WebConnection` if None.
     """
 
     def __init__(
-        self, application: web.Application, metrics: Metrics, connections_max: int
+        self,
+        application: web.Application,
+        metrics: Metrics,
+        connections_max: int,
+        connect: Connect | None = None,
     ) -> None:
+        self._connect = connect or WebConnection
         self._runner = web.AppRunner(
             application, access_log=None, handler_cancellation=True, shutdown_timeout=_STOP_S
         )
@@ -73,7 +80,7 @@ class WebPort:
         loop = asyncio.get_running_loop()
         try:
             self._listener = await loop.create_server(
-                lambda: WebConnection(server, self._connections, loop), host, port, backlog=_BACKLOG
+                lambda: self._connect(server, self._connections, loop), host, port, backlog=_BACKLOG
             )
         except OSError as error:
             await self._runner.cleanup()
@@ -380,6 +387,9 @@ class WebConnection(web.RequestHandler):
     def _log_malformed(self, reason: str) -> None:
         self._connections.refuse(ProtocolError.code)
         _log.warning("a malformed web request", peer=str(self.peername), reason=reason)
+
+
+Connect = Callable[[web.Server, Connections, asyncio.AbstractEventLoop], WebConnection]
 
 
 def _one_line(text: str) -> str:

@@ -12,10 +12,10 @@ from collections.abc import AsyncGenerator
 from typing import Final
 
 from common.buffers import BufferPool
-from common.checksum import ObjectHash, object_digest
+from common.checksum import ObjectHash
 from common.errors import IntegrityError, NodesUnavailable, NotFound, PutterError, error_for_status
 from common.keys import Keyring
-from common.limits import FRAME_HEADER_BYTES, READER_LEASE_MS, RUN_BYTES_TARGET
+from common.limits import READER_LEASE_MS, RUN_BYTES_TARGET
 from common.logs import get_logger
 from common.meta.interface import Metadata
 from common.metrics import Metrics
@@ -24,6 +24,7 @@ from common.records import StoredObject, Version
 from common.sessions import Answer
 from common.wire import frames
 from common.wire.session import Data, Read
+from router.fetched import Fetched
 from router.fleet import Fleet
 from router.ranges import Slice, halves, slices
 
@@ -76,9 +77,9 @@ class ReadPath:
     async def stream(
         self, version: Version, start: int, end: int
     ) -> AsyncGenerator[memoryview, None]:
-        """Bytes ``start … end - 1`` of a version, verified, in pieces of about a run.
+        """Bytes ``start … end - 1`` of a version, verified, in pieces of a run at most.
 
-        The memory of a piece is used again once the next one is asked for; who needs it longer
+        The memory of a piece may be used again once the next one is asked for; who needs it longer
         (as a transport does that has not sent it) keeps a view of its own.
 
         Args:
@@ -91,27 +92,58 @@ class ReadPath:
             IntegrityError: no replica has the right bytes.
             NodesUnavailable: no replica can be reached.
         """
+        runs = self.runs(version, start, end)
+        try:
+            async for run in runs:
+                for part in run.parts:
+                    yield part
+        finally:
+            await runs.aclose()
+
+    async def runs(self, version: Version, start: int, end: int) -> AsyncGenerator[Fetched, None]:
+        """The same in pieces of about a run, as the frames lie in memory."""
         position = 0
         for stored in version.objects:
             low, high = max(start - position, 0), min(end - position, stored.size)
             if low < high:
-                async for piece in self.object_bytes(version.bucket, stored, low, high):
-                    self._metrics.served_bytes.inc(len(piece))
-                    yield piece
+                pieces = self._object(version.bucket, stored, low, high)
+                try:
+                    async for piece in pieces:
+                        self._metrics.served_bytes.inc(piece.size)
+                        yield piece
+                        self.give(piece)
+                finally:
+                    await pieces.aclose()
             position += stored.size
 
-    async def object_bytes(
+    async def short(self, version: Version, start: int, end: int) -> Fetched | None:
+        """The same for what one fetch gives; None if it takes more. Goes back with `give`."""
+        if len(version.objects) != 1:
+            return None
+        stored = version.objects[0]
+        part = next(slices(stored, start, end, RUN_BYTES_TARGET), None)
+        if part is None or part.keep != end - start:
+            return None
+        piece = await self._only(stored, part)
+        self._metrics.served_bytes.inc(piece.size)
+        return piece
+
+    def give(self, piece: Fetched) -> None:
+        """Take the memory of a piece back; who still sends it keeps views of it."""
+        piece.parts.clear()
+        for buffer in piece.buffers:
+            self._pool.give(buffer)
+
+    # -- inside ----------------------------------------------------------------------------
+
+    async def _object(
         self, bucket: str, stored: StoredObject, start: int, end: int
-    ) -> AsyncGenerator[memoryview, None]:
+    ) -> AsyncGenerator[Fetched, None]:
         """Bytes of one object; tickets of a long one are not freed while it is read."""
         parts = slices(stored, start, end, RUN_BYTES_TARGET)
         first = next(parts, None)
         if first is not None and first.keep == end - start:  # most reads; they need no task
-            piece = await self._fetch(stored, first)
-            if end - start == stored.size:
-                _check_whole(stored, object_digest(piece))
-            yield piece
-            self._pool.give(piece)
+            yield await self._only(stored, first)
             return
         self._readers += 1
         reader = f"{self._instance}/{self._readers}"
@@ -121,7 +153,7 @@ class ReadPath:
             keeper = asyncio.get_running_loop().create_task(
                 self._keep_holding(bucket, stored, reader)
             )
-        pieces = self._fetched(stored, start, end)
+        pieces = self._ahead(stored, start, end)
         try:
             async for piece in pieces:
                 yield piece
@@ -132,15 +164,21 @@ class ReadPath:
                 await asyncio.gather(keeper, return_exceptions=True)
                 await self._release(bucket, stored, reader)
 
-    # -- inside ----------------------------------------------------------------------------
+    async def _only(self, stored: StoredObject, part: Slice) -> Fetched:
+        piece = await self._fetch(stored, part)
+        if part.keep == stored.size:
+            hasher = ObjectHash()
+            piece.hash_into(hasher)
+            _check_whole(stored, hasher.digest())
+        return piece
 
-    async def _fetched(
+    async def _ahead(
         self, stored: StoredObject, start: int, end: int
-    ) -> AsyncGenerator[memoryview, None]:
+    ) -> AsyncGenerator[Fetched, None]:
         hasher = ObjectHash() if start == 0 and end == stored.size else None
         loop = asyncio.get_running_loop()
         wanted = slices(stored, start, end, RUN_BYTES_TARGET)
-        ahead: deque[asyncio.Task[memoryview]] = deque()
+        ahead: deque[asyncio.Task[Fetched]] = deque()
         left = end - start
         try:
             while True:
@@ -149,19 +187,18 @@ class ReadPath:
                 if not ahead:
                     return
                 piece = await ahead.popleft()
-                left -= len(piece)
+                left -= piece.size
                 if hasher is not None:
-                    hasher.update(piece)
+                    piece.hash_into(hasher)
                     if left == 0:
                         _check_whole(stored, hasher.digest())
                 yield piece
-                self._pool.give(piece)
         finally:
             for task in ahead:
                 task.cancel()
             await asyncio.gather(*ahead, return_exceptions=True)
 
-    async def _fetch(self, stored: StoredObject, part: Slice) -> memoryview:
+    async def _fetch(self, stored: StoredObject, part: Slice) -> Fetched:
         """One slice from the first replica that has it whole and right."""
         problems: list[PutterError] = []
         for node in self._order(part.nodes):
@@ -181,8 +218,11 @@ class ReadPath:
         if len(wrong) > 1 and part.count > 1:
             # Each of several replicas lacks something of it, but perhaps not the same tickets.
             low, high = halves(part, stored.frame_bytes)
-            pieces = [await self._fetch(stored, half) for half in (low, high) if half.keep]
-            return memoryview(b"".join(pieces))
+            both = Fetched()
+            for half in (low, high):
+                if half.keep:
+                    both.add(await self._fetch(stored, half))
+            return both
         if wrong and len(wrong) == len(problems):
             raise next((e for e in wrong if isinstance(e, IntegrityError)), wrong[0])
         # A replica that is away may still have the right bytes.
@@ -193,14 +233,14 @@ class ReadPath:
             hint="bring one of them back; see `putter status`",
         )
 
-    async def _fetch_from(self, node: str, stored: StoredObject, part: Slice) -> memoryview:
+    async def _fetch_from(self, node: str, stored: StoredObject, part: Slice) -> Fetched:
         link = self._fleet.link(node)
         if link is None or not link.up:
             raise NodesUnavailable(f"putter {node} is not connected")
         answers = await link.call(
             lambda request: Read(request, part.first, part.count), timeout_ms=_CALL_MS
         )
-        out: memoryview | None = None
+        out = Fetched()
         expected = part.first
         position = 0
         for answer in answers:
@@ -208,20 +248,18 @@ class ReadPath:
             size = frames.data_bytes_of(len(payload), stored.frame_bytes) if count else 0
             if size > part.size - position:
                 break  # tickets of another length
+            if count:
+                low = max(part.skip - position, 0)
+                high = min(part.skip + part.keep - position, size)
+                out.take(payload, stored.frame_bytes, low, high, self._pool)
             expected += count
             position += size
-            if count == part.count == 1:
-                out = payload[FRAME_HEADER_BYTES:]
-            elif count:
-                out = out or self._pool.take(part.size)
-                frames.strip_into(out[position - size : position], payload, stored.frame_bytes)
-                self._pool.give(payload)
-        if out is None or expected != part.first + part.count or position != part.size:
+        if expected != part.first + part.count or position != part.size:
             raise NotFound(
                 f"putter {node} holds {expected - part.first} of {part.count} tickets "
                 f"of object {stored.object_id}"
             )
-        return out[part.skip : part.skip + part.keep]
+        return out
 
     def _checked(
         self, answer: Answer, stored: StoredObject, expected: int

@@ -124,8 +124,9 @@ class FileRoutes:
         bucket, key = name_of(request.rel_url.raw_path)
         version = await self._reads.resolve(bucket, key)
         what = Representation(version.etag, version.created_ms, version.size)
-        headers = _entity_headers(version) | _stored_headers(version)
         if not check_read(request.headers, what):
+            headers = headers_of(version)
+            del headers["Content-Length"]
             return web.Response(status=304, headers=headers)
         try:
             wanted = byte_range(request.headers, what)
@@ -134,11 +135,7 @@ class FileRoutes:
             response.headers["Content-Range"] = f"bytes */{version.size}"
             return response
         start, end = wanted or (0, version.size)
-        status = 200
-        if wanted is not None:
-            status = 206
-            headers["Content-Range"] = f"bytes {start}-{end - 1}/{version.size}"
-        headers["Content-Length"] = str(end - start)
+        status, headers = 200 if wanted is None else 206, headers_of(version, wanted)
         if request.method == "HEAD" or start == end:
             return web.Response(status=status, headers=headers)
         return await self._stream(request, version, start, end, status, headers)
@@ -243,6 +240,12 @@ def _entity_headers(version: Version) -> dict[str, str]:
     return headers
 
 
-def _stored_headers(version: Version) -> dict[str, str]:
+def headers_of(version: Version, part: tuple[int, int] | None = None) -> dict[str, str]:
+    """The headers of an answer with a version's bytes, all or a part."""
     stored = {name.title(): value for name, value in version.headers.items()}
-    return {"Content-Type": _CONTENT_TYPE} | stored
+    headers = _entity_headers(version) | {"Content-Type": _CONTENT_TYPE} | stored
+    start, end = part or (0, version.size)
+    if part is not None:
+        headers["Content-Range"] = f"bytes {start}-{end - 1}/{version.size}"
+    headers["Content-Length"] = str(end - start)
+    return headers

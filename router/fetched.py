@@ -1,0 +1,70 @@
+"""What a fetch brought: data of frames where it lies, without a copy where frames are large."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from common.buffers import BufferPool
+from common.checksum import ObjectHash
+from common.limits import FRAME_HEADER_BYTES, KIB
+from common.wire import frames
+
+_VIEWS_ABOVE_BYTES: Final = 8 * KIB
+"""Data of smaller frames is joined: a view and its place in a write cost as much as a copy."""
+
+
+class Fetched:
+    """Data bytes in order.
+
+    Attributes:
+        parts: views of them.
+        buffers: the memory that they lie in, from a pool.
+        size: how many.
+    """
+
+    def __init__(self) -> None:
+        self.parts: list[memoryview] = []
+        self.buffers: list[memoryview] = []
+        self.size = 0
+
+    def take(
+        self, payload: memoryview, frame_bytes: int, low: int, high: int, pool: BufferPool
+    ) -> None:
+        """Add the data of some frames.
+
+        Args:
+            payload: whole frames of a pool's memory, which is this one's from now on.
+            frame_bytes: data bytes of every frame but the last.
+            low: the first of their data bytes that is wanted.
+            high: behind the last one.
+            pool: gets the payload back where it is not needed any more.
+        """
+        if low >= high:
+            pool.give(payload)
+            return
+        self.size += high - low
+        if frame_bytes < _VIEWS_ABOVE_BYTES and len(payload) > frame_bytes + FRAME_HEADER_BYTES:
+            size = frames.data_bytes_of(len(payload), frame_bytes)
+            joined = pool.take(size)
+            frames.strip_into(joined, payload, frame_bytes)
+            pool.give(payload)
+            self.buffers.append(joined)
+            self.parts.append(joined[low:high])
+            return
+        self.buffers.append(payload)
+        for index in range(low // frame_bytes, -(-high // frame_bytes)):
+            base = index * frame_bytes
+            at = (index + 1) * FRAME_HEADER_BYTES  # where data byte 0 would be
+            self.parts.append(payload[at + max(low, base) : at + min(high, base + frame_bytes)])
+
+    def add(self, other: Fetched) -> None:
+        """Add what another one holds; it is empty then."""
+        self.parts += other.parts
+        self.buffers += other.buffers
+        self.size += other.size
+        other.parts, other.buffers, other.size = [], [], 0
+
+    def hash_into(self, hasher: ObjectHash) -> None:
+        """Add all bytes to a hash."""
+        for part in self.parts:
+            hasher.update(part)
