@@ -71,6 +71,7 @@ def _object(stored: StoredObject) -> dict[str, Any]:
                 "count": extent.count,
                 "size": extent.size,
                 "nodes": list(extent.nodes),
+                "owed": dict(extent.owed),
             }
             for extent in stored.extents
         ],
