@@ -54,9 +54,9 @@ class World:
     lose: Callable[[], None]
 
 
-def memory_world(grace_ms: int, tombstone_ms: int) -> World:
+def memory_world(grace_ms: int, tombstone_ms: int, reach_ms: int) -> World:
     clock = ManualClock()
-    store = MemoryMetadata(clock, grace_ms=grace_ms, tombstone_ms=tombstone_ms)
+    store = MemoryMetadata(clock, grace_ms=grace_ms, tombstone_ms=tombstone_ms, reach_ms=reach_ms)
 
     async def advance(ms: int) -> None:
         clock.advance(ms)

@@ -27,6 +27,7 @@ import msgspec
 
 from common.meta.claims import Claims
 from common.meta.packing import Packing
+from common.meta.repairs import Repairs
 from common.records import Tombstone, Version
 
 if TYPE_CHECKING:
@@ -50,16 +51,12 @@ class Ceilings(msgspec.Struct, frozen=True, array_like=True):
 
     def highest(self, other: Ceilings) -> Ceilings:
         """The larger of both, for each kind."""
-        return Ceilings(
-            max(self.tickets, other.tickets),
-            max(self.objects, other.objects),
-            max(self.stamps, other.stamps),
-        )
+        both = zip(msgspec.structs.astuple(self), msgspec.structs.astuple(other), strict=True)
+        return Ceilings(*(max(pair) for pair in both))
 
     def of(self, kind: Kind) -> int:
         """The ceiling of one kind."""
-        ceiling: int = getattr(self, kind.value)
-        return ceiling
+        return int(getattr(self, kind.value))
 
 
 @dataclass(frozen=True)
@@ -107,10 +104,7 @@ class Counters(Protocol):
         ...
 
     async def raise_to(self, epoch: str, ceilings: Ceilings) -> bool:
-        """Lift the ceilings (never lowers one).
-
-        False if the epoch is not the present one, or not established yet.
-        """
+        """Lift the ceilings (never lowers one). False if the epoch is not the established one."""
         ...
 
     async def establish(self, epoch: str, floor: Ceilings) -> bool:
@@ -424,6 +418,11 @@ class Metadata(Protocol):
     @property
     def claims(self) -> Claims:
         """Names that conditional writes claim."""
+        ...
+
+    @property
+    def repairs(self) -> Repairs:
+        """What putters lack, and what they hold too much."""
         ...
 
     @property

@@ -26,8 +26,10 @@ from common.meta.interface import (
 from common.meta.members import SILENT_ROUTER_KEPT_MS
 from common.meta.memory_claims import MemoryClaims
 from common.meta.memory_recovery import MemoryRecovery
+from common.meta.memory_repairs import MemoryRepairs
 from common.meta.memory_state import State, Times
 from common.meta.memory_tables import MemoryFiles, MemoryObjects
+from common.meta.repairs import REACH_MS
 
 T = TypeVar("T")
 
@@ -44,6 +46,7 @@ class MemoryMetadata:
             it is complete; in those that follow, others have to see to that.
         grace_ms: how long the bytes of a deleted or failed object are kept at least.
         tombstone_ms: how long it is remembered that a name was deleted.
+        reach_ms: how long what a putter was sent is kept there, until a description says so.
         travel: awaited before and after the effect of every call: a simulation delays there. The
             default gives way to other tasks once.
     """
@@ -55,6 +58,7 @@ class MemoryMetadata:
         epoch: str = "memory",
         grace_ms: int = GRACE_MS_DEFAULT,
         tombstone_ms: int = TOMBSTONE_MS_DEFAULT,
+        reach_ms: int = REACH_MS,
         travel: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self._clock = clock
@@ -63,12 +67,13 @@ class MemoryMetadata:
         self._state = State(complete=epoch)
         self._away_until_ms = 0
         self._answers_to_lose = 0
-        times = Times(clock, grace_ms, tombstone_ms)
+        times = Times(clock, grace_ms, tombstone_ms, reach_ms)
         self._counters = MemoryCounters(self)
         served = _Served(self)
         self._objects = MemoryObjects(served, times)
         self._files = MemoryFiles(served, times)
         self._claims = MemoryClaims(served, times)
+        self._repairs = MemoryRepairs(served, times)
         self._members = MemoryMembers(self)
         self._leases = MemoryLeases(self)
         self._recovery = MemoryRecovery(self, times)
@@ -94,6 +99,11 @@ class MemoryMetadata:
     def claims(self) -> MemoryClaims:
         """Names that conditional writes claim."""
         return self._claims
+
+    @property
+    def repairs(self) -> MemoryRepairs:
+        """What putters lack, and what they hold too much."""
+        return self._repairs
 
     @property
     def members(self) -> MemoryMembers:

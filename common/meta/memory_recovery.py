@@ -6,8 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
 from common.errors import MetadataUnavailable, PutterError
+from common.meta.memory_repairs import describe_anew
 from common.meta.memory_state import Bucket, Name, Object, State, Times
 from common.meta.memory_tables import retire
+from common.meta.moves import is_same
 from common.meta.recovery import Finding, Mark, Restored, Standing
 from common.meta.values import merge_ranges, named_nodes
 from common.records import Abort, StoredObject, Tombstone, Version
@@ -171,7 +173,7 @@ class MemoryRecovery:
         if not version.objects and f"!{version.stamp}" in bucket.objects:
             return Restored.ABORTED
         if name and name.stamp == version.stamp:
-            return _describe_again(bucket, name, version)
+            return _describe_again(bucket, name, version, self._times)
         verdict, newer = _judge(bucket, version, name, anew=anew)
         if verdict is None and not whole and not newer:
             verdict = Restored.ABORTED
@@ -218,22 +220,17 @@ class MemoryRecovery:
         bucket.objects[object_id] = known
 
 
-def _describe_again(bucket: Bucket, name: Name, version: Version) -> Restored:
+def _describe_again(bucket: Bucket, name: Name, version: Version, times: Times) -> Restored:
     """One more description of what the name holds."""
-    held = name.version
-    truer = held is not None and version.revision > held.revision
     for stored in version.objects:
         known = bucket.objects.get(stored.object_id)
         described = known.version if known else None
-        if known is None or described is None or described.key != version.key:
-            continue
-        if truer or known.nodes:
+        if known and described and described.key == version.key and known.nodes:
             known.nodes = _joined(known.nodes, stored)
-        if truer:
-            known.version = version
-    if not truer:
+    held = name.version
+    if held is None or not is_same(held, version) or held.revision >= version.revision:
         return Restored.KNOWN
-    name.version = version
+    describe_anew(bucket, name, version, times)
     return Restored.APPLIED
 
 

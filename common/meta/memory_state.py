@@ -69,12 +69,14 @@ class Bucket:
         objects: by ObjectID.
         held: whether a version was ever published here.
         claims: who claimed a key, and until when.
+        surplus: by node and ObjectID, from when on it may be freed.
     """
 
     names: dict[str, Name] = field(default_factory=dict)
     objects: dict[str, Object] = field(default_factory=dict)
     held: bool = False
     claims: dict[str, tuple[str, int]] = field(default_factory=dict)
+    surplus: dict[tuple[str, str], int] = field(default_factory=dict)
 
 
 @dataclass
@@ -122,6 +124,7 @@ class Times:
     clock: Clock
     grace_ms: int
     tombstone_ms: int
+    reach_ms: int
 
 
 class Visited(Protocol):

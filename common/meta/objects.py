@@ -11,7 +11,9 @@ from common.meta.claims import condition
 from common.meta.files import RedisFiles
 from common.meta.interface import Begin, Commit, ObjectState, Outcome, Progress
 from common.meta.values import (
+    debtors,
     named_nodes,
+    pack_debts,
     pack_nodes,
     pack_ranges,
     pack_version,
@@ -68,7 +70,8 @@ class RedisObjects:
     def commit(self, item: Commit) -> Awaitable[Outcome]:
         """Publish a version, on its way at once; see `common.meta.interface.Objects.commit`."""
         version = item.version
-        args = (version.key, pack_version(version), _check(item), _named(version))
+        value = pack_version(version)
+        args = (version.key, value, _check(item), _named(version), _owed(version))
         return self._calls.submit(self._commit, version.bucket, args)
 
     async def fail(self, bucket: str, object_id: str) -> bool:
@@ -152,6 +155,12 @@ def _check(item: Commit) -> str:
 def _named(version: Version) -> str:
     """For each object the putters that its extents name."""
     return "".join([pack_nodes(named_nodes(stored)) + ";" for stored in version.objects])
+
+
+def _owed(version: Version) -> str:
+    """For each object what putters lack of it; "" if none lacks anything."""
+    owed = [pack_debts(stored, debtors(stored)) + ";" for stored in version.objects]
+    return "".join(owed) if any(each != ";" for each in owed) else ""
 
 
 def _version_name(value: bytes) -> bytes:

@@ -11,12 +11,16 @@ from common.meta.calls import Args, Calls, bucket_script
 from common.meta.files import RedisFiles
 from common.meta.interface import Ceilings
 from common.meta.link import Argument, Command
+from common.meta.moves import is_same
 from common.meta.recovery import Finding, Mark, Restored, Standing
+from common.meta.redis_repairs import describe_anew
 from common.meta.schema import BUCKETS, COUNTERS, MARKS, RUNS, bucket_key
 from common.meta.scripts import script
 from common.meta.values import (
+    debtors,
     merge_ranges,
     named_nodes,
+    pack_debts,
     pack_nodes,
     pack_ranges,
     pack_version,
@@ -118,7 +122,7 @@ class RedisRecovery:
         for index, finding in enumerate(findings):
             record = finding.record
             if answers[index] is Restored.KNOWN and isinstance(record, Version) and record.revision:
-                answers[index] = await self._correct(record, before)
+                answers[index] = await self._correct(record)
         return answers
 
     async def _register(self, buckets: Iterable[str]) -> None:
@@ -138,18 +142,16 @@ class RedisRecovery:
                 await self._admit(name, run.decode(), (marked or b"-").decode(), registers=True)
                 self._marked.add(name)
 
-    async def _correct(self, version: Version, before: Args) -> Restored:
+    async def _correct(self, version: Version) -> Restored:
         """Replace a description of the same version that is less true."""
         key = bucket_key(version.bucket, "files")
-        value = await self._calls.run(Command((b"HGET", key, version.key)))
-        held = unpack_version(version.bucket, version.key, value) if value else None
-        if held is None or held.stamp != version.stamp or held.revision >= version.revision:
-            return Restored.KNOWN
-        _, *words = _words(Finding(version))
-        reply = await self._calls.run(
-            bucket_script("restore", version.bucket, *before, "r", *words)
-        )
-        return _ANSWERS[reply[0]]
+        while True:
+            value = await self._calls.run(Command((b"HGET", key, version.key)))
+            held = unpack_version(version.bucket, version.key, value) if value else None
+            if not held or not is_same(held, version) or held.revision >= version.revision:
+                return Restored.KNOWN
+            if await describe_anew(self._calls, "correct", value, version, self._times_ms[0]):
+                return Restored.APPLIED
 
     async def begin(self, epoch: str, token: str) -> bool:
         """Begin an attempt to complete Redis; an earlier one ends. False in another run."""
@@ -262,6 +264,7 @@ def _words(finding: Finding) -> Args:
             about = "".join(
                 f"{stored.object_id};{pack_nodes(named_nodes(stored))};"
                 f"{pack_ranges(merge_ranges(stored.extents))};"
+                f"{pack_debts(stored, debtors(stored))};"
                 for stored in record.objects
             )
             return ("v" if finding.whole else "f", record.key, pack_version(record), about)

@@ -35,6 +35,8 @@ from common.meta.members import RedisMembers
 from common.meta.objects import RedisObjects
 from common.meta.redis_claims import RedisClaims
 from common.meta.redis_recovery import RedisRecovery
+from common.meta.redis_repairs import RedisRepairs
+from common.meta.repairs import REACH_MS
 
 GRACE_MS_DEFAULT: Final = 60_000
 PATIENCE_MS_DEFAULT: Final = 10_000
@@ -55,6 +57,7 @@ class RedisMetadata:
         patience_ms: how long a call waits for Redis before `MetadataUnavailable`.
         tombstone_ms: how long Redis remembers that a name was deleted, so that an older version
             that comes late does not appear; far longer than any commit can be under way.
+        reach_ms: how long what a putter was sent is kept there, until a description says so.
         clock: measures the patience.
 
     Raises:
@@ -68,6 +71,7 @@ class RedisMetadata:
         grace_ms: int = GRACE_MS_DEFAULT,
         patience_ms: int = PATIENCE_MS_DEFAULT,
         tombstone_ms: int = TOMBSTONE_MS_DEFAULT,
+        reach_ms: int = REACH_MS,
         clock: Clock | None = None,
     ) -> None:
         link = _link(where)
@@ -78,6 +82,7 @@ class RedisMetadata:
         self._files = RedisFiles(self._calls, grace_ms, tombstone_ms, random_word)
         self._objects = RedisObjects(self._calls, self._files, grace_ms)
         self._claims = RedisClaims(self._calls)
+        self._repairs = RedisRepairs(self._calls, self._files, grace_ms, reach_ms)
         self._members = RedisMembers(self._calls)
         self._leases = RedisLeases(self._calls)
         self._recovery = RedisRecovery(
@@ -108,6 +113,11 @@ class RedisMetadata:
     def claims(self) -> RedisClaims:
         """Names that conditional writes claim."""
         return self._claims
+
+    @property
+    def repairs(self) -> RedisRepairs:
+        """What putters lack, and what they hold too much."""
+        return self._repairs
 
     @property
     def members(self) -> RedisMembers:

@@ -10,11 +10,14 @@ holds a *surplus*, which is freed after the grace time, when nobody reads it the
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 from common.records import StoredObject, Version
+
+REACH_MS: Final = 24 * 60 * 60 * 1000
+"""How long what a putter was sent is kept there, until a description places it there."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,11 @@ class Owed:
     token: bytes
 
     @property
+    def place(self) -> str:
+        """For the next `Repairs.owed`, to go on behind it."""
+        return f"{self.version.bucket} {self.object_id}"
+
+    @property
     def stored(self) -> StoredObject:
         """The object."""
         return next(each for each in self.version.objects if each.object_id == self.object_id)
@@ -76,6 +84,7 @@ class Surplus:
         ranges: (first ticket, count) of the object that no record places on that putter; empty if
             there is nothing to free there any more.
         whole: whether no record places any of the object there.
+        due_ms: from when on it could be freed, by the coordinator's clock.
     """
 
     node: str
@@ -83,17 +92,32 @@ class Surplus:
     object_id: str
     ranges: tuple[tuple[int, int], ...]
     whole: bool
+    due_ms: int
+
+    @property
+    def place(self) -> str:
+        """For the next `Repairs.surplus`, to go on behind it."""
+        return f"{self.bucket} {self.node} {self.object_id}"
 
 
 class Repairs(Protocol):
     """What putters lack, and what they hold too much."""
 
     async def debts(self) -> Mapping[str, Debt]:
-        """How much each putter lacks; only those that lack something."""
+        """How much each putter lacks; only those that lack something.
+
+        Where very many putters lack something, this may count what was deleted or overwritten
+        meanwhile, until `owed` comes past it.
+        """
         ...
 
-    async def owed(self, node: str, limit: int) -> list[Owed]:
-        """Some of what a putter lacks, in no order that matters.
+    async def owed(self, node: str, limit: int, after: str = "") -> list[Owed]:
+        """Some of what a putter lacks, by bucket and ObjectID in the order of their bytes.
+
+        Args:
+            node: the putter.
+            limit: how many at most; fewer only at the end.
+            after: behind this `Owed.place`, ``"<bucket> <ObjectID>"``; "" from the start.
 
         What was deleted or overwritten meanwhile is not owed any more, and is forgotten here.
         """
@@ -109,28 +133,50 @@ class Repairs(Protocol):
         """
         ...
 
-    async def amend(self, token: bytes, version: Version) -> bool:
-        """Replace the description of a version that a name holds, in one step.
+    async def reach(self, bucket: str, object_id: str, node: str) -> bool:
+        """Note that a putter may hold some of a written object, before it is sent any of it.
 
-        Debts follow from the new description. Putters that it does not name any more hold a
-        surplus from then on.
-
-        Args:
-            token: of the description that it replaces.
-            version: the new one, durable on the putters; of the same stamp and objects.
+        Deleting finds it there from then on. It is a surplus unless a description places it there
+        within `REACH_MS`; repeat it to extend that.
 
         Returns:
-            False if the name holds another version or description now; nothing changed.
+            False if the object is not ``written`` any more, or if the putter may be freeing some
+            of it right now: it may be tried again later. Nothing changed.
         """
         ...
 
-    async def surplus(self, limit: int) -> list[Surplus]:
-        """Some of what may be freed now: the grace time is over, and nobody reads it.
+    async def amend(self, token: bytes, version: Version) -> bool:
+        """Replace the description of a version that a name holds, in one step.
 
-        What was deleted meanwhile is the janitor's, and is forgotten here.
+        Debts follow from the new description. Putters that hold some of an object which it does not
+        place there any more hold a surplus from then on, to be freed after the grace time.
+
+        Args:
+            token: of the description that it replaces.
+            version: the new one, durable on the putters; of the same stamp and objects. Putters on
+                which it places more than before were reached (`reach`) before they got it.
+
+        Returns:
+            False if the name holds another version or description now, or a putter was not reached
+            lately; nothing changed.
+        """
+        ...
+
+    async def surplus(
+        self, limit: int, after: str = "", absent: Collection[str] = ()
+    ) -> list[Surplus]:
+        """What may be freed now, by bucket, putter and ObjectID in the order of their bytes.
+
+        The grace time is over, and nobody reads it. What was deleted meanwhile is the janitor's,
+        and is forgotten here.
+
+        Args:
+            limit: how many at most; fewer only at the end.
+            after: behind this `Surplus.place`; "" from the start.
+            absent: putters that are passed over.
         """
         ...
 
     async def freed(self, surplus: Surplus) -> None:
-        """It is freed there."""
+        """It is freed there. Nothing changes if it became another surplus, or none, meanwhile."""
         ...

@@ -21,6 +21,11 @@ putter:{b:<bucket>}:readers   ZSET    "<ObjectID> <reader>" → ms when the read
 putter:{b:<bucket>}:holds     HASH    ObjectID → how many readers hold it
 putter:{b:<bucket>}:claims    ZSET    key → ms when the claim of a conditional write ends
 putter:{b:<bucket>}:claimants HASH    key → who holds that claim
+putter:{b:<bucket>}:owed      ZSET    "<node> <ObjectID> <bytes>" → 0; what putters should hold of
+                                      written objects and do not; "*": no putter is chosen yet
+putter:{b:<bucket>}:owing     HASH    node → "<objects> <bytes>": all of that for this node
+putter:{b:<bucket>}:surplus   ZSET    "<node> <ObjectID> <ms>" → 0; from when on the node may free
+                                      what it holds of the object and no extent places there
 putter:{b:<bucket>}:bucket    HASH    "since" → stamp of the first version; "run" → run id of the
                                       server in which it is complete; room for settings
 putter:{counters}:buckets     SET     every bucket that was ever written to
@@ -56,6 +61,10 @@ The nodes of a written object stand in its version; they are repeated in the obj
 when some putter beside them may hold a stray part of it, so that deleting finds that one too, and
 after a rebuild. A failed object "!<stamp>" stands for a version without objects that was given up.
 
+What is owed follows from the versions that names hold; it is kept in order by putter beside them.
+Where more than 16 putters lack something, debts of a version that is deleted or overwritten stay
+until somebody asks for what the putter is owed.
+
 Times are milliseconds, stamps microseconds, both of Redis's clock.
 """
 
@@ -83,6 +92,9 @@ BUCKET_NOUNS: Final = (
     "bucket",
     "claims",
     "claimants",
+    "owed",
+    "owing",
+    "surplus",
 )
 """The keys of a bucket in the order in which scripts find them in ``KEYS``."""
 

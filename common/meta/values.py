@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import Final
 
@@ -219,7 +220,19 @@ def named_nodes(stored: StoredObject) -> tuple[str, ...]:
     return tuple(sorted({node for extent in stored.extents for node in extent.nodes}))
 
 
-def merge_ranges(extents: tuple[Extent, ...]) -> Ranges:
+def debtors(stored: StoredObject) -> tuple[str, ...]:
+    """The putters that are owed something of an object."""
+    if len(stored.extents) == 1:
+        return tuple(sorted(stored.extents[0].owed))
+    return tuple(sorted({node for extent in stored.extents for node in extent.owed}))
+
+
+def pack_debts(stored: StoredObject, nodes: tuple[str, ...]) -> str:
+    """What these putters lack of an object, as the scripts want it."""
+    return f"{stored.size} {pack_nodes(nodes)}" if nodes else ""
+
+
+def merge_ranges(extents: Iterable[Extent]) -> Ranges:
     """The tickets of extents, neighbours joined."""
     ranges: list[tuple[int, int]] = []
     for extent in extents:

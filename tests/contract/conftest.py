@@ -66,10 +66,14 @@ async def make_world(request: pytest.FixtureRequest) -> AsyncIterator[MakeWorld]
             assert server.ask("FLUSHALL") == "+OK\r\n"
 
     def make(
-        *, grace_ms: int = LONG_MS, tombstone_ms: int = LONG_MS, patience_ms: int = 10_000
+        *,
+        grace_ms: int = LONG_MS,
+        tombstone_ms: int = LONG_MS,
+        patience_ms: int = 10_000,
+        reach_ms: int = LONG_MS,
     ) -> World:
         if request.param == "memory":
-            return memory_world(grace_ms, tombstone_ms)
+            return memory_world(grace_ms, tombstone_ms, reach_ms)
 
         def connect() -> RedisMetadata:
             where: str | fakeredis.FakeAsyncRedis = fakeredis.FakeAsyncRedis(server=fake)
@@ -83,6 +87,7 @@ async def make_world(request: pytest.FixtureRequest) -> AsyncIterator[MakeWorld]
                 grace_ms=grace_ms,
                 tombstone_ms=tombstone_ms,
                 patience_ms=patience_ms,
+                reach_ms=reach_ms,
             )
             stores.append(store)
             return store

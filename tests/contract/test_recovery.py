@@ -13,6 +13,8 @@ import pytest
 from common.errors import MetadataUnavailable, Unavailable
 from common.meta.interface import Ceilings, EpochUnknown, Kind, Metadata, Outcome
 from common.meta.recovery import Finding, Mark, Restored
+from common.meta.repairs import Surplus
+from common.meta.values import pack_version
 from common.records import Abort, Change, Tombstone, Version
 from common.tickets import format_id
 from tests.metadata_kit import (
@@ -326,6 +328,15 @@ QUESTIONS: list[Ask] = [
     lambda store: store.objects.to_free(10),
     lambda store: store.objects.hold(BUCKET, "A", "me", 1000),
     lambda store: store.objects.fail(BUCKET, "A"),
+    lambda store: store.repairs.debts(),
+    lambda store: store.repairs.owed("n1", 10),
+    lambda store: store.repairs.described(BUCKET, "", 10),
+    lambda store: store.repairs.reach(BUCKET, "A", "n9"),
+    lambda store: store.repairs.amend(
+        pack_version(version("a", 10, stored("A"))), version("a", 10, stored("A"))
+    ),
+    lambda store: store.repairs.surplus(10),
+    lambda store: store.repairs.freed(Surplus("n1", BUCKET, "A", (), True, 5)),
     lambda store: store.recovery.writing(10),
     lambda store: store.recovery.absent(["A"]),
 ]

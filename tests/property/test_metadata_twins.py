@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from itertools import product
 from typing import Any
 
 import fakeredis
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from common.clock import ManualClock
 from common.errors import ObjectGone
@@ -17,7 +19,8 @@ from common.meta.interface import Ceilings, Commit, EpochUnknown, Kind, Metadata
 from common.meta.memory import MemoryMetadata
 from common.meta.recovery import Finding
 from common.meta.redis_store import RedisMetadata
-from common.records import Abort
+from common.meta.schema import bucket_key
+from common.records import Abort, StoredObject
 from tests.metadata_kit import BUCKET, LONG_MS, begin, complete, stored, tombstone, version
 
 IDS = st.sampled_from("ABCDEF")
@@ -25,6 +28,7 @@ NAMES = st.sampled_from(["a", "b c"])
 STAMPS = st.integers(1, 12)
 NODES = st.sampled_from([(), ("n1", "n2"), ("n2",), ("n3", "n1")])
 ETAGS = st.sampled_from(["one", "two"])
+OWED = st.sampled_from([{}, {}, {"n4": ""}, {"n4": "n1", "n5": ""}, {"*": "", "n5": "n2"}])
 RANGES = st.sampled_from([(), ((100, 2),), ((7, 1), (100, 2))])
 Step = Callable[[Metadata], Awaitable[Any]]
 
@@ -41,19 +45,74 @@ def _progress(name: str, acked: int, nodes: Any, ranges: Any) -> Step:
 
 
 def _commit(
-    key: str, stamp: int, etag: str, names: list[str], if_match: str | None, missing: int
+    key: str,
+    stamp: int,
+    etag: str,
+    names: list[str],
+    owed: dict[str, str],
+    if_match: str | None,
+    missing: int,
 ) -> Step:
-    what = version(key, stamp, *(stored(name, 10 * n) for n, name in enumerate(names)), etag=etag)
+    objects = (_lacking(stored(name, 10 * n), owed) for n, name in enumerate(names))
+    what = version(key, stamp, *objects, etag=etag)
     item = Commit(what, 2 * len(names), 2 * len(names) - missing, if_match)
     return lambda store: store.objects.commit(item)
+
+
+def _lacking(what: StoredObject, owed: dict[str, str], nodes: Any = None) -> StoredObject:
+    """The same object, with these debts."""
+    (extent,) = what.extents
+    return replace(what, extents=(replace(extent, owed=owed, nodes=nodes or extent.nodes),))
+
+
+def _amend(key: str, nodes: tuple[str, ...], owed: dict[str, str], reached: bool) -> Step:
+    """Describe what a name holds anew."""
+
+    async def amend(store: Metadata) -> Any:
+        for held in await store.repairs.described(BUCKET, "", 10):
+            if held.version.key == key:
+                objects = [_lacking(each, owed, nodes) for each in held.version.objects]
+                if reached:
+                    for each, node in product(objects, nodes):
+                        await store.repairs.reach(BUCKET, each.object_id, node)
+                what = replace(held.version, objects=tuple(objects))
+                return await store.repairs.amend(held.token, what)
+        return None
+
+    return amend
+
+
+def _reach(name: str, node: str) -> Step:
+    return lambda store: store.repairs.reach(BUCKET, name, node)
+
+
+def _free(absent: str) -> Step:
+    """Free what may be freed."""
+
+    async def free(store: Metadata) -> Any:
+        found = await store.repairs.surplus(10, absent=(absent,))
+        for each in found:
+            await store.repairs.freed(each)
+        return [(each.place, each.ranges, each.whole) for each in found]
+
+    return free
 
 
 def _restore(findings: list[Finding], anew: bool) -> Step:
     return lambda store: store.recovery.restore(findings, anew=anew)
 
 
-def _found(key: str, stamp: int, names: list[str], nodes: tuple[str, ...], whole: bool) -> Finding:
-    objects = (stored(name, 10 * n, nodes or ("n1",)) for n, name in enumerate(names))
+def _found(
+    key: str,
+    stamp: int,
+    names: list[str],
+    nodes: tuple[str, ...],
+    owed: dict[str, str],
+    whole: bool,
+) -> Finding:
+    objects = (
+        _lacking(stored(name, 10 * n, nodes or ("n1",)), owed) for n, name in enumerate(names)
+    )
     return Finding(version(key, stamp, *objects), whole=whole)
 
 
@@ -95,6 +154,7 @@ FINDINGS = st.one_of(
         STAMPS,
         st.lists(IDS, max_size=1),
         NODES,
+        OWED,
         st.sampled_from([True, True, False]),
     ),
     st.builds(lambda key, stamp: Finding(tombstone(key, stamp)), NAMES, STAMPS),
@@ -116,11 +176,21 @@ STEPS = st.one_of(
         STAMPS,
         ETAGS,
         st.lists(IDS, max_size=2, unique=True),
+        OWED,
         st.sampled_from([None, None, None, "", "*", "one"]),
         st.sampled_from([0, 0, 0, 1]),
     ),
     st.builds(_delete, NAMES, STAMPS),
     st.builds(_restore, st.lists(FINDINGS, min_size=1, max_size=4), st.booleans()),
+    st.builds(
+        _amend,
+        NAMES,
+        st.sampled_from([("n1", "n2"), ("n2",), ("n4", "n1"), ("n4", "n5")]),
+        OWED,
+        st.sampled_from([True, True, False]),
+    ),
+    st.builds(_reach, IDS, st.sampled_from(["n4", "n5"])),
+    st.builds(_free, st.sampled_from(["", "n1", "n4"])),
     st.builds(_claim, NAMES, st.sampled_from(["x", "y"]), st.sampled_from(["", "*", "one"])),
     st.builds(_unclaim, NAMES, st.sampled_from(["x", "y"])),
     st.builds(_on_object, st.sampled_from(["fail", "forget"]), IDS),
@@ -147,7 +217,24 @@ async def everything(store: Metadata) -> list[Any]:
         await store.files.buckets(),
         sorted(freed, key=lambda each: each.object_id),
         sorted(stale, key=lambda each: each.object_id),
+        await store.repairs.debts(),
+        [
+            [(each.place, each.version) for each in await store.repairs.owed(node, 100)]
+            for node in ("n4", "n5", "*")
+        ],
+        [(each.place, each.ranges, each.whole) for each in await store.repairs.surplus(100)],
     ]
+
+
+async def recounted(fake: fakeredis.FakeAsyncRedis) -> dict[bytes, bytes]:
+    """What the debts come to, counted one by one."""
+    counts: dict[bytes, list[int]] = {}
+    for member in await fake.zrange(bucket_key(BUCKET, "owed"), 0, -1):
+        node, _, size = member.split(b" ")
+        count = counts.setdefault(node, [0, 0])
+        count[0] += 1
+        count[1] += int(size)
+    return {node: b"%d %d" % (objects, size) for node, (objects, size) in counts.items()}
 
 
 @settings(max_examples=60, deadline=None)
@@ -161,6 +248,8 @@ def test_twins(steps: list[Step], grace_ms: int) -> None:
         await complete(redis)
         for step in steps:
             assert await outcome(step, memory) == await outcome(step, redis)
+            assert await memory.repairs.debts() == await redis.repairs.debts()
+        assert await fake.hgetall(bucket_key(BUCKET, "owing")) == await recounted(fake)
         assert await everything(memory) == await everything(redis)
         await redis.close()
 

@@ -2,8 +2,8 @@
 
 Every script is a file ``<name>.lua`` beside this one. A script of a bucket is put behind
 ``_bucket.lua`` and, unless it brings the bucket up to date, behind ``_served.lua``; one of the
-counters behind ``_epoch.lua``. They use core Lua, ``redis.call`` and
-``TIME`` only, so that they run on every server the store supports.
+counters behind ``_epoch.lua``. Scripts that change a surplus start with ``_surplus.lua``. They use
+core Lua, ``redis.call`` and ``TIME`` only, so that they run on every server the store supports.
 """
 
 from __future__ import annotations
@@ -16,26 +16,36 @@ from typing import Final
 
 _SERVED: Final = frozenset(
     {
+        "amend",
         "begin",
         "claim",
         "commit",
+        "debts",
         "delete",
+        "described",
         "fail",
         "find",
         "forget",
+        "freed",
         "hold",
         "known",
+        "owed",
         "page",
         "progress",
+        "reach",
         "release",
         "resolve",
         "stale",
+        "surplus",
         "trash",
         "unclaim",
         "underway",
     }
 )
-_BUCKET: Final = frozenset({"restore", "serve"})
+_BUCKET: Final = frozenset({"correct", "restore", "serve"})
+_SURPLUS: Final = frozenset({"amend", "correct", "freed", "reach"})
+_SOURCES: Final = {"correct": "amend"}
+"""Scripts that are another one, to be used before the bucket is up to date."""
 _COUNTERS: Final = frozenset(
     {
         "admit",
@@ -69,7 +79,9 @@ class Script:
 @cache
 def script(name: str) -> Script:
     """The script ``<name>.lua`` with what it is put behind."""
-    source = _read(name)
+    source = _read(_SOURCES.get(name, name))
+    if name in _SURPLUS:
+        source = _read("_surplus") + source
     if name in _SERVED:
         source = _read("_bucket") + _read("_run") + _read("_served") + source
     elif name in _BUCKET:

@@ -1,7 +1,8 @@
 -- Versions to be published, each in one step that nobody sees half of.
--- ARGV[1]: grace in ms. Then for each: key, file value, check, nodes.
+-- ARGV[1]: grace in ms. Then for each: key, file value, check, nodes, debts.
 --   check: '+' all tickets are acknowledged or '!' not, then the condition on what the name holds.
 --   nodes: for each object of the version, in order and ended by ';', the nodes its extents name.
+--   debts: what is owed of the objects, as add_all_debts wants it.
 -- Answers for each: P published, S superseded, I incomplete, G gone, R refused.
 local grace_ms = ARGV[1]
 local names, finished, first_stamp = {}, {}, nil
@@ -27,7 +28,7 @@ local function read_objects(ids, named, stamp)
   return objects
 end
 
-local function commit(key, value, check, named)
+local function commit(key, value, check, named, owed)
   local _, stamp, ids = read_file(value)
   local held = redis.call('HGET', FILES, key)
   local held_kind, held_stamp, held_ids, held_etag = read_file(held)
@@ -56,6 +57,7 @@ local function commit(key, value, check, named)
     return 'S'
   end
   redis.call('HSET', FILES, key, value)
+  add_all_debts(ids, owed)
   if held_kind == 'v' then
     retire(key, held_stamp, held_ids, held, grace_ms)
     return 'P'
@@ -69,8 +71,8 @@ local function commit(key, value, check, named)
 end
 
 local reply = {}
-for i = 2, #ARGV, 4 do
-  reply[#reply + 1] = commit(ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3])
+for i = 2, #ARGV, 5 do
+  reply[#reply + 1] = commit(ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3], ARGV[i + 4])
 end
 all_at_once('ZREM', WRITING, finished)
 all_at_once('ZADD', NAMES, names)

@@ -1,8 +1,8 @@
 -- Records that a putter kept, applied by the rules of common/meta/recovery.py.
 -- ARGV: grace in ms, how long a tombstone is remembered, 1 if commits may be lost. Then for each:
 -- kind, key, body, about.
---   v, f (bytes not whole) or r (truer than what is held of the same stamp): file value;
---     'ObjectID;nodes;ranges;' for each object
+--   v or f (bytes not whole): file value; 'ObjectID;nodes;ranges;debts;' for each object, the debts
+--     as add_debts wants them
 --   t: stamp; ''
 --   a: stamp of the version that was given up; ObjectID or ''
 -- Answers for each: P applied, D known, S superseded, F given up, W waits, X conflict.
@@ -15,24 +15,6 @@ local function since(stamp)
   end
 end
 
--- Nodes, or ranges, of both lists, each once.
-local function joined(one, other)
-  if one == '-' or one == other then
-    return other
-  elseif other == '-' then
-    return one
-  end
-  local seen, all = {}, {}
-  for word in string.gmatch(one .. ',' .. other, '[^,]+') do
-    if not seen[word] then
-      seen[word] = true
-      all[#all + 1] = word
-    end
-  end
-  table.sort(all)
-  return table.concat(all, ',')
-end
-
 local function doom(id, router, nodes, ranges)
   redis.call('HSET', OBJECTS, id, table.concat({ 'f', '0', router, nodes, ranges }, ' '))
   redis.call('ZREM', WRITING, id)
@@ -42,8 +24,9 @@ end
 -- The objects that a record describes, with what is known of them.
 local function look(about)
   local objects = {}
-  for id, nodes, ranges in string.gmatch(about, '([^;]+);([^;]+);([^;]+);') do
-    local object = { id = id, nodes = nodes, ranges = ranges, router = '-' }
+  local pattern = '([^;]+);([^;]+);([^;]+);([^;]*);'
+  for id, nodes, ranges, owed in string.gmatch(about, pattern) do
+    local object = { id = id, nodes = nodes, ranges = ranges, owed = owed, router = '-' }
     local held = redis.call('HGET', OBJECTS, id)
     if held then
       local state, number, router, kept, tail =
@@ -96,16 +79,12 @@ local function judge(objects, key, stamp, held_kind, held_stamp)
   return verdict, newer
 end
 
--- One more description of what the name holds.
-local function describe_again(key, value, about, truer)
+-- One more description of what the name holds; a truer one is told by amend.lua.
+local function describe_again(key, about)
   for _, object in ipairs(look(about)) do
-    if object.tail == key and (truer or object.kept ~= '-') then
+    if object.tail == key and object.kept ~= '-' then
       add_strays(object)
     end
-  end
-  if truer then
-    redis.call('HSET', FILES, key, value)
-    return 'P'
   end
   return 'D'
 end
@@ -117,7 +96,7 @@ local function restore_version(kind, key, value, about)
   if ids == '-' and redis.call('HEXISTS', OBJECTS, '!' .. int(stamp)) == 1 then
     return 'F'
   elseif held_kind and held_stamp == stamp then
-    return describe_again(key, value, about, kind == 'r' and held_kind == 'v')
+    return describe_again(key, about)
   end
   local objects = look(about)
   local verdict, newer = judge(objects, key, stamp, held_kind, held_stamp)
@@ -150,8 +129,13 @@ local function restore_version(kind, key, value, about)
   redis.call('HSET', FILES, key, value)
   if held_kind == 'v' and not newer then
     retire(key, held_stamp, held_ids, held, grace_ms)
-  elseif held_kind and held_kind ~= 'v' then
+  elseif held_kind == 'v' then
+    drop_debts(redis.call('HKEYS', OWING), held_ids)
+  elseif held_kind then
     redis.call('ZREM', TOMBS, key)
+  end
+  for _, object in ipairs(objects) do
+    add_debts(object.id, object.owed)
   end
   redis.call('ZADD', NAMES, 0, key)
   return 'P'
