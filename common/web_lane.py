@@ -248,9 +248,10 @@ class LaneConnection(WebConnection):
     def _is_idle(self) -> bool:
         """Whether aiohttp waits for a request, has none of it yet, and may still answer."""
         waiter = self._waiter
+        # Before the first request its task may not have begun to wait yet.
+        waits = not waiter.done() if waiter is not None else self._request_count == 0
         return (
-            waiter is not None
-            and not waiter.done()
+            waits
             and not self._messages
             and not (self._close or self._force_close or self._upgraded or self._leaving)
             and not (self._paused or self._client_ended or self._malformed)

@@ -234,6 +234,19 @@ class TestOrder:
 
         play(scene)
 
+    def test_the_first_request_of_a_connection_goes_the_short_way(self, play: Play) -> None:
+        async def scene(site: Site) -> None:
+            for _ in range(20):
+                loop = asyncio.get_running_loop()
+                with socket.socket() as client:
+                    client.setblocking(False)
+                    await loop.sock_connect(client, ("127.0.0.1", site.port.port))
+                    await loop.sock_sendall(client, ASKS[0])
+                    assert b"200 OK" in await loop.sock_recv(client, 4096)
+            assert (len(site.short), site.long) == (20, [])
+
+        play(scene)
+
 
 class TestEnds:
     def test_a_half_closed_connection_gets_its_answer(self, play: Play) -> None:
