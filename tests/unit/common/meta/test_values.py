@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,7 +14,10 @@ from tests.metadata_kit import BUCKET, stored, version
 
 NODES = st.lists(st.from_regex(r"\A[a-z0-9.:_-]*[a-z0-9]\Z"), max_size=4, unique=True).map(tuple)
 RANGES = st.lists(st.tuples(st.integers(0, 10**13), st.integers(1, 10**6)), max_size=5).map(tuple)
-EXTENTS = st.builds(Extent, st.integers(0, 10**12), st.integers(1, 9), st.integers(0, 2**40), NODES)
+OWED = st.dictionaries(st.sampled_from(["n1", "n2", "*"]), st.sampled_from(["", "n3"]), max_size=2)
+EXTENTS = st.builds(
+    Extent, st.integers(0, 10**12), st.integers(1, 9), st.integers(0, 2**40), NODES, OWED
+)
 OBJECTS = st.builds(
     StoredObject,
     st.from_regex(r"\A[0-9A-Z]{1,8}\Z"),
@@ -44,6 +48,30 @@ def test_a_version_comes_back(what: Version) -> None:
     assert entry is not None
     assert (entry.key, entry.size, entry.etag) == (what.key, what.size, what.etag)
     assert (entry.stamp, entry.created_ms) == (what.stamp, what.created_ms)
+
+
+def test_a_value_from_before_debts_is_read() -> None:
+    what = version("a", 10, stored("A"))
+    (each,) = what.objects
+    extents = [[100, 2, 1500, ["n1", "n2"]]]
+    objects = [["A", each.size, each.frame_bytes, each.blake3, extents]]
+    rest = msgspec.msgpack.encode([what.size, what.created_ms, objects, what.headers, 2])
+    assert values.unpack_version(BUCKET, "a", b"v 10 A 5 e-tag" + rest) == what
+
+
+def test_debtors_are_told_once_in_order() -> None:
+    extents = (
+        Extent(0, 1, 700, ("n1",), {"n9": "n1"}),
+        Extent(1, 1, 800, ("n1",), {"n9": "", "n2": ""}),
+        Extent(2, 1, 800, ("n1",)),
+    )
+    for number, expected in ((1, ("n9",)), (2, ("n2", "n9")), (3, ("n2", "n9"))):
+        what = StoredObject("A", 1500, 1458, b"", extents[:number])
+        assert values.debtors(what) == expected
+        assert values.pack_debts(what, expected) == f"1500 {','.join(expected)}"
+    assert values.debtors(StoredObject("A", 1, 1, b"", extents[2:])) == ()
+    assert values.debtors(StoredObject("A", 0, 1, b"", ())) == ()
+    assert values.pack_debts(stored("A"), ()) == ""
 
 
 @given(NODES)
