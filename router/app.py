@@ -215,7 +215,7 @@ class Router:
             self.metrics,
             identity.instance,
             options.repair_period_ms,
-            Pace(options.repair_bytes_per_s, lambda: self.writes.writing > 0),
+            Pace(options.repair_bytes_per_s, lambda: self.writes.busy),
         )
         self.healer: Final = Healer(
             meta,

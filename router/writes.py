@@ -43,6 +43,7 @@ from router.targets import (
 from router.upload import Upload, etag_of
 
 _log = get_logger(__name__)
+_QUIET_MS: Final = 1_000
 _UPKEEP_MS: Final = 1_000
 _PUTTER_PATIENCE_MS: Final = 5_000
 _EMPTY_DIGEST: Final = bytes.fromhex(
@@ -98,6 +99,7 @@ class WritePath:
         self._upkeep: asyncio.Task[None] | None = None
         self._stopping = False
         self._claims = 0
+        self._wrote_ms = -_QUIET_MS
 
     def filler(self) -> BlockFiller:
         """Makes the blocks of one stream."""
@@ -120,7 +122,7 @@ class WritePath:
         if self._stopping:
             raise ShuttingDown("this router is shutting down", hint="send it again in a moment")
         block = await source.next_block()
-        started_ms = self.clock.monotonic_ms()
+        started_ms = self._wrote_ms = self.clock.monotonic_ms()
         written = await self._write(block, source, target)
         self.metrics.write_seconds.observe((self.clock.monotonic_ms() - started_ms) / 1000)
         return written
@@ -244,6 +246,11 @@ class WritePath:
     def writing(self) -> int:
         """Objects under way."""
         return len(self._uploads) + self._small.writing
+
+    @property
+    def busy(self) -> bool:
+        """Whether somebody writes, or did a moment ago."""
+        return self.writing > 0 or self.clock.monotonic_ms() - self._wrote_ms < _QUIET_MS
 
     @property
     def pending_bytes(self) -> int:
