@@ -86,6 +86,7 @@ class ClientSession(asyncio.BufferedProtocol):
         self._on_lost = on_lost
         self._calls: dict[int, _Call] = {}
         self._next_request = 1
+        self._asked: list[bytes] = []
         self._transport: asyncio.Transport | None = None
         self._error: PutterError | None = None
         self._closed = False
@@ -172,6 +173,7 @@ class ClientSession(asyncio.BufferedProtocol):
         """
         if self.closed or self._transport is None:
             return
+        self._send_asked()
         size = sum(map(len, payload))
         header = encode(message, size)
         if size:
@@ -206,7 +208,10 @@ class ClientSession(asyncio.BufferedProtocol):
         self._calls[request] = _Call(done)
         timer = loop.call_later(timeout_ms / 1000, _give_up, done, timeout_ms)
         try:
-            self.send(make(request))
+            # What is asked in one turn of the loop leaves in one write.
+            if not self._asked:
+                loop.call_soon(self._send_asked)
+            self._asked.append(encode(make(request)))
             return await done
         finally:
             timer.cancel()
@@ -220,6 +225,7 @@ class ClientSession(asyncio.BufferedProtocol):
 
     def close(self) -> None:
         """Send what is queued, then close."""
+        self._send_asked()
         if self._transport is not None:
             self._transport.close()
 
@@ -231,6 +237,11 @@ class ClientSession(asyncio.BufferedProtocol):
             self._transport.abort()
 
     # -- inside ----------------------------------------------------------------------------
+
+    def _send_asked(self) -> None:
+        asked, self._asked = self._asked, []
+        if asked and self._transport is not None:
+            self._transport.write(b"".join(asked))
 
     def _greet(self, data: bytes) -> None:
         answer = self._greeting.receive(data)

@@ -25,6 +25,9 @@ _log = get_logger(__name__)
 _JOBS_MAX: Final = 4
 _JOB_BYTES: Final = MIB
 """A job ends behind the piece that reaches this."""
+_SHARE_MIN: Final = 4
+"""So many small questions cost less one after the other than the threads would to take turns."""
+_FEW_TICKETS: Final = 4
 
 
 class Reading:
@@ -87,6 +90,8 @@ class Reading:
         loop = asyncio.get_running_loop()
         while self._waiting and self._jobs < _JOBS_MAX and not self._paused:
             size = -(-len(self._waiting) // (_JOBS_MAX - self._jobs))
+            if self._waiting[0].count <= _FEW_TICKETS:
+                size = min(max(size, _SHARE_MIN), len(self._waiting))
             share = [self._waiting.popleft() for _ in range(size)]
             self._jobs += 1
             job = loop.run_in_executor(self._readers, _advance, share)
@@ -130,6 +135,7 @@ class _Cursor:
         self._message = message
         self._pieces: Iterator[Piece] | None = None
         self._end = message.first + message.count
+        self.count: Final = message.count
         self._found: list[Piece] = []
         self._error: PutterError | None = None
         self.exhausted = False

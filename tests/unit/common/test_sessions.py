@@ -147,6 +147,39 @@ class TestCalls:
 
         with_putter(answer, scene)
 
+    def test_what_is_asked_in_one_turn_leaves_in_one_write_and_before_what_is_sent_later(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def answer(script: Script, message: AnyMessage, payload: bytes) -> None:
+            if isinstance(message, Ping):
+                script.say(Done(message.request, 0))
+
+        async def scene(world: World, client: Client, putter: Putter) -> None:
+            session = client.session
+            transport = session._transport
+            assert transport is not None
+            writes: list[int] = []
+            written = transport.write
+
+            def write(data: bytes) -> None:
+                writes.append(len(data))
+                written(data)
+
+            monkeypatch.setattr(transport, "write", write)
+            asking = [asyncio.create_task(session.call(Ping, timeout_ms=1_000)) for _ in range(5)]
+            await asyncio.gather(*asking)
+            assert len(writes) == 1
+            asking = [asyncio.create_task(session.call(Ping, timeout_ms=1_000)) for _ in range(2)]
+            while not session._asked:
+                await asyncio.sleep(0)
+            session.send(FindRecord(99, "A"))
+            await asyncio.gather(*asking)
+            assert len(writes) == 3
+            heard = [message.request for message, _ in putter.script.heard]  # type: ignore[union-attr]
+            assert heard == [1, 2, 3, 4, 5, 6, 7, 99]
+
+        with_putter(answer, scene)
+
     def test_an_answer_of_many_parts(self) -> None:
         def answer(script: Script, message: AnyMessage, payload: bytes) -> None:
             assert isinstance(message, Read)

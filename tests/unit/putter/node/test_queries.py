@@ -516,6 +516,20 @@ class TestAlone:
         assert not any(message.more for message in paper.messages)
         assert len(writes) == 4
 
+    @pytest.mark.parametrize(("tickets", "jobs"), [(1, 1), (5, 3)])
+    async def test_a_few_small_reads_are_one_job_and_large_ones_go_side_by_side(
+        self, engine: FaultyEngine, tickets: int, jobs: int
+    ) -> None:
+        queries, paper, readers = self.make(engine)
+        engine.put(_run(0, bytes(100 * FRAME)))
+        readers.held = True
+        for number in range(3):
+            queries.take(Read(number, 10 * number, tickets))
+        await asyncio.sleep(0.01)
+        assert len(readers.waiting) == jobs
+        readers.release()
+        await until(lambda: len(paper.messages) == 3)
+
     async def test_a_long_read_lets_others_pass(self, engine: FaultyEngine) -> None:
         queries, paper, _ = self.make(engine)
         count = 3 * MIB // FRAME
