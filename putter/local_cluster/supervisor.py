@@ -10,7 +10,7 @@ import asyncio
 import os
 import sys
 import time
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -107,11 +107,6 @@ class LocalCluster:
         except OSError as error:
             _log.warning("cannot remove the state", reason=str(error))
 
-    @property
-    def given_up(self) -> list[str]:
-        """Those that died too often."""
-        return [n for n, child in self._children.items() if child.state is State.GIVEN_UP]
-
     # -- inside ----------------------------------------------------------------------------
 
     async def _launch(self, node: Node, spec: Spec) -> Child:
@@ -146,22 +141,21 @@ class LocalCluster:
 
     async def _ready(self, node: Node) -> None:
         """Wait until it says so, however long that takes: the store may be reading its disks."""
-        loop = asyncio.get_running_loop()
-        told_s = loop.time()
-        while trouble := await trouble_at(node.ports[_WEB_PORTS[node.kind]]):
-            if loop.time() - told_s > _TELL_S:
-                told_s = loop.time()
-                _log.info("not ready yet", child=node.name, reason=trouble)
-            await asyncio.sleep(_POLL_S)
+        port = node.ports[_WEB_PORTS[node.kind]]
+        await _wait_out(node.name, lambda: trouble_at(port))
 
     async def _linked(self, router: Node) -> None:
         """Wait until a router reaches as many putters as were started."""
         wanted = len(self._plan.of("putter"))
-        while True:
+
+        async def missing() -> str:
             status = await status_at(router.ports["web_port"])
-            if status is not None and sum(n.link == "up" for n in status.nodes) >= wanted:
-                return
-            await asyncio.sleep(_POLL_S)
+            if status is None:
+                return "it does not tell its status"
+            up = sum(node.link == "up" for node in status.nodes)
+            return "" if up >= wanted else f"it reaches {up} of {wanted} putters"
+
+        await _wait_out(router.name, missing)
 
     def _tell(self) -> None:
         """Write down how all are; called after each change."""
@@ -210,6 +204,17 @@ class LocalCluster:
             "ended": child.ended,
         }
         return msgspec.structs.replace(told, **changes)
+
+
+async def _wait_out(name: str, trouble: Callable[[], Awaitable[str]]) -> None:
+    """Wait until there is no trouble any more; now and then tell what it is."""
+    loop = asyncio.get_running_loop()
+    told_s = loop.time()
+    while reason := await trouble():
+        if loop.time() - told_s > _TELL_S:
+            told_s = loop.time()
+            _log.info("not ready yet", child=name, reason=reason)
+        await asyncio.sleep(_POLL_S)
 
 
 async def _all(waits: Sequence[Awaitable[None]]) -> None:
