@@ -67,6 +67,7 @@ class Metrics:
         run_stored_bytes: what they took on its disk, packed, with their headers.
         scrubbed_bytes: bytes of its disk that a putter verified.
         scrub_findings: damages that it found there, by what is damaged.
+        scrub_mended: of them, what it made again at once.
         scrub_progress: 0 … 1, of the pass under way; 0 while there is none.
         scrub_completed_seconds: when the last whole pass ended, seconds since 1970.
         damaged_tickets: tickets that are marked as damaged.
@@ -186,6 +187,9 @@ class Metrics:
         self.scrubbed_bytes = self._counter("putter_scrubbed_bytes", "Bytes of disk verified.")
         self.scrub_findings = self._counter(
             "putter_scrub_findings", "Damages that were found.", "part"
+        )
+        self.scrub_mended = self._counter(
+            "putter_scrub_mended", "Damages that were mended at once.", "part"
         )
         self.scrub_progress = self._gauge("putter_scrub_progress", "0 to 1, of the present pass.")
         self.scrub_completed_seconds = self._gauge(

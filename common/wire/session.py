@@ -325,6 +325,7 @@ class ScrubReply(Message, tag="scrub-reply", frozen=True):
     damaged_tickets: int = 0
     damaged_others: int = 0
     flaws: tuple[Flaw, ...] = ()
+    last_mended: int = 0
 
 
 class Ping(Message, tag="ping", frozen=True):

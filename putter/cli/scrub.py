@@ -184,7 +184,7 @@ def _print(found: tuple[NodeScrub, ...]) -> None:
     for each in found:
         told = each.scrub
         if told is None:
-            rows.append((each.node, each.address, "away", "-", "-", "-", "-"))
+            rows.append((each.node, each.address, "away", "-", "-", "-", "-", "-"))
             continue
         state = "idle"
         if told.running:
@@ -201,10 +201,20 @@ def _print(found: tuple[NodeScrub, ...]) -> None:
                 human_size(last.verified_bytes) if last is not None else "-",
                 str(told.damaged_tickets),
                 str(told.damaged_others),
+                str(last.mended) if last is not None else "-",
             )
         )
     print_table(
-        ("node", "address", "scrub", "last pass", "verified", "bad tickets", "bad others"),
+        (
+            "node",
+            "address",
+            "scrub",
+            "last pass",
+            "verified",
+            "bad tickets",
+            "bad others",
+            "mended",
+        ),
         rows,
         left=4,
     )

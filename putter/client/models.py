@@ -190,6 +190,7 @@ class ScrubPass(msgspec.Struct, frozen=True):
         ended_ms: the same.
         verified_bytes: that were read.
         findings: damages that were found.
+        mended: of them, what was made again at once: indexes, the state, data-key files.
     """
 
     number: int
@@ -197,14 +198,15 @@ class ScrubPass(msgspec.Struct, frozen=True):
     ended_ms: int
     verified_bytes: int
     findings: int
+    mended: int = 0
 
 
 class ScrubFlaw(msgspec.Struct, frozen=True):
     """Something that is damaged on a putter.
 
     Attributes:
-        part: ``tickets``, ``header``, ``record``, ``removal``, ``index``, ``segment`` or
-            ``state``.
+        part: ``tickets``, ``header``, ``record``, ``removal``, ``index``, ``segment``,
+            ``state`` or ``keys``.
         first: TicketID of the first ticket, where it is about tickets.
         last: of the last one.
         count: how many tickets.

@@ -23,7 +23,7 @@ from common.wire.message import Message
 from common.wire.session import Flaw, Scrub, ScrubReply
 from putter.node.committer import Committer
 from putter.storage.marked import MarkedEngine
-from putter.storage.scrub import Check, Part, Scrubbed
+from putter.storage.scrub import Check, Finding, Part, Scrubbed
 
 NOTE: Final = "scrub"
 DEMANDED_BYTES_PER_S: Final = 64 * MIB
@@ -59,6 +59,7 @@ class Pass(msgspec.Struct):
         total_bytes: about how many there are; None if nobody knows.
         findings: damages so far.
         blocked: something could not be looked at as a whole.
+        mended: of the damages, that were made again at once.
     """
 
     number: int
@@ -70,6 +71,7 @@ class Pass(msgspec.Struct):
     total_bytes: int | None = None
     findings: int = 0
     blocked: bool = False
+    mended: int = 0
 
 
 class LastPass(msgspec.Struct, frozen=True):
@@ -80,6 +82,7 @@ class LastPass(msgspec.Struct, frozen=True):
     ended_ms: int
     verified_bytes: int
     findings: int
+    mended: int = 0
 
 
 class Position(msgspec.Struct):
@@ -202,6 +205,7 @@ class Scrubber:
             last_ended_ms=last.ended_ms if last else 0,
             last_bytes=last.verified_bytes if last else 0,
             last_findings=last.findings if last else 0,
+            last_mended=last.mended if last else 0,
             damaged_tickets=damage.tickets,
             damaged_others=damage.others,
             flaws=tuple(
@@ -283,19 +287,23 @@ class Scrubber:
             wanted_s = max(wanted_s, _REST * took_s) * (_BUSY if busy else 1)
         await self._pause(max(0.0, wanted_s - took_s))
 
-    async def _mark(self, piece: Scrubbed) -> int:
+    async def _mark(self, piece: Scrubbed) -> list[Finding]:
+        """What is truly damaged, or was until now."""
         if not piece.findings:
-            return 0
+            return []
         found = await self._committer.run(lambda _: self._engine.mark(piece.findings))
         for finding in found:
             self._metrics.scrub_findings.labels(finding.part.value).inc()
-        return len(found)
+            if finding.mended:
+                self._metrics.scrub_mended.labels(finding.part.value).inc()
+        return found
 
-    def _count(self, now: Pass, piece: Scrubbed, found: int) -> None:
+    def _count(self, now: Pass, piece: Scrubbed, found: list[Finding]) -> None:
         now.cursor = piece.cursor
         now.verified_bytes += piece.verified_bytes
-        now.findings += found
-        now.blocked |= any(each.part is Part.INDEX for each in piece.findings)
+        now.findings += len(found)
+        now.mended += sum(each.mended for each in found)
+        now.blocked |= any(each.part is Part.INDEX and not each.mended for each in found)
         last = self._at.last
         now.total_bytes = piece.total_bytes
         if now.total_bytes is None and last is not None:
@@ -306,19 +314,20 @@ class Scrubber:
     async def _end(self, now: Pass) -> None:
         ended_ms = self._clock.now_ms()
         self._at.last = LastPass(
-            now.number, now.started_ms, ended_ms, now.verified_bytes, now.findings
+            now.number, now.started_ms, ended_ms, now.verified_bytes, now.findings, now.mended
         )
         self._at.now = None
         if not now.blocked:
             # What this pass did not find again is whole by now, or gone.
             self._engine.damage.sweep(now.number)
         self._show()
-        say = _log.error if now.findings else _log.info
+        say = _log.error if now.findings > now.mended else _log.info
         say(
             "scrub ended",
             number=now.number,
             verified_bytes=now.verified_bytes,
             findings=now.findings,
+            mended=now.mended,
             damaged_tickets=self._engine.damage.tickets,
         )
         await self._save()

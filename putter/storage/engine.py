@@ -262,7 +262,8 @@ class Engine(Protocol):
         Args:
             cursor: as the piece before gave it.
             budget_bytes: verify about so many.
-            check: tells what is whole. Frames of a key that it does not hold are passed over.
+            check: tells what is whole. Frames of a key that it does not hold are passed over,
+                but for the sums of the layout over what is stored, where it has such.
 
         Returns:
             What was done. A disk that refuses to read something is a finding, no error.
@@ -271,6 +272,20 @@ class Engine(Protocol):
 
     def inspect(self, first: int, count: int, check: Check, *, raw: bool = False) -> list[Finding]:
         """Verify what is stored of some tickets, and say what is damaged, as `scrub` does."""
+        ...
+
+    def mend(self, finding: Finding) -> bool:
+        """Make again what is damaged, where everything to do so is here, and a crash harms nothing.
+
+        Args:
+            finding: what `scrub` or `inspect` found.
+
+        Returns:
+            Whether it is whole now; False if nothing here could make it so.
+
+        Raises:
+            NoSpace, StorageError: the disk refused; it may be tried again.
+        """
         ...
 
     def holdings(self, cursor: str, limit: int) -> Holdings:

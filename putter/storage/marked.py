@@ -73,21 +73,19 @@ class MarkedEngine:
     # -- marks -----------------------------------------------------------------------------
 
     def mark(self, findings: Iterable[Finding]) -> list[Finding]:
-        """Mark what is still damaged; durable after `sync`.
+        """Make again what can be, and mark what is still damaged; durable after `sync`.
 
         Returns:
-            The findings that turned out to be true.
+            The findings that turned out to be true; those that were mended say so.
         """
         true: list[Finding] = []
         for finding in findings:
             if finding.of_tickets:
-                true += self._engine.inspect(
-                    finding.first, finding.count, self._check, raw=finding.raw
-                )
+                true += self._looked_at(finding.first, finding.end, raw=finding.raw)
             else:
-                true.append(finding)
+                true.append(self._mended(finding))
         for finding in true:
-            if self.damage.add(finding, self.pass_number):
+            if not finding.mended and self.damage.add(finding, self.pass_number):
                 _log.error("damaged: %s", finding)
         return true
 
@@ -112,12 +110,31 @@ class MarkedEngine:
                 raise
 
     def _renew(self, mark: Mark) -> None:
-        found = self._engine.inspect(
-            mark.first, mark.end - mark.first, self._check, raw=mark.finding.raw
-        )
+        found = self._looked_at(mark.first, mark.end, raw=mark.finding.raw)
         self.damage.clear(mark.first, mark.end, raw=mark.finding.raw)
         for finding in found:
-            self.damage.add(finding, mark.seen)
+            if not finding.mended:
+                self.damage.add(finding, mark.seen)
+
+    def _looked_at(self, first: int, end: int, *, raw: bool) -> list[Finding]:
+        """What is damaged of some tickets, once what tells where they lie was mended."""
+        found = self._engine.inspect(first, end - first, self._check, raw=raw)
+        others = [self._mended(each) for each in found if not each.of_tickets]
+        if any(each.mended for each in others):
+            again = self._engine.inspect(first, end - first, self._check, raw=raw)
+            found = [*others, *(each for each in again if each.of_tickets)]
+        return found
+
+    def _mended(self, finding: Finding) -> Finding:
+        """The same; what could be made again says so."""
+        try:
+            if not self._engine.mend(finding):
+                return finding
+        except PutterError as error:
+            _log.warning("not mended now: %s: %s", finding, error)
+            return finding
+        _log.warning("damaged, and made again: %s", finding)
+        return replace(finding, mended=True)
 
     # -- the engine ------------------------------------------------------------------------
 
@@ -232,6 +249,10 @@ class MarkedEngine:
     def inspect(self, first: int, count: int, check: Check, *, raw: bool = False) -> list[Finding]:
         """Verify what is stored of some tickets; marks nothing."""
         return self._engine.inspect(first, count, check, raw=raw)
+
+    def mend(self, finding: Finding) -> bool:
+        """Make again what is damaged, where that can be."""
+        return self._engine.mend(finding)
 
     def holdings(self, cursor: str, limit: int) -> Holdings:
         """A page of all tickets but raw ones, by object."""

@@ -32,11 +32,13 @@ class Part(StrEnum):
     REMOVAL = "removal"
     """What says that something was freed or dropped."""
     INDEX = "index"
-    """The index of a sealed segment: it is made again at the next start."""
+    """The index of a sealed segment: it is made again from that."""
     SEGMENT = "segment"
     """The first block of a segment."""
+    KEYS = "keys"
+    """One of the two files with the data keys: the other one, or the memory, has them."""
     STATE = "state"
-    """The state of a layout, with the ceilings: it is written anew when those are lifted."""
+    """The state of a layout, with the ceilings: it is written again from memory."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,7 @@ class Finding:
         place: file in the data directory, and where in it.
         reason: what is wrong.
         raw: raw tickets.
+        mended: it was made again at once, and is whole now.
     """
 
     part: Part
@@ -60,6 +63,7 @@ class Finding:
     place: str
     reason: str
     raw: bool = False
+    mended: bool = False
 
     @property
     def end(self) -> int:

@@ -128,6 +128,7 @@ def summary(reply: ScrubReply) -> Told:
             "ended_ms": reply.last_ended_ms,
             "verified_bytes": reply.last_bytes,
             "findings": reply.last_findings,
+            "mended": reply.last_mended,
         }
     return {
         "number": reply.number,

@@ -23,7 +23,7 @@ from putter.storage.marked import MarkedEngine
 from putter.storage.memory import MemoryEngine
 from putter.storage.memory_disk import MemoryDisk
 from putter.storage.notes import MemoryNotes
-from putter.storage.scrub import Part
+from putter.storage.scrub import Finding, Part
 from putter.storage.segments.engine import SegmentsEngine
 from putter.storage.tree import TreeEngine
 from tests.storage_kit import (
@@ -604,6 +604,13 @@ def test_a_pass_goes_on_while_things_come_and_go(engine: Engine) -> None:
             engine.put_record(record(50_000 + step, f"N{step}"))
             engine.sync()
     assert bad_tickets(found) == {150_005}
+
+
+def test_tickets_are_nothing_that_an_engine_makes_again(engine: Engine) -> None:
+    fill(engine)
+    for part in (Part.TICKETS, Part.HEADER, Part.RECORD):
+        assert not engine.mend(Finding(part, 0, 1, "O", "somewhere", "rot"))
+    assert scrubbed(engine)[0] == []
 
 
 def test_some_tickets_can_be_verified_alone(engine: Engine) -> None:

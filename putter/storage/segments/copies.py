@@ -8,9 +8,12 @@ one in two segments is something that may be there twice; what really is, its ti
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 
+from putter.storage.segments.sealed_index import SealedIndex
 from putter.storage.segments.segment import Catalog, Segment
 
 _Sequences = npt.NDArray[np.uint64]
@@ -29,6 +32,26 @@ def count_once(catalog: Catalog) -> int:
         if len(sequences):
             forgotten += _forget(catalog, segment, set(sequences.tolist()))
     return forgotten
+
+
+def forget_copied(segment: Segment, later: Sequence[Segment]) -> None:
+    """Forget of one segment what others, with higher numbers, hold.
+
+    Args:
+        segment: whose index was made again.
+        later: whose records are durable; one with a damaged index is passed over.
+    """
+    catalog = Catalog()
+    catalog.add(segment)
+    held = segment.index.sequences()
+    found = set[int]()
+    for other in later:
+        common = np.intersect1d(held, other.index.sequences())
+        if len(common) and (not isinstance(other.index, SealedIndex) or other.index.is_whole()):
+            catalog.add(other)
+            found.update(common.tolist())
+    if found:
+        _forget(catalog, segment, found)
 
 
 def _twice(segments: list[Segment]) -> list[_Sequences]:

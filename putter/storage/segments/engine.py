@@ -15,6 +15,7 @@ from common.checksum import CHECKSUM_BYTES
 from common.errors import StorageError
 from common.limits import FRAME_HEADER_BYTES, MESSAGE_PAYLOAD_BYTES_MAX
 from common.meta.interface import Ceilings
+from common.tickets import FIELD_BYTES, encode_field
 from common.wire import frames
 from common.wire.frames import Statuses
 from common.wire.status import Status
@@ -26,6 +27,8 @@ from putter.storage.segments.compaction import Compactor
 from putter.storage.segments.files import Files
 from putter.storage.segments.formats import run_header
 from putter.storage.segments.holdings import page
+from putter.storage.segments.index_file import DamagedIndexError
+from putter.storage.segments.mending import Mender
 from putter.storage.segments.packing import (
     AtRest,
     Made,
@@ -110,6 +113,10 @@ class SegmentsEngine:
         self._scrub = SegmentScrub(
             self._catalog, self._files, self._reader, state.secret, self._lock
         )
+        self._mender = Mender(
+            self._catalog, self._files, self._reader, self._writer, verify, self._lock
+        )
+        self._suspects = set[int]()
         self._highest = {raw: self._highest_ticket(raw=raw) for raw in (False, True)}
 
     @property
@@ -168,7 +175,13 @@ class SegmentsEngine:
             stride = place.frame_bytes + FRAME_HEADER_BYTES
             most = max(1, MESSAGE_PAYLOAD_BYTES_MAX // stride)
             part = place.part(place.first, place.first + most)
-            rows = self._bytes_of(part, raw=raw)
+            try:
+                rows = self._bytes_of(part, raw=raw)
+            except StorageError:
+                self._suspect(part.segment)
+                raise
+            if rows is not None and rows[:FIELD_BYTES] != encode_field(part.first):
+                self._suspect(part.segment)
             at = part.end
             if rows is not None:
                 yield Piece(part.first, part.count, rows, part.frame_bytes, part.key_id)
@@ -264,7 +277,11 @@ class SegmentsEngine:
     def tend(self, budget_bytes: int) -> Upkeep:
         """Do a piece of compaction; what was copied counts after the next sync."""
         with self._lock:
-            return self._compactor.step(budget_bytes)
+            done = self._compactor.step(budget_bytes)
+            suspects, self._suspects = self._suspects, set()
+        if not suspects:
+            return done
+        return replace(done, findings=(*done.findings, *self._scrub.suspected(suspects)))
 
     def scrub(self, cursor: str, budget_bytes: int, check: Check) -> Scrubbed:
         """Verify the next piece of everything."""
@@ -273,6 +290,10 @@ class SegmentsEngine:
     def inspect(self, first: int, count: int, check: Check, *, raw: bool = False) -> list[Finding]:
         """Verify what is stored of some tickets."""
         return self._scrub.inspect(first, count, check, raw=raw)
+
+    def mend(self, finding: Finding) -> bool:
+        """Make an index again from its segment, or the state from memory."""
+        return self._mender.mend(finding)
 
     def holdings(self, cursor: str, limit: int) -> Holdings:
         """A page of all tickets but raw ones, by object."""
@@ -367,7 +388,16 @@ class SegmentsEngine:
     # -- inside: reading -------------------------------------------------------------------
 
     def _places(self, first: int, end: int, *, raw: bool, most: int = _PLACES) -> list[Place]:
-        return self._catalog.places(first, end, raw=raw, limit=most)
+        try:
+            return self._catalog.places(first, end, raw=raw, limit=most)
+        except DamagedIndexError as error:
+            self._suspect(error.segment)
+            raise
+
+    def _suspect(self, segment: int) -> None:
+        """The next upkeep looks whether its index is damaged."""
+        with self._lock:
+            self._suspects.add(segment)
 
     def _all_places(self, first: int, end: int, *, raw: bool) -> list[Place]:
         found: list[Place] = []

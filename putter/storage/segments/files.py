@@ -280,6 +280,16 @@ def place_of(number: int, at: int) -> str:
     return f"{_segment(number)}, byte {at}"
 
 
+def index_path(number: int) -> str:
+    """The index of a segment, from the data directory on."""
+    return _index(number)
+
+
+def index_number(path: str) -> int:
+    """Of which segment this is the index."""
+    return int(path.rpartition("/")[2].removesuffix(".idx"), 16)
+
+
 def _numbers(names: Iterable[str], pattern: re.Pattern[str]) -> list[int]:
     """The numbers in those names that are ours, ascending."""
     matches = (pattern.fullmatch(name) for name in names)

@@ -185,4 +185,12 @@ def decode_head(data: Buffer, secret: bytes) -> IndexHead | None:
 
 
 class DamagedIndexError(StorageError):
-    """The file is not what was written."""
+    """The file is not what was written.
+
+    Attributes:
+        segment: number of the segment that it is about.
+    """
+
+    def __init__(self, segment: int) -> None:
+        super().__init__(f"the index of segment {segment:016x} is damaged")
+        self.segment = segment

@@ -6,14 +6,20 @@ meanwhile was verified when it was copied; what is written anew was verified whe
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from enum import IntEnum
 from itertools import islice
 from typing import Final
 
+import numpy as np
+
+from common.checksum import Buffer
 from common.errors import StorageError
+from common.limits import FRAME_HEADER_BYTES
 from common.tickets import TICKETS_MAX
+from common.wire.frames import Statuses
+from common.wire.status import Status
 from putter.storage.block_file import BLOCK_BYTES
 from putter.storage.scrub import (
     Check,
@@ -25,7 +31,7 @@ from putter.storage.scrub import (
     cursor_of,
     numbers_of,
 )
-from putter.storage.segments.files import ROOT, Files, place_of
+from putter.storage.segments.files import ROOT, Files, index_path, place_of
 from putter.storage.segments.formats import Header, Kind, decode_head, seal_of
 from putter.storage.segments.places import Place, RecordPlace, Removal, object_id_of
 from putter.storage.segments.reader import Reader
@@ -36,6 +42,8 @@ _AT_ONCE: Final = 64
 """Entries of an index that are taken under the lock together."""
 _SKIP: Final = -1
 """In place of where to go on: nothing more of this segment can be found."""
+_AGAIN: Final = 1
+"""Where to go on in a segment whose index has to be made again first."""
 
 
 class _Stage(IntEnum):
@@ -97,11 +105,14 @@ class SegmentScrub:
                     stage, at = stage + 1, 0
                 else:
                     at = reached
+            if stage == _Stage.WHOLE and at == _AGAIN:
+                break
         return piece.done(cursor_of(last, number, stage, at), total)
 
     def inspect(self, first: int, count: int, check: Check, *, raw: bool) -> list[Finding]:
-        """What is damaged of some tickets: of the copies that count."""
+        """What is damaged of the copies of tickets that count, or of what tells where they lie."""
         found: list[Finding] = []
+        segments = set[int]()
         at, end = first, first + count
         while at < end:
             with self._lock:
@@ -111,9 +122,18 @@ class SegmentScrub:
             place = places[0]
             with self._reader.pinned(place.segment) as there:
                 if there:
-                    found += self._damage_of(place, check, raw=raw)
+                    damage = self._damage_of(place, check, raw=raw)
+                    if damage:
+                        segments.add(place.segment)
+                    found += damage
                     at = place.end
-        return found
+        return [*self.suspected(segments), *found]
+
+    def suspected(self, numbers: Iterable[int]) -> list[Finding]:
+        """Which indexes are damaged, of the segments with these numbers."""
+        with self._lock:
+            known = [self._catalog.segments.get(number) for number in sorted(numbers)]
+        return [found for each in known if each is not None for found in self._index(each)[1]]
 
     # -- a piece of a segment --------------------------------------------------------------
 
@@ -130,8 +150,10 @@ class SegmentScrub:
     ) -> int | None:
         """Look at some things; where to go on, or None if that was all of this stage."""
         match stage:
+            case _Stage.WHOLE if at == _AGAIN:
+                return _SKIP if self._index(segment)[1] else None
             case _Stage.WHOLE:
-                return None if self._whole(segment, piece) else _SKIP
+                return None if self._whole(segment, piece) else _AGAIN
             case _Stage.RUNS | _Stage.RAW:
                 return self._runs(segment, at, check, piece, raw=stage == _Stage.RAW)
             case _Stage.RECORDS:
@@ -154,23 +176,28 @@ class SegmentScrub:
             reason = str(error)
         if reason:
             findings.append(Finding(Part.SEGMENT, 0, 0, "", place_of(number, 0), reason))
-        size = BLOCK_BYTES
         with self._lock:
             newest = max(self._catalog.segments, default=0)
         if number == newest:
             findings += self._state()
-        if isinstance(segment.index, SealedIndex):
-            try:
-                index_bytes = self._files.verified_index(number, self._secret)
-                size += index_bytes or 0
-                reason = "it is damaged" if index_bytes is None else ""
-            except StorageError as error:
-                reason = str(error)
-            if reason:
-                place = f"{ROOT}/{number:016x}.idx"
-                findings.append(Finding(Part.INDEX, 0, 0, "", place, reason))
-        piece.add(size, *findings)
-        return all(each.part is not Part.INDEX for each in findings)
+        size, damaged = self._index(segment)
+        piece.add(BLOCK_BYTES + size, *findings, *damaged)
+        return not damaged
+
+    def _index(self, segment: Segment) -> tuple[int, list[Finding]]:
+        """Length of an index, and what is wrong with it, on the disk or as it is mapped."""
+        index, size = segment.index, None
+        if not isinstance(index, SealedIndex):
+            return 0, []
+        reason = "it is damaged"
+        try:
+            size = self._files.verified_index(segment.number, self._secret)
+            if size is not None and index.is_whole():
+                return size, []
+        except StorageError as error:
+            reason = str(error)
+        path = index_path(segment.number)
+        return size or 0, [Finding(Part.INDEX, 0, 0, "", path, reason)]
 
     def _state(self) -> list[Finding]:
         try:
@@ -257,6 +284,10 @@ class SegmentScrub:
             bad, reason = [(0, place.count)], str(error)
         else:
             statuses = check.frames(place.key_id, place.first, place.frame_bytes, rows)
+            if statuses is None and place.packed:
+                # Without the key of the checksums: what the sums of stored blocks tell.
+                statuses = _blank(rows, place.frame_bytes)
+                reason = "the stored blocks do not fit their sums"
             bad = [] if statuses is None else list(bad_stretches(statuses))
         found = [
             Finding(Part.TICKETS, place.first + low, count, owner, where, reason, raw)
@@ -287,6 +318,12 @@ class SegmentScrub:
         at = removal.record + header.body_at
         body = self._reader.load(removal.segment, at, header.body_bytes)
         return seal_of(self._secret, body) == header.body_sum
+
+
+def _blank(rows: Buffer, frame_bytes: int) -> Statuses:
+    """One status a ticket, bad where zeros stand for the frames of a damaged block."""
+    starts = np.frombuffer(rows, np.uint8)[:: frame_bytes + FRAME_HEADER_BYTES]
+    return np.where(starts == 0, np.uint8(Status.CHECKSUM_MISMATCH), np.uint8(Status.WRITTEN))
 
 
 def _describes(header: Header, place: Place) -> bool:

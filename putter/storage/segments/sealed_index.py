@@ -16,6 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from common.checksum import Buffer
+from common.errors import StorageError
+from common.limits import FRAME_HEADER_BYTES
 from putter.storage.block_file import BLOCK_BYTES
 from putter.storage.run_table import RunTable
 from putter.storage.segments.formats import aligned, seal_of
@@ -47,6 +49,7 @@ class SealedIndex:
         self.highest_number: Final = head.highest_number
         self._load = load
         self._secret = secret
+        self._data: Buffer = b""
         self._columns: dict[str, Column] | None = None
         self._keys: list[str] = []
         self._bounds = dict(zip(BOUNDS, head.bounds, strict=True))
@@ -64,6 +67,14 @@ class SealedIndex:
             DamagedIndexError: it is not what was written.
         """
         self._column("key")
+
+    def is_whole(self) -> bool:
+        """Whether what is mapped now is still what was written."""
+        try:
+            self.check()
+        except StorageError:
+            return False
+        return seal_of(self._secret, memoryview(self._data)[BLOCK_BYTES:]) == self.head.body_sum
 
     # -- runs ------------------------------------------------------------------------------
 
@@ -176,9 +187,14 @@ class SealedIndex:
     # -- removals --------------------------------------------------------------------------
 
     @property
+    def has_removals(self) -> bool:
+        """Whether there are any of what `removals` gives."""
+        return self.head.counts[[name for name, _ in COLUMNS].index("removal")] > 0
+
+    @property
     def removals(self) -> Sequence[Removal]:
         """What the segment says of freed tickets and dropped records, in order."""
-        if not self.head.counts[[name for name, _ in COLUMNS].index("removal")]:
+        if not self.has_removals:
             return ()
         return list(_joined(self._column("removal"), self.head.segment))
 
@@ -236,6 +252,10 @@ class SealedIndex:
         record, length, count, body, body_bytes, frame_bytes, sequence, key, key_id = self._column(
             name
         )[at].item()
+        stride = (frame_bytes & ~PACKED) + FRAME_HEADER_BYTES
+        fits = (count - 1) * stride < body_bytes <= count * stride
+        if not fits or key_id >= len(self._keys):
+            raise DamagedIndexError(self.head.segment)  # the file has changed since the check
         return Place(
             self.head.segment,
             record,
@@ -275,12 +295,13 @@ class SealedIndex:
     def _checked(self) -> dict[str, Column]:
         data = self._load()
         if seal_of(self._secret, memoryview(data)[BLOCK_BYTES:]) != self.head.body_sum:
-            raise DamagedIndexError(f"the index of segment {self.head.segment} is damaged")
+            raise DamagedIndexError(self.head.segment)
         columns: dict[str, Column] = {}
         at = BLOCK_BYTES
         for (name, kind), count in zip(COLUMNS, self.head.counts, strict=True):
             columns[name] = np.frombuffer(data, kind, count, at)
             at += aligned(count * kind.itemsize)
+        self._data = data
         return columns
 
 

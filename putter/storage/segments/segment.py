@@ -35,6 +35,12 @@ class Segment:
     size: int
     pins: int = 0
 
+    @property
+    def has_removals(self) -> bool:
+        """Whether it says that anything is freed or dropped."""
+        index = self.index
+        return index.has_removals if isinstance(index, SealedIndex) else bool(index.removals)
+
     def bounds(self, name: str) -> tuple[int, int]:
         """Lowest and highest of what is looked for; lowest > highest if there is nothing."""
         index = self.index

@@ -81,7 +81,7 @@ class Writer:
         self._reserve = reserve
         self._removal_room = min(_REMOVAL_ROOM, files.segment_bytes // 8)
         self.unsynced: Final = Unsynced(found.catalog)
-        self._owed: list[Removal] = []
+        self.owed: list[Removal] = []
         self._failure: PutterError | None = None
         number = found.head.number
         if found.at is not None and number in self._catalog.segments:
@@ -262,7 +262,7 @@ class Writer:
         """
         failure, self._failure = self._failure, None
         try:
-            if self._owed:
+            if self.owed:
                 with self._lock:
                     self._begin(spare=True)
             self.log.sync()
@@ -306,7 +306,7 @@ class Writer:
 
     def abandon(self) -> None:
         """After a failure: forget what is not durable, and leave the file alone behind it."""
-        self._owed += self.unsynced.forget()
+        self.owed += self.unsynced.forget()
         broken = self._catalog.segments.get(self.log.number)
         if broken is not None and isinstance(broken.index, OpenIndex):
             broken.end = self.log.tail
@@ -405,14 +405,14 @@ class Writer:
         number = self._head.number
         self._catalog.add(Segment(number, OpenIndex(), BLOCK_BYTES, self._head.size))
         self.log.open(self._files.file(number), number, BLOCK_BYTES)
-        owed, self._owed = self._owed, []
+        owed, self.owed = self.owed, []
         for at, each in enumerate(owed):  # what was forgotten here must not come back
             try:
                 self.append_removal(
                     each.ranges, raw=each.raw, dropped=each.dropped, sequence=each.sequence
                 )
             except PutterError:
-                self._owed += owed[at:]
+                self.owed += owed[at:]
                 raise
 
     def _seal(self, segment: Segment) -> None:

@@ -180,6 +180,10 @@ class TreeEngine:
         """Verify what is stored of some tickets."""
         return self._scrub.inspect(first, count, check, raw=raw)
 
+    def mend(self, finding: Finding) -> bool:  # noqa: ARG002 - of the seam
+        """Nothing is kept here that something else here could make again."""
+        return False
+
     def holdings(self, cursor: str, limit: int) -> Holdings:
         """A page of all tickets but raw ones, by object."""
         (at,) = numbers_of(cursor, 1)

@@ -99,6 +99,7 @@ MESSAGES: list[Message] = [
         damaged_tickets=12,
         damaged_others=13,
         flaws=(Flaw("tickets", 14, 15, "O", "place", "why", raw=True),),
+        last_mended=16,
     ),
     Done(1, 2, "why", 3),
     Ping(2**64 - 1),

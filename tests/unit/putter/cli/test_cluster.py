@@ -40,6 +40,7 @@ STATUS = {
                     "ended_ms": 1_700_000_001_000,
                     "verified_bytes": 1000,
                     "findings": 2,
+                    "mended": 1,
                 },
                 "damaged_tickets": 3,
                 "damaged_others": 1,

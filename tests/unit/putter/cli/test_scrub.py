@@ -66,7 +66,7 @@ def test_it_begins_and_waits_for_the_end(shop: Any) -> None:
         steps(
             [node(number=5, running=True)],
             [node(number=5, running=True, verified_bytes=5, total_bytes=10)],
-            [node(number=5, last=last(5))],
+            [node(number=5, last=last(5) | {"mended": 3})],
         )
     )
     result = shop.run("scrub")
@@ -75,7 +75,7 @@ def test_it_begins_and_waits_for_the_end(shop: Any) -> None:
     header, line = result.stdout.splitlines()
     assert header.split()[:4] == ["node", "address", "scrub", "last"]
     assert line.split() == [
-        "N1", "127.0.0.1:5000", "idle", "2023-11-14T22:13:21", "2.0", "KiB", "0", "0",
+        "N1", "127.0.0.1:5000", "idle", "2023-11-14T22:13:21", "2.0", "KiB", "0", "0", "3",
     ]  # fmt: skip
 
 

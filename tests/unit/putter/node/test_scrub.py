@@ -63,6 +63,18 @@ class Scripted(FaultyEngine):
         return [after - before for (before, _), (after, _) in pairwise(self.asked)]
 
 
+class Mending(Scripted):
+    """Can make everything again."""
+
+    def __init__(self, *answers: Scrubbed | Exception) -> None:
+        super().__init__(*answers)
+        self.mended: list[Finding] = []
+
+    def mend(self, finding: Finding) -> bool:
+        self.mended.append(finding)
+        return True
+
+
 class Bench:
     """One scrubber and all that it needs; the clock goes with the loop."""
 
@@ -423,6 +435,25 @@ def test_marks_stay_where_a_pass_could_not_look() -> None:
     damage.add(Finding(Part.RECORD, 5, 1, "A", "somewhere", "rot"), 1)
     notes.save(DAMAGE, damage.encode())
     assert scene(engine, seconds(1), notes).damage.others == 2
+
+
+def test_what_was_made_again_is_told_and_neither_marked_nor_in_the_way() -> None:
+    """Marks that the pass did not see go, since it could look at everything."""
+    found = Finding(Part.INDEX, 0, 0, "", "segments/A.idx", "it is damaged")
+    engine = Mending(Scrubbed("", 1, None, (found,)))
+    notes = MemoryNotes()
+    damage = Damage()
+    damage.add(Finding(Part.RECORD, 5, 1, "A", "somewhere", "rot"), 0)
+    notes.save(DAMAGE, damage.encode())
+    bench = scene(engine, seconds(1), notes)
+    assert engine.mended == [found]
+    assert bench.damage.others == 0
+    told = bench.scrubber.told(1)
+    assert (told.last_findings, told.last_mended) == (1, 1)
+    assert bench.position.last is not None
+    assert bench.position.last.mended == 1
+    for name in ("findings", "mended"):
+        assert metric(bench.metrics, f"putter_scrub_{name}_total", part="index") == 1
 
 
 def test_marks_are_looked_at_again_at_the_start() -> None:

@@ -18,7 +18,7 @@ SECRET = bytes(32)
 
 
 def run(segment: int, first: int, count: int, sequence: int) -> Place:
-    return Place(segment, 4096, 8 * count + 80, first, count, 4176, 8 * count, 8, sequence, 0, "")
+    return Place(segment, 4096, 8 * count + 80, first, count, 4176, 24 * count, 8, sequence, 0, "")
 
 
 def record(segment: int, number: int, sequence: int) -> RecordPlace:

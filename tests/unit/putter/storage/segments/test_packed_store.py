@@ -13,12 +13,14 @@ from common.wire import frames
 from common.wire.status import Status
 from putter.storage.engine import Run
 from putter.storage.memory_disk import MemoryDisk
+from putter.storage.scrub import Part
 from putter.storage.segments.engine import SegmentsEngine
 from putter.storage.segments.formats import Header, Kind
 from putter.storage.segments.packing import AtRest, Unpacker, key_id_of
 from putter.storage.segments.scan import Found, scan
 from putter.storage.stored import Stored
 from tests.storage_kit import (
+    CHECK,
     DATA_KEY,
     KEY,
     PACKED,
@@ -27,6 +29,7 @@ from tests.storage_kit import (
     put,
     record,
     run_of,
+    scrubbed,
     sole,
     split,
     stored,
@@ -159,6 +162,24 @@ def test_a_damaged_table_costs_one_run() -> None:
     assert not any(piece.frames)
     with pytest.raises(StorageError, match="table"):
         engine.stat(0)
+
+
+@pytest.mark.parametrize("at_rest", [ENCRYPTED, BOTH], ids=["encrypted", "compressed too"])
+def test_a_pass_without_the_cluster_key_still_sees_the_sums_of_blocks(at_rest: AtRest) -> None:
+    """The key of the frames' checksums is not held; the sums of what is stored need none."""
+    disk = MemoryDisk()
+    engine = engine_on(disk, at_rest)
+    run = run_of(0, data_for(0, 9_000), frame_bytes=FRAME_BYTES, key_id="ffffffff")
+    assert sole(put(engine, run)) == Status.WRITTEN
+    engine.sync()
+    assert scrubbed(engine)[0] == []
+    flip(disk, block_at(engine, 3))
+    (found,) = scrubbed(engine)[0]
+    assert (found.part, found.first <= 3 < found.end) == (Part.TICKETS, True)
+    assert found.count < 18
+    assert found.reason == "the stored blocks do not fit their sums"
+    assert engine.inspect(3, 1, CHECK) != []
+    assert engine.inspect(17, 1, CHECK) == []
 
 
 def test_the_same_bytes_again_are_written_and_others_are_refused() -> None:
