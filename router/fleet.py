@@ -138,6 +138,10 @@ class Fleet:
         alive = {n for n, seen in self._seen.items() if seen.age_ms < MEMBER_LOST_MS}
         return len(alive | {link.node for link in self.up()})
 
+    def down(self) -> frozenset[str]:
+        """Putters that are known and not connected."""
+        return frozenset(self._known) - {link.node for link in self.up()}
+
     def silent(self, longer_than_ms: int) -> frozenset[str]:
         """Putters of the register that gave no sign of life for so long and are not connected.
 

@@ -183,7 +183,7 @@ class Repair:
             batch = await self._meta.repairs.owed(debtor, _BATCH, after)
             if not batch:
                 break
-            after = _place(batch[-1])
+            after = batch[-1].place
             outcomes = await self._pay_all(batch)
             for item, reason in zip(batch, outcomes, strict=True):
                 if reason:
@@ -300,25 +300,29 @@ class Repair:
         """Free what nobody needs any more; how many objects."""
         if not await self._lease("surplus"):
             return 0
-        done = 0
-        for item in await self._meta.repairs.surplus(_BATCH):
-            link = self._fleet.link(item.node)
-            if link is None or not link.up:
-                continue
-            try:
-                objects = (item.object_id,) if item.whole else ()
-                for part in portions(list(item.ranges), _FREE_TICKETS_MAX):
-                    await free(link, part, objects)
-            except PutterError as error:
-                _log.info("a surplus stays", node=item.node, reason=str(error))
-                continue
-            await self._freed(item)
-            done += 1
+        done, after = 0, ""
+        while page := await self._meta.repairs.surplus(_BATCH, after, self._fleet.down()):
+            after = page[-1].place
+            for item in page:
+                done += await self._free(item)
+            if len(page) < _BATCH or not await self._lease("surplus"):
+                break
         return done
 
-    async def _freed(self, item: Surplus) -> None:
+    async def _free(self, item: Surplus) -> bool:
+        link = self._fleet.link(item.node)
+        if link is None or not link.up:
+            return False
+        objects = (item.object_id,) if item.whole else ()
+        try:
+            for part in portions(list(item.ranges), _FREE_TICKETS_MAX):
+                await free(link, part, objects)
+        except PutterError as error:
+            _log.info("a surplus stays", node=item.node, reason=str(error))
+            return False
         await self._meta.repairs.freed(item)
         self._metrics.surplus_freed.inc()
+        return True
 
 
 class _Rate:
@@ -359,8 +363,3 @@ async def _together(works: Sequence[Awaitable[None]]) -> None:
 
 def _named(version: Version) -> list[str]:
     return sorted({n for stored in version.objects for e in stored.extents for n in e.nodes})
-
-
-def _place(item: Owed) -> str:
-    """Where a listing of debts goes on."""
-    return f"{item.version.bucket} {item.object_id}"

@@ -80,6 +80,7 @@ def test_details_name_every_ticket_and_node() -> None:
         "count": 3,
         "size": 30,
         "nodes": ["n1", "n2"],
+        "owed": {},
     }
     assert [extent["first"] for extent in second["extents"]] == ["CW"]
 

@@ -23,7 +23,7 @@ DOCUMENT = document("1.2.3")
 def application() -> web.Application:
     made = make_application(Metrics("router"), Door("127.0.0.1", ""), lambda: "")
     FileRoutes(NOBODY, NOBODY, NOBODY, 1000).add_to(made)
-    ClusterRoutes(NOBODY, NOBODY, NOBODY, Identity("r", "r"), "", lambda: 0).add_to(made)
+    ClusterRoutes(NOBODY, NOBODY, NOBODY, Identity("r", "r"), "", lambda: 0, dict).add_to(made)
     return made
 
 
