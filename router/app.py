@@ -180,8 +180,16 @@ class Router:
             frame_bytes=options.frame_bytes,
             timeout_ms=options.write_timeout_ms,
         )
+        self.healer: Final = Healer(
+            meta,
+            self.fleet,
+            replicas,
+            self.metrics,
+            identity.instance,
+            options.repair_period_ms,
+        )
         self.reads: Final = ReadPath(
-            meta, self.fleet, keyring, self.metrics, identity.instance, pool
+            meta, self.fleet, keyring, self.metrics, identity.instance, pool, self.healer.report
         )
         self._ingest = IngestPort(
             self.writes,
@@ -216,14 +224,6 @@ class Router:
             identity.instance,
             options.repair_period_ms,
             Pace(options.repair_bytes_per_s, lambda: self.writes.busy),
-        )
-        self.healer: Final = Healer(
-            meta,
-            self.fleet,
-            replicas,
-            self.metrics,
-            identity.instance,
-            options.repair_period_ms,
         )
         self.vacate: Final = Vacate(
             self.fleet, Census(meta, identity.instance), options.replace_after_ms

@@ -18,7 +18,7 @@ from common.logs import get_logger
 from common.meta.interface import Metadata
 from common.metrics import Metrics
 from common.records import StoredObject
-from common.wire.session import Flaw, Scrub, ScrubReply
+from common.wire.session import Scrub, ScrubReply
 from router.fleet import Fleet
 from router.links import NodeLink
 from router.ranges import Slice, slices
@@ -42,13 +42,14 @@ class Wound:
 
     Attributes:
         node: the putter.
-        stored: the object.
-        part: the tickets.
+        object_id: ObjectID.
+        first, count: the tickets.
     """
 
     node: str
-    stored: StoredObject
-    part: Slice
+    object_id: str
+    first: int
+    count: int
 
 
 @dataclass(frozen=True)
@@ -56,17 +57,12 @@ class Incurable:
     """What could not be healed.
 
     Attributes:
-        node: the putter.
-        object_id: ObjectID.
-        first, count: the tickets.
+        wound: the damage.
         reason: of the last try.
         until: the loop's time of the next one.
     """
 
-    node: str
-    object_id: str
-    first: int
-    count: int
+    wound: Wound
     reason: str
     until: float
 
@@ -114,10 +110,10 @@ class Healer:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
 
-    def report(self, node: str, stored: StoredObject, part: Slice) -> None:
+    def report(self, node: str, object_id: str, first: int, count: int) -> None:
         """A putter that is there does not hold these tickets right."""
         if len(self._waiting) < _REPORTS_MAX:
-            self._waiting.setdefault((node, part.first), Wound(node, stored, part))
+            self._waiting.setdefault((node, first), Wound(node, object_id, first, count))
 
     def incurable(self) -> list[Incurable]:
         """What could not be healed lately."""
@@ -172,58 +168,49 @@ class Healer:
             return
         for flaw in reply.flaws:
             if flaw.object_id and flaw.count and not flaw.raw:
-                await self._take(link.node, flaw)
-
-    async def _take(self, node: str, flaw: Flaw) -> None:
-        """Find out which bytes of which object a damage hits."""
-        if (node, flaw.first) in self._incurable:
-            return
-        state = await self._meta.objects.get(flaw.object_id)
-        if state is None or state.state != "written":
-            return  # it goes with its object
-        version = await self._meta.files.resolve(state.bucket, state.key)
-        found = [s for s in version.objects if s.object_id == flaw.object_id] if version else []
-        for stored in found:
-            for part in parts_of(stored, flaw.first, flaw.count):
-                if node in part.nodes:
-                    self.report(node, stored, part)
+                self.report(link.node, flaw.object_id, flaw.first, flaw.count)
 
     async def _heal(self, key: tuple[str, int], wound: Wound) -> bool:
+        """Whether it is healed now; else it is tried again, or named."""
         try:
-            whole = await self._replicas.mend(wound.stored, wound.part, wound.node)
-            reason = "" if whole else "it does not take them"
+            parts = await self._parts(wound)
+            whole = [await self._replicas.mend(s, part, wound.node) for s, part in parts]
+            reason = "" if all(whole) else "it does not take them"
         except PutterError as error:
-            reason = str(error)
+            parts, reason = [], str(error)
+        told = {"node": wound.node, "object": wound.object_id, "first": wound.first}
         if not reason:
             self._tries.pop(key, None)
-            self._metrics.healed.inc()
-            _log.info(
-                "a replica is healed",
-                node=wound.node,
-                object=wound.stored.object_id,
-                first=wound.part.first,
-                tickets=wound.part.count,
-            )
-            return True
+            if parts:
+                self._metrics.healed.inc()
+                _log.info("a replica is healed", tickets=wound.count, **told)
+            return bool(parts)
         tries = self._tries[key] = self._tries.get(key, 0) + 1
-        if tries >= _TRIES_MAX:
+        if tries < _TRIES_MAX:
+            self._waiting[key] = wound
+        else:
             del self._tries[key]
             until = asyncio.get_running_loop().time() + _FORGET_S
-            part = wound.part
-            self._incurable[key] = Incurable(
-                wound.node, wound.stored.object_id, part.first, part.count, reason, until
-            )
-            _log.error(
-                "a replica cannot be healed",
-                node=wound.node,
-                object=wound.stored.object_id,
-                first=part.first,
-                tickets=part.count,
-                reason=reason,
-            )
-        else:
-            self._waiting[key] = wound
+            self._incurable[key] = Incurable(wound, reason, until)
+            _log.error("a replica cannot be healed", tickets=wound.count, reason=reason, **told)
         return False
+
+    async def _parts(self, wound: Wound) -> list[tuple[StoredObject, Slice]]:
+        """What of a damage the putter should hold: none of it, if the object is gone or moved.
+
+        A putter must not get anything that Redis does not place there.
+        """
+        state = await self._meta.objects.get(wound.object_id)
+        if state is None or state.state != "written":
+            return []
+        version = await self._meta.files.resolve(state.bucket, state.key)
+        return [
+            (stored, part)
+            for stored in (version.objects if version is not None else ())
+            if stored.object_id == wound.object_id
+            for part in parts_of(stored, wound.first, wound.count)
+            if wound.node in part.nodes
+        ]
 
 
 def parts_of(stored: StoredObject, first: int, count: int) -> list[Slice]:

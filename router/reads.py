@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from typing import Final
 
 from common.buffers import BufferPool
@@ -44,6 +44,8 @@ class ReadPath:
         metrics: counters.
         instance: of this router, for reader leases.
         pool: memory of pieces.
+        damaged: told of a putter that is there and lacks tickets, or holds bad ones: node,
+            ObjectID, first ticket, how many.
     """
 
     def __init__(
@@ -54,7 +56,9 @@ class ReadPath:
         metrics: Metrics,
         instance: str,
         pool: BufferPool,
+        damaged: Callable[[str, str, int, int], None],
     ) -> None:
+        self._damaged = damaged
         self._meta = meta
         self._fleet = fleet
         self._keyring = keyring
@@ -206,6 +210,8 @@ class ReadPath:
                 return await self._fetch_from(node, stored, part)
             except PutterError as error:
                 problems.append(error)
+                if isinstance(error, IntegrityError | NotFound):
+                    self._damaged(node, stored.object_id, part.first, part.count)
                 if isinstance(error, IntegrityError):
                     _log.error(
                         "a replica is bad",

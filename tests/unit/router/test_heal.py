@@ -9,9 +9,7 @@ import pytest
 
 from common.records import Version
 from common.wire.session import Flaw, ScrubReply
-from router.heal import parts_of
 from router.quorum import Policy
-from router.ranges import Slice
 from tests.node_kit import play
 from tests.router_kit import FRAME, Store, metric, payload, tickets_of
 from tests.simulation.loop import World
@@ -32,10 +30,9 @@ async def written(store: Store, size: int = 3 * FRAME, key: str = "cat") -> Vers
     return await store.router.reads.resolve("photos", key)
 
 
-def part_of(version: Version) -> Slice:
+def report(store: Store, node: str, version: Version) -> None:
     [stored] = version.objects
-    [part] = parts_of(stored, stored.extents[0].first, 1)
-    return part
+    store.router.healer.report(node, stored.object_id, stored.extents[0].first, stored.tickets)
 
 
 async def alone(store: Store, putter: int, key: str = "cat") -> bytes:
@@ -55,7 +52,7 @@ def test_a_replica_gets_back_what_it_lacks(damage: str) -> None:
             store.putters[1].rot(ticket)
         else:
             store.putters[1].engine.free([(ticket, 1)])
-        store.router.healer.report("p1", version.objects[0], part_of(version))
+        report(store, "p1", version)
         assert await store.router.healer.round() == 1
         assert metric(store.router.metrics, "putter_healed_total") == 1
         assert await store.router.healer.round() == 0, "once is enough"
@@ -68,7 +65,7 @@ def test_one_that_is_away_is_healed_when_it_is_back() -> None:
     async def scene(store: Store) -> None:
         version = await written(store)
         store.putters[1].rot(tickets_of(version)[0])
-        store.router.healer.report("p1", version.objects[0], part_of(version))
+        report(store, "p1", version)
         await store.putters[1].crash()
         while len(store.router.fleet.up()) > 1:
             await asyncio.sleep(0.1)
@@ -89,16 +86,16 @@ def test_what_is_right_nowhere_is_named_and_stops_nothing() -> None:
             putter.rot(tickets_of(bad)[0])
         store.putters[0].rot(tickets_of(good)[0])
         healer = store.router.healer
-        healer.report("p0", bad.objects[0], part_of(bad))
-        healer.report("p0", good.objects[0], part_of(good))
+        report(store, "p0", bad)
+        report(store, "p0", good)
         assert await healer.round() == 1
         assert not healer.incurable(), "it is tried again"
         for _ in range(2):
             assert await healer.round() == 0
         [named] = healer.incurable()
-        assert (named.node, named.object_id) == ("p0", bad.objects[0].object_id)
+        assert (named.wound.node, named.wound.object_id) == ("p0", bad.objects[0].object_id)
         assert "right on none" in named.reason
-        healer.report("p0", bad.objects[0], part_of(bad))
+        report(store, "p0", bad)
         assert await healer.round() == 0
         assert len(healer.incurable()) == 1, "known, and left alone for a while"
         await asyncio.sleep(700)
@@ -112,13 +109,41 @@ def test_reports_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     async def scene(store: Store) -> None:
         version = await written(store)
         monkeypatch.setattr("router.heal._REPORTS_MAX", 3)
-        part = part_of(version)
         for n in range(9):
-            moved = Slice(part.first + n, 1, 1, 0, 1, part.nodes)
-            store.router.healer.report("p1", version.objects[0], moved)
+            store.router.healer.report("p1", version.objects[0].object_id, n, 1)
         assert len(store.router.healer._waiting) == 3
 
     with_store(scene)
+
+
+class TestAReader:
+    @pytest.mark.parametrize("damage", ["rot", "lost"])
+    def test_it_is_served_from_a_good_replica_and_the_bad_one_is_healed(self, damage: str) -> None:
+        async def scene(store: Store) -> None:
+            version = await written(store)
+            for number in (0, 1):
+                ticket = tickets_of(version)[number]
+                if damage == "rot":
+                    store.putters[number].rot(ticket)
+                else:
+                    store.putters[number].engine.free([(ticket, 1)])
+            assert await store.read() == payload(3 * FRAME, "cat")
+            assert await store.router.healer.round() >= 1
+            assert await store.router.healer.round() == 0
+            assert await alone(store, 1) == payload(3 * FRAME, "cat")
+
+        with_store(scene)
+
+    def test_what_is_not_placed_there_any_more_does_not_come_back(self) -> None:
+        async def scene(store: Store) -> None:
+            version = await written(store)
+            [stored] = version.objects
+            outsider = next(p for p in store.putters if p.name not in stored.extents[0].nodes)
+            report(store, outsider.name, version)
+            assert await store.router.healer.round() == 0
+            assert not outsider.tickets
+
+        with_store(scene, putters=3)
 
 
 class TestWhatAScrubFound:
@@ -152,6 +177,6 @@ class TestWhatAScrubFound:
 
             monkeypatch.setattr("putter.node.queries.answer_scrub", tell)
             assert await store.router.healer.round() == 0
-            assert not store.router.healer._waiting
+            assert not store.router.healer._waiting, "it goes with its object"
 
         with_store(scene)
