@@ -134,7 +134,7 @@ def test_a_limit_that_has_a_unit_says_it() -> None:
     bare = sorted(
         name
         for name in public
-        if not re.search(r"_(BYTES|MS|US|CHARS)(_(MIN|MAX|TARGET|DEFAULT))?$|_MAX$", name)
+        if not re.search(r"_(BYTES|MS|US|S|CHARS|PER_S)(_(MIN|MAX|TARGET|DEFAULT))?$|_MAX$", name)
     )
     assert bare == ["CEILING_STEPS", "OBJECT_LEASE", "TICKET_LEASE"], "these count things"
 
@@ -198,7 +198,7 @@ def test_links_of_a_page_lead_somewhere(page: str) -> None:
     "target",
     [
         *("install", "run", "test", "check", "bench", "clean"),
-        *("cluster", "attach", "cluster-status", "cluster-stop"),
+        *("cluster", "attach", "cluster-status", "cluster-stop", "compose", "compose-stop"),
     ],
 )
 def test_make_has_the_targets(target: str) -> None:

@@ -37,7 +37,6 @@ class TestPaid:
     def test_a_stand_in_that_does_not_hold_it_any_more_is_passed_over(self) -> None:
         assert paid(extent("a", x="s"), "x", "x", 2) == extent("a", "x")
 
-
     def test_anyone_is_owed_as_long_as_there_are_too_few(self) -> None:
         first = Extent(0, 1, 10, ("a",), {ANYONE: ""})
         second = paid(first, ANYONE, "b", 3)
