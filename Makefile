@@ -10,13 +10,14 @@ N      ?= 3
 NODE   ?= 0
 ARGS   ?=
 
-.PHONY: help install run cluster cluster-status cluster-stop attach test soak check format bench \
-  lock clean
+.PHONY: help install run cluster cluster-status cluster-stop attach compose compose-stop test soak \
+  check format bench lock clean
 
 help:
 	@echo "make run      install and start a whole store on this machine (data in ./data)"
 	@echo "make cluster  the same with two routers and N=3 putters (data in ./cluster-data);"
 	@echo "              from another terminal: make attach NODE=0, cluster-status, cluster-stop"
+	@echo "make compose  the same in containers, with N=3 putters; make compose-stop keeps the data"
 	@echo "make test     install and run the tests"
 	@echo "make check    formatting, lint, types, import directions"
 	@echo "make bench    measure; prints the tables of docs/internals/performance.md"
@@ -54,6 +55,15 @@ cluster-status: install
 
 cluster-stop: install
 	@$(BIN)/python -m putter cluster stop $(ARGS)
+
+compose:
+	docker/build-docker.sh
+	docker/make-key.sh
+	$(PYTHON) docker/compose_with.py $(N) > docker/compose-local.yaml
+	docker compose --file docker/compose-local.yaml up --detach --wait --remove-orphans
+
+compose-stop:
+	docker compose --file docker/compose-local.yaml down
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest -n $(JOBS)

@@ -29,6 +29,7 @@ DOCKER = ROOT / "docker"
 DOCKERFILE = (DOCKER / "Dockerfile").read_text("utf-8")
 COMPOSE: dict[str, Any] = yaml.safe_load((DOCKER / "compose.yaml").read_text("utf-8"))
 PUTTERS = ("putter-1", "putter-2", "putter-3")
+ROUTERS = ("router", "router-2")
 SCRIPTS = ("build-docker", "run-in-docker", "make-key")
 needs_bash = pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash")
 
@@ -125,17 +126,81 @@ def test_the_engine_gets_what_is_copied_and_nothing_else() -> None:
     assert not ignored("common/meta/scripts/publish.lua")
 
 
-# -- the health check --------------------------------------------------------------------------
+# -- the compose file with more putters --------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
-def healthcheck() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("healthcheck", DOCKER / "healthcheck.py")
+def compose_with() -> ModuleType:
+    return script("compose_with")
+
+
+TEXT = (DOCKER / "compose.yaml").read_text("utf-8")
+
+
+def test_three_putters_are_the_file_as_it_is(compose_with: ModuleType) -> None:
+    assert compose_with.with_putters(TEXT, 3) == TEXT
+
+
+@pytest.mark.parametrize("count", [1, 2, 5, 12])
+def test_as_many_putters_as_are_wanted(compose_with: ModuleType, count: int) -> None:
+    made = yaml.safe_load(compose_with.with_putters(TEXT, count))
+    names = [f"putter-{number}" for number in range(1, count + 1)]
+    assert set(made["services"]) == {"redis", *ROUTERS, *names}
+    assert set(made["volumes"]) == {"redis", *names}
+    for name in names:
+        own = made["services"][name]
+        assert own["volumes"] == [f"{name}:/data"]
+        assert own["environment"]["PUTTER_ADVERTISE_HOST"] == name
+        rest = {key: own[key] for key in own.keys() - {"volumes", "environment"}}
+        assert rest == {key: service("putter-1")[key] for key in rest}
+    for name in ROUTERS:
+        assert set(made["services"][name]["depends_on"]) == {"redis", *names}
+        environment = made["services"][name]["environment"]
+        assert environment["PUTTER_REPLICAS"] == environment["PUTTER_WRITE_QUORUM"]
+        assert int(environment["PUTTER_REPLICAS"]) == min(2, count)
+    for part in ("name", "networks", "secrets"):
+        assert made[part] == COMPOSE[part]
+
+
+def test_a_file_that_is_laid_out_otherwise_is_refused(compose_with: ModuleType) -> None:
+    for word in ("three putters", "  putter-2:\n", "    putter-3: {", "  putter-1: {}\n"):
+        with pytest.raises(ValueError, match=r"compose\.yaml has"):
+            compose_with.with_putters(TEXT.replace(word, word.replace("putter", "other")), 5)
+
+
+@pytest.mark.parametrize("words", [[], ["0"], ["65"], ["x"], ["3", "4"]])
+def test_how_many_must_be_said(words: list[str]) -> None:
+    done = subprocess.run(
+        [sys.executable, DOCKER / "compose_with.py", *words], capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("error: say how many putters")
+
+
+def test_it_is_printed() -> None:
+    done = subprocess.run(
+        [sys.executable, DOCKER / "compose_with.py", "4"], capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "putter-4" in yaml.safe_load(done.stdout)["services"]
+
+
+# -- the health check --------------------------------------------------------------------------
+
+
+def script(name: str) -> ModuleType:
+    """A script of this folder as a module."""
+    spec = importlib.util.spec_from_file_location(name, DOCKER / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="module")
+def healthcheck() -> ModuleType:
+    return script("healthcheck")
 
 
 @pytest.mark.parametrize(
@@ -209,17 +274,20 @@ def service(name: str) -> dict[str, Any]:
     return found
 
 
-def test_the_cluster_is_a_redis_a_router_and_three_putters() -> None:
-    assert set(COMPOSE["services"]) == {"redis", "router", *PUTTERS}
-    assert service("router")["command"] == ["router"]
+def test_the_cluster_is_a_redis_two_routers_and_three_putters() -> None:
+    assert set(COMPOSE["services"]) == {"redis", *ROUTERS, *PUTTERS}
+    assert [service(name)["command"] for name in ROUTERS] == [["router"]] * 2
     assert [service(name)["command"] for name in PUTTERS] == [["server"]] * 3
-    assert service("router")["environment"]["PUTTER_REPLICAS"] == "2"
+    assert [service(name)["environment"]["PUTTER_REPLICAS"] for name in ROUTERS] == ["2"] * 2
 
 
 def test_ports_are_published_on_loopback_only() -> None:
+    """The second router's are those of the second one of `make cluster`."""
     published = {name: each.get("ports", []) for name, each in COMPOSE["services"].items()}
-    assert [name for name, ports in published.items() if ports] == ["router"]
-    assert published["router"] == [f"127.0.0.1:{port}:{port}" for port in (5001, 5003, 5004)]
+    assert [name for name, ports in published.items() if ports] == [*ROUTERS]
+    ours = (5001, 5003, 5004)
+    assert published["router"] == [f"127.0.0.1:{port}:{port}" for port in ours]
+    assert published["router-2"] == [f"127.0.0.1:{port + 10}:{port}" for port in ours]
 
 
 def test_redis_forgets_nothing() -> None:
@@ -234,13 +302,13 @@ def test_redis_forgets_nothing() -> None:
 
 def test_the_key_is_a_secret() -> None:
     assert COMPOSE["secrets"] == {"cluster_key": {"file": "secrets/cluster.key"}}
-    for name in ("router", *PUTTERS):
+    for name in (*ROUTERS, *PUTTERS):
         assert service(name)["secrets"] == ["cluster_key"]
         assert service(name)["environment"]["PUTTER_KEY_FILE"] == "/run/secrets/cluster_key"
     assert "/secrets/" in (DOCKER / ".gitignore").read_text().splitlines()
 
 
-@pytest.mark.parametrize("name", ["router", *PUTTERS])
+@pytest.mark.parametrize("name", [*ROUTERS, *PUTTERS])
 def test_a_process_is_watched_waited_for_and_locked_in(name: str) -> None:
     own = service(name)
     assert own["image"] == "data-putter"
@@ -253,8 +321,9 @@ def test_a_process_is_watched_waited_for_and_locked_in(name: str) -> None:
     assert (own["read_only"], own["cap_drop"]) == (True, ["ALL"])
 
 
-def test_the_router_waits_for_all() -> None:
-    waited = service("router")["depends_on"]
+@pytest.mark.parametrize("router", ROUTERS)
+def test_a_router_waits_for_all(router: str) -> None:
+    waited = service(router)["depends_on"]
     assert waited == {name: {"condition": "service_healthy"} for name in ("redis", *PUTTERS)}
     assert service("redis")["healthcheck"]["test"] == ["CMD", "redis-cli", "ping"]
     assert service("redis")["restart"] == "unless-stopped"
@@ -263,12 +332,12 @@ def test_the_router_waits_for_all() -> None:
 def test_each_disk_has_a_volume_of_its_own() -> None:
     assert [service(name)["volumes"] for name in PUTTERS] == [[f"{name}:/data"] for name in PUTTERS]
     assert set(COMPOSE["volumes"]) == {"redis", *PUTTERS}
-    assert "volumes" not in service("router")
+    assert not any("volumes" in service(name) for name in ROUTERS)
 
 
 def test_every_variable_is_a_setting() -> None:
     known = {variable_of(name) for name in FIELDS} | {"REDIS_HOSTPORT"}
-    for name in ("router", *PUTTERS):
+    for name in (*ROUTERS, *PUTTERS):
         assert set(service(name)["environment"]) <= known
 
 

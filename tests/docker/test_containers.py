@@ -31,7 +31,7 @@ ROOT = Path(__file__).parents[2]
 DOCKER = ROOT / "docker"
 BASE_IMAGE = "python:3.13-slim"
 REDIS_IMAGE = "redis:8"
-PORTS = (5001, 5002, 5003, 5004)
+PORTS = (5001, 5002, 5003, 5004, 5011, 5013, 5014)
 MIB = 1 << 20
 ADDED_BYTES_MAX = 200 * MIB
 STOP_S_MAX = 10.0
@@ -363,5 +363,5 @@ def test_a_process_that_dies_is_started_again(cluster: Cluster) -> None:
     started = time.monotonic()
     cluster.compose("stop")
     assert time.monotonic() - started < STOP_S_MAX
-    for service in ("redis", "router", "putter-1", "putter-2", "putter-3"):
+    for service in ("redis", "router", "router-2", "putter-1", "putter-2", "putter-3"):
         assert inspect(cluster.container(service))["State"]["ExitCode"] == 0, service
