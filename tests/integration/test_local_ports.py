@@ -16,6 +16,7 @@ def test_free_ports_are_many_different_ones_and_free() -> None:
 
 def test_a_port_on_which_somebody_listens_is_taken() -> None:
     with socket.socket() as server:
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as all of ours do
         server.bind(("127.0.0.1", 0))
         server.listen()
         port = server.getsockname()[1]
