@@ -27,8 +27,9 @@ from __future__ import annotations
 import logging
 import secrets
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
+from threading import Lock
 from typing import Final
 
 from blake3 import blake3
@@ -61,10 +62,12 @@ class DataKeys:
     Attributes:
         writing: id of the key for new records.
         keys: all keys by their ids.
+        files: where they are kept.
     """
 
     writing: bytes
     keys: Mapping[bytes, bytes] = field(repr=False)
+    files: KeyFiles = field(repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +124,78 @@ def open_data_keys(
         keys[current[0].key_id] = fresh
     if stale or current != wrapped:
         envelope.save(current)
-    return DataKeys(current[0].key_id, keys)
+    return DataKeys(current[0].key_id, keys, KeyFiles(disk, current))
+
+
+class KeyFiles:
+    """The two files while a node runs: verified, made again, and rid of keys that nobody needs.
+
+    What is in memory is what was written, so it tells damage and makes it good. Any thread may
+    call everything.
+
+    Args:
+        disk: its root is the data directory.
+        wrapped: what both files hold.
+    """
+
+    def __init__(self, disk: Disk, wrapped: list[_Wrapped]) -> None:
+        self._disk = disk
+        self._wrapped = wrapped
+        self._lock = Lock()
+
+    @property
+    def old_ids(self) -> frozenset[bytes]:
+        """Ids of the keys that only read."""
+        with self._lock:
+            return frozenset(each.key_id for each in self._wrapped[1:])
+
+    def damaged(self) -> list[tuple[str, str]]:
+        """Which of the files are not what was written, and why."""
+        found = []
+        with self._lock:
+            wanted = _encode(self._wrapped)
+            for path in (MAIN, COPY):
+                try:
+                    data = self._disk.read(path)
+                    reason = "it is gone" if data is None else "it is damaged"
+                except StorageError as error:
+                    data, reason = None, str(error)
+                if data != wanted:
+                    found.append((path, reason))
+        return found
+
+    def restore(self, path: str) -> None:
+        """Write one of the files again; durable when it returns.
+
+        Raises:
+            NoSpace, StorageError: the file is as it was.
+        """
+        with self._lock:
+            _replace(self._disk, path, _encode(self._wrapped))
+
+    def prune(self, used: Collection[bytes]) -> list[bytes]:
+        """Remove old keys from both files; durable when it returns.
+
+        A crash in between leaves one file with all keys and one with fewer: the next start goes
+        on with the first that is whole.
+
+        Args:
+            used: ids of keys that some record on the disk names; the first key stays in any case.
+
+        Returns:
+            The ids of the keys that are gone.
+
+        Raises:
+            NoSpace, StorageError: they may be gone, and may be there again after a start.
+        """
+        with self._lock:
+            kept = [self._wrapped[0], *(each for each in self._wrapped[1:] if each.key_id in used)]
+            gone = [each.key_id for each in self._wrapped if each not in kept]
+            if gone:
+                for path in (MAIN, COPY):
+                    _replace(self._disk, path, _encode(kept))
+                self._wrapped = kept
+        return gone
 
 
 class _Envelope:
@@ -173,15 +247,18 @@ class _Envelope:
 
     def save(self, wrapped: list[_Wrapped]) -> None:
         """Replace both files; durable when it returns."""
-        data = _encode(wrapped)
         for path in (MAIN, COPY):
-            self._disk.unlink(_NEW)
-            self._disk.sync_files([self._disk.create(_NEW, data, private=True)])
-            self._disk.rename(_NEW, path)
-            self._disk.sync_directories([""])
+            _replace(self._disk, path, _encode(wrapped))
 
     def _bound(self, key_id: bytes) -> bytes:
         return _MAGIC + key_id + self._identity
+
+
+def _replace(disk: Disk, path: str, data: bytes) -> None:
+    disk.unlink(_NEW)
+    disk.sync_files([disk.create(_NEW, data, private=True)])
+    disk.rename(_NEW, path)
+    disk.sync_directories([""])
 
 
 def _load(disk: Disk, *, expected: bool) -> tuple[list[_Wrapped], bool]:

@@ -20,7 +20,7 @@ from putter.storage.datadir import (
 )
 from putter.storage.disk import Disk, RealDisk
 from putter.storage.engine import Engine
-from putter.storage.envelope import open_data_keys
+from putter.storage.envelope import KeyFiles, open_data_keys
 from putter.storage.memory import MemoryEngine
 from putter.storage.notes import DiskNotes, MemoryNotes, Notes
 from putter.storage.segments.engine import SegmentsEngine, believe
@@ -105,12 +105,14 @@ def open_engine(
                     reserve_bytes=reserve_bytes,
                     release=directory.close,
                 )
+            at_rest, key_files = _at_rest(disk, directory, protection, random_bytes)
             return SegmentsEngine(
                 disk,
                 identity=directory.identity,
                 reserve_bytes=max(reserve_bytes, _least_reserve(disk)),
                 verify=verify or believe,
-                at_rest=_at_rest(disk, directory, protection, random_bytes),
+                at_rest=at_rest,
+                key_files=key_files,
                 random_bytes=random_bytes,
                 release=directory.close,
             )
@@ -137,7 +139,7 @@ def _refuse_protection(protection: Protection, layout: str) -> None:
 
 def _at_rest(
     disk: Disk, directory: DataDirectory, wanted: Protection, random_bytes: RandomBytes
-) -> AtRest:
+) -> tuple[AtRest, KeyFiles | None]:
     """What the engine needs; everything that older versions must know of is durable before."""
     node = directory.node
     keys = None
@@ -155,7 +157,9 @@ def _at_rest(
     if wanted.compress or wanted.encrypt:
         directory.node = raise_format(disk, node, data_keys=wanted.encrypt)
     writing = keys.writing if keys is not None and wanted.encrypt else None
-    return AtRest(wanted.compress, writing, {} if keys is None else keys.keys)
+    if keys is None:
+        return AtRest(wanted.compress, writing), None
+    return AtRest(wanted.compress, writing, keys.keys), keys.files
 
 
 def open_notes(layout: str, path: Path) -> Notes:

@@ -23,7 +23,7 @@ from putter.storage.engine import Run, Upkeep
 from putter.storage.scrub import Finding, Part
 from putter.storage.segments.files import Files, place_of
 from putter.storage.segments.formats import Header, encode_pairs, seal_of
-from putter.storage.segments.packing import DamagedBlockError, Packer
+from putter.storage.segments.packing import DamagedBlockError, Packer, data_key_of
 from putter.storage.segments.places import Place, RecordPlace, Removal, object_id_of
 from putter.storage.segments.reader import Reader
 from putter.storage.segments.replay import Verify
@@ -68,6 +68,9 @@ class Compactor:
         reader: of what is there.
         packer: tells what is packed as new records are.
         verify: nothing is copied whose frames do not fit.
+
+    Attributes:
+        copied_keys: ids of the data keys in records that had to be copied as they were.
     """
 
     def __init__(
@@ -85,6 +88,7 @@ class Compactor:
         self._reader = reader
         self._packer = packer
         self._verify = verify
+        self.copied_keys: Final = set[bytes]()
         self._victim: _Victim | None = None
         self._damaged: dict[int, int] = {}
         self._about: Finding | None = None
@@ -242,6 +246,7 @@ class Compactor:
             plain = unpacker.body(header, body)
         except DamagedBlockError as error:
             _log.warning("commit record %d is copied as it is: %s", header.number, error)
+            self.copied_keys.add(data_key_of(body))
             return header, body
         bare = replace(
             header,

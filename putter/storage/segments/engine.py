@@ -21,6 +21,7 @@ from common.wire.frames import Statuses
 from common.wire.status import Status
 from putter.storage.disk import Disk
 from putter.storage.engine import Capacity, NumberedRecord, Piece, Record, Run, TicketInfo, Upkeep
+from putter.storage.envelope import KeyFiles
 from putter.storage.holdings import Holdings
 from putter.storage.scrub import Check, Finding, Scrubbed
 from putter.storage.segments.compaction import Compactor
@@ -28,6 +29,7 @@ from putter.storage.segments.files import Files
 from putter.storage.segments.formats import run_header
 from putter.storage.segments.holdings import page
 from putter.storage.segments.index_file import DamagedIndexError
+from putter.storage.segments.key_use import KeyUse
 from putter.storage.segments.mending import Mender
 from putter.storage.segments.packing import (
     AtRest,
@@ -71,6 +73,7 @@ class SegmentsEngine:
         segment_bytes: int | None = None,
         verify: Verify = believe,
         at_rest: AtRest | None = None,
+        key_files: KeyFiles | None = None,
         random_bytes: Callable[[int], bytes] = secrets.token_bytes,
         release: Callable[[], None] = _nothing,
     ) -> None:
@@ -82,6 +85,7 @@ class SegmentsEngine:
             reserve_bytes: free space that new tickets leave to deletions, compaction and others.
             segment_bytes: length of new segments; by the size of the disk if None.
             verify: tells whether frames fit their checksums: the end of the log is checked.
+            key_files: where the data keys are kept, if there are any.
             at_rest: whether new records are compressed or encrypted; plain ones if None.
             random_bytes: gives a new directory its secret.
             release: called once by `close`, last.
@@ -110,11 +114,12 @@ class SegmentsEngine:
         self._compactor = Compactor(
             self._catalog, self._files, self._writer, self._reader, self._packer, verify
         )
+        keys = KeyUse(key_files, self._files, state.secret, self._compactor.copied_keys)
         self._scrub = SegmentScrub(
-            self._catalog, self._files, self._reader, state.secret, self._lock
+            self._catalog, self._files, self._reader, state.secret, self._lock, keys
         )
         self._mender = Mender(
-            self._catalog, self._files, self._reader, self._writer, verify, self._lock
+            self._catalog, self._files, self._reader, self._writer, verify, self._lock, key_files
         )
         self._suspects = set[int]()
         self._highest = {raw: self._highest_ticket(raw=raw) for raw in (False, True)}
@@ -292,7 +297,7 @@ class SegmentsEngine:
         return self._scrub.inspect(first, count, check, raw=raw)
 
     def mend(self, finding: Finding) -> bool:
-        """Make an index again from its segment, or the state from memory."""
+        """Make an index again from its segment, the state or data-key files from memory."""
         return self._mender.mend(finding)
 
     def holdings(self, cursor: str, limit: int) -> Holdings:

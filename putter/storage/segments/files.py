@@ -186,6 +186,10 @@ class Files:
             self._disk.unlink(_segment(number))
         self._disk.sync_directories([ROOT])
 
+    def listed(self) -> list[int]:
+        """The numbers of all segment files that are there now."""
+        return _numbers(self._disk.names(ROOT), _SEGMENT_NAME)
+
     def capacity(self) -> Capacity:
         """Of the disk; spare segments count as free."""
         found = self._disk.capacity()

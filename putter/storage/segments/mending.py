@@ -13,6 +13,7 @@ from contextlib import AbstractContextManager
 from typing import Final
 
 from putter.storage.block_file import BLOCK_BYTES
+from putter.storage.envelope import KeyFiles
 from putter.storage.scrub import Finding, Part
 from putter.storage.segments.copies import forget_copied
 from putter.storage.segments.files import Files, index_number
@@ -39,6 +40,7 @@ class Mender:
         writer: of the log.
         verify: checks the frames of runs.
         lock: of the engine; is taken only for the moment in which something new counts.
+        key_files: with the data keys; None if there are none.
     """
 
     def __init__(
@@ -49,6 +51,7 @@ class Mender:
         writer: Writer,
         verify: Verify,
         lock: AbstractContextManager[object],
+        key_files: KeyFiles | None,
     ) -> None:
         self._catalog: Final = catalog
         self._files: Final = files
@@ -57,6 +60,7 @@ class Mender:
         self._secret: Final = writer.secret
         self._verify: Final = verify
         self._lock: Final = lock
+        self._key_files: Final = key_files
 
     def mend(self, finding: Finding) -> bool:
         """See `putter.storage.engine.Engine.mend`."""
@@ -65,6 +69,9 @@ class Mender:
                 return self._index(finding.place)
             case Part.STATE:
                 self._writer.save_ceilings(self._writer.ceilings)
+                return True
+            case Part.KEYS if self._key_files is not None:
+                self._key_files.restore(finding.place)
                 return True
             case _:
                 return False

@@ -143,6 +143,11 @@ class Layout:
         return any(block.compressed for block in self.blocks)
 
 
+def data_key_of(head: bytes) -> bytes:
+    """The id of the data key that the head of a packed body names; zeros if it names none."""
+    return head[HEAD_BYTES - len(_NO_KEY) : HEAD_BYTES]
+
+
 def key_id_of(key: bytes) -> bytes:
     """The id of a data key; it tells nothing about the key."""
     return derive_key(_KEY_ID, key)[:KEY_ID_BYTES]

@@ -33,6 +33,7 @@ from putter.storage.scrub import (
 )
 from putter.storage.segments.files import ROOT, Files, index_path, place_of
 from putter.storage.segments.formats import Header, Kind, decode_head, seal_of
+from putter.storage.segments.key_use import KeyUse
 from putter.storage.segments.places import Place, RecordPlace, Removal, object_id_of
 from putter.storage.segments.reader import Reader
 from putter.storage.segments.sealed_index import SealedIndex
@@ -64,6 +65,7 @@ class SegmentScrub:
         reader: of the same engine.
         secret: of the directory.
         lock: of the engine; is taken only for looks at the catalog.
+        keys: gathers what the pass sees of data keys.
     """
 
     def __init__(
@@ -73,18 +75,27 @@ class SegmentScrub:
         reader: Reader,
         secret: bytes,
         lock: AbstractContextManager[object],
+        keys: KeyUse,
     ) -> None:
         self._catalog = catalog
         self._files = files
         self._reader = reader
         self._secret = secret
         self._lock = lock
+        self._keys = keys
+        self._last = 0
 
     def step(self, cursor: str, budget_bytes: int, check: Check) -> Scrubbed:
         """The next piece of a pass; see `putter.storage.engine.Engine.scrub`."""
+        self._keys.go_on(cursor)
+        done = self._step(cursor, budget_bytes, check)
+        self._keys.stop(done.cursor, self._last)
+        return done
+
+    def _step(self, cursor: str, budget_bytes: int, check: Check) -> Scrubbed:
         last, number, stage, at = numbers_of(cursor, 4)
         with self._lock:
-            last = last or max(self._catalog.segments, default=0)
+            last = self._last = last or max(self._catalog.segments, default=0)
             total = sum(
                 segment.index.live_bytes
                 for segment in self._catalog.segments.values()
@@ -179,7 +190,8 @@ class SegmentScrub:
         with self._lock:
             newest = max(self._catalog.segments, default=0)
         if number == newest:
-            findings += self._state()
+            findings += [*self._state(), *self._key_files()]
+        self._keys.look(number, segment.end)
         size, damaged = self._index(segment)
         piece.add(BLOCK_BYTES + size, *findings, *damaged)
         return not damaged
@@ -208,6 +220,11 @@ class SegmentScrub:
         except StorageError as error:
             reason = str(error)
         return [Finding(Part.STATE, 0, 0, "", f"{ROOT}/state", reason)]
+
+    def _key_files(self) -> list[Finding]:
+        files = self._keys.files
+        damaged = files.damaged() if files is not None else []
+        return [Finding(Part.KEYS, 0, 0, "", path, reason) for path, reason in damaged]
 
     def _runs(
         self, segment: Segment, at: int, check: Check, piece: Gathered, *, raw: bool

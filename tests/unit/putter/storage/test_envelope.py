@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import random
 from contextlib import suppress
@@ -17,7 +18,7 @@ from putter.storage.envelope import COPY, MAIN, DataKeys, open_data_keys
 from putter.storage.memory_disk import CHANGES, MemoryDisk
 from putter.storage.segments.packing import key_id_of
 
-OLD, NEW = (ClusterKey.from_material(bytes([each]) * 32) for each in (1, 2))
+OLD, NEW, THIRD = (ClusterKey.from_material(bytes([each]) * 32) for each in (1, 2, 3))
 NODE = "0123456789ab"
 
 
@@ -204,3 +205,106 @@ def test_the_cut_test_reaches_the_end() -> None:
     disk.before = hook
     made(disk, NEW, OLD)
     assert 4 < changes < 14
+
+
+# -- while a node runs ---------------------------------------------------------------------
+
+
+def three_keys(disk: MemoryDisk) -> DataKeys:
+    """Made under three cluster keys, one after the other."""
+    made(disk, OLD)
+    made(disk, NEW, OLD)
+    return made(disk, THIRD, NEW)
+
+
+@pytest.mark.parametrize("harmed", [(MAIN,), (COPY,), (MAIN, COPY)])
+@pytest.mark.parametrize("data", [None, b"", b"garbage" * 30], ids=["gone", "empty", "garbage"])
+def test_damaged_files_are_told_and_written_again(
+    harmed: tuple[str, ...], data: bytes | None
+) -> None:
+    disk = MemoryDisk()
+    files = three_keys(disk).files
+    whole = disk.read(MAIN)
+    assert files.damaged() == []
+    for path in harmed:
+        replace_file(disk, path, data)
+    told = files.damaged()
+    assert told == [(path, "it is gone" if data is None else "it is damaged") for path in harmed]
+    for path, _ in told:
+        files.restore(path)
+    assert files.damaged() == []
+    assert disk.read(MAIN) == disk.read(COPY) == whole
+    disk.crash(random.Random(1))
+    assert disk.read(MAIN) == disk.read(COPY) == whole
+
+
+def test_an_older_copy_is_damage_too() -> None:
+    disk = MemoryDisk()
+    made(disk, OLD)
+    older = disk.read(COPY)
+    files = made(disk, NEW, OLD).files
+    replace_file(disk, COPY, older)
+    assert files.damaged() == [(COPY, "it is damaged")]
+
+
+def test_a_file_that_cannot_be_read_is_told() -> None:
+    disk = MemoryDisk()
+    files = made(disk).files
+
+    def refuse(operation: str, path: str) -> None:
+        if operation == "read" and path == COPY:
+            raise OSError(errno.EIO, "Input/output error")
+
+    disk.before = refuse
+    ((path, reason),) = files.damaged()
+    assert path == COPY
+    assert "Input/output error" in reason
+
+
+def test_old_keys_that_nobody_uses_go_from_both_files() -> None:
+    disk = MemoryDisk()
+    keys = three_keys(disk)
+    oldest, middle = (each for each in list(keys.keys)[::-1] if each != keys.writing)
+    assert keys.files.old_ids == {oldest, middle}
+    assert keys.files.prune({middle, b"whatever"}) == [oldest]
+    assert keys.files.old_ids == {middle}
+    assert keys.files.damaged() == []
+    after = made(disk, THIRD)
+    assert after.keys == {each: keys.keys[each] for each in (keys.writing, middle)}
+    assert disk.read(MAIN) == disk.read(COPY)
+
+
+def test_the_first_key_stays_although_nothing_names_it() -> None:
+    disk = MemoryDisk()
+    keys = three_keys(disk)
+    assert len(keys.files.prune(())) == 2
+    assert keys.files.prune(()) == []
+    assert made(disk, THIRD).keys == {keys.writing: keys.keys[keys.writing]}
+
+
+@pytest.mark.parametrize("last", range(11))
+def test_a_power_cut_while_keys_are_removed_leaves_what_is_used(last: int) -> None:
+    disk = MemoryDisk()
+    keys = three_keys(disk)
+    used = min(keys.files.old_ids)
+    left = last
+
+    def hook(operation: str, path: str) -> None:
+        nonlocal left
+        if operation in CHANGES:
+            left -= 1
+            if left < 0:
+                raise PowerLossError
+
+    disk.before = hook
+    done: list[bytes] = []
+    with suppress(PowerLossError):
+        done = keys.files.prune({used})
+    assert (last == 10) == bool(done), "the last of these cuts comes after all changes"
+    disk.before = lambda operation, path: None
+    disk.crash(random.Random(last))
+    after = made(disk, THIRD)
+    assert {used, keys.writing} <= after.keys.keys() <= keys.keys.keys()
+    assert after.writing == keys.writing
+    if done:
+        assert len(after.keys) == 2

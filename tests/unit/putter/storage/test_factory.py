@@ -12,7 +12,7 @@ from common.wire.status import Status
 from putter.storage.engine import Engine
 from putter.storage.envelope import COPY, MAIN
 from putter.storage.factory import LAYOUTS, Protection, open_engine, open_notes
-from tests.storage_kit import merged, put, record, run_of, split, stored, verify
+from tests.storage_kit import merged, put, record, run_of, scrubbed, split, stored, verify
 
 RING = Keyring([ClusterKey.from_material(bytes(range(32)))])
 
@@ -205,6 +205,23 @@ def test_another_cluster_key_is_taken_over_and_the_old_one_is_named_if_it_is_mis
     engine = protected(tmp_path, encrypt=True, ring=Keyring([fresh]))
     parts = [split(first * 1000, TEXT, 4000) for first in range(2)]
     assert stored(engine, 0, 10_000) == merged(*parts)
+    engine.close()
+
+
+def test_the_files_with_data_keys_are_verified_and_made_again(tmp_path: Path) -> None:
+    engine = protected(tmp_path, encrypt=True)
+    write(engine, 0)
+    engine = protected(tmp_path, encrypt=True)
+    whole = (tmp_path / "data-keys").read_bytes()
+    for name in ("data-keys", "data-keys.copy"):
+        (tmp_path / name).write_bytes(b"garbage")
+    found = scrubbed(engine)[0]
+    assert [each.place for each in found] == ["data-keys", "data-keys.copy"]
+    assert all(engine.mend(each) for each in found)
+    assert scrubbed(engine)[0] == []
+    for name in ("data-keys", "data-keys.copy"):
+        assert (tmp_path / name).read_bytes() == whole
+        assert (tmp_path / name).stat().st_mode & 0o777 == 0o600
     engine.close()
 
 
