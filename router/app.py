@@ -37,6 +37,7 @@ from router.census import Census
 from router.copying import Copier
 from router.fleet import Fleet
 from router.gateway.cluster import ClusterRoutes
+from router.gateway.explain import ExplainRoutes
 from router.gateway.files import FileRoutes
 from router.gateway.lane import FileLane
 from router.heal import Healer
@@ -313,6 +314,7 @@ class Router:
         door = Door(self.options.host, self.options.token)
         application = make_application(self.metrics, door, self._not_ready)
         FileRoutes(self.writes, self.reads, self.metrics, self.options.idle_ms).add_to(application)
+        ExplainRoutes(self.reads, self.fleet).add_to(application)
         ClusterRoutes(
             self._meta,
             self.fleet,
@@ -320,7 +322,8 @@ class Router:
             self.identity,
             self._redis_address,
             lambda: self.numbers.tickets_used,
-            self.repair.refills,
+            self.repair,
+            self.healer,
         ).add_to(application)
         lane = FileLane(self.reads, self.metrics, door)
         return WebPort(

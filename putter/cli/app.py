@@ -21,6 +21,7 @@ _COMMANDS: Final[Mapping[str, str]] = {
     "rm": "files:rm",
     "stat": "files:stat",
     "status": "cluster:status",
+    "explain": "explain:explain",
     "loopback": "loopback:loopback",
     "scrub": "scrub:scrub",
     "rebuild": "rebuild:rebuild",

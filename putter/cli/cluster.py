@@ -17,6 +17,8 @@ from putter.cli.output import (
 from putter.cli.shell import Shell, help_of, warn
 from putter.client.models import ScrubState, Stored, StoreStatus
 
+_REASONS_SHOWN = 5
+
 keys = typer.Typer(cls=Shell, help="The cluster key.", no_args_is_help=True)
 
 
@@ -102,6 +104,36 @@ def _print_status(url: str, told: StoreStatus) -> None:
         ],
         left=5,
     )  # fmt: skip
+    _print_repair(told)
+
+
+def _print_repair(told: StoreStatus) -> None:
+    """What putters are owed, and what cannot be healed; nothing if all is as it should be."""
+    if told.repair:
+        typer.echo("\nowed to putters:")
+        print_table(
+            ("node", "objects", "bytes", "rate", "done in", "stuck"),
+            [
+                (
+                    "any" if each.node == "*" else each.node,
+                    str(each.objects),
+                    human_size(each.bytes),
+                    f"{human_size(each.bytes_per_s)}/s" if each.bytes_per_s else "-",
+                    "-" if each.eta_s is None else f"{each.eta_s} s",
+                    str(len(each.stuck)),
+                )
+                for each in told.repair
+            ],
+            left=1,
+        )
+        for each in told.repair:
+            for stuck in each.stuck[:_REASONS_SHOWN]:
+                typer.echo(f"  object {stuck.object}: {stuck.reason}")
+    for wound in told.incurable:
+        typer.echo(
+            f"damaged:  {wound.count} tickets from {wound.first} of object {wound.object} on "
+            f"{wound.node}: {wound.reason}"
+        )
 
 
 def _packed_cell(packing: Stored | None) -> str:

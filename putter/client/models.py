@@ -311,6 +311,43 @@ class NodeStatus(msgspec.Struct, frozen=True):
     packing: Stored | None = None
 
 
+class Stuck(msgspec.Struct, frozen=True):
+    """An object that could not be given to a putter."""
+
+    object: str
+    reason: str
+
+
+class Refill(msgspec.Struct, frozen=True):
+    """What a putter should hold and does not.
+
+    Attributes:
+        node: the putter; ``*`` for one that is not chosen yet.
+        objects: how many objects it lacks something of.
+        bytes: of these objects.
+        bytes_per_s: how fast this router has given it something lately.
+        eta_s: seconds until it has everything, if it goes on like this; None: unknown.
+        stuck: some that could not be given to it.
+    """
+
+    node: str
+    objects: int
+    bytes: int
+    bytes_per_s: int = 0
+    eta_s: int | None = None
+    stuck: tuple[Stuck, ...] = ()
+
+
+class Incurable(msgspec.Struct, frozen=True):
+    """Tickets of a putter that could not be healed."""
+
+    node: str
+    object: str
+    first: str
+    count: int
+    reason: str
+
+
 class StoreStatus(msgspec.Struct, frozen=True):
     """The cluster as one router sees it.
 
@@ -322,6 +359,8 @@ class StoreStatus(msgspec.Struct, frozen=True):
         routers: all routers.
         objects: count of objects by state.
         numbers: ``tickets_used`` and ``tickets_max``.
+        repair: what putters are owed.
+        incurable: what this router could not heal lately.
     """
 
     version: str
@@ -331,6 +370,8 @@ class StoreStatus(msgspec.Struct, frozen=True):
     routers: tuple[Any, ...] = ()
     objects: dict[str, int] = {}
     numbers: dict[str, int] = {}
+    repair: tuple[Refill, ...] = ()
+    incurable: tuple[Incurable, ...] = ()
 
 
 def info_from_headers(bucket: str, key: str, headers: Mapping[str, str]) -> FileInfo:

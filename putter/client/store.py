@@ -26,6 +26,7 @@ from common.errors import IntegrityError, ProtocolError, RangeInvalid
 from common.limits import LIST_PAGE_MAX
 from common.names import check_bucket, parse_name
 from common.tickets import format_id, parse_ticket
+from putter.client.explanation import Explanation
 from putter.client.http import DEFAULT_URL, Answer, Connect, Exchange, connector
 from putter.client.models import (
     Buckets,
@@ -226,6 +227,16 @@ class Store:
         bucket, key = parse_name(name)
         path = f"/metadata/{quote(bucket, safe=_SAFE)}/{quote(key, safe=_SAFE)}"
         return self._told(self._exchange.send("GET", path), FileInfo)
+
+    def explain(self, name: str) -> Explanation:
+        """Where each replica of a file is, and what becomes of it if a node is lost.
+
+        Raises:
+            NotFound: no such file.
+        """
+        bucket, key = parse_name(name)
+        path = f"/explain/{quote(bucket, safe=_SAFE)}/{quote(key, safe=_SAFE)}"
+        return self._told(self._exchange.send("GET", path), Explanation)
 
     def list(self, bucket: str, prefix: str = "") -> Iterator[Entry]:
         """The files of a bucket whose keys begin with a prefix, in the order of their keys.

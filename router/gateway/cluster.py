@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, Final
 
 from aiohttp import web
@@ -21,7 +21,8 @@ from router.fleet import Fleet, NodeView
 from router.gateway.describe import place_of_ticket
 from router.gateway.openapi import document
 from router.gateway.scrub import ScrubRoutes, ask, summary
-from router.repair import Refill
+from router.heal import Healer, Incurable
+from router.repair import Refill, Repair
 from router.writes import WritePath
 
 _CALL_MS: Final = 5_000
@@ -38,7 +39,8 @@ class ClusterRoutes:
         identity: of this router.
         redis_address: for people, without password.
         tickets_used: highest ticket number that this router saw leased.
-        refills: what putters are owed.
+        repair: knows what putters are owed.
+        healer: knows what cannot be healed.
     """
 
     def __init__(
@@ -49,7 +51,8 @@ class ClusterRoutes:
         identity: Identity,
         redis_address: str,
         tickets_used: Callable[[], int],
-        refills: Callable[[], Mapping[str, Refill]],
+        repair: Repair,
+        healer: Healer,
     ) -> None:
         self._meta = meta
         self._fleet = fleet
@@ -57,7 +60,8 @@ class ClusterRoutes:
         self._identity = identity
         self._redis_address = redis_address
         self._tickets_used = tickets_used
-        self._refills = refills
+        self._repair = repair
+        self._healer = healer
         self._scrubs = ScrubRoutes(meta, fleet)
 
     def add_to(self, application: web.Application) -> None:
@@ -158,7 +162,10 @@ class ClusterRoutes:
                 "nodes": await self._nodes(),
                 "routers": routers,
                 "objects": {"writing": self._writes.writing},
-                "repair": [_refill(node, each) for node, each in sorted(self._refills().items())],
+                "repair": [
+                    _refill(node, each) for node, each in sorted(self._repair.refills().items())
+                ],
+                "incurable": [_incurable(each) for each in self._healer.incurable()],
                 "numbers": {"tickets_used": self._tickets_used(), "tickets_max": TICKETS_MAX},
             }
         )
@@ -221,6 +228,18 @@ def _refill(node: str, refill: Refill) -> dict[str, Any]:
         "bytes_per_s": round(refill.rate_bytes_per_s),
         "eta_s": None if refill.eta_s is None else round(refill.eta_s),
         "stuck": [{"object": each, "reason": why} for each, why in refill.stuck.items()],
+    }
+
+
+def _incurable(each: Incurable) -> dict[str, Any]:
+    """Tickets that no replica has right, or that a putter does not take."""
+    wound = each.wound
+    return {
+        "node": wound.node,
+        "object": wound.object_id,
+        "first": format_id(wound.first),
+        "count": wound.count,
+        "reason": each.reason,
     }
 
 

@@ -94,6 +94,13 @@ def document(version: str) -> dict[str, Any]:
                 "parameters": _NAME,
                 "get": _operation("Where each byte of a file is", {"200": _JSON, "404": None}),
             },
+            "/explain/{bucket}/{key}": {
+                "parameters": _NAME,
+                "get": _operation(
+                    "Where each replica of a file is, and what is left without it",
+                    {"200": _JSON, "404": None},
+                ),
+            },
             "/ticket/{ticket}": {
                 "parameters": [
                     {

@@ -57,6 +57,8 @@ STATUS = {
     "routers": ["R1"],
     "objects": {"writing": 3},
     "numbers": {"tickets_used": 50, "tickets_max": 100},
+    "repair": [],
+    "incurable": [],
 }
 
 
@@ -70,6 +72,22 @@ def test_status_for_people(shop: Any) -> None:
     assert text.splitlines()[-1].split()[:7] == [
         "N1", "127.0.0.1:5000", "alive", "tree", "up", "340", "ms",
     ]  # fmt: skip
+
+
+def test_status_tells_what_is_owed_and_what_cannot_be_healed(shop: Any) -> None:
+    stuck = [{"object": "3F", "reason": "there is no further putter"}]
+    owed = [
+        {"node": "*", "objects": 2, "bytes": 2048, "bytes_per_s": 0, "eta_s": None, "stuck": stuck},
+        {"node": "N2", "objects": 7, "bytes": 9000, "bytes_per_s": 1024, "eta_s": 9, "stuck": []},
+    ]
+    wound = {"node": "N1", "object": "4G", "first": "A0", "count": 3, "reason": "right on none"}
+    shop.answers(lambda _: as_json(STATUS | {"repair": owed, "incurable": [wound]}))
+    lines = shop.run("status").stdout.splitlines()
+    at = lines.index("owed to putters:")
+    assert lines[at + 2].split() == ["any", "2", "2.0", "KiB", "-", "-", "1"]
+    assert lines[at + 3].split() == ["N2", "7", "8.8", "KiB", "1.0", "KiB/s", "9", "s", "0"]
+    assert lines[at + 4] == "  object 3F: there is no further putter"
+    assert lines[-1] == "damaged:  3 tickets from A0 of object 4G on N1: right on none"
 
 
 def test_status_tells_how_the_disks_are(shop: Any) -> None:

@@ -13,6 +13,7 @@ from common.metrics import Metrics
 from common.web import Door, make_application
 from common.wire.handshake import Identity
 from router.gateway.cluster import ClusterRoutes
+from router.gateway.explain import ExplainRoutes
 from router.gateway.files import FileRoutes
 from router.gateway.openapi import document
 
@@ -23,7 +24,9 @@ DOCUMENT = document("1.2.3")
 def application() -> web.Application:
     made = make_application(Metrics("router"), Door("127.0.0.1", ""), lambda: "")
     FileRoutes(NOBODY, NOBODY, NOBODY, 1000).add_to(made)
-    ClusterRoutes(NOBODY, NOBODY, NOBODY, Identity("r", "r"), "", lambda: 0, dict).add_to(made)
+    identity = Identity("r", "r")
+    ExplainRoutes(NOBODY, NOBODY).add_to(made)
+    ClusterRoutes(NOBODY, NOBODY, NOBODY, identity, "", lambda: 0, NOBODY, NOBODY).add_to(made)
     return made
 
 

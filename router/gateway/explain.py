@@ -1,0 +1,109 @@
+"""``/explain``: where each replica of a file is, and what happens when a node is lost."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from aiohttp import web
+
+from common.errors import PutterError
+from common.records import ANYONE, Extent, Version
+from common.tickets import format_id
+from common.web import json_response
+from common.wire.session import Count, Counts, ScrubReply
+from router.fleet import Fleet
+from router.gateway.files import name_of
+from router.gateway.scrub import ask
+from router.reads import ReadPath
+
+_CALL_MS: Final = 5_000
+_PREFIX: Final = "/explain/"
+
+
+class ExplainRoutes:
+    """Questions about the replicas of one file.
+
+    Args:
+        reads: resolves names.
+        fleet: the putters.
+    """
+
+    def __init__(self, reads: ReadPath, fleet: Fleet) -> None:
+        self._reads = reads
+        self._fleet = fleet
+
+    def add_to(self, application: web.Application) -> None:
+        """Register the route."""
+        application.router.add_get("/explain/{name:(?s:.+)}", self.explain)
+
+    async def explain(self, request: web.Request) -> web.StreamResponse:
+        """Each putter that holds some of a file or should, what it says it holds, and the rest."""
+        bucket, key = name_of(request.rel_url.raw_path, _PREFIX)
+        version = await self._reads.resolve(bucket, key)
+        extents = [extent for stored in version.objects for extent in stored.extents]
+        named = sorted({node for extent in extents for node in extent.nodes})
+        return json_response(
+            {
+                "bucket": bucket,
+                "key": key,
+                "size": version.size,
+                "version": format_id(version.stamp),
+                "replicas_wanted": version.replicas,
+                "replicas": [await self._replica(node, extents) for node in named],
+                "owed": _owed(extents),
+                "if_lost": {node: _without(version, extents, node) for node in named},
+            }
+        )
+
+    async def _replica(self, node: str, extents: Sequence[Extent]) -> dict[str, Any]:
+        """What a putter should hold, and what it says it holds; None where it cannot be asked."""
+        mine = [extent for extent in extents if node in extent.nodes]
+        link = self._fleet.link(node)
+        up = link is not None and link.up
+        told: dict[str, Any] = {
+            "node": node,
+            "link": "up" if up else "down",
+            "extents": len(mine),
+            "bytes": sum(extent.size for extent in mine),
+            "tickets": sum(extent.count for extent in mine),
+            "held": None,
+            "verified_ms": None,
+        }
+        if link is None or not up:
+            return told
+        ranges = tuple((extent.first, extent.count) for extent in mine)
+        try:
+            answers = await link.call(lambda request: Count(request, ranges), timeout_ms=_CALL_MS)
+        except PutterError:
+            return told | {"link": "down"}
+        reply = answers[-1][0]
+        if isinstance(reply, Counts):
+            told["held"] = sum(reply.counts)
+        [scrub] = await ask([link], timeout_ms=_CALL_MS)
+        if isinstance(scrub, ScrubReply) and scrub.last_ended_ms:
+            told["verified_ms"] = scrub.last_ended_ms
+        return told
+
+
+def _owed(extents: Sequence[Extent]) -> list[dict[str, Any]]:
+    """Putters that should hold some of it and do not."""
+    missing: dict[tuple[str, str], int] = {}
+    for extent in extents:
+        for node, stand_in in extent.owed.items():
+            missing[node, stand_in] = missing.get((node, stand_in), 0) + extent.size
+    return [
+        {"node": "any" if node == ANYONE else node, "held_by": stand_in or None, "bytes": size}
+        for (node, stand_in), size in sorted(missing.items())
+    ]
+
+
+def _without(version: Version, extents: Sequence[Extent], node: str) -> dict[str, Any]:
+    """How the file is if a putter is lost: copies of each byte, at the least."""
+    left = min(len({*extent.nodes} - {node}) for extent in extents)
+    lost = sum(extent.size for extent in extents if extent.nodes == (node,))
+    return {
+        "copies_left": left,
+        "lost_bytes": lost,
+        "copied_again": left > 0 and left < version.replicas,
+    }
