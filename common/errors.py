@@ -18,6 +18,7 @@ PutterError                    reply code      wire  HTTP  exit
 │   ├── MetadataUnavailable    redis             3    503     4
 │   ├── NodesUnavailable       no-putters        3    503     4
 │   └── ShuttingDown           shutting-down     6    503     4
+├── NotAdmitted                not-admitted      6    503     1
 ├── NotAuthorised              not-authorised    5    401     5
 ├── IntegrityError             integrity         1    500     6
 │   └── ChecksumMismatch       checksum          1    500     6
@@ -176,6 +177,14 @@ class ShuttingDown(Unavailable):
 
     code = "shutting-down"
     status = Status.SHUTTING_DOWN
+
+
+class NotAdmitted(PutterError):
+    """This process may not speak for its node: another one does, or the directory is older."""
+
+    code = "not-admitted"
+    status = Status.SHUTTING_DOWN
+    http = 503
 
 
 class NotAuthorised(PutterError):

@@ -50,6 +50,7 @@ class Metrics:
         acks_ignored: acks for a ticket that is not in flight to that putter, by reason.
         frames: frames received and checked by a putter.
         frames_resent: frames that were sent again, to the same node or to another.
+        members: putters that are registered, by state.
         link_up: 1 while the session to a node stands, by node.
         inflight_bytes: frame bytes sent and not yet acknowledged, by node.
         pending_bytes: bytes held in memory for writes.
@@ -150,6 +151,7 @@ class Metrics:
         )
         self.frames = self._counter("putter_frames", "Frames received and checked.")
         self.frames_resent = self._counter("putter_frames_resent", "Frames sent again.")
+        self.members = self._gauge("putter_members", "Putters that are registered.", "state")
         self.link_up = self._gauge("putter_link_up", "1 while the session stands.", "node")
         self.inflight_bytes = self._gauge(
             "putter_inflight_bytes", "Frame bytes sent and not yet acknowledged.", "node"

@@ -24,6 +24,7 @@ from common import records
 from common.errors import MetadataUnavailable, NodesUnavailable, PutterError, Unavailable
 from common.limits import STAMP_HORIZON_US
 from common.logs import get_logger
+from common.membership import Decision
 from common.meta.interface import CeilingReached, Ceilings, Granted, Kind, Metadata
 from common.meta.recovery import Mark, Standing
 from common.records import Members, Peer
@@ -101,6 +102,7 @@ class CatchUp:
         self._on_progress = on_progress
         self._mend = mend
         self._members: Members | None = None
+        self._without = options.without
         self._trouble: PutterError | None = None
         self._told = ""
         self._lock = asyncio.Lock()
@@ -156,6 +158,9 @@ class CatchUp:
             PutterError: Redis or the putters do not answer.
         """
         async with self._lock:
+            declared = await self._meta.members.decisions()
+            gone = {node for node, decision in declared.items() if decision is Decision.GONE}
+            self._without = self._options.without | gone
             standing = await self._meta.recovery.standing()
             if standing.complete and standing.established and not self._options.again:
                 self._settle(None)
@@ -263,9 +268,9 @@ class CatchUp:
         stamp = await self._stamp(standing.epoch)
         if not await self._meta.recovery.complete(standing, stamp, token):
             return False
-        for node in options.without:
+        for node in self._without:
             await self._meta.recovery.forget(node)
-        if standing.fresh or options.without or set(kept.last_records) - set(standing.marks):
+        if standing.fresh or self._without or set(kept.last_records) - set(standing.marks):
             try:
                 await self._tell_members(standing.epoch, set(kept.last_records))
             except PutterError as error:
@@ -297,12 +302,12 @@ class CatchUp:
         peers = self._members.peers if self._members is not None else ()
         addresses = {peer.node: peer.address for peer in peers}
         addresses |= {link.node: f"{link.host}:{link.port}" for link in self._fleet.up()}
-        missing = set(addresses) - set(kept.last_records) - self._options.without
+        missing = set(addresses) - set(kept.last_records) - self._without
         return tuple(f"{node} ({addresses[node]})" for node in sorted(missing))
 
     def _away(self, standing: Standing, kept: Kept) -> set[str]:
         """Putters that may know more than those that answered."""
-        known = set(standing.marks) - set(kept.last_records) - self._options.without
+        known = set(standing.marks) - set(kept.last_records) - self._without
         return known.union(self._silent(kept))
 
     async def _welcome(self, standing: Standing) -> None:
@@ -311,6 +316,7 @@ class CatchUp:
             link
             for link in self._fleet.up()
             if standing.marks.get(link.node, _FROM_ZERO).epoch != standing.epoch
+            and link.node not in self._without
         ]
         if not comers or not await self._take_lease():
             return
@@ -367,7 +373,7 @@ class CatchUp:
         old = self._members.peers if self._members is not None else ()
         addresses = {peer.node: peer.address for peer in old}
         addresses |= {link.node: f"{link.host}:{link.port}" for link in self._fleet.up()}
-        nodes = (nodes | set(addresses)) - self._options.without
+        nodes = (nodes | set(addresses)) - self._without
         peers = tuple(Peer(node, addresses.get(node, "?")) for node in sorted(nodes))
         members = Members(await self._stamp(epoch), peers)
         up = tuple(sorted({link.node for link in self._fleet.up()}))

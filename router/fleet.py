@@ -11,8 +11,9 @@ from typing import Final
 from common.buffers import BufferPool
 from common.errors import NodesUnavailable, PutterError
 from common.keys import Keyring
-from common.limits import HEARTBEAT_MS, MEMBER_LOST_MS, ROOM_GAINED_BYTES
+from common.limits import HEARTBEAT_MS, ROOM_GAINED_BYTES
 from common.logs import get_logger
+from common.membership import Decision, State
 from common.meta.interface import Member, Members, Seen
 from common.metrics import Metrics
 from common.transport import Network
@@ -31,6 +32,7 @@ class NodeView:
 
     node: str
     address: str
+    state: State
     link: str
     reason: str
     inflight_bytes: int
@@ -135,7 +137,8 @@ class Fleet:
 
     def expected(self) -> int:
         """How many putters gave a sign of life lately, connected or not."""
-        alive = {n for n, seen in self._seen.items() if seen.age_ms < MEMBER_LOST_MS}
+        silent = (State.DOWN, State.GONE)
+        alive = {n for n, seen in self._seen.items() if seen.state not in silent}
         return len(alive | {link.node for link in self.up()})
 
     def down(self) -> frozenset[str]:
@@ -162,13 +165,19 @@ class Fleet:
 
     def views(self) -> list[NodeView]:
         """All putters that are known, for people."""
-        views = []
+        linked = {link.node for link in self._links}
+        views = [
+            NodeView(node, seen.member.address, seen.state, "down", "", 0, seen.member, seen.age_ms)
+            for node, seen in self._seen.items()
+            if node not in linked
+        ]
         for link in sorted(self._links, key=lambda link: (link.node, link.host, link.port)):
             seen = self._seen.get(link.node)
             views.append(
                 NodeView(
                     node=link.node,
                     address=f"{link.host}:{link.port}",
+                    state=seen.state if seen else State.LIVE if link.up else State.DOWN,
                     link="up" if link.up else "down",
                     reason="" if link.up else link.reason,
                     inflight_bytes=link.inflight_bytes,
@@ -176,7 +185,7 @@ class Fleet:
                     age_ms=seen.age_ms if seen else None,
                 )
             )
-        return views
+        return sorted(views, key=lambda view: view.node)
 
     # -- where to put ----------------------------------------------------------------------
 
@@ -276,13 +285,17 @@ class Fleet:
                 weight = max(1.0, float(seen.member.free_bytes))
                 self._known.setdefault(node, Candidate(node, weight, seen.member.zone))
             up = {link.node for link in self.up()}
-            without = up | self._left_out
+            without = up | self._left_out | self._declared().keys()
             away = [self._known[node] for node in sorted(self._known) if node not in without]
             self._eligible = there, away
         return self._eligible
 
     def _find_candidates(self) -> list[Candidate]:
-        up = [link for link in self.up() if link.node not in self._left_out]
+        declared = self._declared()
+        able = [link for link in self.up() if link.node not in self._left_out]
+        up = [link for link in able if link.node not in declared]
+        if not up:  # better there than nowhere
+            up = [link for link in able if declared.get(link.node) is not Decision.GONE]
         roomy = [link for link in up if not link.full] or up
         known = [
             seen.member.free_bytes
@@ -301,6 +314,10 @@ class Fleet:
             candidates[link.node] = Candidate(link.node, weight, zone)
         return [candidates[node] for node in sorted(candidates)]
 
+    def _declared(self) -> dict[str, Decision]:
+        """Putters that get nothing new, by what the operator decided of them."""
+        return {n: seen.decision for n, seen in self._seen.items() if seen.decision is not None}
+
     async def _follow(self) -> None:
         while True:
             try:
@@ -315,18 +332,28 @@ class Fleet:
         self._seen = {entry.member.node: entry for entry in seen}
         self._eligible = None
         self._look_for_room()
+        states = [entry.state for entry in seen]
+        for state in State:
+            self._metrics.members.labels(state.value).set(states.count(state))
+        there = {entry.member.node for entry in seen if entry.state is not State.GONE}
         for entry in seen:
             member = entry.member
+            if member.node not in there:
+                continue
             link = self.link(member.node)
             if link is None:
                 if not self._expects_somebody(member.host, member.port):
                     self._open(member.host, member.port, member.node)
             elif not link.up and (link.host, link.port) not in self._static:
                 link.host, link.port = member.host, member.port
+            elif not link.up and not self._goes_to(member.host, member.port):
+                self._open(member.host, member.port, member.node)
+            elif link.up and link.instance != member.instance:
+                link.renew(f"another process speaks for putter {member.node} now")
         gone = [
             link
             for link in self._links
-            if link.node not in self._seen
+            if link.node not in there
             and (link.host, link.port) not in self._static
             and not link.up
             and not link.busy
@@ -348,6 +375,10 @@ class Fleet:
             least = self._least_free[link.node] = min(free, self._least_free.get(link.node, free))
             if free >= least + ROOM_GAINED_BYTES:
                 link.full = False
+
+    def _goes_to(self, host: str, port: int) -> bool:
+        """Whether a link goes there."""
+        return any((link.host, link.port) == (host, port) for link in self._links)
 
     def _expects_somebody(self, host: str, port: int) -> bool:
         """Whether a link by hand goes there, and does not know yet who answers."""

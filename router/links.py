@@ -100,7 +100,7 @@ class NodeLink:
         self.host = host
         self.port = port
         self.node = node
-        self.storage = ""
+        self.instance = ""
         self.full = False
         self._introduce = introduce
         self._keyring = keyring
@@ -241,6 +241,11 @@ class NodeLink:
         if self._session is None:
             raise NodesUnavailable(f"putter {self.node or self.host} is not connected")
         return await self._session.call(make, timeout_ms=timeout_ms)
+
+    def renew(self, why: str) -> None:
+        """Connect anew; what is in flight is sent again."""
+        if self._session is not None:
+            self._session.abort(NodesUnavailable(why))
 
     async def close(self) -> None:
         """Stop trying; parcels in flight are stranded for good."""
@@ -398,7 +403,7 @@ class NodeLink:
                 f"putter {welcome.node} does not take frames of {self._options.frame_bytes} bytes"
             )
         self.node = welcome.node
-        self.storage = welcome.storage
+        self.instance = welcome.instance
 
     def _gone(self, session: ClientSession, error: PutterError) -> None:
         if session is not self._session:
@@ -417,12 +422,8 @@ class NodeLink:
         self._reason = error
         more = self._repeats.due(str(error), self._now_ms() / 1000)
         if more is not None:
-            _log.warning(
-                "cannot reach a putter",
-                address=f"{self.host}:{self.port}",
-                reason=str(error),
-                **more,
-            )
+            where = f"{self.host}:{self.port}"
+            _log.warning("cannot reach a putter", address=where, reason=str(error), **more)
 
     async def _watch_over(self) -> None:
         while True:
@@ -437,9 +438,7 @@ class NodeLink:
                     self._strand()
             elif now - self._heard_ms > self._options.silence_ms:
                 _log.warning("a putter is silent: renewing the link", node=self.node)
-                self._session.abort(
-                    NodesUnavailable(f"no ack within {self._options.silence_ms} ms")
-                )
+                self.renew(f"no ack within {self._options.silence_ms} ms")
 
     def _strand(self) -> None:
         waiting = [p for p in self._outbox if isinstance(p, RecordParcel)]

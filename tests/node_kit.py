@@ -145,6 +145,8 @@ def make_node(
     readers: Executor | None = None,
     metadata: Metadata | None = None,
     notes: Notes | None = None,
+    starts: int = 0,
+    on_superseded: Callable[[], None] = lambda: None,
     **options: Any,
 ) -> PutterNode:
     """A node on the host ``putter``, port 5000; start it yourself."""
@@ -159,6 +161,8 @@ def make_node(
         disk_thread=disk or HeldDisk(),
         readers=readers or HeldDisk(),
         notes=notes,
+        starts=starts,
+        on_superseded=on_superseded,
     )
 
 

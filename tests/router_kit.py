@@ -68,6 +68,7 @@ class SimPutter:
     def __init__(self, store: Store, name: str, **engine: Any) -> None:
         self.store = store
         self.name = name
+        self.identity = name
         self.engine = FaultyEngine(identity=name, **engine)
         self.node: PutterNode | None = None
         self.starts = 0
@@ -76,7 +77,7 @@ class SimPutter:
         self.starts += 1
         self.node = PutterNode(
             NodeOptions(host=self.name, port=SESSIONS, advertise_host=self.name),
-            Identity(self.name, f"{self.name}.{self.starts}", "sim", "memory"),
+            Identity(self.identity, f"{self.name}.{self.starts}", "sim", "memory"),
             self.engine,
             RING,
             self.store.network.host(self.name),
@@ -84,6 +85,7 @@ class SimPutter:
             random.Random(self.store.world.random.random()),
             disk_thread=EXECUTOR,
             readers=EXECUTOR,
+            starts=self.starts,
         )
         await self.node.start()
 

@@ -19,14 +19,16 @@ from __future__ import annotations
 
 import builtins
 from collections.abc import Awaitable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
 from common.meta.claims import Claims
-from common.meta.packing import Packing
+from common.meta.register import Member as Member
+from common.meta.register import Members as Members
+from common.meta.register import Seen as Seen
 from common.meta.repairs import Repairs
 from common.records import Tombstone, Version
 
@@ -327,61 +329,6 @@ class Files(Protocol):
 
     async def buckets(self) -> builtins.list[str]:
         """All buckets that ever held a file, sorted."""
-        ...
-
-
-class Member(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A process that takes part.
-
-    Attributes:
-        node: identity; a putter's survives restarts, a router's is its instance.
-        role: ``putter`` or ``router``.
-        instance: new at each start.
-        host, port: where its sessions (putter) or raw streams (router) are taken.
-        web_port: its health and metrics.
-        version, storage: of the software; engine of a putter.
-        capacity_bytes, free_bytes: of a putter's disk.
-        zone, packing: failure zone of a putter; how it stores what it writes.
-    """
-
-    node: str
-    role: str
-    instance: str
-    host: str
-    port: int
-    web_port: int = 0
-    version: str = ""
-    storage: str = ""
-    capacity_bytes: int = 0
-    free_bytes: int = 0
-    zone: str = ""
-    packing: Packing = Packing()
-
-
-@dataclass(frozen=True)
-class Seen:
-    """A member and how long ago, by the coordinator's clock, it last gave a sign of life."""
-
-    member: Member
-    age_ms: int = field(compare=False)
-
-
-class Members(Protocol):
-    """Who takes part."""
-
-    async def heartbeat(self, member: Member) -> None:
-        """Register, or renew with fresh numbers."""
-        ...
-
-    async def leave(self, node: str) -> None:
-        """A clean stop: not seen any more, identity kept out of the list."""
-        ...
-
-    async def seen(self) -> list[Seen]:
-        """All that registered and did not leave, sorted by node.
-
-        A router that has been silent for a day is dropped: each start is a member of its own.
-        """
         ...
 
 

@@ -20,11 +20,9 @@ from common.meta.interface import (
     EpochUnknown,
     Granted,
     Kind,
-    Member,
-    Seen,
 )
-from common.meta.members import SILENT_ROUTER_KEPT_MS
 from common.meta.memory_claims import MemoryClaims
+from common.meta.memory_members import MemoryMembers
 from common.meta.memory_recovery import MemoryRecovery
 from common.meta.memory_repairs import MemoryRepairs
 from common.meta.memory_state import State, Times
@@ -230,47 +228,6 @@ class MemoryCounters:
             return CeilingReached(epoch, wanted, state.ceilings)
         state.next = state.next.highest(Ceilings(**{kind.value: wanted}))
         return Granted(first, count)
-
-
-class MemoryMembers:
-    """`common.meta.interface.Members` in memory."""
-
-    def __init__(self, store: MemoryMetadata) -> None:
-        self._store = store
-
-    async def heartbeat(self, member: Member) -> None:
-        """Register, or renew with fresh numbers."""
-
-        def effect(state: State) -> None:
-            state.members[member.node] = (self._store.clock.now_ms(), member)
-
-        await self._store.visit(effect)
-
-    async def leave(self, node: str) -> None:
-        """A clean stop: not seen any more, identity kept out of the list."""
-
-        def effect(state: State) -> None:
-            state.members.pop(node, None)
-
-        await self._store.visit(effect)
-
-    async def seen(self) -> list[Seen]:
-        """All that registered and did not leave, sorted by node."""
-
-        def effect(state: State) -> list[Seen]:
-            now_ms = self._store.clock.now_ms()
-            seen = [
-                Seen(member, max(0, now_ms - last_ms)) for last_ms, member in state.members.values()
-            ]
-            for each in seen:
-                if each.member.role == "router" and each.age_ms > SILENT_ROUTER_KEPT_MS:
-                    del state.members[each.member.node]
-            return sorted(
-                (each for each in seen if each.member.node in state.members),
-                key=lambda each: each.member.node,
-            )
-
-        return await self._store.visit(effect)
 
 
 class MemoryLeases:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
 from common.clock import Clock
+from common.membership import Decision
 from common.meta.interface import Ceilings, Member
 from common.meta.recovery import Mark
 from common.records import Version
@@ -93,6 +94,8 @@ class State:
         ceilings: what they must stay below.
         buckets: by name.
         members: last sign of life and member, by node.
+        fences: last sign of life, or 0, of the putter that was taken last, and what it told.
+        decisions: of the operator, by node.
         leases: holder and end, by name.
     """
 
@@ -105,6 +108,8 @@ class State:
     ceilings: Ceilings = field(default_factory=Ceilings)
     buckets: dict[str, Bucket] = field(default_factory=dict)
     members: dict[str, tuple[int, Member]] = field(default_factory=dict)
+    fences: dict[str, tuple[int, Member]] = field(default_factory=dict)
+    decisions: dict[str, Decision] = field(default_factory=dict)
     leases: dict[str, tuple[str, int]] = field(default_factory=dict)
 
     def bucket(self, name: str) -> Bucket:

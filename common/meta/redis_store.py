@@ -83,7 +83,7 @@ class RedisMetadata:
         self._objects = RedisObjects(self._calls, self._files, grace_ms)
         self._claims = RedisClaims(self._calls)
         self._repairs = RedisRepairs(self._calls, self._files, grace_ms, reach_ms)
-        self._members = RedisMembers(self._calls)
+        self._members = RedisMembers(self._calls, random_word)
         self._leases = RedisLeases(self._calls)
         self._recovery = RedisRecovery(
             self._calls, self._files, (grace_ms, tombstone_ms), random_word, sharded=link.sharded

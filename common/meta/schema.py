@@ -40,7 +40,12 @@ putter:{counters}             HASH    "tickets" "objects" "stamps" → next free
                                       "completed" → how often, "attempt" → token of whoever is
                                       at it now; "born" → a random word that stands
                                       for the run where the server knows no INFO
-putter:members                HASH    node → "<ms of the last sign of life> <role> <msgpack>"
+putter:{counters}:members     HASH    node → "<ms of the last sign of life> <role> <msgpack>"
+putter:{counters}:fences      HASH    putter → "<instance> <starts> <n> <ms> <address>" of the
+                                      process taken last: how often its data directory was
+                                      started, the number of its last commit record, its last
+                                      sign of life or 0; kept when it signs off
+putter:{counters}:decisions   HASH    putter → "draining" or "gone", by the operator
 putter:lease:<name>           STRING  holder, expires
 ```
 
@@ -77,7 +82,9 @@ COUNTERS: Final = b"putter:{counters}"
 BUCKETS: Final = b"putter:{counters}:buckets"
 RUNS: Final = b"putter:{counters}:runs"
 MARKS: Final = b"putter:{counters}:marks"
-MEMBERS: Final = b"putter:members"
+MEMBERS: Final = b"putter:{counters}:members"
+FENCES: Final = b"putter:{counters}:fences"
+DECISIONS: Final = b"putter:{counters}:decisions"
 
 BUCKET_NOUNS: Final = (
     "files",

@@ -81,6 +81,9 @@ def _print_status(url: str, told: StoreStatus) -> None:
     if not told.nodes:
         typer.echo("nodes:    none")
         return
+    for node in told.nodes:
+        if node.reason:
+            typer.echo(f"no link:  {node.node or '?'} at {node.address}: {node.reason}")
     print_table(
         (
             "node", "address", "state", "storage", "link", "seen", "free", "size", "in flight",

@@ -6,7 +6,7 @@ import random
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
-from common.errors import PutterError
+from common.errors import NotAdmitted, PutterError
 from common.limits import GIB
 from common.logs import get_logger
 from common.meta.redis_store import RedisMetadata, connect
@@ -24,7 +24,7 @@ from putter.cli.process import (
 )
 from putter.node.app import NodeOptions, PutterNode
 from putter.node.verify import frames_verifier
-from putter.storage.factory import Protection, open_engine, open_notes
+from putter.storage.factory import Protection, count_start, open_engine, open_notes
 
 _log = get_logger(__name__)
 _READERS: Final = 4
@@ -41,6 +41,7 @@ async def serve(settings: Settings) -> None:
 
     Raises:
         PutterError: it cannot start: port taken, data directory in use, bad key, …
+        NotAdmitted: another process took the place of this one meanwhile.
     """
     raise_file_limit()
     signals = Signals()
@@ -82,9 +83,11 @@ async def serve(settings: Settings) -> None:
         disk_thread=disk_thread,
         readers=readers,
         notes=open_notes(engine.layout, settings.putter_dir),
+        starts=count_start(engine.layout, settings.putter_dir),
+        on_superseded=signals.ask,
     )
     door = Door(settings.host, token_of(settings, keyring.writing.token))
-    application = make_application(node.metrics, door, lambda: "" if node.ready else "not ready")
+    application = make_application(node.metrics, door, lambda: node.trouble)
     web = WebPort(application, node.metrics, settings.connections_max)
     try:
         await web.start(settings.host, settings.putter_web_port, "--putter-web-port")
@@ -105,6 +108,10 @@ async def serve(settings: Settings) -> None:
             await metadata.close()
         disk_thread.shutdown()
         readers.shutdown()
+    if node.superseded:
+        raise NotAdmitted(
+            node.superseded, hint="this process has stopped; see docs/howto/operate.md"
+        )
 
 
 def _coordinator(settings: Settings) -> RedisMetadata | None:

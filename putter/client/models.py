@@ -286,12 +286,14 @@ class NodeStatus(msgspec.Struct, frozen=True):
     Attributes:
         node: identity.
         address: ``host:port`` of its frame port.
-        state: its state in the member list.
+        state: ``joining``, ``live``, ``suspect``, ``down``, ``draining`` or ``gone``.
         age_ms: time since its last sign of life.
         storage: engine.
         capacity_bytes: size of its disk.
         free_bytes: free space of its disk.
         link: ``up`` or ``down``.
+        reason: why the link is down.
+        version: of its software.
         inflight_bytes: bytes sent and not yet acknowledged.
         scrub: the verification of its disk; None if it did not tell.
         packing: how it stores what it writes, the bytes are those since its start; None if it gave
@@ -306,6 +308,8 @@ class NodeStatus(msgspec.Struct, frozen=True):
     capacity_bytes: int = 0
     free_bytes: int = 0
     link: str = "down"
+    reason: str = ""
+    version: str = ""
     inflight_bytes: int = 0
     scrub: ScrubState | None = None
     packing: Stored | None = None

@@ -23,6 +23,7 @@ from common.metrics import Metrics
 from common.transport import Listener, Network
 from common.wire.handshake import Identity
 from putter.node.acks import AckLinks
+from putter.node.admission import Admission
 from putter.node.committer import Committer
 from putter.node.fence import Fence
 from putter.node.port import Connections, PutterConnection
@@ -82,6 +83,8 @@ class PutterNode:
         readers: threads that read.
         notes: keeps what is damaged and how far it was looked at; in memory if None.
         clock: dates the passes; the machine's if None.
+        starts: how often the data directory was started; 0 if nobody counts.
+        on_superseded: called when another process has taken the place of this one.
     """
 
     def __init__(
@@ -98,6 +101,8 @@ class PutterNode:
         readers: Executor,
         notes: Notes | None = None,
         clock: Clock | None = None,
+        starts: int = 0,
+        on_superseded: Callable[[], None] = lambda: None,
     ) -> None:
         self.options: Final = options
         self.identity: Final = identity
@@ -113,6 +118,8 @@ class PutterNode:
         self._metadata = metadata
         self._disk_thread = disk_thread
         self._readers = readers
+        self._starts = starts
+        self._on_superseded = on_superseded
         committer = Committer(self._engine, disk_thread, self.metrics)
         self._scrubber = Scrubber(
             self._engine,
@@ -133,6 +140,7 @@ class PutterNode:
             pool=BufferPool(),
             budget=Budget(NODE_PENDING_BYTES_MAX),
             acks=AckLinks(network, keyring, identity, rng),
+            admission=Admission(identity.node, registers=metadata is not None),
             fence=Fence(lambda: asyncio.get_running_loop().time()),
             scrubber=self._scrubber,
             metrics=self.metrics,
@@ -151,8 +159,22 @@ class PutterNode:
     @property
     def ready(self) -> bool:
         """Whether it takes frames (and is registered, where it should be)."""
-        registered = self._heartbeat is None or self._heartbeat.healthy
-        return self._listener is not None and registered
+        return not self.trouble
+
+    @property
+    def trouble(self) -> str:
+        """Why it is not ready; "" if it is."""
+        if self._listener is None:
+            return "not ready"
+        if self._heartbeat is None or self._heartbeat.healthy:
+            return ""
+        return self._heartbeat.refusal or "not registered"
+
+    @property
+    def superseded(self) -> str:
+        """Why another process has taken the place of this one; "" if none has."""
+        beat = self._heartbeat
+        return beat.refusal if beat is not None and beat.superseded else ""
 
     async def start(self) -> None:
         """Listen and register.
@@ -169,7 +191,7 @@ class PutterNode:
         self._upkeep.start()
         self._scrubber.start()
         if self._metadata is not None:
-            self._heartbeat = Heartbeat(self._metadata.members, self._member)
+            self._heartbeat = Heartbeat(self._metadata.members, self._member, self._answered)
             self._heartbeat.start()
         _log.info(
             "putter listens",
@@ -200,6 +222,19 @@ class PutterNode:
             _log.error("the storage engine did not close cleanly", reason=str(error))
         _log.info("putter stopped", node=self.identity.node)
 
+    def _answered(self) -> None:
+        """The register said whether this process may speak for the node."""
+        beat, admission = self._heartbeat, self._services.admission
+        assert beat is not None
+        if beat.admitted:
+            admission.grant()
+            return
+        error = admission.refuse(beat.refusal)
+        for connection in self._connections.all():
+            connection.turn_away(error)
+        if beat.superseded:
+            self._on_superseded()
+
     def _count_damage(self, tickets: int, others: int) -> None:
         self.metrics.damaged_tickets.set(tickets)
         self.metrics.damaged_others.set(others)
@@ -229,6 +264,8 @@ class PutterNode:
                 stored.plain_bytes,
                 stored.stored_bytes,
             ),
+            starts=self._starts,
+            records=self._services.committer.last_number,
         )
 
 

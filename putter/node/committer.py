@@ -78,6 +78,12 @@ class Committer:
         self._queue: deque[Job] = deque()
         self._running: asyncio.Task[None] | None = None
         self._stopped = False
+        self._last_number = engine.last_number
+
+    @property
+    def last_number(self) -> int:
+        """The highest number of a commit record that is durable."""
+        return self._last_number
 
     @property
     def busy(self) -> bool:
@@ -138,6 +144,7 @@ class Committer:
             for job in group:
                 job.apply(self._engine)
             self._engine.sync()
+            self._last_number = self._engine.last_number
         except PutterError as error:
             _log.error("nothing of this group is durable", jobs=len(group), reason=str(error))
             return error

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Final, Protocol, cast
 
-from common.errors import NotAuthorised, PutterError
+from common.errors import NotAdmitted, NotAuthorised, PutterError
 from common.limits import HANDSHAKE_TIMEOUT_MS
 from common.logs import Repeats, get_logger
 from common.wire.greeting import ServerGreeting
@@ -119,7 +119,10 @@ class PutterConnection(asyncio.BufferedProtocol):
     def eof_received(self) -> bool:
         """The other side is done sending."""
         if self._first and self._greeting is None and self._handler is None:
-            self._become_raw()
+            try:
+                self._become_raw()
+            except PutterError as error:
+                self._refuse(error)
         return self._handler.eof_received() if self._handler is not None else False
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -159,6 +162,11 @@ class PutterConnection(asyncio.BufferedProtocol):
         else:
             self.close()
 
+    def turn_away(self, error: PutterError) -> None:
+        """The node may not serve any more."""
+        if self._transport is not None and not self._transport.is_closing():
+            self._refuse(error)
+
     def close(self) -> None:
         """End the connection after what is queued was sent."""
         if self._transport is not None:
@@ -176,7 +184,9 @@ class PutterConnection(asyncio.BufferedProtocol):
                 return
             services = self._services
             challenge = services.rng.randbytes(CHALLENGE_BYTES)
-            self._greeting = ServerGreeting(services.keyring, services.identity, challenge)
+            self._greeting = ServerGreeting(
+                services.keyring, services.identity, challenge, services.admission.check
+            )
             self._arm(min(self._idle_ms, HANDSHAKE_TIMEOUT_MS))
             self._greet(self._first)
             return
@@ -206,6 +216,9 @@ class PutterConnection(asyncio.BufferedProtocol):
     def _become_raw(self) -> None:
         assert self._transport is not None
         services = self._services
+        refusal = services.admission.refusal
+        if refusal is not None:
+            raise refusal
         raw = RawConnection(
             self._transport,
             services.committer,
@@ -236,9 +249,9 @@ class PutterConnection(asyncio.BufferedProtocol):
         self._transport.close()
 
     def _log_refusal(self, error: PutterError) -> None:
-        """One with a wrong key comes again and again: it is told of once a minute."""
+        """What comes again and again is told of once a minute."""
         said = "refused a connection on the putter port"
-        if not isinstance(error, NotAuthorised):
+        if not isinstance(error, NotAuthorised | NotAdmitted):
             _log.warning(said, peer=self._peername(), reason=str(error))
             return
         now_s = asyncio.get_running_loop().time()

@@ -12,6 +12,7 @@ from common.keys import Keyring
 from common.metrics import Metrics
 from common.wire.handshake import Identity
 from putter.node.acks import AckLinks
+from putter.node.admission import Admission
 from putter.node.committer import Committer
 from putter.node.fence import Fence
 from putter.node.scrub import Scrubber
@@ -31,6 +32,7 @@ class Services:
         pool: memory for payloads.
         budget: bytes in memory that are not yet durable.
         acks: the ways back to the routers.
+        admission: whether sessions may begin.
         fence: objects whose late bytes are refused.
         scrubber: verifies what is at rest.
         metrics: counters.
@@ -45,6 +47,7 @@ class Services:
     pool: BufferPool
     budget: Budget
     acks: AckLinks
+    admission: Admission
     fence: Fence
     scrubber: Scrubber
     metrics: Metrics

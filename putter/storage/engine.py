@@ -223,6 +223,14 @@ class Engine(Protocol):
         """At most ``limit`` records with numbers above ``after``, in order of their numbers."""
         ...
 
+    @property
+    def last_number(self) -> int:
+        """The highest number that was given to a record so far, kept or dropped; 0 for none.
+
+        It is durable after `sync`. Any thread may ask.
+        """
+        ...
+
     def find_record(self, object_id: str) -> NumberedRecord | None:
         """The record that commits this object, or None; the highest number if several do."""
         ...

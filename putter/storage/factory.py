@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import secrets
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from common.clock import Clock
-from common.errors import SettingInvalid
+from common.errors import NoSpace, SettingInvalid
 from common.keys import Keyring
 from common.limits import GIB, MIB
+from putter.storage import starts
 from putter.storage.datadir import (
     IDENTITY_BYTES,
     DataDirectory,
@@ -29,6 +31,7 @@ from putter.storage.segments.packing import AtRest
 from putter.storage.segments.replay import Verify
 from putter.storage.tree import TreeEngine
 
+_log: Final = logging.getLogger(__name__)
 LAYOUTS: Final = ("segments", "tree", "memory")
 LAYOUT_DEFAULT: Final = "segments"
 RESERVE_BYTES_DEFAULT: Final = 64 * MIB
@@ -160,6 +163,27 @@ def _at_rest(
     if keys is None:
         return AtRest(wanted.compress, writing), None
     return AtRest(wanted.compress, writing, keys.keys), keys.files
+
+
+def count_start(layout: str, path: Path) -> int:
+    """Count one more start of a data directory that this process has opened.
+
+    Returns:
+        How often it was started, durably; 0 if the disk has no room for the count.
+
+    Raises:
+        StorageError: the disk refused.
+    """
+    if layout == "memory":
+        return 1
+    disk = RealDisk(path)
+    try:
+        return starts.count(disk)
+    except NoSpace as error:
+        _log.warning("this start is not counted: %s", error)
+        return 0
+    finally:
+        disk.close()
 
 
 def open_notes(layout: str, path: Path) -> Notes:

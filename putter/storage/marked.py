@@ -220,6 +220,11 @@ class MarkedEngine:
         """At most ``limit`` records with numbers above ``after``."""
         return self._engine.records(after, limit)
 
+    @property
+    def last_number(self) -> int:
+        """The highest number that was given to a record so far."""
+        return self._engine.last_number
+
     def find_record(self, object_id: str) -> NumberedRecord | None:
         """The record that commits this object, or None."""
         return self._engine.find_record(object_id)

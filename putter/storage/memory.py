@@ -258,6 +258,11 @@ class MemoryEngine:
         numbers = zip(self._index.after(after), range(limit), strict=False)
         return [NumberedRecord(number, self._records[number]) for number, _ in numbers]
 
+    @property
+    def last_number(self) -> int:
+        """The highest number that was given to a record so far."""
+        return self._last_number
+
     def find_record(self, object_id: str) -> NumberedRecord | None:
         """The record with the highest number that commits this object, or None."""
         numbers = self._index.of_object(object_id)

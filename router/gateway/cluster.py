@@ -10,7 +10,7 @@ from aiohttp import web
 
 from common import names
 from common.errors import NotFound, PutterError, UsageError
-from common.limits import LIST_PAGE_MAX, MEMBER_LOST_MS
+from common.limits import LIST_PAGE_MAX
 from common.meta.interface import Metadata
 from common.meta.packing import Packing
 from common.tickets import TICKETS_MAX, format_id, parse_ticket
@@ -149,7 +149,7 @@ class ClusterRoutes:
                 "address": f"{entry.member.host}:{entry.member.port}",
                 "age_ms": entry.age_ms,
                 "version": entry.member.version,
-                "state": "up" if entry.age_ms < MEMBER_LOST_MS else "down",
+                "state": entry.state,
             }
             for entry in seen
             if entry.member.role == "router"
@@ -255,12 +255,12 @@ def _stored(told: StatReply | Packing) -> dict[str, Any]:
 
 def _node(view: NodeView) -> dict[str, Any]:
     member = view.member
-    alive = view.link == "up" or (view.age_ms is not None and view.age_ms < MEMBER_LOST_MS)
     return {
         "node": view.node,
         "address": view.address,
-        "state": "up" if alive else "down",
+        "state": view.state,
         "age_ms": view.age_ms,
+        "version": member.version if member else "",
         "storage": member.storage if member else "",
         "capacity_bytes": member.capacity_bytes if member else 0,
         "free_bytes": member.free_bytes if member else 0,

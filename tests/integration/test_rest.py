@@ -396,7 +396,7 @@ class TestQuestions:
     def test_status(self, store: Cluster) -> None:
         told = json.loads(store.http("GET", "/status")[2])
         [node] = told["nodes"]
-        assert (node["link"], node["state"], node["storage"]) == ("up", "up", "memory")
+        assert (node["link"], node["state"], node["storage"]) == ("up", "live", "memory")
         assert told["redis"]["ok"] is True
         assert told["objects"]["writing"] == 0
         assert told["numbers"]["tickets_max"] == 2_901_713_047_668

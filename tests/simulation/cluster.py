@@ -153,6 +153,7 @@ class Cluster:
             random.Random(self.rng.random()),
             disk_thread=executor,
             readers=executor,
+            starts=putter.starts,
         )
         await self._in_process(putter.name, putter.node.start)
         self.note(f"start {putter.name}")

@@ -56,6 +56,7 @@ _COUNTERS: Final = frozenset(
         "mark",
         "raise",
         "registered",
+        "seen",
         "standing",
     }
 )

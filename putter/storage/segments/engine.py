@@ -258,6 +258,11 @@ class SegmentsEngine:
                 after = places[-1].number
         return found
 
+    @property
+    def last_number(self) -> int:
+        """The highest number that was given to a record so far."""
+        return self._writer.next_record - 1
+
     def find_record(self, object_id: str) -> NumberedRecord | None:
         """The record with the highest number that commits this object, or None."""
         if not object_id:

@@ -153,6 +153,11 @@ class TreeEngine:
         """At most ``limit`` records with numbers above ``after``, in order."""
         return self._records.after(after, limit)
 
+    @property
+    def last_number(self) -> int:
+        """The highest number that was given to a record so far."""
+        return self._records.last_number
+
     def find_record(self, object_id: str) -> NumberedRecord | None:
         """The record with the highest number that commits this object, or None."""
         return self._records.of_object(object_id)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from common.errors import MetadataUnavailable, PutterError, StorageError
 from common.heartbeat import Heartbeat
 from common.limits import HEARTBEAT_MS, MEMBER_LOST_MS
+from common.membership import Refusal, Verdict
 from common.meta.interface import Member, Seen
 from tests.simulation.loop import World, run
 
@@ -19,16 +22,21 @@ class Register:
     def __init__(self, world: World) -> None:
         self.world = world
         self.told: list[tuple[float, Member]] = []
+        self.asked: list[bool] = []
         self.left: list[str] = []
         self.error: PutterError | None = None
         self.hangs = False
+        self.verdict = Verdict()
 
-    async def heartbeat(self, member: Member) -> None:
+    async def heartbeat(self, member: Member, *, asks: bool = False) -> Verdict:
         await self._answer()
         self.told.append((round(self.world.loop.time(), 3), member))
+        self.asked.append(asks)
+        return self.verdict
 
-    async def leave(self, node: str) -> None:
+    async def leave(self, node: str, instance: str = "") -> None:
         await self._answer()
+        assert instance == "i"
         self.left.append(node)
 
     async def seen(self) -> list[Seen]:
@@ -156,3 +164,120 @@ def test_stopping_takes_no_offence_at_a_refusal() -> None:
         assert register.left == []
 
     play(scene)
+
+
+ELSEWHERE = Verdict(Refusal.CLONE, "there:5000")
+
+
+def test_one_that_is_refused_goes_on_asking_until_it_is_taken() -> None:
+    async def scene(register: Register, heartbeat: Heartbeat, describe: Described) -> None:
+        register.verdict = ELSEWHERE
+        heartbeat.start()
+        await asyncio.sleep(2.5 * BEAT_S)
+        assert not heartbeat.healthy
+        assert not heartbeat.admitted
+        assert "alive at there:5000" in heartbeat.refusal
+        assert register.asked == [False, True, True]
+        register.verdict = Verdict()
+        await asyncio.sleep(2 * BEAT_S)
+        assert heartbeat.admitted
+        assert heartbeat.refusal == ""
+        assert register.asked[-1] is False
+        await heartbeat.stop()
+        assert register.left == ["n"]
+
+    play(scene)
+
+
+def test_one_that_is_refused_does_not_sign_off_whom_it_was_refused_for() -> None:
+    async def scene(register: Register, heartbeat: Heartbeat, describe: Described) -> None:
+        register.verdict = ELSEWHERE
+        heartbeat.start()
+        await asyncio.sleep(0.5 * BEAT_S)
+        await heartbeat.stop()
+        assert register.left == []
+
+    play(scene)
+
+
+@pytest.mark.parametrize("refusal", [Refusal.CLONE, Refusal.STARTS, Refusal.RECORDS])
+def test_one_that_was_taken_ends_when_another_takes_its_place(refusal: Refusal) -> None:
+    async def scene(register: Register, heartbeat: Heartbeat, describe: Described) -> None:
+        heartbeat.start()
+        await asyncio.sleep(0.5 * BEAT_S)
+        register.verdict = Verdict(refusal, "7")
+        await asyncio.sleep(3 * BEAT_S)
+        assert heartbeat.superseded
+        assert not heartbeat.admitted
+        assert len(register.told) == 2, "it asks no more"
+        await heartbeat.stop()
+        assert register.left == []
+
+    play(scene)
+
+
+def test_one_that_is_declared_gone_waits_for_better_days() -> None:
+    async def scene(register: Register, heartbeat: Heartbeat, describe: Described) -> None:
+        heartbeat.start()
+        await asyncio.sleep(0.5 * BEAT_S)
+        register.verdict = Verdict(Refusal.GONE)
+        await asyncio.sleep(2 * BEAT_S)
+        assert not heartbeat.superseded
+        assert "declared gone" in heartbeat.refusal
+        register.verdict = Verdict()
+        await asyncio.sleep(BEAT_S)
+        assert heartbeat.admitted
+        await heartbeat.stop()
+
+    play(scene)
+
+
+def test_a_register_that_forgot_everything_is_not_taken_by_surprise() -> None:
+    """The one that it was refused for has the time in which it would be lost."""
+
+    async def scene(register: Register, heartbeat: Heartbeat, describe: Described) -> None:
+        register.verdict = ELSEWHERE
+        heartbeat.start()
+        await asyncio.sleep(0.5 * BEAT_S)
+        register.verdict = Verdict(Refusal.UNKNOWN)
+        await asyncio.sleep(MEMBER_LOST_MS / 1000 + 2 * BEAT_S)
+        beats = MEMBER_LOST_MS // HEARTBEAT_MS + 1
+        assert register.asked == [False, *[True] * beats, False]
+        await heartbeat.stop()
+
+    play(scene)
+
+
+def test_a_refusal_in_between_begins_the_wait_anew() -> None:
+    async def scene(register: Register, heartbeat: Heartbeat, describe: Described) -> None:
+        register.verdict = Verdict(Refusal.UNKNOWN)
+        heartbeat.start()
+        await asyncio.sleep(4.5 * BEAT_S)
+        register.verdict = ELSEWHERE
+        await asyncio.sleep(BEAT_S)
+        register.verdict = Verdict(Refusal.UNKNOWN)
+        await asyncio.sleep(4 * BEAT_S)
+        assert all(register.asked[1:])
+        await heartbeat.stop()
+
+    play(scene)
+
+
+def test_every_answer_is_told() -> None:
+    async def main(world: World) -> None:
+        register, heard = Register(world), []
+        heartbeat = Heartbeat(
+            register, Described(), lambda: heard.append((heartbeat.admitted, heartbeat.refusal))
+        )
+        register.verdict = Verdict(Refusal.GONE)
+        heartbeat.start()
+        await asyncio.sleep(0.5 * BEAT_S)
+        register.verdict = Verdict()
+        await asyncio.sleep(BEAT_S)
+        register.error = MetadataUnavailable("no answer")
+        await asyncio.sleep(BEAT_S)
+        assert [admitted for admitted, _ in heard] == [False, True]
+        assert heartbeat.admitted, "a register that does not answer refuses nobody"
+        await heartbeat.stop()
+
+    run(main, 1, limit_s=600)

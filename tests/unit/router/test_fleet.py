@@ -7,17 +7,19 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
+import msgspec
 import pytest
 
 from common.errors import NodesUnavailable
 from common.limits import GIB, MEMBER_LOST_MS, MIB, ROOM_GAINED_BYTES
+from common.membership import Decision, State
 from common.meta.interface import Member, Seen
 from router.blocks import ChunkSource
 from router.fleet import Fleet
 from router.quorum import Policy
 from router.targets import Target, Written
 from tests.node_kit import play, until
-from tests.router_kit import SESSIONS, SimPutter, Store, payload
+from tests.router_kit import SESSIONS, SimPutter, Store, metric, payload
 from tests.simulation.loop import World
 
 Scene = Callable[[Store], Awaitable[None]]
@@ -76,13 +78,104 @@ class TestWhoIsThere:
             putter = store.putters[1]
             await putter.crash()
             await until(lambda: len(store.router.fleet.up()) == 1)
-            moved = Member("p1", "putter", "p1.9", "elsewhere", 7000)
-            await store.meta.members.heartbeat(moved)
+            moved = Member("p1", "putter", "p1.9", "elsewhere", 7000, starts=9)
+            assert not (await store.meta.members.heartbeat(moved)).taken, "it may live yet"
+            await asyncio.sleep(MEMBER_LOST_MS / 1000)
+            assert (await store.meta.members.heartbeat(moved)).taken
             link = store.router.fleet.link("p1")
             assert link is not None
             await until(lambda: (link.host, link.port) == ("elsewhere", 7000), 5)
 
         with_store(scene)
+
+    def test_one_that_is_named_by_hand_and_moved_is_found(self) -> None:
+        async def scene(store: Store) -> None:
+            router = await store.add_router(nodes=(("p0", SESSIONS), ("p1", SESSIONS)))
+            await asyncio.sleep(2)
+            await store.putters[1].crash()
+            await asyncio.sleep(MEMBER_LOST_MS / 1000 + 1)
+            moved = SimPutter(store, "elsewhere")
+            moved.engine, moved.starts = store.putters[1].engine, store.putters[1].starts
+            store.putters[1] = moved
+            moved.identity = "p1"
+            await moved.start()
+            await until(lambda: len(router.fleet.up()) == 2, 10)
+            views = [(v.address, v.node, v.state, v.link) for v in router.fleet.views()]
+            assert (f"elsewhere:{SESSIONS}", "p1", State.LIVE, "up") in views
+            assert (f"p1:{SESSIONS}", "p1", State.LIVE, "down") in views
+
+        with_store(scene)
+
+    def test_another_directory_at_the_address_gets_nothing(self) -> None:
+        """Whoever answers there, what is meant for a putter goes to no other one."""
+
+        async def scene(store: Store) -> None:
+            fleet = store.router.fleet
+            first, second = store.putters
+            await first.crash()
+            await second.crash()
+            first.identity, second.identity = "p1", "p0"
+            first.engine, second.engine = second.engine, first.engine
+            first.starts = second.starts = 1
+            await first.start()
+            await asyncio.sleep(2)
+            reasons = {view.node: view.reason for view in fleet.views() if view.link == "down"}
+            assert reasons["p0"] == f"p0:{SESSIONS} is putter p1, not p0" or not first.node.ready
+            # At another address than before: a copy, for all that is known, until p1 is lost.
+            assert "alive at p1" in first.node.trouble
+            await asyncio.sleep(MEMBER_LOST_MS / 1000)
+            await until(lambda: first.node.ready, 5)
+            await until(lambda: [link.node for link in fleet.up()] == ["p1"], 10)
+            [down] = [view for view in fleet.views() if view.node == "p0"]
+            assert (down.state, down.link) == (State.DOWN, "down")
+            await until(lambda: "is putter p1, not p0" in fleet.link("p0").reason, 10)
+            written = await store.write(payload(100_000), "cat")
+            assert written.holders == 1
+            assert fleet.link("p1").host == "p0"
+
+        with_store(scene)
+
+    def test_an_old_process_is_left_for_the_one_that_took_its_place(self) -> None:
+        async def scene(store: Store) -> None:
+            fleet = store.router.fleet
+            link = fleet.link("p1")
+            old = link.instance
+            entries = await store.meta.members.seen()
+            newer = [
+                Seen(msgspec.structs.replace(each.member, instance="newer"), 0)
+                for each in entries
+                if each.member.node == "p1"
+            ]
+            await fleet._update([*newer, *(e for e in entries if e.member.node == "p0")])
+            await until(lambda: "another process speaks for putter p1" in link.reason)
+            await until(lambda: link.up, 5)
+            assert link.instance == old, "it is the one that answers there"
+
+        with_store(scene)
+
+    def test_states_are_shown_and_counted(self) -> None:
+        async def scene(store: Store) -> None:
+            fleet, members = store.router.fleet, store.meta.members
+
+            def told(state: State) -> float:
+                return metric(store.router.metrics, "putter_members", state=state.value)
+
+            def states() -> list[str]:
+                return [view.state for view in fleet.views()]
+
+            await until(lambda: states() == [State.LIVE] * 3, 5)
+            assert (told(State.LIVE), told(State.DOWN)) == (3, 0)
+            assert await members.declare("p0", Decision.DRAINING)
+            await until(lambda: states() == [State.DRAINING, State.LIVE, State.LIVE], 5)
+            await store.putters[1].crash()
+            await until(lambda: states()[1] == State.SUSPECT, 10)
+            await until(lambda: states()[1] == State.DOWN, 10)
+            assert (told(State.DRAINING), told(State.DOWN), told(State.LIVE)) == (1, 1, 1)
+            assert await members.declare("p1", Decision.GONE)
+            await until(lambda: states()[1] == State.GONE, 5)
+            assert fleet.link("p1") is None, "nobody tries to reach it"
+
+        with_store(scene, 3)
 
     def test_one_that_left_is_forgotten(self) -> None:
         async def scene(store: Store) -> None:
@@ -139,6 +232,27 @@ class TestWhereToPut:
 
         with_store(scene, 3, policy=Policy(2, 2))
 
+    def test_those_that_drain_or_are_gone_get_nothing_new(self) -> None:
+        async def scene(store: Store) -> None:
+            fleet, members = store.router.fleet, store.meta.members
+            assert await members.declare("p0", Decision.DRAINING)
+            await until(
+                lambda: {n for k in range(50) for n in fleet.place(f"{k}").nodes} == {"p1", "p2"}, 5
+            )
+            assert await members.declare("p1", Decision.GONE)
+            await until(lambda: [link.node for link in fleet.up()] == ["p0", "p2"], 10)
+            await until(
+                lambda: {n for k in range(50) for n in fleet.place(f"{k}").nodes} == {"p2"}, 5
+            )
+            owed = {n for k in range(50) for n in fleet.place(f"{k}").owed}
+            assert not owed & {"p0", "p1"}, "and none is kept for them"
+            await store.putters[2].crash()
+            await until(lambda: [link.node for link in fleet.up()] == ["p0"], 10)
+            assert fleet.place("k").nodes == ("p0",), "better there than nowhere"
+            assert await members.declare("p0", None)
+
+        with_store(scene, 3)
+
     def test_free_space_is_the_weight(self) -> None:
         async def scene(store: Store) -> None:
             fleet = store.router.fleet
@@ -152,9 +266,10 @@ class TestWhereToPut:
         async def scene(store: Store) -> None:
             fleet = store.router.fleet
             for node, zone in (("p0", "a"), ("p1", "a"), ("p2", "b")):
-                await store.meta.members.heartbeat(
-                    Member(node, "putter", "i", node, SESSIONS, free_bytes=100, zone=zone)
+                described = Member(
+                    node, "putter", f"{node}.1", node, SESSIONS, free_bytes=100, zone=zone, starts=1
                 )
+                assert (await store.meta.members.heartbeat(described)).taken
             await fleet._update(
                 [s for s in await store.meta.members.seen() if s.member.role == "putter"]
             )
@@ -280,7 +395,10 @@ async def tell_free(fleet: Fleet, **free: int) -> None:
     await fleet._update(
         [
             Seen(
-                Member(node, "putter", "i", node, SESSIONS, capacity_bytes=GIB, free_bytes=each), 0
+                Member(
+                    node, "putter", f"{node}.1", node, SESSIONS, capacity_bytes=GIB, free_bytes=each
+                ),
+                0,
             )
             for node, each in free.items()
         ]

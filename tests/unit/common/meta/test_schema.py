@@ -32,6 +32,11 @@ def test_buckets_spread_over_the_slots() -> None:
     assert len(slots) > 90
 
 
+def test_what_one_script_looks_at_is_in_one_slot() -> None:
+    keys = (schema.COUNTERS, schema.MEMBERS, schema.FENCES, schema.DECISIONS, schema.MARKS)
+    assert len({key_slot(key) for key in keys}) == 1
+
+
 def test_no_two_keys_are_the_same() -> None:
     keys = [
         schema.BUCKETS,
@@ -39,6 +44,8 @@ def test_no_two_keys_are_the_same() -> None:
         schema.RUNS,
         schema.COUNTERS,
         schema.MEMBERS,
+        schema.FENCES,
+        schema.DECISIONS,
         schema.lease_key("janitor"),
         *schema.bucket_keys("counters"),
         *schema.bucket_keys("members"),
@@ -51,7 +58,8 @@ def test_the_map_names_every_key() -> None:
     assert schema.__doc__ is not None
     for noun in schema.BUCKET_NOUNS:
         assert f"putter:{{b:<bucket>}}:{noun} " in schema.__doc__
-    for key in (schema.BUCKETS, schema.COUNTERS, schema.MARKS, schema.MEMBERS, schema.RUNS):
+    keys = (schema.BUCKETS, schema.COUNTERS, schema.MARKS, schema.MEMBERS, schema.RUNS)
+    for key in (*keys, schema.FENCES, schema.DECISIONS):
         assert f"\n{key.decode()} " in schema.__doc__
 
 

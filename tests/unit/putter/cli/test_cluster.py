@@ -19,12 +19,14 @@ STATUS = {
         {
             "node": "N1",
             "address": "127.0.0.1:5000",
-            "state": "alive",
+            "state": "live",
             "age_ms": 340,
             "storage": "tree",
             "capacity_bytes": 1024**4,
             "free_bytes": 1024**3,
             "link": "up",
+            "reason": "",
+            "version": "0.1.0",
             "inflight_bytes": 0,
             "scrub": {
                 "number": 7,
@@ -70,7 +72,7 @@ def test_status_for_people(shop: Any) -> None:
     assert "tickets:  50 of 100 (50 %)\n" in text
     assert "objects:  3 writing\n" in text
     assert text.splitlines()[-1].split()[:7] == [
-        "N1", "127.0.0.1:5000", "alive", "tree", "up", "340", "ms",
+        "N1", "127.0.0.1:5000", "live", "tree", "up", "340", "ms",
     ]  # fmt: skip
 
 
@@ -125,6 +127,13 @@ def test_status_of_a_putter_that_does_not_tell(shop: Any) -> None:
     node = {"node": "N1", "scrub": None}
     shop.answers(lambda _: as_json({"version": "0.1.0", "nodes": [node]}))
     assert shop.run("status").stdout.splitlines()[-1].split()[-3:] == ["-", "-", "-"]
+
+
+def test_status_tells_why_a_link_is_down(shop: Any) -> None:
+    reason = "h:5000 is putter N2, not N1"
+    node = {"node": "N1", "address": "h:5000", "state": "down", "reason": reason}
+    shop.answers(lambda _: as_json({"version": "0.1.0", "nodes": [node]}))
+    assert f"no link:  N1 at h:5000: {reason}" in shop.run("status").stdout.splitlines()
 
 
 def test_status_without_nodes(shop: Any) -> None:

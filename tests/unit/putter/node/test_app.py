@@ -7,12 +7,14 @@ import random
 
 import pytest
 
-from common.errors import StorageError, Unavailable
-from common.limits import HEARTBEAT_MS, RAW_DATA_BYTES
+from common.errors import ShuttingDown, StorageError, Unavailable
+from common.limits import HEARTBEAT_MS, MEMBER_LOST_MS, RAW_DATA_BYTES
+from common.membership import Decision
 from common.meta.interface import Member
 from common.meta.memory import MemoryMetadata
 from common.wire.session import Done, FindRecord, Ping, Read, RecordsDone, RunsDone, Stat, StatReply
 from common.wire.status import Status
+from putter.storage.engine import Record
 from putter.storage.memory_disk import MemoryDisk
 from putter.storage.notes import MemoryNotes
 from putter.storage.segments.engine import SegmentsEngine
@@ -167,6 +169,142 @@ class TestStart:
             assert acks_in(await wire.send(raw_frames(7, FULL)).finish().all()) == [(7, 0)]
             await asyncio.sleep(5 + 2 * HEARTBEAT_MS / 1000)
             assert node.ready
+            await node.stop()
+
+        play(main)
+
+
+class TestWhoSpeaksForTheNode:
+    """A process that the register does not take serves nobody."""
+
+    def test_no_session_before_the_register_took_it(self, engine: FaultyEngine) -> None:
+        async def main(world: World) -> None:
+            network = network_of(world.random)
+            metadata = MemoryMetadata(world.clock)
+            metadata.fail_for(3_000)
+            node = make_node(network, engine, metadata=metadata)
+            await node.start()
+            with pytest.raises(ShuttingDown, match="not registered with Redis yet"):
+                await Client().open(network)
+            assert node.trouble == "not registered"
+            await until(lambda: node.ready)
+            client = await Client().open(network)
+            # Once taken, it goes on while the register is away.
+            metadata.fail_for(60_000)
+            await asyncio.sleep(10)
+            assert not node.ready
+            client.store((500, framed(500, DATA, 1458)))
+            await client.hears(1)
+            (await Client().open(network)).session.close()
+            client.session.close()
+            await node.stop()
+
+        play(main)
+
+    def test_a_copy_serves_nobody_until_the_other_one_is_lost(self, engine: FaultyEngine) -> None:
+        async def main(world: World) -> None:
+            network = network_of(world.random)
+            metadata = MemoryMetadata(world.clock)
+            other = Member("putter-1", "putter", "other", "elsewhere", 5000, starts=1)
+            assert (await metadata.members.heartbeat(other)).taken
+            node = make_node(network, engine, metadata=metadata, starts=2)
+            await node.start()
+            await asyncio.sleep(1)
+            assert not node.ready
+            assert "alive at elsewhere:5000" in node.trouble
+            with pytest.raises(ShuttingDown, match="alive at elsewhere:5000"):
+                await Client().open(network)
+            wire = await Wire.open(network)
+            assert await wire.send(raw_frames(7, FULL)).finish().all() == b""
+            wire = await Wire.open(network)
+            assert await wire.send(b"0").finish().all() == b"", "not even a byte"
+            assert stored(engine, 0, 100, raw=True) == {}
+            (seen,) = await metadata.members.seen()
+            assert seen.member == other
+            await asyncio.sleep(MEMBER_LOST_MS / 1000 + 1)
+            assert node.ready
+            assert node.trouble == ""
+            (await Client().open(network)).session.close()
+            await node.stop()
+            assert await metadata.members.seen() == []
+
+        play(main)
+
+    def test_one_whose_place_was_taken_ends(self, engine: FaultyEngine) -> None:
+        async def main(world: World) -> None:
+            network = network_of(world.random)
+            metadata = MemoryMetadata(world.clock)
+            told: list[str] = []
+            node = make_node(
+                network,
+                engine,
+                metadata=metadata,
+                starts=1,
+                on_superseded=lambda: told.append(node.superseded),
+            )
+            await node.start()
+            await until(lambda: node.ready)
+            client = await Client().open(network)
+            wire = await Wire.open(network)
+            wire.send(raw_frames(7, FULL))
+            await until(lambda: len(wire.received) == 9)
+            # Redis did not hear of it for a while, and the directory was moved.
+            state = metadata.snapshot()
+            ms, last = state.fences["putter-1"]
+            state.fences["putter-1"] = (ms - MEMBER_LOST_MS, last)
+            metadata.restore(state, metadata.epoch)
+            newer = Member("putter-1", "putter", "newer", "elsewhere", 5000, starts=2)
+            assert (await metadata.members.heartbeat(newer)).taken
+            await until(lambda: bool(told))
+            assert "alive at elsewhere:5000" in told[0]
+            await until(lambda: bool(client.losses))
+            await wire.lost.wait()
+            with pytest.raises(ShuttingDown, match="alive at elsewhere"):
+                await Client().open(network)
+            await node.stop()
+            (seen,) = await metadata.members.seen()
+            assert seen.member == newer, "it does not sign the other one off"
+
+        play(main)
+
+    def test_one_that_is_declared_gone_loses_its_sessions_and_may_come_again(
+        self, engine: FaultyEngine
+    ) -> None:
+        async def main(world: World) -> None:
+            network = network_of(world.random)
+            metadata = MemoryMetadata(world.clock)
+            node = make_node(network, engine, metadata=metadata, starts=1)
+            await node.start()
+            await until(lambda: node.ready)
+            client = await Client().open(network)
+            assert await metadata.members.declare("putter-1", Decision.GONE)
+            await until(lambda: bool(client.losses))
+            assert "declared gone" in node.trouble
+            assert node.superseded == ""
+            assert await metadata.members.declare("putter-1", None)
+            await until(lambda: node.ready)
+            (await Client().open(network)).session.close()
+            await node.stop()
+
+        play(main)
+
+    def test_its_signs_of_life_tell_what_is_durable(self, engine: FaultyEngine) -> None:
+        async def main(world: World) -> None:
+            network = network_of(world.random)
+            metadata = MemoryMetadata(world.clock)
+            engine.put_record(Record(1, "A", b"one"))
+            node = make_node(network, engine, metadata=metadata, starts=4)
+            await node.start()
+            await until(lambda: node.ready)
+            (seen,) = await metadata.members.seen()
+            assert (seen.member.starts, seen.member.records) == (4, 1)
+            client = await Client().open(network)
+            client.store(records=[(1, 20, b"two"), (2, 30, b"three")])
+            await client.hears(1)
+            await asyncio.sleep(2 * HEARTBEAT_MS / 1000)
+            (seen,) = await metadata.members.seen()
+            assert seen.member.records == 3
+            client.session.close()
             await node.stop()
 
         play(main)

@@ -11,8 +11,26 @@ from common.errors import NoSpace, PutterError, ShuttingDown, StorageError
 from common.limits import MIB
 from common.metrics import Metrics
 from putter.node.committer import Committer
-from putter.storage.engine import Engine
+from putter.storage.engine import Engine, Record
 from tests.node_kit import FaultyEngine, HeldDisk, until
+
+
+async def test_it_knows_the_last_record_that_is_durable() -> None:
+    engine, disk = FaultyEngine(), HeldDisk()
+    engine.put_record(Record(1, "A", b"body"))
+    committer = Committer(engine, disk, Metrics("putter"))
+    assert committer.last_number == 1
+    disk.held = True
+    putting = asyncio.create_task(
+        committer.run(lambda inside: inside.put_record(Record(2, "B", b"body")))
+    )
+    await until(lambda: bool(disk.waiting))
+    assert committer.last_number == 1
+    disk.release()
+    assert await putting == 2
+    assert committer.last_number == 2
+    await committer.run(lambda inside: inside.drop_records(["B"]))
+    assert committer.last_number == 2, "a number is never given again"
 
 
 class Job:
