@@ -127,6 +127,24 @@ def test_another_replica_is_served_and_the_bad_one_named(tmp_path: Path) -> None
         assert "away" in away.text
 
 
+def test_an_index_is_made_again_while_the_putter_runs(tmp_path: Path) -> None:
+    with cluster(tmp_path, storage="segments", putter_flags=QUIET) as store:
+        data = payload(45_000_000, "sealed")
+        names = [f"photos/{each}.jpg" for each in range(4)]
+        for name in names:
+            assert store.http("PUT", f"/file/{name}", data)[0] == 201
+        (index, *_) = sorted((store.directory / "node0").rglob("*.idx"))
+        flip(index, 4096 + 9)
+        (node,) = at(store, "scrub", "--rate", "0", "--json").told["nodes"]
+        last = node["scrub"]["last"]
+        assert (last["findings"], last["mended"]) == (1, 1)
+        assert (node["scrub"]["damaged_others"], node["scrub"]["flaws"]) == (0, [])
+        assert metric(store, 'putter_scrub_mended_total{part="index"}') == 1
+        again = at(store, "scrub", "--rate", "0", "--json")
+        assert (again.code, again.told["nodes"][0]["scrub"]["last"]["findings"]) == (0, 0)
+        assert all(store.read(name) == data for name in names)
+
+
 def test_a_pass_can_be_watched_and_stopped(tmp_path: Path) -> None:
     with cluster(tmp_path, storage="segments", putter_flags=QUIET) as store:
         assert store.http("PUT", f"/file/{NAME}", payload(5_000_000, "x"))[0] == 201
