@@ -9,10 +9,10 @@ finds what was noted before as it is.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Collection
 from typing import Final
 
-from common.checksum import object_digest
 from common.errors import PutterError
 from common.logs import get_logger
 from common.meta.interface import Metadata
@@ -20,10 +20,9 @@ from common.records import Extent, Version
 from router.debts import kept, vacated, with_extents
 
 _log = get_logger(__name__)
+_LEASE: Final = "census"
 _LEASE_MS: Final = 60_000
 _RENEW_S: Final = _LEASE_MS / 3000
-_AGAIN_MS: Final = 3_600_000
-"""Between two walks for the same putters."""
 _PAGE: Final = 500
 _PAUSE_S: Final = 0.02
 """Between two pages: a walk must not be felt."""
@@ -42,50 +41,45 @@ class Census:
         self._instance = instance
         self._renew_at = 0.0
 
-    async def walk(self, leaving: Collection[str]) -> int | None:
+    async def walk(self, leaving: Collection[str]) -> Counter[str] | None:
         """Note what others have to hold in the place of putters that leave.
 
         Args:
             leaving: the putters; empty to take back what was noted for some that stay.
 
         Returns:
-            How many names hold something on them; None if another router walks, or did lately.
+            How many names hold something on each of them; None while another router walks.
 
         Raises:
             PutterError: Redis does not answer.
         """
-        lease = _lease_name(leaving)
-        if not await self._lease(lease, _LEASE_MS):
+        if not await self._lease():
             return None
-        found = 0
+        found: Counter[str] = Counter()
         for bucket in await self._meta.files.buckets():
             after, more = "", True
             while more:
                 late = asyncio.get_running_loop().time() >= self._renew_at
-                if late and not await self._lease(lease, _LEASE_MS):
+                if late and not await self._lease():
                     return None
                 page = await self._meta.repairs.described(bucket, after, _PAGE)
                 more = len(page) == _PAGE
                 for each in page:
                     after = each.version.key
-                    found += await self._note(each.version, each.token, leaving)
+                    found.update(await self._note(each.version, each.token, leaving))
                 await asyncio.sleep(_PAUSE_S)
-        await self._meta.leases.acquire(lease, self._instance, _AGAIN_MS)
-        _log.info("looked for what has to move", leaving=sorted(leaving), names=found)
+        await self._meta.leases.release(_LEASE, self._instance)
+        _log.info("looked for what has to move", leaving=sorted(leaving), names=dict(found))
         return found
-
-    async def forget(self, leaving: Collection[str]) -> None:
-        """Walk again for these putters as soon as somebody wants to."""
-        await self._meta.leases.release(_lease_name(leaving), self._instance)
 
     # -- inside ----------------------------------------------------------------------------
 
-    async def _lease(self, name: str, ttl_ms: int) -> bool:
+    async def _lease(self) -> bool:
         self._renew_at = asyncio.get_running_loop().time() + _RENEW_S
-        return await self._meta.leases.acquire(name, self._instance, ttl_ms)
+        return await self._meta.leases.acquire(_LEASE, self._instance, _LEASE_MS)
 
-    async def _note(self, version: Version, token: bytes, leaving: Collection[str]) -> bool:
-        """Whether a version is on a putter that leaves; its debts are noted then."""
+    async def _note(self, version: Version, token: bytes, leaving: Collection[str]) -> set[str]:
+        """The putters that leave and that a version is on; its debts are noted then."""
 
         def change(extent: Extent) -> Extent:
             return vacated(kept(extent, leaving), leaving)
@@ -96,13 +90,10 @@ class Census:
                 await self._meta.repairs.amend(token, changed)
             except PutterError as error:
                 _log.info("a debt is noted at the next walk", reason=str(error))
-        return any(
-            node in leaving
+        return {
+            node
             for stored in version.objects
             for extent in stored.extents
             for node in extent.nodes
-        )
-
-
-def _lease_name(leaving: Collection[str]) -> str:
-    return f"census/{object_digest(','.join(sorted(leaving)).encode())[:8].hex()}"
+            if node in leaving
+        }

@@ -145,18 +145,20 @@ class Fleet:
         """Putters that are known and not connected."""
         return frozenset(self._known) - {link.node for link in self.up()}
 
-    def silent(self, longer_than_ms: int) -> frozenset[str]:
-        """Putters of the register that gave no sign of life for so long and are not connected.
+    def leaving(self, away_ms: int) -> frozenset[str]:
+        """Putters that shall be emptied, were declared gone, or are not expected back.
 
         Args:
-            longer_than_ms: by the coordinator's clock; 0: never long enough.
+            away_ms: silence by the coordinator's clock after which a putter that is not connected
+                is not expected back; 0: never.
         """
         up = {link.node for link in self.up()}
-        return frozenset(
+        silent = {
             node
             for node, seen in self._seen.items()
-            if longer_than_ms and seen.age_ms > longer_than_ms and node not in up
-        )
+            if away_ms and seen.age_ms > away_ms and node not in up
+        }
+        return frozenset(silent | self._declared().keys())
 
     def leave_out(self, nodes: frozenset[str]) -> None:
         """Give nothing new to these putters, and owe them nothing."""

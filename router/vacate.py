@@ -1,21 +1,36 @@
-"""Decides which putters are to hold nothing any more, and has that noted.
+"""Empties putters: those that the operator drains, and those that are not expected back.
 
-A putter that has been away for longer than the store waits is not expected back in time: others get
-copies of what it held. When it does come back, what was not moved yet stays with it.
+A putter that was declared gone, or has been away for longer than the store waits, is given up:
+others get copies of what it held. When it does come back, what was not moved yet stays with it. One
+that is drained serves on until everything that it holds is held by others.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
+from collections.abc import Mapping
 from typing import Final
 
-from common.errors import PutterError
+from common import records
+from common.errors import NodesUnavailable, PutterError
 from common.logs import get_logger
+from common.records import ANYONE, CommitRecord, Tombstone, Version
+from common.wire.session import ListRecords, RecordList
 from router.census import Census
 from router.fleet import Fleet
+from router.links import NodeLink
+from router.parcels import RecordParcel
+from router.repair import Repair
+from router.replicas import until_durable
 
 _log = get_logger(__name__)
 _LOOK_S: Final = 5.0
+_AGAIN_S: Final = 60.0
+"""Between two walks for the same putters, while something is still to be moved."""
+_CALL_MS: Final = 15_000
+_PAGE: Final = 256
+_WITHOUT_OBJECT: Final = ("",)
 
 
 class Vacate:
@@ -24,26 +39,31 @@ class Vacate:
     Args:
         fleet: the putters.
         census: walks.
+        repair: pays what the walks note.
         replace_after_ms: how long a putter may be away; 0: for ever.
     """
 
-    def __init__(self, fleet: Fleet, census: Census, replace_after_ms: int) -> None:
+    def __init__(self, fleet: Fleet, census: Census, repair: Repair, replace_after_ms: int) -> None:
         self._fleet = fleet
         self._census = census
+        self._repair = repair
         self._replace_after_ms = replace_after_ms
         self._noted: frozenset[str] = frozenset()
-        self._names = 0
+        self._names: Counter[str] = Counter()
+        self._walked_at = 0.0
+        self._records_of: dict[str, int] = {}
         self._task: asyncio.Task[None] | None = None
 
     @property
-    def leaving(self) -> frozenset[str]:
-        """The putters for which everything is noted."""
-        return self._noted
+    def left(self) -> Mapping[str, int]:
+        """Putters that leave: how many names held something on each at the last walk.
 
-    @property
-    def names(self) -> int:
-        """How many names held something on them at the last walk."""
-        return self._names
+        One with nothing left is not needed any more: its records are held by others, too.
+        """
+        return {
+            node: max(self._names[node], 1 if self._owes_records(node) else 0)
+            for node in sorted(self._noted)
+        }
 
     def start(self) -> None:
         """Begin."""
@@ -56,27 +76,35 @@ class Vacate:
             await asyncio.gather(self._task, return_exceptions=True)
 
     async def round(self) -> bool:
-        """Look who leaves, and walk if that has changed.
+        """Look who leaves, and walk if that has changed or something is still to be moved.
 
         Returns:
-            Whether it has.
+            Whether it walked.
 
         Raises:
-            PutterError: Redis does not answer.
+            PutterError: Redis or a putter does not answer.
         """
-        leaving = self._fleet.silent(self._replace_after_ms)
-        if leaving == self._noted:
+        leaving = self._fleet.leaving(self._replace_after_ms)
+        if leaving != self._noted:
+            self._fleet.leave_out(leaving)
+            _log.warning(
+                "putters are emptied or taken back",
+                emptied=sorted(leaving - self._noted),
+                taken_back=sorted(self._noted - leaving),
+            )
+        elif not self._is_time():
             return False
-        self._fleet.leave_out(leaving)
-        _log.warning(
-            "putters are given up or taken back",
-            given_up=sorted(leaving - self._noted),
-            taken_back=sorted(self._noted - leaving),
-        )
         found = await self._census.walk(leaving)
-        if self._noted:
-            await self._census.forget(self._noted)
-        self._noted, self._names = leaving, found or 0
+        if found is None:
+            return False  # another router walks; what it notes is noted
+        self._noted, self._names = leaving, found
+        self._walked_at = asyncio.get_running_loop().time()
+        for node in [node for node in self._records_of if node not in leaving]:
+            del self._records_of[node]
+        for node in sorted(leaving):
+            link = self._fleet.link(node)
+            if link is not None and link.up:
+                await self._hand_on_records(link)
         return True
 
     # -- inside ----------------------------------------------------------------------------
@@ -87,6 +115,65 @@ class Vacate:
             try:
                 await self.round()
             except PutterError as error:
-                _log.debug("nobody is replaced now", reason=str(error))
+                _log.info("nothing is emptied now", reason=str(error))
             except Exception:  # noqa: BLE001 - it goes on with the next round
-                _log.exception("replacing putters failed")
+                _log.exception("emptying putters failed")
+
+    def _is_time(self) -> bool:
+        """Whether a further walk may find less than the last one."""
+        if not any(self.left.values()):
+            return False
+        waited = asyncio.get_running_loop().time() - self._walked_at
+        return ANYONE not in self._repair.refills() or waited >= _AGAIN_S
+
+    def _owes_records(self, node: str) -> bool:
+        """Whether a putter that is there may have records that were not handed on."""
+        link = self._fleet.link(node)
+        return link is not None and link.up and node not in self._records_of
+
+    async def _hand_on_records(self, link: NodeLink) -> None:
+        """Give others the records of a putter that belong to no object.
+
+        Those of objects follow their bytes. What the others hold already they hold twice then.
+
+        Raises:
+            PutterError: not all of them could be.
+        """
+        after, handed = self._records_of.get(link.node, 0), 0
+        while True:
+            page = await self._page(link, after)
+            if not page:
+                break
+            for number, record in page:
+                if isinstance(record, Tombstone | Version):
+                    await self._keep(record, link.node)
+                    handed += 1
+                after = number
+            self._records_of[link.node] = after
+        self._records_of[link.node] = after
+        if handed:
+            _log.info("records are handed on", node=link.node, records=handed)
+
+    async def _page(self, link: NodeLink, after: int) -> list[tuple[int, CommitRecord]]:
+        answers = await link.call(
+            lambda request: ListRecords(request, after, _PAGE, _WITHOUT_OBJECT),
+            timeout_ms=_CALL_MS,
+        )
+        reply, payload = answers[-1]
+        if not isinstance(reply, RecordList):
+            raise NodesUnavailable(f"putter {link.node} does not tell its records")
+        found, at = [], 0
+        for number, length in reply.records:
+            found.append((number, records.decode(bytes(payload[at : at + length]))))
+            at += length
+        return found
+
+    async def _keep(self, record: Tombstone | Version, without: str) -> None:
+        """Make a record durable where it would go now."""
+        nodes = self._fleet.place(f"{record.bucket}/{record.key}").nodes
+        if without in nodes:
+            raise NodesUnavailable("there is no further putter", hint="start one more")
+        body = records.encode(record)
+        parcel = RecordParcel("", record.stamp, body, nodes, self._fleet.policy, self._fleet)
+        parcel.dispatch()
+        await until_durable([parcel])

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from common.records import ANYONE, Version
+from common.membership import Decision
+from common.records import ANYONE, Tombstone, Version
 from router.quorum import Policy
 from tests.node_kit import play
 from tests.router_kit import Store, payload, tickets_of
@@ -139,23 +140,90 @@ def test_with_nobody_to_take_over_its_share_stays_named() -> None:
     with_store(scene, putters=2)
 
 
-def test_two_routers_walk_once() -> None:
+def test_two_routers_find_the_same() -> None:
     async def scene(store: Store) -> None:
         await store.add_router()
         data = await filled(store)
         share = [key for key in data if "p0" in nodes_of(await version_of(store, key))]
-        await away(store, 0, AWAY_MS / 1000 + 20)
-        assert sorted(router.vacate.names for router in store.routers) == [0, len(share)]
-        assert all(router.vacate.leaving == {"p0"} for router in store.routers)
+        await away(store, 0, AWAY_MS / 1000 + 40)
+        assert [dict(router.vacate.left) for router in store.routers] == [{"p0": len(share)}] * 2
 
     with_store(scene)
+
+
+class TestDraining:
+    def test_everything_moves_while_it_serves(self) -> None:
+        async def scene(store: Store) -> None:
+            data = await filled(store)
+            await store.write(b"", "empty")
+            await store.router.writes.delete("photos", "k00")
+            del data["k00"]
+            assert await store.meta.members.declare("p0", Decision.DRAINING)
+            await asyncio.sleep(20)
+            assert store.router.vacate.left["p0"] > 0
+            for key, body in data.items():
+                assert await store.read(key) == body
+            await all_paid(store)
+            await asyncio.sleep(70)
+            assert store.router.vacate.left == {"p0": 0}
+            for key in data:
+                assert nodes_of(await version_of(store, key)) == {"p1", "p2"}
+            await store.clean()
+            assert not store.putters[0].tickets
+            # What belongs to no object is elsewhere, too, on as many putters as before.
+            for kind, key in ((Version, "empty"), (Tombstone, "k00")):
+                holders = [
+                    putter.name
+                    for putter in store.putters[1:]
+                    if any(isinstance(r, kind) and r.key == key for r in putter.records)
+                ]
+                assert holders == ["p1", "p2"], key
+
+        with_store(scene)
+
+    def test_new_bytes_go_elsewhere(self) -> None:
+        async def scene(store: Store) -> None:
+            assert await store.meta.members.declare("p0", Decision.DRAINING)
+            await asyncio.sleep(20)
+            for key in await filled(store):
+                assert nodes_of(await version_of(store, key)) == {"p1", "p2"}
+
+        with_store(scene)
+
+    def test_taken_back_the_rest_stays(self) -> None:
+        async def scene(store: Store) -> None:
+            data = await filled(store)
+            before = {key: await version_of(store, key) for key in data}
+            assert await store.meta.members.declare("p0", Decision.DRAINING)
+            await asyncio.sleep(20)
+            assert await store.meta.members.declare("p0", None)
+            await asyncio.sleep(20)
+            assert store.router.vacate.left == {}
+            assert await store.meta.repairs.debts() == {}
+            assert before == {key: await version_of(store, key) for key in data}
+
+        with_store(scene)
+
+    def test_without_another_putter_it_is_never_empty(self) -> None:
+        async def scene(store: Store) -> None:
+            data = await filled(store, 3)
+            await store.write(b"", "empty")
+            assert await store.meta.members.declare("p0", Decision.DRAINING)
+            await asyncio.sleep(20)
+            await store.router.repair.round()
+            await asyncio.sleep(200)
+            assert store.router.vacate.left["p0"] > 0
+            for key, body in data.items():
+                assert await store.read(key) == body
+
+        with_store(scene, putters=2)
 
 
 def test_without_a_time_nobody_is_given_up() -> None:
     async def scene(store: Store) -> None:
         await filled(store, 3)
         await away(store, 0, 2_000)
-        assert not store.router.vacate.leaving
+        assert not store.router.vacate.left
         assert await store.meta.repairs.debts() == {}
 
     with_store(scene, replace_after_ms=0)
