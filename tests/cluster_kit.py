@@ -17,8 +17,7 @@ from tests.store_kit import Answer, Cluster, Process, eventually, send_raw
 
 READY: Final = "The cluster is ready"
 READY_S: Final = 90.0
-COMMAND_S: Final = 60.0
-GONE_S: Final = 20.0
+COMMAND_S: Final = 120.0
 MARK: Final = "CLUSTER_UNDER_TEST"
 
 
@@ -116,15 +115,6 @@ class LocalCluster:
             if path.name.isdigit() and self._owns(path):
                 found[int(path.name)] = (path / "comm").read_text().strip()
         return found
-
-    def wait_gone(self) -> None:
-        """Until no process of this cluster is left."""
-
-        def gone() -> None:
-            left = self.pids()
-            assert not left, (left, self.process.tail())
-
-        eventually(gone, GONE_S)
 
     def end(self) -> None:
         """End whatever is left of it, by pid."""

@@ -19,7 +19,7 @@ from tests.traffic_kit import payload
 
 pytestmark = pytest.mark.slow
 CHILDREN = ["valkey", "putter0", "putter1", "putter2", "router0", "router1"]
-STOP_S = 30.0
+STOP_S = 60.0
 LOOPBACK = "0100007F"
 
 
@@ -142,7 +142,7 @@ def test_a_view_follows_one_process_and_leaves_it_alone(cluster: LocalCluster) -
         eventually(lambda: line in out.read_text())
     finally:
         view.send_signal(signal.SIGINT)
-        code = view.wait(20)
+        code = view.wait(STOP_S)
     assert code == 0, out.read_text()
     assert out.read_text().endswith("router0 goes on\n")
     cluster.wait_child("putter2", "running")
@@ -167,7 +167,7 @@ def test_a_view_on_a_terminal_has_the_state_on_top(cluster: LocalCluster) -> Non
             if b"putter listens" in seen and not asked:
                 asked = True
                 view.send_signal(signal.SIGINT)
-    assert view.wait(20) == 0, seen
+    assert view.wait(STOP_S) == 0, seen
     os.close(ours)
     text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", seen.decode(errors="replace"))
     head, listens = place_of(text, "putter0  running", "putter listens")
