@@ -31,12 +31,7 @@ from putter.storage.segments.holdings import page
 from putter.storage.segments.index_file import DamagedIndexError
 from putter.storage.segments.key_use import KeyUse
 from putter.storage.segments.mending import Mender
-from putter.storage.segments.packing import (
-    AtRest,
-    Made,
-    Packer,
-    Unpacker,
-)
+from putter.storage.segments.packing import AtRest, Made, Packer, Unpacker
 from putter.storage.segments.places import Place, object_key
 from putter.storage.segments.reader import Reader
 from putter.storage.segments.recovery import Report, recover, state_of
@@ -57,10 +52,6 @@ def believe(key_id: str, first: int, frame_bytes: int, rows: bytes) -> bool | No
     return None
 
 
-def _nothing() -> None:
-    """What there is to let go of when nobody said."""
-
-
 class SegmentsEngine:
     """A node's disk as a log in large files."""
 
@@ -75,7 +66,7 @@ class SegmentsEngine:
         at_rest: AtRest | None = None,
         key_files: KeyFiles | None = None,
         random_bytes: Callable[[int], bytes] = secrets.token_bytes,
-        release: Callable[[], None] = _nothing,
+        release: Callable[[], None] = lambda: None,
     ) -> None:
         """Open the log at the root of a disk, or begin one there.
 
@@ -114,12 +105,13 @@ class SegmentsEngine:
         self._compactor = Compactor(
             self._catalog, self._files, self._writer, self._reader, self._packer, verify
         )
-        keys = KeyUse(key_files, self._files, state.secret, self._compactor.copied_keys)
-        self._scrub = SegmentScrub(
-            self._catalog, self._files, self._reader, state.secret, self._lock, keys
-        )
         self._mender = Mender(
             self._catalog, self._files, self._reader, self._writer, verify, self._lock, key_files
+        )
+        keys = KeyUse(key_files, self._files, state.secret, self._compactor.copied_keys)
+        prepare = self._mender.prepare
+        self._scrub = SegmentScrub(
+            self._catalog, self._files, self._reader, state.secret, self._lock, keys, prepare
         )
         self._suspects = set[int]()
         self._highest = {raw: self._highest_ticket(raw=raw) for raw in (False, True)}

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from typing import Final
 
+from common.errors import StorageError
 from putter.storage.block_file import BLOCK_BYTES
 from putter.storage.envelope import KeyFiles
 from putter.storage.scrub import Finding, Part
@@ -31,7 +32,7 @@ _log = logging.getLogger(__name__)
 
 
 class Mender:
-    """Mends for one engine. Only the thread that writes calls it.
+    """Mends for one engine. Only the thread that writes calls it, but for `prepare`.
 
     Args:
         catalog: all segments.
@@ -61,6 +62,18 @@ class Mender:
         self._verify: Final = verify
         self._lock: Final = lock
         self._key_files: Final = key_files
+        self._prepared: dict[int, Replayed] = {}
+
+    def prepare(self, segment: Segment) -> None:
+        """Read a segment whose index is to be made again: the thread that writes need not.
+
+        Args:
+            segment: sealed, and pinned by the caller.
+        """
+        try:
+            self._prepared[segment.number] = self._replayed(segment)
+        except StorageError as error:
+            _log.warning("segment %016x cannot be read now: %s", segment.number, error)
 
     def mend(self, finding: Finding) -> bool:
         """See `putter.storage.engine.Engine.mend`."""
@@ -81,11 +94,12 @@ class Mender:
     def _index(self, place: str) -> bool:
         """Make the index of a segment again; the segment may be gone by now."""
         number = index_number(place)
+        prepared = self._prepared.pop(number, None)
         with self._reader.pinned(number) as there:
             segment = self._catalog.segments.get(number)
             if not there or segment is None or not isinstance(segment.index, SealedIndex):
                 return True
-            done = self._replayed(segment)
+            done = prepared if prepared is not None else self._replayed(segment)
             for text in done.lost:
                 _log.error("%s", text)
             index = self._files.save_index(done.index, number, segment.end, self._secret)

@@ -6,7 +6,7 @@ meanwhile was verified when it was copied; what is written anew was verified whe
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from enum import IntEnum
 from itertools import islice
@@ -66,6 +66,7 @@ class SegmentScrub:
         secret: of the directory.
         lock: of the engine; is taken only for looks at the catalog.
         keys: gathers what the pass sees of data keys.
+        prepare: called with a pinned segment whose index is damaged.
     """
 
     def __init__(
@@ -76,6 +77,7 @@ class SegmentScrub:
         secret: bytes,
         lock: AbstractContextManager[object],
         keys: KeyUse,
+        prepare: Callable[[Segment], None],
     ) -> None:
         self._catalog = catalog
         self._files = files
@@ -83,6 +85,7 @@ class SegmentScrub:
         self._secret = secret
         self._lock = lock
         self._keys = keys
+        self._prepare = prepare
         self._last = 0
 
     def step(self, cursor: str, budget_bytes: int, check: Check) -> Scrubbed:
@@ -194,6 +197,8 @@ class SegmentScrub:
         self._keys.look(number, segment.end)
         size, damaged = self._index(segment)
         piece.add(BLOCK_BYTES + size, *findings, *damaged)
+        if damaged:
+            self._prepare(segment)
         return not damaged
 
     def _index(self, segment: Segment) -> tuple[int, list[Finding]]:

@@ -308,3 +308,15 @@ def test_a_damaged_state_is_written_again(
     again = engine_on(disk)
     assert again.report.lost == []
     assert again.raise_ceilings(Ceilings()) == Ceilings(5000, 60, 700)
+
+
+def test_a_pass_reads_the_segment_before_the_thread_that_writes_is_asked(
+    disk: MemoryDisk, engine: SegmentsEngine
+) -> None:
+    spoil_index(disk, 1)
+    (finding,) = engine.scrub("", 1, CHECK).findings
+    asked: list[str] = []
+    disk.before = lambda operation, path: asked.append(f"{operation} {path}")
+    assert engine.mend(finding)
+    assert [each for each in asked if each.startswith("read ") and each.endswith(".seg")] == []
+    assert any(each.startswith("create ") for each in asked)
