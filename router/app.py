@@ -37,6 +37,7 @@ from router.census import Census
 from router.copying import Copier
 from router.fleet import Fleet
 from router.gateway.cluster import ClusterRoutes
+from router.gateway.drain import DrainRoutes
 from router.gateway.explain import ExplainRoutes
 from router.gateway.files import FileRoutes
 from router.gateway.lane import FileLane
@@ -314,6 +315,7 @@ class Router:
         door = Door(self.options.host, self.options.token)
         application = make_application(self.metrics, door, self._not_ready)
         FileRoutes(self.writes, self.reads, self.metrics, self.options.idle_ms).add_to(application)
+        DrainRoutes(self._meta, self.fleet, self.vacate, self.repair).add_to(application)
         ExplainRoutes(self.reads, self.fleet).add_to(application)
         ClusterRoutes(
             self._meta,

@@ -28,6 +28,9 @@ _log = get_logger(__name__)
 _LOOK_S: Final = 5.0
 _AGAIN_S: Final = 60.0
 """Between two walks for the same putters, while something is still to be moved."""
+_SURE_S: Final = 10.0
+"""Between the walk that found nothing and the one that makes sure."""
+_WALKS: Final = 2
 _CALL_MS: Final = 15_000
 _PAGE: Final = 256
 _WITHOUT_OBJECT: Final = ("",)
@@ -51,19 +54,26 @@ class Vacate:
         self._noted: frozenset[str] = frozenset()
         self._names: Counter[str] = Counter()
         self._walked_at = 0.0
+        self._clean_walks: Counter[str] = Counter()
         self._records_of: dict[str, int] = {}
         self._task: asyncio.Task[None] | None = None
 
     @property
     def left(self) -> Mapping[str, int]:
-        """Putters that leave: how many names held something on each at the last walk.
-
-        One with nothing left is not needed any more: its records are held by others, too.
-        """
+        """Putters that leave: how many names held something on each at the last walk."""
         return {
             node: max(self._names[node], 1 if self._owes_records(node) else 0)
             for node in sorted(self._noted)
         }
+
+    @property
+    def empty(self) -> frozenset[str]:
+        """Putters that are not needed any more.
+
+        Two walks found nothing on them, some time apart: a router that had not heard yet that one
+        leaves may have given it something. Their records are held by others, too.
+        """
+        return frozenset(node for node, walks in self._clean_walks.items() if walks >= _WALKS)
 
     def start(self) -> None:
         """Begin."""
@@ -105,6 +115,10 @@ class Vacate:
             link = self._fleet.link(node)
             if link is not None and link.up:
                 await self._hand_on_records(link)
+        walks = self._clean_walks
+        self._clean_walks = Counter(
+            {n: walks[n] + 1 for n, names in self.left.items() if not names}
+        )
         return True
 
     # -- inside ----------------------------------------------------------------------------
@@ -121,9 +135,11 @@ class Vacate:
 
     def _is_time(self) -> bool:
         """Whether a further walk may find less than the last one."""
-        if not any(self.left.values()):
+        if self._noted <= self.empty:
             return False
         waited = asyncio.get_running_loop().time() - self._walked_at
+        if not any(self.left.values()):
+            return waited >= _SURE_S
         return ANYONE not in self._repair.refills() or waited >= _AGAIN_S
 
     def _owes_records(self, node: str) -> bool:

@@ -22,6 +22,7 @@ _COMMANDS: Final[Mapping[str, str]] = {
     "stat": "files:stat",
     "status": "cluster:status",
     "explain": "explain:explain",
+    "drain": "drain:drain",
     "loopback": "loopback:loopback",
     "scrub": "scrub:scrub",
     "rebuild": "rebuild:rebuild",

@@ -352,6 +352,33 @@ class Incurable(msgspec.Struct, frozen=True):
     reason: str
 
 
+class Drain(msgspec.Struct, frozen=True):
+    """How far a putter is emptied.
+
+    Attributes:
+        node: the putter.
+        decision: ``draining`` or ``gone``; "" for one that was away for too long.
+        names_left: how many names still need it; None: nobody has looked yet.
+        moving_objects, moving_bytes: what is on its way to others, from all that are emptied.
+        eta_s: seconds until that is done, if it goes on like this; None: unknown.
+        done: whether it is not needed any more.
+    """
+
+    node: str
+    decision: str
+    names_left: int | None = None
+    moving_objects: int = 0
+    moving_bytes: int = 0
+    eta_s: int | None = None
+    done: bool = False
+
+
+class Drains(msgspec.Struct, frozen=True):
+    """All putters that are emptied."""
+
+    nodes: tuple[Drain, ...] = ()
+
+
 class StoreStatus(msgspec.Struct, frozen=True):
     """The cluster as one router sees it.
 

@@ -30,6 +30,8 @@ from putter.client.explanation import Explanation
 from putter.client.http import DEFAULT_URL, Answer, Connect, Exchange, connector
 from putter.client.models import (
     Buckets,
+    Drain,
+    Drains,
     Entry,
     FileInfo,
     NodeScrub,
@@ -284,6 +286,34 @@ class Store:
     def status(self) -> StoreStatus:
         """The cluster as the router sees it."""
         return self._told(self._exchange.send("GET", "/status"), StoreStatus)
+
+    def drain(
+        self, node: str, action: Literal["begin", "gone", "cancel", "status"] = "status"
+    ) -> Drain | None:
+        """Have a putter emptied, or ask how far that is.
+
+        Args:
+            node: its identity.
+            action: to begin; to say that it is lost; to take that back; or only to ask.
+
+        Returns:
+            How far it is; None if it is not emptied.
+
+        Raises:
+            NotFound: no such putter.
+        """
+        path = f"/drain/{quote(node, safe='')}"
+        match action:
+            case "begin":
+                answer = self._exchange.send("PUT", path)
+            case "gone":
+                answer = self._exchange.send("PUT", f"{path}?gone=1")
+            case "cancel":
+                answer = self._exchange.send("DELETE", path)
+            case "status":
+                answer = self._exchange.send("GET", "/drain")
+        told = self._told(answer, Drains)
+        return next((each for each in told.nodes if each.node == node), None)
 
     def scrub(
         self,

@@ -122,12 +122,32 @@ def document(version: str) -> dict[str, Any]:
                 | {"parameters": [_query("rate", "bytes per second; 0 as fast as can be")]},
                 "delete": _operation("Give up the passes under way", {"200": _JSON, "404": None}),
             },
+            "/drain": {
+                "get": _operation(
+                    "Putters that are emptied, and what is left on them", {"200": _JSON}
+                )
+            },
+            "/drain/{node}": {
+                "parameters": [_NODE],
+                "put": _operation("Have a putter emptied", {"200": _JSON, "400": None, "404": None})
+                | {"parameters": [_query("gone", "1: it is lost and does not come back")]},
+                "delete": _operation("Let it stay", {"200": _JSON, "404": None}),
+            },
             "/healthz": {"get": _operation("The process lives", {"200": None})},
             "/readyz": {"get": _operation("It can do its work", {"200": None, "503": None})},
             "/metrics": {"get": _operation("Prometheus metrics", {"200": None})},
             "/openapi.json": {"get": _operation("This document", {"200": _JSON})},
         },
     }
+
+
+_NODE: dict[str, Any] = {
+    "name": "node",
+    "in": "path",
+    "required": True,
+    "description": "identity of a putter",
+    "schema": {"type": "string", "minLength": 1},
+}
 
 
 def _operation(

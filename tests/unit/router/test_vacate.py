@@ -166,6 +166,7 @@ class TestDraining:
             await all_paid(store)
             await asyncio.sleep(70)
             assert store.router.vacate.left == {"p0": 0}
+            assert store.router.vacate.empty == {"p0"}
             for key in data:
                 assert nodes_of(await version_of(store, key)) == {"p1", "p2"}
             await store.clean()
@@ -213,6 +214,7 @@ class TestDraining:
             await store.router.repair.round()
             await asyncio.sleep(200)
             assert store.router.vacate.left["p0"] > 0
+            assert not store.router.vacate.empty
             for key, body in data.items():
                 assert await store.read(key) == body
 

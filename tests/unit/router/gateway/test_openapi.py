@@ -13,6 +13,7 @@ from common.metrics import Metrics
 from common.web import Door, make_application
 from common.wire.handshake import Identity
 from router.gateway.cluster import ClusterRoutes
+from router.gateway.drain import DrainRoutes
 from router.gateway.explain import ExplainRoutes
 from router.gateway.files import FileRoutes
 from router.gateway.openapi import document
@@ -26,6 +27,7 @@ def application() -> web.Application:
     FileRoutes(NOBODY, NOBODY, NOBODY, 1000).add_to(made)
     identity = Identity("r", "r")
     ExplainRoutes(NOBODY, NOBODY).add_to(made)
+    DrainRoutes(NOBODY, NOBODY, NOBODY, NOBODY).add_to(made)
     ClusterRoutes(NOBODY, NOBODY, NOBODY, identity, "", lambda: 0, NOBODY, NOBODY).add_to(made)
     return made
 

@@ -1,0 +1,83 @@
+"""``/drain``: empty putters, and tell how far that is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aiohttp import web
+
+from common.errors import NotFound, UsageError
+from common.membership import Decision
+from common.meta.interface import Metadata
+from common.records import ANYONE
+from common.web import json_response
+from router.fleet import Fleet
+from router.repair import Repair
+from router.vacate import Vacate
+
+
+class DrainRoutes:
+    """What the operator decides of putters, and what became of it.
+
+    Args:
+        meta: keeps the decisions.
+        fleet: the putters.
+        vacate: empties them.
+        repair: moves the bytes.
+    """
+
+    def __init__(self, meta: Metadata, fleet: Fleet, vacate: Vacate, repair: Repair) -> None:
+        self._meta = meta
+        self._fleet = fleet
+        self._vacate = vacate
+        self._repair = repair
+
+    def add_to(self, application: web.Application) -> None:
+        """Register the routes."""
+        router = application.router
+        router.add_get("/drain", self.tell)
+        router.add_put("/drain/{node}", self.begin)
+        router.add_delete("/drain/{node}", self.take_back)
+
+    async def tell(self, _: web.Request) -> web.StreamResponse:
+        """The putters that are emptied, and what is left on each."""
+        return json_response({"nodes": await self._nodes()})
+
+    async def begin(self, request: web.Request) -> web.StreamResponse:
+        """Have a putter emptied; with ``gone=1`` one that does not come back."""
+        gone = request.query.get("gone", "0")
+        if gone not in {"0", "1"}:
+            raise UsageError(f"gone is 0 or 1, not {gone[:20]!r}")
+        return await self._declare(request, Decision.GONE if gone == "1" else Decision.DRAINING)
+
+    async def take_back(self, request: web.Request) -> web.StreamResponse:
+        """Let a putter keep what it still holds, and give it new bytes again."""
+        return await self._declare(request, None)
+
+    # -- inside ----------------------------------------------------------------------------
+
+    async def _declare(self, request: web.Request, decision: Decision | None) -> web.StreamResponse:
+        node = request.match_info["node"]
+        if not await self._meta.members.declare(node, decision):
+            raise NotFound(
+                f"there is no putter {node[:80]!r} of which that can be said",
+                hint="see `putter status`; one that is gone cannot be drained",
+            )
+        return json_response({"nodes": await self._nodes()})
+
+    async def _nodes(self) -> list[dict[str, Any]]:
+        left = self._vacate.left
+        debt = self._repair.refills().get(ANYONE)
+        decided = await self._meta.members.decisions()
+        return [
+            {
+                "node": node,
+                "decision": decided.get(node, ""),
+                "names_left": left.get(node),
+                "moving_objects": debt.debt.objects if debt else 0,
+                "moving_bytes": debt.debt.size if debt else 0,
+                "eta_s": round(debt.eta_s) if debt and debt.eta_s is not None else None,
+                "done": node in self._vacate.empty,
+            }
+            for node in sorted({*decided, *left})
+        ]
