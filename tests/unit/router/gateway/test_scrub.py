@@ -165,6 +165,7 @@ def test_a_summary_tells_the_last_pass_if_there_was_one() -> None:
         reply(last_number=2, last_started_ms=1, last_ended_ms=5, last_bytes=9, total_bytes=8)
     )
     assert told["last"] == {
-        "number": 2, "started_ms": 1, "ended_ms": 5, "verified_bytes": 9, "findings": 0, "mended": 0,
+        "number": 2, "started_ms": 1, "ended_ms": 5, "verified_bytes": 9, "findings": 0,
+        "mended": 0,
     }  # fmt: skip
     assert told["total_bytes"] == 8
