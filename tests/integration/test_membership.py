@@ -52,8 +52,9 @@ def identity(directory: Path) -> str:
 def listed(store: Cluster, node: str) -> dict[str, object]:
     """A putter in ``/status``."""
     told = json.loads(store.http("GET", "/status")[2])
-    [found] = [each for each in told["nodes"] if each["node"] == node]
-    return dict(found)
+    found = [each for each in told["nodes"] if each["node"] == node]
+    assert len(found) == 1, told["nodes"]
+    return dict(found[0])
 
 
 def write(store: Cluster, data: bytes) -> None:

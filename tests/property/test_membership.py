@@ -45,6 +45,7 @@ class Directory:
         taken_ms: when its last sign of life was taken; None if none was, or one was refused since.
         refused: whether the last answer was a refusal.
         unknown: how often in a row nothing was known.
+        resumes: whether this process was taken before.
     """
 
     host: str
@@ -54,6 +55,7 @@ class Directory:
     taken_ms: int | None = None
     refused: bool = False
     unknown: int = 0
+    resumes: bool = False
 
 
 class OneNode(RuleBasedStateMachine):
@@ -67,6 +69,7 @@ class OneNode(RuleBasedStateMachine):
         self.runs = 0
         self.state: State | None = None
         self.known = 0  # records that are known to have been durable
+        self.known_starts = 0  # of the process that was taken last
 
     # -- processes -------------------------------------------------------------------------
 
@@ -83,7 +86,25 @@ class OneNode(RuleBasedStateMachine):
             self.runs += 1
             copy.starts += 1
             copy.instance, copy.taken_ms = f"i{self.runs}", None
-            copy.refused, copy.unknown = False, 0
+            copy.refused, copy.unknown, copy.resumes = False, 0, False
+
+    @rule(which=COPIES, records=st.integers(0, 3))
+    def live(self, which: int, records: int) -> None:
+        """As in ordinary days."""
+        self.start(which)
+        self.beat(which, 0)
+        for _ in range(records):
+            self.write(which)
+        self.beat(which, 0)
+
+    @rule(which=COPIES)
+    def move(self, which: int) -> None:
+        """All processes die; the one on this directory is started once they are lost."""
+        for number in range(len(self.copies)):
+            self.kill(number)
+        self.pass_time(2 * MEMBER_LOST_MS)
+        self.start(which)
+        self.beat(which, 0)
 
     @rule(which=COPIES)
     def kill(self, which: int) -> None:
@@ -128,6 +149,8 @@ class OneNode(RuleBasedStateMachine):
             return
         if copy.taken_ms is None:
             assert copy.records >= self.known, "an older copy was taken"
+            assert copy.starts > self.known_starts or copy.resumes, "an older copy was taken"
+        self.known_starts, copy.resumes = copy.starts, True
         copy.taken_ms = self.clock.ms
         self.known = max(self.known, told)
         self.moves(Event.RETURNS if was_gone else self.event())
@@ -158,7 +181,7 @@ class OneNode(RuleBasedStateMachine):
             return
         if decision is Decision.GONE:
             self.moves(Event.GIVEN_UP)
-            self.known = 0
+            self.known = self.known_starts = 0
         elif was_gone:
             self.moves(Event.TAKEN_BACK)
         elif self.state is not None:
@@ -178,7 +201,7 @@ class OneNode(RuleBasedStateMachine):
         self.runs += 1
         self.store.wipe(f"run{self.runs}")
         self.store._state.complete = self.store.epoch
-        self.state, self.known = None, 0
+        self.state, self.known, self.known_starts = None, 0, 0
         for copy in self.copies:
             if copy.taken_ms is not None:
                 copy.taken_ms = self.clock.ms - MEMBER_LOST_MS
