@@ -228,7 +228,11 @@ class Router:
             Pace(options.repair_bytes_per_s, lambda: self.writes.busy),
         )
         self.vacate: Final = Vacate(
-            self.fleet, Census(meta, identity.instance), self.repair, options.replace_after_ms
+            meta,
+            self.fleet,
+            Census(meta, identity.instance),
+            self.repair,
+            options.replace_after_ms,
         )
         self._heartbeat = Heartbeat(meta.members, self._member)
         self._web: WebPort | None = None

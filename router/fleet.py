@@ -160,6 +160,18 @@ class Fleet:
         }
         return frozenset(silent | self._declared().keys())
 
+    def absent(self, nodes: Collection[str]) -> frozenset[str]:
+        """Those of the cluster's putters that signed off and are not connected."""
+        return frozenset(nodes) - self._seen.keys() - {link.node for link in self.up()}
+
+    def expect(self, nodes: Collection[str]) -> None:
+        """Reckon with putters that signed off, and that nobody else told of."""
+        there, _ = self._candidates()
+        for node in set(nodes) - self._known.keys():
+            weight = sum(each.weight for each in there) / len(there) if there else 1.0
+            self._known[node] = Candidate(node, weight)
+            self._eligible = None
+
     def leave_out(self, nodes: frozenset[str]) -> None:
         """Give nothing new to these putters, and owe them nothing."""
         self._left_out = nodes

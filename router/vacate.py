@@ -15,6 +15,7 @@ from typing import Final
 from common import records
 from common.errors import NodesUnavailable, PutterError
 from common.logs import get_logger
+from common.meta.interface import Metadata
 from common.records import ANYONE, CommitRecord, Tombstone, Version
 from common.wire.session import ListRecords, RecordList
 from router.census import Census
@@ -40,13 +41,22 @@ class Vacate:
     """One router's part in it.
 
     Args:
+        meta: knows which putters belong to the cluster.
         fleet: the putters.
         census: walks.
         repair: pays what the walks note.
         replace_after_ms: how long a putter may be away; 0: for ever.
     """
 
-    def __init__(self, fleet: Fleet, census: Census, repair: Repair, replace_after_ms: int) -> None:
+    def __init__(
+        self,
+        meta: Metadata,
+        fleet: Fleet,
+        census: Census,
+        repair: Repair,
+        replace_after_ms: int,
+    ) -> None:
+        self._meta = meta
         self._fleet = fleet
         self._census = census
         self._repair = repair
@@ -54,6 +64,7 @@ class Vacate:
         self._noted: frozenset[str] = frozenset()
         self._names: Counter[str] = Counter()
         self._walked_at = 0.0
+        self._absent_since: dict[str, float] = {}
         self._clean_walks: Counter[str] = Counter()
         self._records_of: dict[str, int] = {}
         self._task: asyncio.Task[None] | None = None
@@ -94,7 +105,7 @@ class Vacate:
         Raises:
             PutterError: Redis or a putter does not answer.
         """
-        leaving = self._fleet.leaving(self._replace_after_ms)
+        leaving = self._fleet.leaving(self._replace_after_ms) | await self._stopped()
         if leaving != self._noted:
             self._fleet.leave_out(leaving)
             _log.warning(
@@ -132,6 +143,19 @@ class Vacate:
                 _log.info("nothing is emptied now", reason=str(error))
             except Exception:  # noqa: BLE001 - it goes on with the next round
                 _log.exception("emptying putters failed")
+
+    async def _stopped(self) -> frozenset[str]:
+        """Putters that signed off, and have been away for too long since this router noticed.
+
+        The register does not list them, but Redis knows whose records belong to it.
+        """
+        standing = await self._meta.recovery.standing()
+        absent = self._fleet.absent(standing.marks.keys())
+        self._fleet.expect(absent)
+        now = asyncio.get_running_loop().time()
+        since = self._absent_since = {n: self._absent_since.get(n, now) for n in absent}
+        away_s = self._replace_after_ms / 1000
+        return frozenset(n for n, at in since.items() if away_s and now - at > away_s)
 
     def _is_time(self) -> bool:
         """Whether a further walk may find less than the last one."""

@@ -95,6 +95,38 @@ class TestOneThatStaysAway:
         with_store(scene)
 
 
+class TestOneThatSignedOff:
+    def test_it_is_replaced_as_one_that_died(self) -> None:
+        async def scene(store: Store) -> None:
+            data = await filled(store)
+            await asyncio.sleep(20)
+            await store.putters[0].node.stop()  # type: ignore[union-attr]
+            store.putters[0].node = None
+            await asyncio.sleep(AWAY_MS / 1000 + 20)
+            assert {seen.member.node for seen in await store.meta.members.seen()} >= {"p1", "p2"}
+            await all_paid(store)
+            for key, body in data.items():
+                assert nodes_of(await version_of(store, key)) == {"p1", "p2"}
+                assert await store.read(key) == body
+
+        with_store(scene, marks_period_ms=3_000)
+
+    def test_a_router_that_never_saw_it_owes_it_its_share(self) -> None:
+        async def scene(store: Store) -> None:
+            await filled(store, 1)
+            await asyncio.sleep(20)
+            await store.putters[0].node.stop()  # type: ignore[union-attr]
+            store.putters[0].node = None
+            await store.add_router(marks_period_ms=3_000)
+            await asyncio.sleep(20)
+            for n in range(20):
+                await store.write(payload(100, n), f"n{n}", router=1)
+            debts = await store.meta.repairs.debts()
+            assert 5 < debts["p0"].objects < 20
+
+        with_store(scene, marks_period_ms=3_000)
+
+
 class TestOneThatComesBack:
     def test_before_the_time_nothing_moves(self) -> None:
         async def scene(store: Store) -> None:
