@@ -24,6 +24,7 @@ _LEASE: Final = "census"
 _LEASE_MS: Final = 60_000
 _RENEW_S: Final = _LEASE_MS / 3000
 _PAGE: Final = 500
+_WRITING_MAX: Final = 1_000
 _PAUSE_S: Final = 0.02
 """Between two pages: a walk must not be felt."""
 
@@ -70,6 +71,26 @@ class Census:
                 await asyncio.sleep(_PAUSE_S)
         await self._meta.leases.release(_LEASE, self._instance)
         _log.info("looked for what has to move", leaving=sorted(leaving), names=dict(found))
+        return found
+
+    async def under_way(self, leaving: Collection[str]) -> Counter[str]:
+        """How many objects that are being written may have some bytes on each of these putters.
+
+        Ask before a walk: what is published meanwhile may be behind it.
+
+        Raises:
+            PutterError: Redis does not answer.
+        """
+        if not leaving:
+            return Counter()
+        writing = await self._meta.recovery.writing(_WRITING_MAX)
+        if writing is None:
+            return Counter(dict.fromkeys(leaving, 1))  # too many to ask for each
+        found: Counter[str] = Counter()
+        for _, object_id in writing:
+            state = await self._meta.objects.get(object_id)
+            if state is not None and state.state == "writing":
+                found.update(node for node in state.nodes if node in leaving)
         return found
 
     # -- inside ----------------------------------------------------------------------------

@@ -243,7 +243,7 @@ class Repair:
             return  # deleted meanwhile
         size = 0
         for extent in stored.extents:
-            if item.node in extent.owed and target not in extent.nodes:
+            if _gets(extent, item.node, target) and target not in extent.nodes:
                 await self._copier.copy(stored, extent, target, self._pace_for(target))
                 size += extent.size
         version = self._described(item, target, revision)
@@ -261,18 +261,19 @@ class Repair:
     def _target(self, item: Owed) -> str:
         if item.node != ANYONE:
             return item.node
-        holders = {node for extent in item.stored.extents for node in extent.nodes}
-        homes = {node for extent in item.stored.extents for node in extent.owed}
-        target = self._fleet.choose_another(item.object_id, holders | homes)
-        if target is None:
-            raise NodesUnavailable("there is no further putter", hint="start one more")
-        return target
+        taken = [frozenset((*e.nodes, *e.owed)) for e in item.stored.extents if ANYONE in e.owed]
+        # Best one for all extents at once; else one for some of them, and the others come next.
+        for avoid in dict.fromkeys([frozenset().union(*taken), *taken]):
+            target = self._fleet.choose_another(item.object_id, avoid)
+            if target is not None:
+                return target
+        raise NodesUnavailable("there is no further putter", hint="start one more")
 
     def _described(self, item: Owed, target: str, revision: int) -> Version:
         tickets = {extent.first for extent in item.stored.extents}
 
         def change(extent: Extent) -> Extent:
-            if extent.first in tickets and item.node in extent.owed:
+            if extent.first in tickets and _gets(extent, item.node, target):
                 return paid(extent, item.node, target, item.version.replicas)
             return extent
 
@@ -363,3 +364,10 @@ async def _together(works: Sequence[Awaitable[None]]) -> None:
 
 def _named(version: Version) -> list[str]:
     return sorted({n for stored in version.objects for e in stored.extents for n in e.nodes})
+
+
+def _gets(extent: Extent, debtor: str, target: str) -> bool:
+    """Whether what an extent owes a debtor can go to that putter."""
+    if debtor == ANYONE and (target in extent.nodes or target in extent.owed):
+        return False
+    return debtor in extent.owed

@@ -16,7 +16,7 @@ from common import records
 from common.errors import NodesUnavailable, PutterError
 from common.logs import get_logger
 from common.meta.interface import Metadata
-from common.records import ANYONE, CommitRecord, Tombstone, Version
+from common.records import ANYONE, Abort, Change, CommitRecord, Tombstone, Version
 from common.wire.session import ListRecords, RecordList
 from router.census import Census
 from router.fleet import Fleet
@@ -31,6 +31,8 @@ _AGAIN_S: Final = 60.0
 """Between two walks for the same putters, while something is still to be moved."""
 _SURE_S: Final = 10.0
 """Between the walk that found nothing and the one that makes sure."""
+_STILL_S: Final = 600.0
+"""Between two walks that see to it that a putter which is empty, and still there, stays so."""
 _WALKS: Final = 2
 _CALL_MS: Final = 15_000
 _PAGE: Final = 256
@@ -63,6 +65,7 @@ class Vacate:
         self._replace_after_ms = replace_after_ms
         self._noted: frozenset[str] = frozenset()
         self._names: Counter[str] = Counter()
+        self._writing = False
         self._walked_at = 0.0
         self._absent_since: dict[str, float] = {}
         self._clean_walks: Counter[str] = Counter()
@@ -71,7 +74,10 @@ class Vacate:
 
     @property
     def left(self) -> Mapping[str, int]:
-        """Putters that leave: how many names held something on each at the last walk."""
+        """Putters that leave: how many names held something on each at the last walk.
+
+        Objects that were being written count, too.
+        """
         return {
             node: max(self._names[node], 1 if self._owes_records(node) else 0)
             for node in sorted(self._noted)
@@ -82,7 +88,8 @@ class Vacate:
         """Putters that are not needed any more.
 
         Two walks found nothing on them, some time apart: a router that had not heard yet that one
-        leaves may have given it something. Their records are held by others, too.
+        leaves may have given it something. Nothing that is being written has bytes there, and
+        their records are held by others, too.
         """
         return frozenset(node for node, walks in self._clean_walks.items() if walks >= _WALKS)
 
@@ -115,10 +122,12 @@ class Vacate:
             )
         elif not self._is_time():
             return False
+        writing = await self._census.under_way(leaving)
         found = await self._census.walk(leaving)
         if found is None:
             return False  # another router walks; what it notes is noted
-        self._noted, self._names = leaving, found
+        self._noted, self._names = leaving, found + writing
+        self._writing = bool(writing)
         self._walked_at = asyncio.get_running_loop().time()
         for node in [node for node in self._records_of if node not in leaving]:
             del self._records_of[node]
@@ -159,17 +168,21 @@ class Vacate:
 
     def _is_time(self) -> bool:
         """Whether a further walk may find less than the last one."""
-        if self._noted <= self.empty:
-            return False
         waited = asyncio.get_running_loop().time() - self._walked_at
+        if self._noted <= self.empty:
+            return waited >= _STILL_S and any(map(self._is_up, self._noted))
         if not any(self.left.values()):
             return waited >= _SURE_S
-        return ANYONE not in self._repair.refills() or waited >= _AGAIN_S
+        owes = self._writing or ANYONE in self._repair.refills()
+        return not owes or waited >= _AGAIN_S
 
     def _owes_records(self, node: str) -> bool:
         """Whether a putter that is there may have records that were not handed on."""
+        return self._is_up(node) and node not in self._records_of
+
+    def _is_up(self, node: str) -> bool:
         link = self._fleet.link(node)
-        return link is not None and link.up and node not in self._records_of
+        return link is not None and link.up
 
     async def _hand_on_records(self, link: NodeLink) -> None:
         """Give others the records of a putter that belong to no object.
@@ -185,7 +198,7 @@ class Vacate:
             if not page:
                 break
             for number, record in page:
-                if isinstance(record, Tombstone | Version):
+                if isinstance(record, Tombstone | Version | Abort):
                     await self._keep(record, link.node)
                     handed += 1
                 after = number
@@ -208,7 +221,7 @@ class Vacate:
             at += length
         return found
 
-    async def _keep(self, record: Tombstone | Version, without: str) -> None:
+    async def _keep(self, record: Change, without: str) -> None:
         """Make a record durable where it would go now."""
         nodes = self._fleet.place(f"{record.bucket}/{record.key}").nodes
         if without in nodes:

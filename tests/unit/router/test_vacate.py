@@ -5,11 +5,16 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import pytest
+
+import router.upload
 from common.membership import Decision
-from common.records import ANYONE, Tombstone, Version
+from common.records import ANYONE, Abort, Tombstone, Version
+from router.blocks import ChunkSource
 from router.quorum import Policy
+from router.targets import Target, Written
 from tests.node_kit import play
-from tests.router_kit import Store, payload, tickets_of
+from tests.router_kit import Store, in_chunks, payload, tickets_of
 from tests.simulation.loop import World
 
 AWAY_MS = 60_000
@@ -251,6 +256,109 @@ class TestDraining:
                 assert await store.read(key) == body
 
         with_store(scene, putters=2)
+
+
+class TestDrainingObjectsOfSeveralExtents:
+    """Their extents have different putters."""
+
+    @pytest.fixture(autouse=True)
+    def short_extents(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(router.upload, "_FIRST_SPAN_RUNS", 1)
+
+    def test_each_extent_moves_to_a_putter_that_lacks_it(self) -> None:
+        async def scene(store: Store) -> None:
+            bodies = {f"k{n}": payload(6_000_000, n) for n in range(3)}
+            for key, body in bodies.items():
+                await store.write(body, key)
+            before = [await version_of(store, key) for key in bodies]
+            assert any(nodes_of(version) == {"p0", "p1", "p2"} for version in before)
+            assert await store.meta.members.declare("p0", Decision.DRAINING)
+            await asyncio.sleep(20)
+            await all_paid(store)
+            for key, body in bodies.items():
+                version = await version_of(store, key)
+                for extent in version.objects[0].extents:
+                    assert set(extent.nodes) == {"p1", "p2"}
+                assert await store.read(key) == body
+            await asyncio.sleep(70)
+            assert store.router.vacate.empty == {"p0"}
+
+        with_store(scene)
+
+    def test_what_is_being_written_is_waited_for(self) -> None:
+        async def scene(store: Store) -> None:
+            body = payload(4_000_000)
+            go_on = asyncio.Event()
+
+            async def slowly() -> Any:
+                async for chunk in in_chunks(body[:3_000_000]):
+                    yield chunk
+                await go_on.wait()
+                yield body[3_000_000:]
+
+            async def write(key: str) -> Written:
+                source = ChunkSource(slowly(), store.router.writes.filler())
+                try:
+                    return await store.router.writes.write(source, Target("photos", key))
+                finally:
+                    source.close()
+
+            writes = [asyncio.ensure_future(write(f"k{n}")) for n in range(4)]
+            await asyncio.sleep(5)
+            assert await store.meta.members.declare("p0", Decision.DRAINING)
+            await asyncio.sleep(200)
+            assert store.router.vacate.left["p0"] > 0
+            assert not store.router.vacate.empty
+            go_on.set()
+            await asyncio.gather(*writes)
+            await asyncio.sleep(70)
+            await all_paid(store)
+            await asyncio.sleep(200)
+            assert store.router.vacate.empty == {"p0"}
+            for n in range(4):
+                assert nodes_of(await version_of(store, f"k{n}")) == {"p1", "p2"}
+                assert await store.read(f"k{n}") == body
+
+        with_store(scene)
+
+
+def test_an_abort_without_an_object_is_handed_on() -> None:
+    """Else the file that it voids would come back with a rebuild."""
+
+    async def scene(store: Store) -> None:
+        abort = Abort("photos", "empty", await store.router.numbers.stamp(), "", aborted=1)
+        await store.router.writes._keep([abort], "photos/empty", ("p0",))
+        assert abort in store.putters[0].records
+        assert await store.meta.members.declare("p0", Decision.DRAINING)
+        await asyncio.sleep(70)
+        assert store.router.vacate.empty == {"p0"}
+        for putter in store.putters[1:]:
+            assert abort in putter.records
+
+    with_store(scene)
+
+
+def test_an_empty_putter_is_looked_at_again_while_it_is_there() -> None:
+    async def scene(store: Store) -> None:
+        assert await store.meta.members.declare("p0", Decision.DRAINING)
+        await asyncio.sleep(70)
+        assert store.router.vacate.empty == {"p0"}
+        # Taken back and drained again between two looks, it got something in between.
+        store.router.fleet.leave_out(frozenset())
+        assert await store.meta.members.declare("p0", None)
+        await asyncio.sleep(2)
+        data = await filled(store)
+        assert await store.meta.members.declare("p0", Decision.DRAINING)
+        await asyncio.sleep(700)
+        assert store.router.vacate.left["p0"] > 0
+        assert not store.router.vacate.empty
+        await all_paid(store)
+        await asyncio.sleep(100)
+        assert store.router.vacate.empty == {"p0"}
+        for key in data:
+            assert nodes_of(await version_of(store, key)) == {"p1", "p2"}
+
+    with_store(scene)
 
 
 def test_without_a_time_nobody_is_given_up() -> None:
