@@ -337,15 +337,23 @@ def test_a_lease_runs_out_by_itself(tmp_path: Path) -> None:
         assert not any(on_disk(store).values())
 
 
+def a_file_on(store: Cluster, number: int) -> str:
+    """The key of a file in ``photos`` that only this putter holds, and nobody is owed."""
+    node = node_ids(store)[number]
+    for key in (f"cat{n}" for n in range(60)):
+        assert store.http("PUT", f"/file/photos/{key}", payload(1000, key))[0] == 201
+        if all(nodes == {node} for _, nodes in extents(details(store, f"photos/{key}"))):
+            return key
+        assert store.http("DELETE", f"/file/photos/{key}")[0] == 204
+    raise AssertionError("placement never chose it")
+
+
 def test_an_object_of_a_dead_putter_does_not_keep_others_from_being_cleaned(
     tmp_path: Path,
 ) -> None:
     with cluster(tmp_path / "s", putters=2, replicas=1, router_flags=FLAGS) as store:
-        store.putters[0].kill()
-        waiting = store.http("PUT", "/file/photos/cat", payload(1000, "cat"))
-        assert waiting[0] == 201
+        cat = a_file_on(store, 1)
         store.putters[1].kill()
-        store.putters[0].start()
         # The first extent goes to putter 0, the second one and the record to putter 1.
         with (
             router_behind(store, script("commit").sha, copies=1) as (dying, proxy),
@@ -361,8 +369,8 @@ def test_an_object_of_a_dead_putter_does_not_keep_others_from_being_cleaned(
             store.routers[dying].kill()
             assert read_or_broken(client) == ""
         expire_leases(store)
-        assert store.http("DELETE", "/file/photos/cat")[0] == 204
-        eventually(lambda: ("photos", "cat") not in names_in_trash(store), 20)
+        assert store.http("DELETE", f"/file/photos/{cat}")[0] == 204
+        eventually(lambda: ("photos", cat) not in names_in_trash(store), 20)
         store.putters[0].start()
         eventually(lambda: list(store.names().values()) == [40 * MIB], 20)
         eventually_clean(store)
