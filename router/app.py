@@ -51,6 +51,7 @@ from router.quorum import Policy
 from router.reads import ReadPath
 from router.repair import Repair
 from router.replicas import Replicas
+from router.surplus import Freeing
 from router.sweep import Sweep
 from router.vacate import Vacate
 from router.watermark import Watermark
@@ -221,6 +222,7 @@ class Router:
             self.fleet,
             replicas,
             Copier(self.fleet, keyring, replicas, pool, options.frame_bytes),
+            Freeing(meta, self.fleet, self.metrics, self.healer.report),
             self.numbers,
             self.metrics,
             identity.instance,

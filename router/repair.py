@@ -5,8 +5,7 @@ pays what a putter is owed, under a lease. An object is copied, then described a
 record, then in Redis: a router that dies in between leaves a debt that is paid again, and nothing
 that nobody knows of, as Redis hears of a putter before the putter gets a byte.
 
-Whoever held something in the place of another one holds too much afterwards. That is freed when the
-grace time is over and nobody reads it there.
+Whoever held something in the place of another one holds too much afterwards: see `router.surplus`.
 """
 
 from __future__ import annotations
@@ -22,16 +21,16 @@ from common.errors import IntegrityError, NodesUnavailable, PutterError
 from common.limits import MIB
 from common.logs import get_logger
 from common.meta.interface import Metadata
-from common.meta.repairs import Debt, Owed, Surplus
+from common.meta.repairs import Debt, Owed
 from common.metrics import Metrics
 from common.records import ANYONE, Extent, Version
 from router.copying import Copier
 from router.debts import paid, with_extents
 from router.fleet import Fleet
-from router.janitor import portions
 from router.numbers import Numbers
 from router.pace import Pace
-from router.replicas import Replicas, free
+from router.replicas import Replicas
+from router.surplus import Freeing
 
 _log = get_logger(__name__)
 _LEASE: Final = "repair"
@@ -39,7 +38,7 @@ _LEASE_MS: Final = 30_000
 _BATCH: Final = 128
 _LARGE_BYTES: Final = MIB
 """Larger objects are copied one after the other: one of them keeps several slices under way."""
-_FREE_TICKETS_MAX: Final = 2_048
+_SURPLUS: Final = "surplus"
 _RATE_S: Final = 10.0
 """The time over which the rate is taken that an estimate rests on."""
 
@@ -74,6 +73,7 @@ class Repair:
         fleet: the putters.
         replicas: keeps records.
         copier: moves bytes.
+        freeing: frees what is not needed any more.
         numbers: stamps of the new descriptions.
         metrics: counters.
         instance: of this router.
@@ -87,6 +87,7 @@ class Repair:
         fleet: Fleet,
         replicas: Replicas,
         copier: Copier,
+        freeing: Freeing,
         numbers: Numbers,
         metrics: Metrics,
         instance: str,
@@ -97,6 +98,7 @@ class Repair:
         self._fleet = fleet
         self._replicas = replicas
         self._copier = copier
+        self._freeing = freeing
         self._numbers = numbers
         self._metrics = metrics
         self._instance = instance
@@ -105,6 +107,7 @@ class Repair:
         self._debts: Mapping[str, Debt] = {}
         self._rates: dict[str, _Rate] = {}
         self._stuck: dict[str, dict[str, str]] = {}
+        self._resume: dict[str, str] = {}
         self._renew_at: dict[str, float] = {}
         self._task: asyncio.Task[None] | None = None
 
@@ -140,7 +143,8 @@ class Repair:
         for debtor in sorted(self._debts):
             if debtor == ANYONE or self._replicas.is_up(debtor):
                 done += await self._pay(debtor)
-        done += await self._free_surplus()
+        if await self._lease(_SURPLUS):
+            done += await self._freeing.round(lambda: self._lease(_SURPLUS))
         if done:
             await self._look()
         return done
@@ -161,6 +165,7 @@ class Repair:
         self._debts = await self._meta.repairs.debts()
         for node in [node for node in self._stuck if node not in self._debts]:
             del self._stuck[node]
+        self._resume = {n: after for n, after in self._resume.items() if n in self._debts}
         self._metrics.owed_objects.set(sum(debt.objects for debt in self._debts.values()))
         self._metrics.owed_bytes.set(sum(debt.size for debt in self._debts.values()))
 
@@ -177,7 +182,7 @@ class Repair:
 
     async def _pay(self, debtor: str) -> int:
         """Pay a debtor as long as that goes well."""
-        done, after = 0, ""
+        done, after = 0, self._resume.pop(debtor, "")
         stuck: dict[str, str] = {}
         while await self._lease(debtor):
             batch = await self._meta.repairs.owed(debtor, _BATCH, after)
@@ -193,7 +198,8 @@ class Repair:
             if len(batch) < _BATCH:
                 break
             if len(stuck) > _BATCH and not done:
-                break  # nothing goes: try again later
+                self._resume[debtor] = after  # nothing goes here: the next round looks behind it
+                break
         self._note_stuck(debtor, stuck)
         if done:
             _log.info("a putter got what it missed", node=debtor, objects=done, left=len(stuck))
@@ -296,34 +302,6 @@ class Repair:
             self._stuck[debtor] = dict(list(stuck.items())[:_BATCH])
         else:
             self._stuck.pop(debtor, None)
-
-    async def _free_surplus(self) -> int:
-        """Free what nobody needs any more; how many objects."""
-        if not await self._lease("surplus"):
-            return 0
-        done, after = 0, ""
-        while page := await self._meta.repairs.surplus(_BATCH, after, self._fleet.down()):
-            after = page[-1].place
-            for item in page:
-                done += await self._free(item)
-            if len(page) < _BATCH or not await self._lease("surplus"):
-                break
-        return done
-
-    async def _free(self, item: Surplus) -> bool:
-        link = self._fleet.link(item.node)
-        if link is None or not link.up:
-            return False
-        objects = (item.object_id,) if item.whole else ()
-        try:
-            for part in portions(list(item.ranges), _FREE_TICKETS_MAX):
-                await free(link, part, objects)
-        except PutterError as error:
-            _log.info("a surplus stays", node=item.node, reason=str(error))
-            return False
-        await self._meta.repairs.freed(item)
-        self._metrics.surplus_freed.inc()
-        return True
 
 
 class _Rate:

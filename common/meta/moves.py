@@ -41,7 +41,9 @@ def surplus_of(version: Version, object_id: str, node: str, due_ms: int) -> Surp
     """What a putter may free of an object, by the description of its version."""
     stored = next(each for each in version.objects if each.object_id == object_id)
     whole = node not in named_nodes(stored)
-    return Surplus(node, version.bucket, object_id, _elsewhere(stored, node), whole, due_ms)
+    elsewhere = tuple(extent for extent in stored.extents if node not in extent.nodes)
+    ranges = merge_ranges(elsewhere)
+    return Surplus(node, version.bucket, object_id, ranges, whole, due_ms, elsewhere)
 
 
 def is_same(one: Version, other: Version) -> bool:

@@ -11,10 +11,10 @@ holds a *surplus*, which is freed after the grace time, when nobody reads it the
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Protocol
 
-from common.records import StoredObject, Version
+from common.records import Extent, StoredObject, Version
 
 REACH_MS: Final = 24 * 60 * 60 * 1000
 """How long what a putter was sent is kept there, until a description places it there."""
@@ -85,6 +85,7 @@ class Surplus:
             there is nothing to free there any more.
         whole: whether no record places any of the object there.
         due_ms: from when on it could be freed, by the coordinator's clock.
+        elsewhere: the extents of these ranges, with the putters that hold them instead.
     """
 
     node: str
@@ -93,6 +94,7 @@ class Surplus:
     ranges: tuple[tuple[int, int], ...]
     whole: bool
     due_ms: int
+    elsewhere: tuple[Extent, ...] = field(default=(), compare=False)
 
     @property
     def place(self) -> str:

@@ -11,11 +11,12 @@ from common.errors import PutterError
 from common.records import ANYONE, Extent, Version
 from common.tickets import format_id
 from common.web import json_response
-from common.wire.session import Count, Counts, ScrubReply
+from common.wire.session import ScrubReply
 from router.fleet import Fleet
 from router.gateway.files import name_of
 from router.gateway.scrub import ask
 from router.reads import ReadPath
+from router.surplus import held_of
 
 _CALL_MS: Final = 5_000
 _PREFIX: Final = "/explain/"
@@ -72,14 +73,10 @@ class ExplainRoutes:
         }
         if link is None or not up:
             return told
-        ranges = tuple((extent.first, extent.count) for extent in mine)
         try:
-            answers = await link.call(lambda request: Count(request, ranges), timeout_ms=_CALL_MS)
+            told["held"] = await held_of(link, [(extent.first, extent.count) for extent in mine])
         except PutterError:
             return told | {"link": "down"}
-        reply = answers[-1][0]
-        if isinstance(reply, Counts):
-            told["held"] = sum(reply.counts)
         [scrub] = await ask([link], timeout_ms=_CALL_MS)
         if isinstance(scrub, ScrubReply) and scrub.last_ended_ms:
             told["verified_ms"] = scrub.last_ended_ms

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import msgspec
 import pytest
 
 from common.meta.repairs import Debt
+from common.meta.values import pack_version
 from common.records import ANYONE, Version
 from router.quorum import Policy
 from router.repair import Refill
@@ -174,6 +176,30 @@ class TestAPutterThatWasAway:
 
         with_store(scene)
 
+    def test_a_deletion_whose_grace_time_ends_during_the_copy_leaves_nothing(self) -> None:
+        async def scene(store: Store) -> None:
+            await lose(store, 0)
+            for n in range(4):
+                await store.write(payload(2_500_000, n), f"k{n}")
+            assert "p0" in await store.meta.repairs.debts()
+            await back(store, 0)
+            work = asyncio.ensure_future(store.router.repair.round())
+            while not store.putters[0].tickets:
+                await asyncio.sleep(0.001)
+            for n in range(4):
+                await store.router.writes.delete("photos", f"k{n}")
+            await store.clean()
+            assert not work.done()
+            await work
+            await repair(store)
+            await store.clean()
+            await store.clean()
+            for putter in store.putters:
+                assert not putter.tickets
+                assert not [r for r in putter.records if isinstance(r, Version)], "nor a record"
+
+        with_store(scene, repair_bytes_per_s=100_000)
+
 
 class TestTooFewPutters:
     def test_a_further_putter_gets_a_copy_of_everything(self) -> None:
@@ -261,6 +287,86 @@ class TestFailures:
             assert await store.meta.repairs.debts() == {}
             for n in range(12):
                 assert await store.read(f"k{n}") == payload(100, n)
+
+        with_store(scene)
+
+    def test_what_never_goes_does_not_hide_what_is_behind_it(self) -> None:
+        async def scene(store: Store) -> None:
+            await lose(store, 0)
+            for n in range(900):
+                await store.write(payload(100, n), f"k{n:03}")
+            keys = [f"k{n:03}" for n in range(900)]
+            missed = [key for key in keys if "p0" in owed_of(await version_of(store, key))]
+            assert len(missed) > 300
+            for key in missed[:-1]:
+                [ticket] = tickets_of(await version_of(store, key))
+                for putter in store.putters[1:]:
+                    putter.rot(ticket)
+            await back(store, 0)
+            for _ in range(5):
+                await store.router.repair.round()
+            assert "p0" in nodes_of(await version_of(store, missed[-1]))
+
+        with_store(scene)
+
+    def test_no_copy_is_freed_before_those_that_are_named_prove_theirs(self) -> None:
+        """The description may be one that lost against another, whose copies were freed."""
+
+        async def scene(store: Store) -> None:
+            body = payload(5 * FRAME)
+            await store.write(body)
+            version = await version_of(store, "cat")
+            [stored] = version.objects
+            one, other = sorted(nodes_of(version))
+            [third] = {"p0", "p1", "p2"} - {one, other}
+            assert await store.meta.repairs.reach("photos", stored.object_id, third)
+            placed = Version(
+                **{f: getattr(version, f) for f in version.__struct_fields__}
+                | {
+                    "revision": await store.router.numbers.stamp(),
+                    "objects": (
+                        msgspec.structs.replace(
+                            stored,
+                            extents=tuple(
+                                msgspec.structs.replace(e, nodes=tuple(sorted((other, third))))
+                                for e in stored.extents
+                            ),
+                        ),
+                    ),
+                }
+            )
+            assert await store.meta.repairs.amend(pack_version(version), placed)
+            putters = {putter.name: putter for putter in store.putters}
+            await asyncio.sleep(5)
+            await store.router.repair.round()
+            assert putters[one].tickets == set(tickets_of(version))
+            assert await store.router.healer.round() == 1
+            await asyncio.sleep(100)
+            await repair(store)
+            assert not putters[one].tickets
+            assert putters[third].tickets == putters[other].tickets == set(tickets_of(version))
+            await putters[other].crash()
+            assert await store.read() == body
+
+        with_store(scene)
+
+    def test_nothing_is_freed_while_too_few_are_there_to_prove_it(self) -> None:
+        async def scene(store: Store) -> None:
+            await lose(store, 0)
+            for n in range(8):
+                await store.write(payload(100, n), f"k{n}")
+            await back(store, 0)
+            await store.router.repair.round()
+            moved = [n for n in range(8) if "p0" in nodes_of(await version_of(store, f"k{n}"))]
+            assert moved
+            await asyncio.sleep(1.5)
+            await lose(store, 0)
+            held = [set(putter.tickets) for putter in store.putters[1:]]
+            await repair(store)
+            assert held == [putter.tickets for putter in store.putters[1:]]
+            await back(store, 0)
+            await repair(store)
+            assert held != [putter.tickets for putter in store.putters[1:]]
 
         with_store(scene)
 
