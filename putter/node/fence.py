@@ -32,16 +32,26 @@ class Fence:
     def add(self, object_ids: Iterable[str]) -> None:
         """These objects are being freed."""
         now = self._time_s()
+        self._drop(now)
         for object_id in object_ids:
             if object_id not in self._objects:
                 self._objects.add(object_id)
                 self._order.append((now + KEPT_S, object_id))
-        while self._order and (self._order[0][0] <= now or len(self._order) > OBJECTS_MAX):
-            self._objects.discard(self._order.popleft()[1])
+        self._drop(now)
 
     def covers(self, object_id: str) -> bool:
-        """Whether bytes of this object come too late."""
+        """Whether bytes of this object come too late.
+
+        Not for ever: a putter that freed its surplus of an object may have to hold it again.
+        """
+        self._drop(self._time_s())
         return object_id in self._objects
 
     def __len__(self) -> int:
         return len(self._objects)
+
+    # -- inside ----------------------------------------------------------------------------
+
+    def _drop(self, now: float) -> None:
+        while self._order and (self._order[0][0] <= now or len(self._order) > OBJECTS_MAX):
+            self._objects.discard(self._order.popleft()[1])

@@ -322,6 +322,25 @@ class TestDrainingObjectsOfSeveralExtents:
         with_store(scene)
 
 
+def test_a_putter_takes_back_what_was_freed_on_it() -> None:
+    async def scene(store: Store) -> None:
+        await away(store, 0, 5)
+        data = await filled(store)
+        await store.putters[0].start()
+        await asyncio.sleep(10)
+        await all_paid(store)
+        assert store.putters[0].tickets
+        await away(store, 0, AWAY_MS / 1000 + 20)
+        assert (await store.meta.repairs.debts())[ANYONE].objects
+        await asyncio.sleep(300)
+        await all_paid(store)
+        for key, body in data.items():
+            assert nodes_of(await version_of(store, key)) == {"p1", "p2"}
+            assert await store.read(key) == body
+
+    with_store(scene)
+
+
 def test_an_abort_without_an_object_is_handed_on() -> None:
     """Else the file that it voids would come back with a rebuild."""
 

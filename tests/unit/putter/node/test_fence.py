@@ -36,6 +36,15 @@ def test_forgets_after_a_while() -> None:
     assert fence.covers("B")
 
 
+def test_forgets_although_nothing_else_is_freed() -> None:
+    clock = Clock()
+    fence = Fence(clock)
+    fence.add(["A"])
+    clock.now_s = KEPT_S
+    assert not fence.covers("A")
+    assert len(fence) == 0
+
+
 def test_is_bounded_and_drops_the_oldest() -> None:
     fence = Fence(Clock())
     fence.add(str(n) for n in range(OBJECTS_MAX + 3))
