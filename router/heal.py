@@ -30,7 +30,7 @@ _LEASE_MS: Final = 60_000
 _CALL_MS: Final = 10_000
 _FLAWS_MAX: Final = 1_000
 _REPORTS_MAX: Final = 4_096
-"""Damages that wait to be healed; further ones are found again by the next reader or scrub."""
+"""Damages that wait to be healed; the oldest beyond are found again by the next reader or scrub."""
 _TRIES_MAX: Final = 3
 _FORGET_S: Final = 600.0
 """After so long, what could not be healed is tried again."""
@@ -112,8 +112,9 @@ class Healer:
 
     def report(self, node: str, object_id: str, first: int, count: int) -> None:
         """A putter that is there does not hold these tickets right."""
-        if len(self._waiting) < _REPORTS_MAX:
-            self._waiting.setdefault((node, first), Wound(node, object_id, first, count))
+        self._waiting.setdefault((node, first), Wound(node, object_id, first, count))
+        if len(self._waiting) > _REPORTS_MAX:
+            self._waiting.popitem(last=False)
 
     def incurable(self) -> list[Incurable]:
         """What could not be healed lately."""
@@ -136,9 +137,8 @@ class Healer:
         healed = 0
         for key, wound in list(self._waiting.items()):
             if key in self._incurable:
-                del self._waiting[key]
-            elif self._replicas.is_up(wound.node):
-                del self._waiting[key]
+                self._waiting.pop(key, None)
+            elif self._replicas.is_up(wound.node) and self._waiting.pop(key, None) is not None:
                 healed += await self._heal(key, wound)
         return healed
 

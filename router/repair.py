@@ -250,7 +250,7 @@ class Repair:
         size = 0
         for extent in stored.extents:
             if _gets(extent, item.node, target) and target not in extent.nodes:
-                await self._copier.copy(stored, extent, target, self._pace_for(target))
+                await self._copier.copy(stored, extent, target, self._pace_for(item.node, target))
                 size += extent.size
         version = self._described(item, target, revision)
         named = _named(version)
@@ -285,11 +285,13 @@ class Repair:
 
         return msgspec.structs.replace(with_extents(item.version, change), revision=revision)
 
-    def _pace_for(self, node: str) -> Callable[[int], Awaitable[None]]:
+    def _pace_for(self, debtor: str, node: str) -> Callable[[int], Awaitable[None]]:
         rate = self._rate_of(node)
 
         async def wait(size: int) -> None:
             await self._pace(size)
+            if not await self._lease(debtor):
+                raise NodesUnavailable("another router has taken over")
             rate.add(size)
 
         return wait

@@ -70,6 +70,7 @@ class Vacate:
         self._absent_since: dict[str, float] = {}
         self._clean_walks: Counter[str] = Counter()
         self._records_of: dict[str, int] = {}
+        self._unsure: set[str] = set()
         self._task: asyncio.Task[None] | None = None
 
     @property
@@ -110,7 +111,7 @@ class Vacate:
             Whether it walked.
 
         Raises:
-            PutterError: Redis or a putter does not answer.
+            PutterError: Redis does not answer.
         """
         leaving = self._fleet.leaving(self._replace_after_ms) | await self._stopped()
         if leaving != self._noted:
@@ -127,6 +128,7 @@ class Vacate:
         if found is None:
             return False  # another router walks; what it notes is noted
         self._noted, self._names = leaving, found + writing
+        self._unsure.clear()
         self._writing = bool(writing)
         self._walked_at = asyncio.get_running_loop().time()
         for node in [node for node in self._records_of if node not in leaving]:
@@ -134,7 +136,11 @@ class Vacate:
         for node in sorted(leaving):
             link = self._fleet.link(node)
             if link is not None and link.up:
-                await self._hand_on_records(link)
+                try:
+                    await self._hand_on_records(link)
+                except PutterError as error:
+                    self._unsure.add(node)
+                    _log.info("records are not handed on", node=node, reason=str(error))
         walks = self._clean_walks
         self._clean_walks = Counter(
             {n: walks[n] + 1 for n, names in self.left.items() if not names}
@@ -173,12 +179,12 @@ class Vacate:
             return waited >= _STILL_S and any(map(self._is_up, self._noted))
         if not any(self.left.values()):
             return waited >= _SURE_S
-        owes = self._writing or ANYONE in self._repair.refills()
-        return not owes or waited >= _AGAIN_S
+        waits = self._writing or self._unsure or ANYONE in self._repair.refills()
+        return not waits or waited >= _AGAIN_S
 
     def _owes_records(self, node: str) -> bool:
         """Whether a putter that is there may have records that were not handed on."""
-        return self._is_up(node) and node not in self._records_of
+        return self._is_up(node) and (node in self._unsure or node not in self._records_of)
 
     def _is_up(self, node: str) -> bool:
         link = self._fleet.link(node)

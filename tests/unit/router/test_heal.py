@@ -116,6 +116,21 @@ def test_reports_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     with_store(scene)
 
 
+def test_reports_of_one_that_stays_away_do_not_hide_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def scene(store: Store) -> None:
+        version = await written(store)
+        monkeypatch.setattr("router.heal._REPORTS_MAX", 3)
+        for n in range(9):
+            store.router.healer.report("away", version.objects[0].object_id, n, 1)
+        store.putters[1].rot(tickets_of(version)[0])
+        report(store, "p1", version)
+        assert await store.router.healer.round() == 1
+
+    with_store(scene)
+
+
 class TestAReader:
     @pytest.mark.parametrize("damage", ["rot", "lost"])
     def test_it_is_served_from_a_good_replica_and_the_bad_one_is_healed(self, damage: str) -> None:

@@ -263,6 +263,27 @@ class TestSeveralRouters:
 
         with_store(scene)
 
+    def test_a_long_copy_keeps_the_lease(self) -> None:
+        async def scene(store: Store) -> None:
+            await store.add_router()
+            body = payload(6_000_000)
+            await lose(store, 1)
+            await store.write(body)
+            await back(store, 1)
+            while len(store.routers[1].fleet.up()) < 2:
+                await asyncio.sleep(0.1)
+            work = asyncio.ensure_future(store.router.repair.round())
+            await asyncio.sleep(45)
+            assert not work.done()
+            before = asyncio.get_running_loop().time()
+            assert await store.routers[1].repair.round() == 0
+            assert asyncio.get_running_loop().time() - before < 1, "it did not begin, too"
+            assert not work.done()
+            await work
+            assert nodes_of(await version_of(store, "cat")) == {"p0", "p1"}
+
+        with_store(scene, putters=2, repair_bytes_per_s=100_000)
+
 
 class TestFailures:
     def test_what_cannot_be_copied_is_named_and_stops_nothing(self) -> None:

@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 
 import router.upload
+from common.errors import NodesUnavailable
 from common.membership import Decision
 from common.records import ANYONE, Abort, Tombstone, Version
 from router.blocks import ChunkSource
+from router.links import NodeLink
 from router.quorum import Policy
 from router.targets import Target, Written
 from tests.node_kit import play
@@ -320,6 +322,27 @@ class TestDrainingObjectsOfSeveralExtents:
                 assert await store.read(f"k{n}") == body
 
         with_store(scene)
+
+
+def test_records_that_cannot_be_handed_on_stop_no_other_putter(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def scene(store: Store) -> None:
+        hand_on = store.router.vacate._hand_on_records
+
+        async def refuse(link: NodeLink) -> None:
+            if link.node == "p0":
+                raise NodesUnavailable("not this one")
+            await hand_on(link)
+
+        monkeypatch.setattr(store.router.vacate, "_hand_on_records", refuse)
+        for node in ("p0", "p1"):
+            assert await store.meta.members.declare(node, Decision.DRAINING)
+        await asyncio.sleep(100)
+        assert store.router.vacate.empty == {"p1"}
+        assert store.router.vacate.left["p0"] > 0
+
+    with_store(scene, putters=4)
 
 
 def test_a_putter_takes_back_what_was_freed_on_it() -> None:
