@@ -73,8 +73,10 @@ class Metrics:
         scrub_completed_seconds: when the last whole pass ended, seconds since 1970.
         damaged_tickets: tickets that are marked as damaged.
         damaged_others: other things that are: commit records, removals, indexes.
-        owed_objects, owed_bytes: what putters should hold and do not; objects, and their bytes.
-        repaired_objects, repaired_bytes: what was given to them.
+        owed_objects: objects that putters should hold and do not, for each of them.
+        owed_bytes: bytes of these objects.
+        repaired_objects: objects given to putters that lacked them.
+        repaired_bytes: bytes copied for that.
         healed: damages of replicas that were healed.
         surplus_freed: objects freed on putters that held them in the place of others.
     """

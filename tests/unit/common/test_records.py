@@ -48,7 +48,7 @@ def test_a_version_describes_itself() -> None:
         "created_ms": 1_700_000_000_000,
         "objects": [
             ["3F", 1_000_005, 65_536, b"h" * 32,
-             [[7, 16, 1_000_000, ["a", "b"]], [2**40, 1, 5, ["a"]]]]
+             [[7, 16, 1_000_000, ["a", "b"], {}], [2**40, 1, 5, ["a"], {}]]]
         ],
         "headers": {"content-type": "image/jpeg"},
         "replicas": 2,
