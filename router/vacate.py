@@ -94,6 +94,10 @@ class Vacate:
         """
         return frozenset(node for node, walks in self._clean_walks.items() if walks >= _WALKS)
 
+    def doubt(self, node: str) -> None:
+        """Walk again before a putter is called empty: it may have got something meanwhile."""
+        self._clean_walks.pop(node, None)
+
     def start(self) -> None:
         """Begin."""
         self._task = asyncio.get_running_loop().create_task(self._run())

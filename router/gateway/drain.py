@@ -63,6 +63,7 @@ class DrainRoutes:
                 f"there is no putter {node[:80]!r} of which that can be said",
                 hint="see `putter status`; one that is gone cannot be drained",
             )
+        self._vacate.doubt(node)
         return json_response({"nodes": await self._nodes()})
 
     async def _nodes(self) -> list[dict[str, Any]]:

@@ -403,6 +403,19 @@ def test_an_empty_putter_is_looked_at_again_while_it_is_there() -> None:
     with_store(scene)
 
 
+def test_one_that_is_drained_again_is_looked_at_again() -> None:
+    async def scene(store: Store) -> None:
+        assert await store.meta.members.declare("p0", Decision.DRAINING)
+        await asyncio.sleep(70)
+        assert store.router.vacate.empty == {"p0"}
+        store.router.vacate.doubt("p0")
+        assert not store.router.vacate.empty
+        await asyncio.sleep(40)
+        assert store.router.vacate.empty == {"p0"}
+
+    with_store(scene)
+
+
 def test_without_a_time_nobody_is_given_up() -> None:
     async def scene(store: Store) -> None:
         await filled(store, 3)
