@@ -176,19 +176,19 @@ class Outlet:
     def __init__(self, line: Callable[[str], None]) -> None:
         self._protocol = _Lines(line)
         self._transport: asyncio.BaseTransport | None = None
-        self._reading, self.descriptor = os.pipe()
+        reading, self.descriptor = os.pipe()
+        self._pipe = os.fdopen(reading, "rb", buffering=0)
 
     async def open(self) -> None:
         """Begin to read."""
         loop = asyncio.get_running_loop()
-        pipe = os.fdopen(self._reading, "rb", buffering=0)
-        self._transport, _ = await loop.connect_read_pipe(lambda: self._protocol, pipe)
+        self._transport, _ = await loop.connect_read_pipe(lambda: self._protocol, self._pipe)
 
     async def close(self) -> None:
         """Read to the end, which comes at once when the process has ended."""
         os.close(self.descriptor)
         if self._transport is None:
-            os.close(self._reading)
+            self._pipe.close()  # knows whether somebody has closed it, unlike its number
             return
         await asyncio.wait((self._protocol.ended,), timeout=_LAST_WORDS_S)
         self._transport.close()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import os
 import re
 import threading
@@ -156,3 +158,20 @@ async def test_a_pipe_that_was_never_read_is_closed() -> None:
     before = open_files()
     await Outlet(lambda _: None).close()
     assert open_files() == before
+
+
+async def test_an_outlet_that_was_given_up_while_it_opened_closes_nothing_of_others() -> None:
+    outlet = Outlet(lambda _: None)
+    opening = asyncio.get_running_loop().create_task(outlet.open())
+    await asyncio.sleep(0)
+    opening.cancel()
+    await asyncio.gather(opening, return_exceptions=True)
+    gc.collect()
+    taken = [os.open(os.devnull, os.O_RDONLY) for _ in range(8)]  # numbers that became free
+    try:
+        await outlet.close()
+        for descriptor in taken:
+            os.fstat(descriptor)
+    finally:
+        for descriptor in taken:
+            os.close(descriptor)
