@@ -17,7 +17,8 @@ def paid(extent: Extent, debtor: str, node: str, replicas: int) -> Extent:
     """The extent once a putter has what was owed.
 
     Whoever held it in that putter's place takes the place of another one that nobody stands in
-    for; if there is none, it need not hold it any more.
+    for; if there is none, it need not hold it any more. If that one leaves and stood in for another
+    one, too, that is now the business of the putter that has it.
 
     Args:
         extent: owes ``debtor``.
@@ -29,7 +30,14 @@ def paid(extent: Extent, debtor: str, node: str, replicas: int) -> Extent:
     owed = dict(extent.owed)
     stand_in = owed.pop(debtor)
     nodes = {*extent.nodes, node}
-    if stand_in in nodes:
+    if stand_in in nodes and stand_in in owed.values():
+        home = next(home for home, other in sorted(owed.items()) if other == stand_in)
+        if home == ANYONE:
+            del owed[ANYONE]
+        else:
+            owed[home] = node
+        nodes.discard(stand_in)
+    elif stand_in in nodes:
         alone = next((home for home, other in sorted(owed.items()) if not other), None)
         if alone is None:
             nodes.discard(stand_in)
@@ -52,6 +60,9 @@ def lost(extent: Extent, nodes: Collection[str], debtor: Callable[[str], str]) -
     if not gone:
         return extent
     owed = {home: "" if other in nodes else other for home, other in extent.owed.items()}
+    leaver = extent.owed.get(ANYONE)
+    if leaver in gone and [*extent.owed.values()].count(leaver) > 1:
+        del owed[ANYONE]  # its place is that of another one
     for node in gone:
         home = next((home for home, other in extent.owed.items() if other == node), None)
         if home is None:
@@ -64,8 +75,8 @@ def vacated(extent: Extent, leaving: Collection[str]) -> Extent:
     """The extent once some putters shall not hold it any more, or are not expected back.
 
     Each stays named until another one has its part: anybody is owed it, and the one that leaves
-    stands in; one after the other. What was owed to one that leaves is owed to nobody if another
-    one stands in for it, and to anybody otherwise.
+    stands in, perhaps for a second one; one after the other. What was owed to one that leaves is
+    owed to nobody if another one stands in for it, and to anybody otherwise.
 
     Args:
         extent: may name them.
@@ -76,7 +87,7 @@ def vacated(extent: Extent, leaving: Collection[str]) -> Extent:
         stand_in = owed.pop(home)
         if not stand_in:
             owed.setdefault(ANYONE, "")
-    away = [node for node in extent.nodes if node in leaving and node not in owed.values()]
+    away = [node for node in extent.nodes if node in leaving]
     if away and not owed.get(ANYONE):
         owed[ANYONE] = away[0]
     return _with(extent, owed)

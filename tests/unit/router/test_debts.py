@@ -79,6 +79,15 @@ class TestVacated:
         assert leaving == Extent(0, 1, 10, ("a", "b"), {ANYONE: "b"})
         assert paid(leaving, ANYONE, "c", 2) == extent("a", "c")
 
+    def test_who_stood_in_hands_that_on(self) -> None:
+        leaving = vacated(extent("a", "s", x="s"), {"s"})
+        assert leaving == Extent(0, 1, 10, ("a", "s"), {ANYONE: "s", "x": "s"})
+        assert vacated(leaving, {"s"}) is leaving
+        assert kept(leaving, set()) == extent("a", "s", x="s")
+        assert paid(leaving, ANYONE, "c", 2) == extent("a", "c", x="c")
+        assert paid(leaving, "x", "x", 2) == extent("a", "x"), "nobody else is needed then"
+        assert lost(leaving, {"s"}, lambda node: node) == extent("a", x="")
+
     def test_one_after_the_other(self) -> None:
         both = vacated(extent("a", "b"), {"a", "b"})
         assert both == Extent(0, 1, 10, ("a", "b"), {ANYONE: "a"})
@@ -93,10 +102,6 @@ class TestVacated:
     def test_a_home_that_leaves_is_owed_nothing(self) -> None:
         assert vacated(extent("a", "s", x="s"), {"x"}) == extent("a", "s")
         assert vacated(extent("a", x=""), {"x"}) == Extent(0, 1, 10, ("a",), {ANYONE: ""})
-
-    def test_a_stand_in_that_leaves_goes_when_its_home_is_back(self) -> None:
-        same = extent("a", "s", x="s")
-        assert vacated(same, {"s"}) is same
 
     def test_others_are_not_touched(self) -> None:
         same = extent("a", "b")

@@ -403,6 +403,30 @@ def test_an_empty_putter_is_looked_at_again_while_it_is_there() -> None:
     with_store(scene)
 
 
+def test_a_stand_in_can_be_drained_although_its_home_stays_away() -> None:
+    async def scene(store: Store) -> None:
+        await away(store, 0, 20)
+        data = await filled(store, 12)
+        before = (await store.meta.repairs.debts())["p0"]
+        assert await store.meta.members.declare("p1", Decision.DRAINING)
+        await asyncio.sleep(20)
+        while await store.router.repair.round():
+            pass
+        await asyncio.sleep(100)
+        assert store.router.vacate.empty == {"p1"}
+        assert await store.meta.repairs.debts() == {"p0": before}
+        await store.putters[0].start()
+        await asyncio.sleep(10)
+        await all_paid(store)
+        for key, body in data.items():
+            nodes = nodes_of(await version_of(store, key))
+            assert len(nodes) == 2
+            assert "p1" not in nodes
+            assert await store.read(key) == body
+
+    with_store(scene, putters=4, replace_after_ms=0)
+
+
 def test_one_that_is_drained_again_is_looked_at_again() -> None:
     async def scene(store: Store) -> None:
         assert await store.meta.members.declare("p0", Decision.DRAINING)
