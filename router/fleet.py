@@ -177,6 +177,10 @@ class Fleet:
         self._left_out = nodes
         self._eligible = None
 
+    def given_up(self) -> frozenset[str]:
+        """Putters that are left out and not connected."""
+        return self._left_out - {link.node for link in self.up()}
+
     def views(self) -> list[NodeView]:
         """All putters that are known, for people."""
         linked = {link.node for link in self._links}

@@ -106,9 +106,12 @@ class Freeing:
             PutterError: one of them does not answer.
         """
         held: dict[str, list[Extent]] = {}
+        given_up = self._fleet.given_up()
         for extent in item.elsewhere:
             up = [node for node in extent.nodes if self._is_up(node)]
-            if len(up) < min(len(extent.nodes), self._fleet.policy.write_quorum):
+            hoped = sum(node not in given_up for node in extent.nodes)
+            # A surplus that stays may be in the way of a copy to just this putter.
+            if len(up) < max(1, min(hoped, self._fleet.policy.write_quorum)):
                 return False
             for node in up:
                 held.setdefault(node, []).append(extent)

@@ -427,6 +427,29 @@ def test_a_stand_in_can_be_drained_although_its_home_stays_away() -> None:
     with_store(scene, putters=4, replace_after_ms=0)
 
 
+def test_a_surplus_is_not_in_the_way_of_a_further_copy() -> None:
+    async def scene(store: Store) -> None:
+        await away(store, 0, 5)
+        data = await filled(store)
+        await store.putters[0].start()
+        await asyncio.sleep(10)
+        await store.router.repair.round()
+        assert store.putters[0].tickets
+        await away(store, 0, 20)
+        while await store.router.repair.round():
+            pass
+        await asyncio.sleep(AWAY_MS / 1000)
+        while await store.router.repair.round():
+            pass
+        await asyncio.sleep(300)
+        await all_paid(store)
+        for key, body in data.items():
+            assert nodes_of(await version_of(store, key)) == {"p1", "p2"}
+            assert await store.read(key) == body
+
+    with_store(scene)
+
+
 def test_one_that_is_drained_again_is_looked_at_again() -> None:
     async def scene(store: Store) -> None:
         assert await store.meta.members.declare("p0", Decision.DRAINING)
