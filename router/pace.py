@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Final
 
-_DEBT_S: Final = 0.25
+_DEBT_S: Final = 0.05
 """How far ahead of its rate work may run before it pauses."""
 
 
