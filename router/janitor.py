@@ -23,6 +23,7 @@ from common import records
 from common.errors import IntegrityError, NodesUnavailable, PutterError, Unavailable
 from common.limits import JANITOR_LEASE_MS, JANITOR_PERIOD_MS, REPLICA_AWAY_MS
 from common.logs import get_logger
+from common.membership import Decision
 from common.meta.interface import Commit, Metadata, ObjectState, Outcome
 from common.metrics import Metrics
 from common.records import Abort, CommitRecord, Version
@@ -39,7 +40,9 @@ _FREE_TICKETS_MAX: Final = 2_048
 """In one request: an engine that removes two files for each takes about a second for these."""
 _BATCH: Final = 256
 _WAITING_MAX: Final = 4096
-"""Objects that wait for a putter which is away, and beyond which a round still looks."""
+"""Objects that wait for a putter which is away, and beyond which a round still looks. Further ones
+are left for a while: they must not hide those that can be freed."""
+_POSTPONED_MS: Final = 600_000
 _TRIES: Final = 4
 """How often an object's bytes are read in vain while it waits: that costs the putters."""
 
@@ -256,6 +259,8 @@ class Janitor:
         """Free tickets putter by putter, many objects in one request."""
         known = self._confirmed
         confirmed = {state.object_id: known.get(state.object_id, set()) for state in doomed}
+        decided = await self._meta.members.decisions()
+        gone = {node for node, decision in decided.items() if decision is Decision.GONE}
         nodes = {node for state in doomed for node in state.nodes}
         for node in sorted(nodes):
             link = self._fleet.link(node)
@@ -274,14 +279,16 @@ class Janitor:
                         confirmed[state.object_id].add(node)
             except PutterError as error:
                 _log.warning("could not free tickets", node=node, reason=str(error))
-        done = [each for each in doomed if confirmed[each.object_id] >= set(each.nodes)]
+        done = [s for s in doomed if confirmed[s.object_id] | gone >= set(s.nodes)]
         await self._forget_elsewhere(done)
-        freed = 0
-        for state in doomed:
-            if confirmed[state.object_id] >= set(state.nodes):
-                await self._meta.objects.forget(state.bucket, state.object_id)
-                del confirmed[state.object_id]
-                freed += 1
+        for state in done:
+            await self._meta.objects.forget(state.bucket, state.object_id)
+            del confirmed[state.object_id]
+        freed = len(done)
+        waiting = [state for state in doomed if state.object_id in confirmed]
+        for state in waiting[_WAITING_MAX:]:
+            await self._meta.objects.postpone(state.bucket, state.object_id, _POSTPONED_MS)
+            del confirmed[state.object_id]
         self._confirmed = confirmed
         if freed:
             self._metrics.objects_freed.inc(freed)

@@ -262,6 +262,10 @@ class Objects(Protocol):
         """Objects ``failed`` or ``deleted`` whose grace time is over and that nobody reads."""
         ...
 
+    async def postpone(self, bucket: str, object_id: str, delay_ms: int) -> None:
+        """Leave a ``failed`` or ``deleted`` object out of `to_free` for so long."""
+        ...
+
     async def forget(self, bucket: str, object_id: str) -> None:
         """Remove what is left of a ``failed`` or ``deleted`` object."""
         ...

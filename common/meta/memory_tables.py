@@ -115,6 +115,16 @@ class MemoryObjects:
 
         return await self._store.visit(effect)
 
+    async def postpone(self, bucket: str, object_id: str, delay_ms: int) -> None:
+        """Leave a ``failed`` or ``deleted`` object out of `to_free` for so long."""
+
+        def effect(state: State) -> None:
+            known = state.object(bucket, object_id)
+            if known and known.state in ("failed", "deleted"):
+                known.due_ms = self._now_ms() + delay_ms
+
+        await self._store.visit(effect)
+
     async def forget(self, bucket: str, object_id: str) -> None:
         """Remove what is left of a ``failed`` or ``deleted`` object."""
 

@@ -47,6 +47,7 @@ class RedisObjects:
         self._commit = BucketVerb("commit", (grace_ms,), registers=True, translate=_outcome)
         self._fail = BucketVerb("fail", (grace_ms,))
         self._forget = BucketVerb("forget")
+        self._postpone = BucketVerb("postpone")
         self._hold = BucketVerb("hold")
         self._release = BucketVerb("release")
 
@@ -77,6 +78,10 @@ class RedisObjects:
     async def fail(self, bucket: str, object_id: str) -> bool:
         """``writing → failed``. False if it was not ``writing`` (or failed already)."""
         return bool(await self._calls.gather(self._fail, bucket, (object_id,)) == _YES)
+
+    async def postpone(self, bucket: str, object_id: str, delay_ms: int) -> None:
+        """Leave a ``failed`` or ``deleted`` object out of `to_free` for so long."""
+        await self._calls.gather(self._postpone, bucket, (object_id, delay_ms))
 
     async def forget(self, bucket: str, object_id: str) -> None:
         """Remove what is left of a ``failed`` or ``deleted`` object."""

@@ -289,6 +289,27 @@ async def test_putters_beside_those_of_the_version_are_remembered(make_world: Ma
     assert old.nodes == ("lost", "n1", "n2")
 
 
+async def test_what_is_postponed_is_not_freed_for_a_while(make_world: MakeWorld) -> None:
+    world = make_world(grace_ms=0)
+    for number, name in enumerate("AB", start=1):
+        await publish(world.store, version(f"{name}.jpg", number, stored(name, 100 * number)))
+        await world.store.files.delete(tombstone(f"{name}.jpg", 10 + number))
+    await publish(world.store, version("C.jpg", 30, stored("C", 900)))
+    await world.pass_time(1)
+    for name in "ABC":  # one that is written is not deleted by that
+        await world.store.objects.postpone(BUCKET, name, 60_000 if name != "B" else 0)
+    await world.store.objects.postpone(BUCKET, "unknown", 60_000)
+    await world.pass_time(1)
+    assert [each.object_id for each in await world.store.objects.to_free(10)] == ["B"]
+    state = await world.store.objects.get("C")
+    assert state is not None
+    assert state.state == "written"
+    await world.store.objects.postpone(BUCKET, "A", 0)
+    await world.pass_time(1)
+    found = {each.object_id for each in await world.store.objects.to_free(10)}
+    assert found == {"A", "B"}
+
+
 async def test_a_version_of_many_objects_lives_and_dies_as_one(make_world: MakeWorld) -> None:
     world = make_world(grace_ms=0)
     parts = [stored(name, 100 * n) for n, name in enumerate("ABC", start=1)]

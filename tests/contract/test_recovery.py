@@ -328,6 +328,7 @@ QUESTIONS: list[Ask] = [
     lambda store: store.objects.to_free(10),
     lambda store: store.objects.hold(BUCKET, "A", "me", 1000),
     lambda store: store.objects.fail(BUCKET, "A"),
+    lambda store: store.objects.postpone(BUCKET, "A", 1),
     lambda store: store.repairs.debts(),
     lambda store: store.repairs.owed("n1", 10),
     lambda store: store.repairs.described(BUCKET, "", 10),

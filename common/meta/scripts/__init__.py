@@ -31,6 +31,7 @@ _SERVED: Final = frozenset(
         "known",
         "owed",
         "page",
+        "postpone",
         "progress",
         "reach",
         "release",

@@ -12,10 +12,12 @@ from msgspec.structs import replace
 from common import records
 from common.errors import MetadataUnavailable, NoSpace, NotFound, StorageError
 from common.limits import OBJECT_LEASE_MS, REPLICA_AWAY_MS
+from common.membership import Decision
 from common.meta.interface import Commit, Outcome
 from common.meta.memory_tables import MemoryObjects
 from common.records import Abort, Version
 from putter.storage.engine import Record
+from router.quorum import Policy
 from router.replicas import Replicas
 from tests.node_kit import play, until
 from tests.router_kit import FRAME, Store, metric, payload, tickets_of
@@ -534,3 +536,60 @@ class TestOneAtATime:
             await store.stop()
 
         play(main)
+
+
+class TestManyThatWaitForOnePutter:
+    """More deleted objects wait for a putter that is away than a round looks at."""
+
+    @staticmethod
+    def play(scene: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        async def main(world: World) -> None:
+            monkeypatch.setattr("router.janitor._WAITING_MAX", 4)
+            monkeypatch.setattr("router.janitor._BATCH", 2)
+            store = Store(world, putters=2, policy=Policy(1, 1))
+            await store.start()
+            keys: dict[str, list[str]] = {"p0": [], "p1": []}
+            for n in range(60):
+                await store.write(payload(100, n), f"k{n}")
+                version = await store.router.reads.resolve("photos", f"k{n}")
+                keys[version.objects[0].extents[0].nodes[0]].append(f"k{n}")
+            await store.putters[1].crash()
+            while len(store.router.fleet.up()) > 1:
+                await asyncio.sleep(0.1)
+            for key in (*keys["p1"], *keys["p0"]):
+                await store.router.writes.delete("photos", key)
+            await asyncio.sleep(2)
+            await scene(store)
+            await store.stop()
+
+        play(main)
+
+    def test_what_lies_elsewhere_is_freed(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        async def scene(store: Store) -> None:
+            for _ in range(100):
+                await store.router.janitor.round()
+            assert not store.putters[0].tickets
+            assert len(store.putters[1].tickets) > 10
+            await store.putters[1].start()
+            while len(store.router.fleet.up()) < 2:
+                await asyncio.sleep(0.1)
+            await asyncio.sleep(601)
+            for _ in range(100):
+                await store.router.janitor.round()
+            assert not store.putters[1].tickets
+            assert await store.meta.objects.to_free(100) == []
+
+        self.play(scene, monkeypatch)
+
+    def test_one_that_is_gone_is_not_waited_for(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        async def scene(store: Store) -> None:
+            assert await store.meta.members.declare("p1", Decision.GONE)
+            for _ in range(100):
+                await store.router.janitor.round()
+            assert not store.putters[0].tickets
+            await asyncio.sleep(700)
+            for _ in range(100):
+                await store.router.janitor.round()
+            assert await store.meta.objects.to_free(100) == []
+
+        self.play(scene, monkeypatch)
