@@ -193,8 +193,7 @@ class Repair:
             for item, reason in zip(batch, outcomes, strict=True):
                 if reason:
                     stuck[item.object_id] = reason
-                else:
-                    done += 1
+                done += reason == ""
             if len(batch) < _BATCH:
                 break
             if len(stuck) > _BATCH and not done:
@@ -205,12 +204,12 @@ class Repair:
             _log.info("a putter got what it missed", node=debtor, objects=done, left=len(stuck))
         return done
 
-    async def _pay_all(self, batch: Sequence[Owed]) -> list[str]:
-        """Pay many debts; for each "" or the reason why not."""
+    async def _pay_all(self, batch: Sequence[Owed]) -> list[str | None]:
+        """Pay many debts; the outcomes are those of `_settle`."""
         small = [item for item in batch if item.stored.size <= _LARGE_BYTES]
         stamp = await self._numbers.stamps(len(batch))
         revisions = {item.object_id: stamp + n for n, item in enumerate(batch)}
-        outcomes: dict[str, str] = {}
+        outcomes: dict[str, str | None] = {}
 
         async def pay(item: Owed) -> None:
             outcomes[item.object_id] = await self._settle(item, revisions[item.object_id])
@@ -221,10 +220,10 @@ class Repair:
                 await pay(item)
         return [outcomes[item.object_id] for item in batch]
 
-    async def _settle(self, item: Owed, revision: int) -> str:
-        """Pay one debt; "" or the reason why not."""
+    async def _settle(self, item: Owed, revision: int) -> str | None:
+        """Pay one debt: "" or the reason why not; None if there was nothing to be done now."""
         try:
-            await self._give(item, revision)
+            return "" if await self._give(item, revision) else None
         except PutterError as error:
             level = _log.error if isinstance(error, IntegrityError) else _log.info
             level(
@@ -235,10 +234,12 @@ class Repair:
                 reason=str(error),
             )
             return str(error)
-        return ""
 
-    async def _give(self, item: Owed, revision: int) -> None:
+    async def _give(self, item: Owed, revision: int) -> bool:
         """Copy, keep the new record, and publish it.
+
+        Returns:
+            False if it was deleted meanwhile, or is just being freed there.
 
         Raises:
             PutterError: not now.
@@ -246,7 +247,7 @@ class Repair:
         bucket, stored = item.version.bucket, item.stored
         target = self._target(item)
         if not await self._meta.repairs.reach(bucket, item.object_id, target):
-            return  # deleted meanwhile
+            return False
         size = 0
         for extent in stored.extents:
             if _gets(extent, item.node, target) and target not in extent.nodes:
@@ -263,6 +264,7 @@ class Repair:
             raise NodesUnavailable("it was described anew meanwhile")
         self._metrics.repaired_bytes.inc(size)
         self._metrics.repaired_objects.inc()
+        return True
 
     def _target(self, item: Owed) -> str:
         if item.node != ANYONE:
