@@ -21,7 +21,7 @@ from tests.simulation.cluster import Cluster
 from tests.simulation.loop import World, run
 
 SEEDS = range(
-    int(os.environ.get("PUTTER_SEEDS", "0")) or (2_000 if os.environ.get("PUTTER_SOAK") else 20)
+    int(os.environ.get("PUTTER_SEEDS", "0")) or (2_000 if os.environ.get("PUTTER_SOAK") else 100)
 )
 SIZES = (1, 100, 1457, 1458, 1459, 3 * 1458, 40_000, 300_000, 1_500_000)
 HEALING_S = 90.0
