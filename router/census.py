@@ -65,9 +65,10 @@ class Census:
                     return None
                 page = await self._meta.repairs.described(bucket, after, _PAGE)
                 more = len(page) == _PAGE
-                for each in page:
-                    after = each.version.key
-                    found.update(await self._note(each.version, each.token, leaving))
+                after = page[-1].version.key if page else after
+                noted = [self._note(each.version, each.token, leaving) for each in page]
+                for nodes in await asyncio.gather(*noted):
+                    found.update(nodes)
                 await asyncio.sleep(_PAUSE_S)
         await self._meta.leases.release(_LEASE, self._instance)
         _log.info("looked for what has to move", leaving=sorted(leaving), names=dict(found))

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from common.buffers import BufferPool
-from common.errors import IntegrityError, NodesUnavailable, PutterError, error_for_status
+from common.errors import IntegrityError, NodesUnavailable, PutterError
 from common.keys import Keyring
 from common.limits import RUN_BYTES_TARGET
 from common.logs import get_logger
@@ -21,6 +21,7 @@ from common.records import Extent, StoredObject
 from common.sessions import Answer
 from common.wire import frames
 from common.wire.session import Data, Read
+from router.fetched import verified
 from router.fleet import Fleet
 from router.parcels import RunParcel
 from router.quorum import Policy
@@ -176,22 +177,10 @@ class Copier:
     def _checked(
         self, answer: Answer, stored: StoredObject, expected: int, node: str
     ) -> RunParcel | None:
-        header, payload = answer
-        if not isinstance(header, Data):
-            raise NodesUnavailable("a putter answered something else")
-        if header.status:
-            raise error_for_status(header.status, header.reason)
-        if not payload:
+        payload, count = verified(answer, stored, expected, self._keyring)
+        header = answer[0]
+        if not count or not isinstance(header, Data):
             return None
-        if header.first != expected or header.frame_bytes != stored.frame_bytes:
-            raise NodesUnavailable(f"tickets from {expected} on are missing")
-        key = self._keyring.named(header.key_id).checksum
-        statuses = frames.check(payload, header.first, header.frame_bytes, key)
-        if statuses.any():
-            raise IntegrityError(
-                f"{int(statuses.astype(bool).sum())} of {header.count} frames from ticket "
-                f"{header.first} on are damaged"
-            )
         size = frames.data_bytes_of(len(payload), header.frame_bytes)
         if header.key_id != self._keyring.writing.key_id:
             data = memoryview(frames.strip(payload, header.frame_bytes))
@@ -200,7 +189,7 @@ class Copier:
         return RunParcel(
             stored.object_id,
             header.first,
-            len(statuses),
+            count,
             size,
             payload,
             (node,),

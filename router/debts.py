@@ -107,16 +107,6 @@ def _with(extent: Extent, owed: dict[str, str]) -> Extent:
     return msgspec.structs.replace(extent, owed=owed)
 
 
-def debtors(version: Version) -> dict[str, int]:
-    """Bytes that each putter lacks of a version, whole extents counted."""
-    missing: dict[str, int] = {}
-    for stored in version.objects:
-        for extent in stored.extents:
-            for node in extent.owed:
-                missing[node] = missing.get(node, 0) + extent.size
-    return missing
-
-
 def with_extents(version: Version, change: Callable[[Extent], Extent]) -> Version:
     """The version with every extent changed by a function."""
     objects = tuple(

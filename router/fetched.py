@@ -6,11 +6,53 @@ from typing import Final
 
 from common.buffers import BufferPool
 from common.checksum import ObjectHash
+from common.errors import IntegrityError, NodesUnavailable, NotFound, error_for_status
+from common.keys import Keyring
 from common.limits import FRAME_HEADER_BYTES, KIB
+from common.records import StoredObject
+from common.sessions import Answer
 from common.wire import frames
+from common.wire.session import Data
 
 _VIEWS_ABOVE_BYTES: Final = 8 * KIB
 """Data of smaller frames is joined: a view and its place in a write cost as much as a copy."""
+
+
+def verified(
+    answer: Answer, stored: StoredObject, expected: int, keyring: Keyring
+) -> tuple[memoryview, int]:
+    """The frames of one message of an answer to `Read`, and how many they are.
+
+    Args:
+        answer: the message.
+        stored: the object that is read.
+        expected: number of the ticket that must come next.
+        keyring: any of its keys verifies.
+
+    Raises:
+        NotFound: other tickets come, or one is cut short.
+        IntegrityError: frames are damaged.
+        PutterError: the putter says that it cannot read, or something else.
+    """
+    header, payload = answer
+    if not isinstance(header, Data):
+        raise NodesUnavailable("a putter answered something else")
+    if header.status:
+        raise error_for_status(header.status, header.reason)
+    if not header.more and not payload:
+        return payload, 0
+    if header.first != expected or header.frame_bytes != stored.frame_bytes:
+        raise NotFound(f"tickets from {expected} on are missing")
+    if frames.data_bytes_of(len(payload), header.frame_bytes) < 1:
+        raise NotFound(f"ticket {expected} is cut short")
+    key = keyring.named(header.key_id).checksum
+    statuses = frames.check(payload, header.first, header.frame_bytes, key)
+    if statuses.any():
+        raise IntegrityError(
+            f"{int(statuses.astype(bool).sum())} of {header.count} frames from ticket "
+            f"{header.first} on are damaged"
+        )
+    return payload, len(statuses)
 
 
 class Fetched:

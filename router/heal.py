@@ -23,6 +23,7 @@ from router.fleet import Fleet
 from router.links import NodeLink
 from router.ranges import Slice, slices
 from router.replicas import Replicas
+from router.rounds import Rounds
 
 _log = get_logger(__name__)
 _LEASE: Final = "heal"
@@ -93,22 +94,18 @@ class Healer:
         self._replicas = replicas
         self._metrics = metrics
         self._instance = instance
-        self._period_s = period_ms / 1000
         self._waiting: OrderedDict[tuple[str, int], Wound] = OrderedDict()
         self._tries: dict[tuple[str, int], int] = {}
         self._incurable: dict[tuple[str, int], Incurable] = {}
-        self._task: asyncio.Task[None] | None = None
+        self._rounds = Rounds(self.round, period_ms / 1000, "healing")
 
     def start(self) -> None:
         """Begin."""
-        if self._period_s:
-            self._task = asyncio.get_running_loop().create_task(self._run())
+        self._rounds.start()
 
     async def stop(self) -> None:
         """End; what waits is found again."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        await self._rounds.stop()
 
     def report(self, node: str, object_id: str, first: int, count: int) -> None:
         """A putter that is there does not hold these tickets right."""
@@ -143,16 +140,6 @@ class Healer:
         return healed
 
     # -- inside ----------------------------------------------------------------------------
-
-    async def _run(self) -> None:
-        while True:
-            await asyncio.sleep(self._period_s)
-            try:
-                await self.round()
-            except PutterError as error:
-                _log.debug("nothing is healed", reason=str(error))
-            except Exception:  # noqa: BLE001 - it goes on with the next round
-                _log.exception("healing failed")
 
     async def _ask(self, link: NodeLink) -> None:
         """Take over what a putter's scrub found."""

@@ -13,7 +13,7 @@ from typing import Final
 
 from common.buffers import BufferPool
 from common.checksum import ObjectHash
-from common.errors import IntegrityError, NodesUnavailable, NotFound, PutterError, error_for_status
+from common.errors import IntegrityError, NodesUnavailable, NotFound, PutterError
 from common.keys import Keyring
 from common.limits import READER_LEASE_MS, RUN_BYTES_TARGET
 from common.logs import get_logger
@@ -21,10 +21,9 @@ from common.meta.interface import Metadata
 from common.metrics import Metrics
 from common.names import format_name
 from common.records import StoredObject, Version
-from common.sessions import Answer
 from common.wire import frames
-from common.wire.session import Data, Read
-from router.fetched import Fetched
+from common.wire.session import Read
+from router.fetched import Fetched, verified
 from router.fleet import Fleet
 from router.ranges import Slice, halves, slices
 
@@ -250,7 +249,7 @@ class ReadPath:
         expected = part.first
         position = 0
         for answer in answers:
-            payload, count = self._checked(answer, stored, expected)
+            payload, count = verified(answer, stored, expected, self._keyring)
             size = frames.data_bytes_of(len(payload), stored.frame_bytes) if count else 0
             if size > part.size - position:
                 break  # tickets of another length
@@ -266,30 +265,6 @@ class ReadPath:
                 f"of object {stored.object_id}"
             )
         return out
-
-    def _checked(
-        self, answer: Answer, stored: StoredObject, expected: int
-    ) -> tuple[memoryview, int]:
-        """The frames of one message of an answer and how many they are."""
-        header, payload = answer
-        if not isinstance(header, Data):
-            raise NodesUnavailable("a putter answered something else")
-        if header.status:
-            raise error_for_status(header.status, header.reason)
-        if not header.more and not payload:
-            return payload, 0
-        if header.first != expected or header.frame_bytes != stored.frame_bytes:
-            raise NotFound(f"tickets from {expected} on are missing")
-        if frames.data_bytes_of(len(payload), header.frame_bytes) < 1:
-            raise NotFound(f"ticket {expected} is cut short")
-        key = self._keyring.named(header.key_id).checksum
-        statuses = frames.check(payload, header.first, header.frame_bytes, key)
-        if statuses.any():
-            raise IntegrityError(
-                f"{int(statuses.astype(bool).sum())} of {header.count} frames from ticket "
-                f"{header.first} on are damaged"
-            )
-        return payload, len(statuses)
 
     def _order(self, nodes: tuple[str, ...]) -> list[str]:
         """Connected replicas first, the least busy before the others."""

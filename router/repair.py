@@ -30,6 +30,7 @@ from router.fleet import Fleet
 from router.numbers import Numbers
 from router.pace import Pace
 from router.replicas import Replicas
+from router.rounds import Rounds
 from router.surplus import Freeing
 
 _log = get_logger(__name__)
@@ -102,25 +103,21 @@ class Repair:
         self._numbers = numbers
         self._metrics = metrics
         self._instance = instance
-        self._period_s = period_ms / 1000
         self._pace = pace
         self._debts: Mapping[str, Debt] = {}
         self._rates: dict[str, _Rate] = {}
         self._stuck: dict[str, dict[str, str]] = {}
         self._resume: dict[str, str] = {}
         self._renew_at: dict[str, float] = {}
-        self._task: asyncio.Task[None] | None = None
+        self._rounds = Rounds(self.round, period_ms / 1000, "repair")
 
     def start(self) -> None:
         """Begin."""
-        if self._period_s:
-            self._task = asyncio.get_running_loop().create_task(self._run())
+        self._rounds.start()
 
     async def stop(self) -> None:
         """End; the leases run out by themselves."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        await self._rounds.stop()
 
     def refills(self) -> dict[str, Refill]:
         """What each putter is owed, as of the last look."""
@@ -150,16 +147,6 @@ class Repair:
         return done
 
     # -- inside ----------------------------------------------------------------------------
-
-    async def _run(self) -> None:
-        while True:
-            await asyncio.sleep(self._period_s)
-            try:
-                await self.round()
-            except PutterError as error:
-                _log.debug("no repair", reason=str(error))
-            except Exception:  # noqa: BLE001 - it goes on with the next round
-                _log.exception("the repair failed")
 
     async def _look(self) -> None:
         self._debts = await self._meta.repairs.debts()

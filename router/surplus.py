@@ -71,7 +71,7 @@ class Freeing:
         self._doubts = {place: until for place, until in self._doubts.items() if until > now}
         done = idle = 0
         while page := await self._meta.repairs.surplus(_BATCH, self._after, self._fleet.down()):
-            freed = [await self._free(item) for item in page]
+            freed = await asyncio.gather(*map(self._free, page))
             done += sum(freed)
             idle = 0 if any(freed) else idle + 1
             self._after = page[-1].place if len(page) == _BATCH else ""

@@ -18,7 +18,7 @@ import asyncio
 from collections.abc import AsyncIterator, Iterable
 from typing import Final
 
-from common.errors import NodesUnavailable, PutterError
+from common.errors import NodesUnavailable
 from common.limits import OBJECT_LEASE_MS
 from common.logs import get_logger
 from common.meta.interface import Metadata
@@ -30,6 +30,7 @@ from router.fleet import Fleet
 from router.janitor import portions
 from router.links import NodeLink
 from router.replicas import free
+from router.rounds import Rounds
 
 _log = get_logger(__name__)
 _LEASE: Final = "sweep"
@@ -72,18 +73,17 @@ class Sweep:
         self._epoch = ""
         self._suspects: frozenset[str] = frozenset()
         self._walked_at = 0.0
-        self._task: asyncio.Task[None] | None = None
+        self._rounds = Rounds(
+            self.round, min(_LOOK_S, period_ms / 1000), "the walk for what nobody knows of"
+        )
 
     def start(self) -> None:
         """Begin."""
-        if self._period_s:
-            self._task = asyncio.get_running_loop().create_task(self._run())
+        self._rounds.start()
 
     async def stop(self) -> None:
         """End; the lease runs out by itself."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        await self._rounds.stop()
 
     async def round(self) -> int:
         """Walk, if it is time and no other router does it.
@@ -123,16 +123,6 @@ class Sweep:
         return freed
 
     # -- inside ----------------------------------------------------------------------------
-
-    async def _run(self) -> None:
-        while True:
-            await asyncio.sleep(min(_LOOK_S, self._period_s))
-            try:
-                await self.round()
-            except PutterError as error:
-                _log.debug("no walk through the putters", reason=str(error))
-            except Exception:  # noqa: BLE001 - it goes on with the next round
-                _log.exception("the walk through the putters failed")
 
     def _is_time(self, standing: Standing) -> bool:
         """Soon in a new run of Redis, again while something is suspected, then now and then."""

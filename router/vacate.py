@@ -24,6 +24,7 @@ from router.links import NodeLink
 from router.parcels import RecordParcel
 from router.repair import Repair
 from router.replicas import until_durable
+from router.rounds import Rounds
 
 _log = get_logger(__name__)
 _LOOK_S: Final = 5.0
@@ -71,7 +72,7 @@ class Vacate:
         self._clean_walks: Counter[str] = Counter()
         self._records_of: dict[str, int] = {}
         self._unsure: set[str] = set()
-        self._task: asyncio.Task[None] | None = None
+        self._rounds = Rounds(self.round, _LOOK_S, "emptying putters")
 
     @property
     def left(self) -> Mapping[str, int]:
@@ -100,13 +101,11 @@ class Vacate:
 
     def start(self) -> None:
         """Begin."""
-        self._task = asyncio.get_running_loop().create_task(self._run())
+        self._rounds.start()
 
     async def stop(self) -> None:
         """End; what was not noted is noted by the next one."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        await self._rounds.stop()
 
     async def round(self) -> bool:
         """Look who leaves, and walk if that has changed or something is still to be moved.
@@ -152,16 +151,6 @@ class Vacate:
         return True
 
     # -- inside ----------------------------------------------------------------------------
-
-    async def _run(self) -> None:
-        while True:
-            await asyncio.sleep(_LOOK_S)
-            try:
-                await self.round()
-            except PutterError as error:
-                _log.info("nothing is emptied now", reason=str(error))
-            except Exception:  # noqa: BLE001 - it goes on with the next round
-                _log.exception("emptying putters failed")
 
     async def _stopped(self) -> frozenset[str]:
         """Putters that signed off, and have been away for too long since this router noticed.
