@@ -175,23 +175,29 @@ class Outlet:
 
     def __init__(self, line: Callable[[str], None]) -> None:
         self._protocol = _Lines(line)
-        self._transport: asyncio.BaseTransport | None = None
+        self._opening: asyncio.Future[tuple[asyncio.ReadTransport, _Lines]] | None = None
         reading, self.descriptor = os.pipe()
         self._pipe = os.fdopen(reading, "rb", buffering=0)
 
     async def open(self) -> None:
-        """Begin to read."""
+        """Begin to read; somebody who gives up waiting for this leaves the pipe in good order."""
+        # Once the loop has begun with the pipe, its number belongs to the loop, which closes it
+        # behind the back of our file object when it is cut short. So it never is.
         loop = asyncio.get_running_loop()
-        self._transport, _ = await loop.connect_read_pipe(lambda: self._protocol, self._pipe)
+        self._opening = asyncio.ensure_future(
+            loop.connect_read_pipe(lambda: self._protocol, self._pipe)
+        )
+        await asyncio.shield(self._opening)
 
     async def close(self) -> None:
         """Read to the end, which comes at once when the process has ended."""
         os.close(self.descriptor)
-        if self._transport is None:
-            self._pipe.close()  # knows whether somebody has closed it, unlike its number
+        if self._opening is None:
+            self._pipe.close()
             return
+        transport, _ = await self._opening
         await asyncio.wait((self._protocol.ended,), timeout=_LAST_WORDS_S)
-        self._transport.close()
+        transport.close()
 
 
 class _Lines(asyncio.Protocol):

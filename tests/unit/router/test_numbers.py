@@ -8,6 +8,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
+import structlog.testing
 
 from common.errors import MetadataUnavailable, NodesUnavailable, StorageError, TicketsExhausted
 from common.limits import OBJECT_LEASE, TICKET_LEASE
@@ -238,21 +239,21 @@ class TestARedisThatForgot:
 
 
 class TestTheEnd:
-    def test_near_it_there_is_a_warning_and_behind_it_a_refusal(
-        self, capsys: pytest.CaptureFixture[str]
-    ) -> None:
+    def test_near_it_there_is_a_warning_and_behind_it_a_refusal(self) -> None:
         async def scene(store: Store) -> None:
             numbers = store.router.numbers
-            await numbers.tickets(1)
-            assert "running out" not in capsys.readouterr().out
+            with structlog.testing.capture_logs() as early:
+                await numbers.tickets(1)
+            assert not [line for line in early if "running out" in line["event"]]
             state = store.meta._state
             state.next = Ceilings(
                 tickets=TICKETS_MAX - TICKET_LEASE - 10,
                 objects=state.next.objects,
                 stamps=state.next.stamps,
             )
-            await numbers.tickets(TICKET_LEASE)
-            assert "tickets are running out" in capsys.readouterr().out
+            with structlog.testing.capture_logs() as late:
+                await numbers.tickets(TICKET_LEASE)
+            assert [line for line in late if line["event"] == "tickets are running out"]
             with pytest.raises(TicketsExhausted) as caught:
                 await numbers.tickets(TICKET_LEASE)
             assert caught.value.hint

@@ -7,10 +7,11 @@ import gc
 import os
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import uvloop
 from structlog.testing import capture_logs
 
 from putter.local.rotation import older
@@ -160,18 +161,27 @@ async def test_a_pipe_that_was_never_read_is_closed() -> None:
     assert open_files() == before
 
 
-async def test_an_outlet_that_was_given_up_while_it_opened_closes_nothing_of_others() -> None:
-    outlet = Outlet(lambda _: None)
-    opening = asyncio.get_running_loop().create_task(outlet.open())
-    await asyncio.sleep(0)
-    opening.cancel()
-    await asyncio.gather(opening, return_exceptions=True)
-    gc.collect()
-    taken = [os.open(os.devnull, os.O_RDONLY) for _ in range(8)]  # numbers that became free
-    try:
-        await outlet.close()
-        for descriptor in taken:
-            os.fstat(descriptor)
-    finally:
-        for descriptor in taken:
-            os.close(descriptor)
+@pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+@pytest.mark.parametrize("steps", range(5))
+def test_an_outlet_that_was_given_up_while_it_opened_closes_nothing_of_others(
+    steps: int, loop: Callable[[], asyncio.AbstractEventLoop]
+) -> None:
+    async def scene() -> None:
+        outlet = Outlet(lambda _: None)
+        opening = asyncio.get_running_loop().create_task(outlet.open())
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        opening.cancel()
+        await asyncio.gather(opening, return_exceptions=True)
+        gc.collect()
+        taken = [os.open(os.devnull, os.O_RDONLY) for _ in range(8)]  # numbers that became free
+        try:
+            await outlet.close()
+            for descriptor in taken:
+                os.fstat(descriptor)
+        finally:
+            for descriptor in taken:
+                os.close(descriptor)
+
+    with asyncio.Runner(loop_factory=loop) as runner:
+        runner.run(scene())
