@@ -11,22 +11,21 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Collection
+from contextlib import aclosing
 from typing import Final
 
-from common.errors import PutterError
 from common.logs import get_logger
 from common.meta.interface import Metadata
-from common.records import Extent, Version
-from router.debts import kept, vacated, with_extents
+from common.meta.repairs import Described
+from common.records import Extent
+from router.debts import kept, vacated
+from router.walk import pages, redescribe
 
 _log = get_logger(__name__)
 _LEASE: Final = "census"
 _LEASE_MS: Final = 60_000
 _RENEW_S: Final = _LEASE_MS / 3000
-_PAGE: Final = 500
 _WRITING_MAX: Final = 1_000
-_PAUSE_S: Final = 0.02
-"""Between two pages: a walk must not be felt."""
 
 
 class Census:
@@ -57,19 +56,13 @@ class Census:
         if not await self._lease():
             return None
         found: Counter[str] = Counter()
-        for bucket in await self._meta.files.buckets():
-            after, more = "", True
-            while more:
+        async with aclosing(pages(self._meta)) as everything:
+            async for _, page in everything:
                 late = asyncio.get_running_loop().time() >= self._renew_at
                 if late and not await self._lease():
                     return None
-                page = await self._meta.repairs.described(bucket, after, _PAGE)
-                more = len(page) == _PAGE
-                after = page[-1].version.key if page else after
-                noted = [self._note(each.version, each.token, leaving) for each in page]
-                for nodes in await asyncio.gather(*noted):
+                for nodes in await asyncio.gather(*(self._note(each, leaving) for each in page)):
                     found.update(nodes)
-                await asyncio.sleep(_PAUSE_S)
         await self._meta.leases.release(_LEASE, self._instance)
         _log.info("looked for what has to move", leaving=sorted(leaving), names=dict(found))
         return found
@@ -100,21 +93,16 @@ class Census:
         self._renew_at = asyncio.get_running_loop().time() + _RENEW_S
         return await self._meta.leases.acquire(_LEASE, self._instance, _LEASE_MS)
 
-    async def _note(self, version: Version, token: bytes, leaving: Collection[str]) -> set[str]:
+    async def _note(self, each: Described, leaving: Collection[str]) -> set[str]:
         """The putters that leave and that a version is on; its debts are noted then."""
 
         def change(extent: Extent) -> Extent:
             return vacated(kept(extent, leaving), leaving)
 
-        changed = with_extents(version, change)
-        if changed != version:
-            try:
-                await self._meta.repairs.amend(token, changed)
-            except PutterError as error:
-                _log.info("a debt is noted at the next walk", reason=str(error))
+        await redescribe(self._meta, each, change)
         return {
             node
-            for stored in version.objects
+            for stored in each.version.objects
             for extent in stored.extents
             for node in extent.nodes
             if node in leaving
