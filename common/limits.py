@@ -96,6 +96,8 @@ SWEEP_PERIOD_MS: Final = 6 * 3_600_000
 REPAIR_PERIOD_MS: Final = 2_000
 """Between two looks at what putters are owed."""
 REPAIR_BYTES_PER_S: Final = 256 * MIB
+REBALANCE_PERCENT: Final = 10
+"""Of its share that a putter may be off before bytes move."""
 REPLACE_AFTER_S: Final = 1_800
 """How long a putter may be away before others get copies of what it held."""
 REPLICA_AWAY_MS: Final = 60_000

@@ -75,6 +75,7 @@ class Metrics:
         damaged_others: other things that are: commit records, removals, indexes.
         owed_objects: objects that putters should hold and do not, for each of them.
         owed_bytes: bytes of these objects.
+        uneven_bytes: bytes on putters that hold more than their share, once one is far off its own.
         repaired_objects: objects given to putters that lacked them.
         repaired_bytes: bytes copied for that.
         healed: damages of replicas that were healed.
@@ -209,6 +210,9 @@ class Metrics:
             "putter_owed_objects", "Objects that putters should hold and do not, each of them."
         )
         self.owed_bytes = self._gauge("putter_owed_bytes", "Bytes of these objects.")
+        self.uneven_bytes = self._gauge(
+            "putter_uneven_bytes", "Bytes above their share on putters, if one is far off its own."
+        )
         self.repaired_objects = self._counter(
             "putter_repaired_objects", "Objects given to putters that lacked them."
         )

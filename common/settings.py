@@ -183,6 +183,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             "through it; an eighth of it while somebody does; 0: no bound",
         ),
     ] = limits.REPAIR_BYTES_PER_S
+    rebalance_percent: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=100,
+            description="percent of its share of all bytes that a putter may hold too much or too "
+            "little before some move; 0: nothing moves to even putters out",
+        ),
+    ] = limits.REBALANCE_PERCENT
     connections_max: Annotated[
         int,
         Meta(

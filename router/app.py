@@ -16,6 +16,7 @@ from common.limits import (
     FRAME_DATA_BYTES_DEFAULT,
     JANITOR_PERIOD_MS,
     MARKS_PERIOD_MS,
+    REBALANCE_PERCENT,
     REPAIR_BYTES_PER_S,
     REPAIR_PERIOD_MS,
     REPLACE_AFTER_S,
@@ -49,6 +50,7 @@ from router.numbers import Numbers
 from router.pace import Pace
 from router.quorum import Policy
 from router.reads import ReadPath
+from router.rebalance import Rebalance
 from router.repair import Repair
 from router.replicas import Replicas
 from router.surplus import Freeing
@@ -84,6 +86,7 @@ class RouterOptions:
         sweep_period_ms: time between two walks for what nobody knows of; 0: never.
         repair_period_ms: time between two looks at what putters are owed; 0: never.
         repair_bytes_per_s: rate at which they are given it while nobody writes; 0: no bound.
+        rebalance_percent: of its share that a putter may be off before bytes move; 0: none moves.
         replace_after_ms: how long a putter may be away before others get copies; 0: for ever.
         rebuild_auto: bring a Redis that lost everything back without being asked.
         token: of the web door where it is not on loopback.
@@ -107,6 +110,7 @@ class RouterOptions:
     sweep_period_ms: int = SWEEP_PERIOD_MS
     repair_period_ms: int = REPAIR_PERIOD_MS
     repair_bytes_per_s: int = REPAIR_BYTES_PER_S
+    rebalance_percent: int = REBALANCE_PERCENT
     replace_after_ms: int = REPLACE_AFTER_S * 1000
     rebuild_auto: bool = True
     token: str = field(default="", repr=False)
@@ -236,6 +240,15 @@ class Router:
             self.repair,
             options.replace_after_ms,
         )
+        self.rebalance: Final = Rebalance(
+            meta,
+            self.fleet,
+            self.repair,
+            self.metrics,
+            identity.instance,
+            options.rebalance_percent,
+            options.replace_after_ms,
+        )
         self._heartbeat = Heartbeat(meta.members, self._member)
         self._web: WebPort | None = None
         self._redis_address = redis_address
@@ -284,6 +297,7 @@ class Router:
         self.repair.start()
         self.healer.start()
         self.vacate.start()
+        self.rebalance.start()
         _log.info(
             "router listens",
             router=self.identity.instance,
@@ -301,6 +315,7 @@ class Router:
             await self._web.close_listener()
         await self.writes.stop(_STOP_MS)
         await self._ingest.stop()
+        await self.rebalance.stop()
         await self.vacate.stop()
         await self.healer.stop()
         await self.repair.stop()
@@ -332,6 +347,7 @@ class Router:
             lambda: self.numbers.tickets_used,
             self.repair,
             self.healer,
+            self.rebalance,
         ).add_to(application)
         lane = FileLane(self.reads, self.metrics, door)
         return WebPort(

@@ -15,7 +15,8 @@ from putter.cli.output import (
     print_table,
 )
 from putter.cli.shell import Shell, help_of, warn
-from putter.client.models import ScrubState, Stored, StoreStatus
+from putter.client.models import Stored
+from putter.client.status import ScrubState, StoreStatus
 
 _REASONS_SHOWN = 5
 
@@ -132,6 +133,8 @@ def _print_repair(told: StoreStatus) -> None:
         for each in told.repair:
             for stuck in each.stuck[:_REASONS_SHOWN]:
                 typer.echo(f"  object {stuck.object}: {stuck.reason}")
+    if told.balance is not None and told.balance.left_bytes:
+        typer.echo(f"uneven:   {human_size(told.balance.left_bytes)} move to other putters next")
     for wound in told.incurable:
         typer.echo(
             f"damaged:  {wound.count} tickets from {wound.first} of object {wound.object} on "

@@ -10,7 +10,7 @@ import typer
 from common.errors import UsageError
 from putter.cli.access import URL, Json, KeyFile, Token, Url, open_store
 from putter.cli.output import human_size, print_json, progress_bar
-from putter.client.models import Drain
+from putter.client.status import Drain
 from putter.client.store import Store
 
 _POLL_S: Final = 1.0

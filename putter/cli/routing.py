@@ -52,6 +52,7 @@ def make_router(settings: Settings, keyring: Keyring, metadata: RedisMetadata) -
             connections_max=settings.connections_max,
             rebuild_auto=settings.rebuild == "auto",
             repair_bytes_per_s=settings.repair_bytes_per_s,
+            rebalance_percent=settings.rebalance_percent,
             replace_after_ms=settings.replace_after_s * 1000,
             token=token_of(settings, keyring.writing.token),
         ),

@@ -12,8 +12,8 @@ from common.errors import IntegrityError, NodesUnavailable, UsageError
 from putter.cli.access import URL, Json, KeyFile, Token, Url, open_store
 from putter.cli.output import human_size, human_time, plain, print_json, print_table, progress_bar
 from putter.cli.shell import warn
-from putter.client.models import NodeScrub, ScrubFlaw
 from putter.client.sources import Progress
+from putter.client.status import NodeScrub, ScrubFlaw
 from putter.client.store import Store
 
 _POLL_S: Final = 0.5

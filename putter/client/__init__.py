@@ -1,16 +1,8 @@
 """Clients: the files of a store over its web door, and raw frames to one putter."""
 
-from putter.client.models import (
-    Entry,
-    FileInfo,
-    NodeScrub,
-    NodeStatus,
-    ScrubFlaw,
-    ScrubState,
-    StoreStatus,
-    TicketInfo,
-)
+from putter.client.models import Entry, FileInfo, TicketInfo
 from putter.client.reader import Reader
+from putter.client.status import NodeScrub, NodeStatus, ScrubFlaw, ScrubState, StoreStatus
 from putter.client.store import Store
 
 __all__ = [

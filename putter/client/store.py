@@ -28,21 +28,10 @@ from common.names import check_bucket, parse_name
 from common.tickets import format_id, parse_ticket
 from putter.client.explanation import Explanation
 from putter.client.http import DEFAULT_URL, Answer, Connect, Exchange, connector
-from putter.client.models import (
-    Buckets,
-    Drain,
-    Drains,
-    Entry,
-    FileInfo,
-    NodeScrub,
-    Page,
-    Scrubs,
-    StoreStatus,
-    TicketInfo,
-    info_from_headers,
-)
+from putter.client.models import Buckets, Entry, FileInfo, Page, TicketInfo, info_from_headers
 from putter.client.reader import Reader, save
 from putter.client.sources import Progress, Source, opened
+from putter.client.status import Drain, Drains, NodeScrub, Scrubs, StoreStatus
 
 JSON_BYTES_MAX: Final = 64 * 1024 * 1024
 """A file of many extents has a long description."""

@@ -10,7 +10,7 @@ from typing import Final
 import msgspec
 
 from common.limits import MIB
-from putter.client.models import StoreStatus
+from putter.client.status import StoreStatus
 
 _ANSWER_S: Final = 3.0
 _ANSWER_BYTES_MAX: Final = 4 * MIB

@@ -12,7 +12,7 @@ from typing import Final
 import msgspec
 
 from common.errors import Unavailable
-from putter.client.models import StoreStatus
+from putter.client.status import StoreStatus
 from putter.local.lock import Holder, holder_of
 from putter.local_cluster.health import status_at
 from putter.local_cluster.plan import SUPERVISOR

@@ -22,6 +22,7 @@ from router.gateway.describe import place_of_ticket
 from router.gateway.openapi import document
 from router.gateway.scrub import ScrubRoutes, ask, summary
 from router.heal import Healer, Incurable
+from router.rebalance import Balance, Rebalance
 from router.repair import Refill, Repair
 from router.writes import WritePath
 
@@ -41,6 +42,7 @@ class ClusterRoutes:
         tickets_used: highest ticket number that this router saw leased.
         repair: knows what putters are owed.
         healer: knows what cannot be healed.
+        rebalance: knows how evenly the bytes are spread.
     """
 
     def __init__(
@@ -53,6 +55,7 @@ class ClusterRoutes:
         tickets_used: Callable[[], int],
         repair: Repair,
         healer: Healer,
+        rebalance: Rebalance,
     ) -> None:
         self._meta = meta
         self._fleet = fleet
@@ -62,6 +65,7 @@ class ClusterRoutes:
         self._tickets_used = tickets_used
         self._repair = repair
         self._healer = healer
+        self._rebalance = rebalance
         self._scrubs = ScrubRoutes(meta, fleet)
 
     def add_to(self, application: web.Application) -> None:
@@ -165,6 +169,7 @@ class ClusterRoutes:
                 "repair": [
                     _refill(node, each) for node, each in sorted(self._repair.refills().items())
                 ],
+                "balance": _balance(self._rebalance.balance),
                 "incurable": [_incurable(each) for each in self._healer.incurable()],
                 "numbers": {"tickets_used": self._tickets_used(), "tickets_max": TICKETS_MAX},
             }
@@ -228,6 +233,20 @@ def _refill(node: str, refill: Refill) -> dict[str, Any]:
         "bytes_per_s": round(refill.rate_bytes_per_s),
         "eta_s": None if refill.eta_s is None else round(refill.eta_s),
         "stuck": [{"object": each, "reason": why} for each, why in refill.stuck.items()],
+    }
+
+
+def _balance(balance: Balance | None) -> dict[str, Any] | None:
+    """How evenly the bytes are spread, as far as this router has looked."""
+    if balance is None:
+        return None
+    return {
+        "uneven_bytes": balance.uneven_bytes,
+        "left_bytes": balance.left_bytes,
+        "nodes": [
+            {"node": node, "held_bytes": held, "share_bytes": balance.shares[node]}
+            for node, held in balance.held.items()
+        ],
     }
 
 

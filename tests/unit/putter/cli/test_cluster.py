@@ -61,6 +61,7 @@ STATUS = {
     "numbers": {"tickets_used": 50, "tickets_max": 100},
     "repair": [],
     "incurable": [],
+    "balance": None,
 }
 
 
@@ -90,6 +91,15 @@ def test_status_tells_what_is_owed_and_what_cannot_be_healed(shop: Any) -> None:
     assert lines[at + 3].split() == ["N2", "7", "8.8", "KiB", "1.0", "KiB/s", "9", "s", "0"]
     assert lines[at + 4] == "  object 3F: there is no further putter"
     assert lines[-1] == "damaged:  3 tickets from A0 of object 4G on N1: right on none"
+
+
+def test_status_tells_what_moves_to_even_putters_out(shop: Any) -> None:
+    balance = {"uneven_bytes": 9000, "left_bytes": 2048, "nodes": []}
+    shop.answers(lambda _: as_json(STATUS | {"balance": balance}))
+    assert "\nuneven:   2.0 KiB move to other putters next\n" in shop.run("status").stdout
+    for quiet in (None, balance | {"left_bytes": 0}):
+        shop.answers(lambda _, quiet=quiet: as_json(STATUS | {"balance": quiet}))
+        assert "uneven" not in shop.run("status").stdout
 
 
 def test_status_tells_how_the_disks_are(shop: Any) -> None:

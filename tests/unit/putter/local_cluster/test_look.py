@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from common.errors import Unavailable
-from putter.client.models import NodeStatus, Stored, StoreStatus
+from putter.client.models import Stored
+from putter.client.status import NodeStatus, StoreStatus
 from putter.local_cluster.look import disk_bytes, log_of, must_run, running, view_of
 from putter.local_cluster.state import ChildState, ClusterState, write_state
 

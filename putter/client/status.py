@@ -1,0 +1,270 @@
+"""What the web door tells of the cluster: its members, their disks, what is owed and what moves."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from putter.client.models import Stored
+
+
+class RedisStatus(msgspec.Struct, frozen=True):
+    """The coordinator as a router sees it."""
+
+    ok: bool
+    address: str = ""
+
+
+class ScrubPass(msgspec.Struct, frozen=True):
+    """A verification of a putter's whole disk that came to its end.
+
+    Attributes:
+        number: passes of a putter are numbered.
+        started_ms: wall clock, milliseconds since 1970.
+        ended_ms: the same.
+        verified_bytes: that were read.
+        findings: damages that were found.
+        mended: of them, what was made again at once: indexes, the state, data-key files.
+    """
+
+    number: int
+    started_ms: int
+    ended_ms: int
+    verified_bytes: int
+    findings: int
+    mended: int = 0
+
+
+class ScrubFlaw(msgspec.Struct, frozen=True):
+    """Something that is damaged on a putter.
+
+    Attributes:
+        part: ``tickets``, ``header``, ``record``, ``removal``, ``index``, ``segment``,
+            ``state`` or ``keys``.
+        first: TicketID of the first ticket, where it is about tickets.
+        last: of the last one.
+        count: how many tickets.
+        record: number of the commit record, where it is about one.
+        raw: whether they are raw tickets.
+        object: ObjectID; None if it is not known.
+        file: ``bucket/key``; None if Redis knows none.
+        place: file in the putter's data directory, and where in it.
+        reason: what is wrong.
+    """
+
+    part: str
+    first: str | None = None
+    last: str | None = None
+    count: int = 0
+    record: int | None = None
+    raw: bool = False
+    object: str | None = None
+    file: str | None = None
+    place: str = ""
+    reason: str = ""
+
+
+class ScrubState(msgspec.Struct, frozen=True):
+    """The verification of a putter's disk.
+
+    Attributes:
+        number: of the pass under way, or else of the newest.
+        running: whether one is under way.
+        demanded: whether somebody asked for it.
+        started_ms: when it began, milliseconds since 1970.
+        verified_bytes: so far.
+        total_bytes: about how many there are; None if nobody knows.
+        findings: damages so far.
+        last: the last pass that came to its end.
+        damaged_tickets: tickets that are marked as damaged now.
+        damaged_others: other things that are.
+        flaws: what is damaged, at most 1000; only from `Store.scrub`.
+    """
+
+    number: int = 0
+    running: bool = False
+    demanded: bool = False
+    started_ms: int = 0
+    verified_bytes: int = 0
+    total_bytes: int | None = None
+    findings: int = 0
+    last: ScrubPass | None = None
+    damaged_tickets: int = 0
+    damaged_others: int = 0
+    flaws: tuple[ScrubFlaw, ...] = ()
+
+    @property
+    def damaged(self) -> bool:
+        """Whether anything is."""
+        return self.damaged_tickets + self.damaged_others > 0
+
+
+class NodeScrub(msgspec.Struct, frozen=True):
+    """A putter and its scrub; ``scrub`` is None, with a reason, if it could not be asked."""
+
+    node: str
+    address: str = ""
+    reason: str = ""
+    scrub: ScrubState | None = None
+
+
+class Scrubs(msgspec.Struct, frozen=True):
+    """The scrubs of all putters that were asked."""
+
+    nodes: tuple[NodeScrub, ...] = ()
+
+
+class NodeStatus(msgspec.Struct, frozen=True):
+    """A putter as a router sees it.
+
+    Attributes:
+        node: identity.
+        address: ``host:port`` of its frame port.
+        state: ``joining``, ``live``, ``suspect``, ``down``, ``draining`` or ``gone``.
+        age_ms: time since its last sign of life.
+        storage: engine.
+        capacity_bytes: size of its disk.
+        free_bytes: free space of its disk.
+        link: ``up`` or ``down``.
+        reason: why the link is down.
+        version: of its software.
+        inflight_bytes: bytes sent and not yet acknowledged.
+        scrub: the verification of its disk; None if it did not tell.
+        packing: how it stores what it writes, the bytes are those since its start; None if it gave
+            no sign of life.
+    """
+
+    node: str
+    address: str = ""
+    state: str = ""
+    age_ms: int | None = None
+    storage: str = ""
+    capacity_bytes: int = 0
+    free_bytes: int = 0
+    link: str = "down"
+    reason: str = ""
+    version: str = ""
+    inflight_bytes: int = 0
+    scrub: ScrubState | None = None
+    packing: Stored | None = None
+
+
+class Stuck(msgspec.Struct, frozen=True):
+    """An object that could not be given to a putter."""
+
+    object: str
+    reason: str
+
+
+class Refill(msgspec.Struct, frozen=True):
+    """What a putter should hold and does not.
+
+    Attributes:
+        node: the putter; ``*`` for one that is not chosen yet.
+        objects: how many objects it lacks something of.
+        bytes: of these objects.
+        bytes_per_s: how fast this router has given it something lately.
+        eta_s: seconds until it has everything, if it goes on like this; None: unknown.
+        stuck: some that could not be given to it.
+    """
+
+    node: str
+    objects: int
+    bytes: int
+    bytes_per_s: int = 0
+    eta_s: int | None = None
+    stuck: tuple[Stuck, ...] = ()
+
+
+class Incurable(msgspec.Struct, frozen=True):
+    """Tickets of a putter that could not be healed."""
+
+    node: str
+    object: str
+    first: str
+    count: int
+    reason: str
+
+
+class Drain(msgspec.Struct, frozen=True):
+    """How far a putter is emptied.
+
+    Attributes:
+        node: the putter.
+        decision: ``draining`` or ``gone``; "" for one that was away for too long.
+        names_left: how many names still need it; None: nobody has looked yet.
+        moving_objects, moving_bytes: what is on its way to others, from all that are emptied.
+        eta_s: seconds until that is done, if it goes on like this; None: unknown.
+        done: whether it is not needed any more.
+    """
+
+    node: str
+    decision: str
+    names_left: int | None = None
+    moving_objects: int = 0
+    moving_bytes: int = 0
+    eta_s: int | None = None
+    done: bool = False
+
+
+class Drains(msgspec.Struct, frozen=True):
+    """All putters that are emptied."""
+
+    nodes: tuple[Drain, ...] = ()
+
+
+class Share(msgspec.Struct, frozen=True):
+    """What a putter holds and what it should.
+
+    Attributes:
+        node: identity.
+        held_bytes: data, once everything that is owed is paid.
+        share_bytes: what it should hold when all disks are equally full.
+    """
+
+    node: str
+    held_bytes: int = 0
+    share_bytes: int = 0
+
+
+class Balance(msgspec.Struct, frozen=True):
+    """How evenly the bytes are spread, at the last look.
+
+    Attributes:
+        uneven_bytes: on putters that held too much; 0 if none was far off its share.
+        left_bytes: how much of it is not under way yet.
+        nodes: the putters.
+    """
+
+    uneven_bytes: int = 0
+    left_bytes: int = 0
+    nodes: tuple[Share, ...] = ()
+
+
+class StoreStatus(msgspec.Struct, frozen=True):
+    """The cluster as one router sees it.
+
+    Attributes:
+        version: of the router's code.
+        router: identity of the router that answered.
+        redis: the coordinator.
+        nodes: the putters.
+        routers: all routers.
+        objects: count of objects by state.
+        numbers: ``tickets_used`` and ``tickets_max``.
+        repair: what putters are owed.
+        incurable: what this router could not heal lately.
+        balance: how evenly the bytes are spread; None from a router that has not looked.
+    """
+
+    version: str
+    router: Any = None
+    redis: RedisStatus = RedisStatus(ok=False)
+    nodes: tuple[NodeStatus, ...] = ()
+    routers: tuple[Any, ...] = ()
+    objects: dict[str, int] = {}
+    numbers: dict[str, int] = {}
+    repair: tuple[Refill, ...] = ()
+    incurable: tuple[Incurable, ...] = ()
+    balance: Balance | None = None
