@@ -44,6 +44,7 @@ class Metrics:
         objects_freed: objects whose tickets were freed on every node.
         orphans_freed: objects that nobody knew of whose tickets were freed.
         degraded_writes: objects written on fewer than the wanted replicas.
+        degraded_reads: fetches of about a run that were verified on fewer replicas than wanted.
         requests: answered web requests, by method and HTTP status.
         request_seconds: their duration, by method.
         acks: acks, by status; a router counts those it took, a putter those it gave.
@@ -138,6 +139,9 @@ class Metrics:
         )
         self.degraded_writes = self._counter(
             "putter_degraded_writes", "Objects written on fewer than the wanted replicas."
+        )
+        self.degraded_reads = self._counter(
+            "putter_degraded_reads", "Fetches verified on fewer replicas than wanted."
         )
         self.write_seconds = self._histogram(
             "putter_write_seconds", "First byte of an object to its answer.", _REQUEST_BUCKETS

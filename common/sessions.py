@@ -36,10 +36,12 @@ from common.wire.session import (
     StatReply,
     encode,
 )
+from common.wire.verification import Sums
 
 Answer = tuple[Reply, memoryview]
 _REPLIES: Final = (
     Data,
+    Sums,
     StatReply,
     RecordReply,
     RecordList,
@@ -193,7 +195,8 @@ class ClientSession(asyncio.BufferedProtocol):
             timeout_ms: patience.
 
         Returns:
-            The messages of the answer with their payloads; more than one only for `Read`.
+            The messages of the answer with their payloads; more than one only for `Read`
+            and `Verify`.
 
         Raises:
             NodesUnavailable: no answer in time.
@@ -257,7 +260,7 @@ class ClientSession(asyncio.BufferedProtocol):
             if call is None or call.done.done():
                 return  # its caller gave up
             call.parts.append((message, payload))
-            if not (isinstance(message, Data) and message.more):
+            if not (isinstance(message, Data | Sums) and message.more):
                 call.done.set_result(call.parts)
         elif isinstance(message, Refused):
             raise ProtocolError(f"the putter ended the session: {message.reason}")

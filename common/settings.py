@@ -103,11 +103,21 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             "`replicas`; if it is not given, the smaller of 2 and `replicas`",
         ),
     ] = 2
+    read_quorum: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=8,
+            description="replicas that are verified before a read gives bytes out (R), at most "
+            "`replicas`",
+        ),
+    ] = 1
     consistency: Annotated[
         Literal["available", "strict"],
         Meta(
             description="with fewer than W putters alive: `available` writes to every live one "
-            "and refills later, `strict` refuses"
+            "and refills later, `strict` refuses; with fewer than R alive of those that hold it: "
+            "`available` reads from those that are there, `strict` refuses"
         ),
     ] = "available"
     rebuild: Annotated[
@@ -299,9 +309,10 @@ def contradiction(values: Mapping[str, Any]) -> tuple[str, tuple[str, ...]] | No
     Returns:
         What is wrong, and the fields that take part in it; None if all is well.
     """
-    if values["write_quorum"] > values["replicas"]:
-        wrong = f"write_quorum {values['write_quorum']} is more than replicas {values['replicas']}"
-        return wrong, ("write_quorum", "replicas")
+    for name in ("write_quorum", "read_quorum"):
+        if values[name] > values["replicas"]:
+            wrong = f"{name} {values[name]} is more than replicas {values['replicas']}"
+            return wrong, (name, "replicas")
     taken: dict[int, str] = {}
     for name in (name for name in FIELDS if name.endswith("_port")):
         port = values[name]

@@ -36,6 +36,7 @@ from router.acks import AckPort
 from router.catchup import CatchUp, CatchUpOptions
 from router.census import Census
 from router.copying import Copier
+from router.fetching import Fetching
 from router.fleet import Fleet
 from router.gateway.cluster import ClusterRoutes
 from router.gateway.drain import DrainRoutes
@@ -74,7 +75,7 @@ class RouterOptions:
         web_port: None: no web door.
         advertise_host: where putters bring acks; "" = where the session comes from.
         nodes: ``(host, port)`` of putters named by hand.
-        policy: N, W, consistency.
+        policy: N, W, R, consistency.
         frame_bytes: data bytes of a frame in new objects.
         write_timeout_ms: how long a step of a write may stand still.
         idle_ms: silence after which a stream fails.
@@ -196,7 +197,11 @@ class Router:
             options.repair_period_ms,
         )
         self.reads: Final = ReadPath(
-            meta, self.fleet, keyring, self.metrics, identity.instance, pool, self.healer.report
+            meta,
+            Fetching(self.fleet, keyring, self.metrics, pool, self.healer.report),
+            self.metrics,
+            identity.instance,
+            pool,
         )
         self._ingest = IngestPort(
             self.writes,

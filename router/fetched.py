@@ -62,12 +62,14 @@ class Fetched:
         parts: views of them.
         buffers: the memory that they lie in, from a pool.
         size: how many.
+        replicas: on how many putters they were verified; 0 where one is all that is asked for.
     """
 
     def __init__(self) -> None:
         self.parts: list[memoryview] = []
         self.buffers: list[memoryview] = []
         self.size = 0
+        self.replicas = 0
 
     def take(
         self, payload: memoryview, frame_bytes: int, low: int, high: int, pool: BufferPool
@@ -101,6 +103,7 @@ class Fetched:
 
     def add(self, other: Fetched) -> None:
         """Add what another one holds; it is empty then."""
+        self.replicas = min(self.replicas, other.replicas) if self.parts else other.replicas
         self.parts += other.parts
         self.buffers += other.buffers
         self.size += other.size

@@ -46,7 +46,7 @@ class Fleet:
     Args:
         members: the register of Redis.
         static: ``(host, port)`` of putters named by hand.
-        policy: N, W and consistency.
+        policy: N, W, R and consistency.
         introduce: makes the Hello of each connection.
         keyring, network, pool, rng, metrics: of the router.
         options: shared by all links.

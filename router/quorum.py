@@ -1,4 +1,4 @@
-"""How many copies, and how many of them make a write count. Pure arithmetic."""
+"""How many copies, how many of them make a write count, how many a read. Pure arithmetic."""
 
 from __future__ import annotations
 
@@ -18,16 +18,20 @@ class Policy:
         replicas: N, putters that should hold each extent.
         write_quorum: W, putters on which it is durable before the answer; W ≤ N.
         consistency: with fewer than W putters alive, ``available`` writes to every live one and
-            ``strict`` refuses.
+            ``strict`` refuses; the same for reads with R.
+        read_quorum: R, replicas that are verified before a read gives bytes out; R ≤ N.
     """
 
     replicas: int
     write_quorum: int
     consistency: Consistency = "available"
+    read_quorum: int = 1
 
     def __post_init__(self) -> None:
         if not 1 <= self.write_quorum <= self.replicas:
             raise ValueError(f"1 ≤ W ≤ N does not hold: W={self.write_quorum}, N={self.replicas}")
+        if not 1 <= self.read_quorum <= self.replicas:
+            raise ValueError(f"1 ≤ R ≤ N does not hold: R={self.read_quorum}, N={self.replicas}")
 
     def copies(self, live: int) -> int:
         """How many putters a new extent is sent to while ``live`` of them answer.
@@ -52,6 +56,19 @@ class Policy:
             raise NodesUnavailable("no putter is left to take the bytes")
         self._check_strict(assigned)
         return min(self.write_quorum, assigned)
+
+    def verified(self, answering: int) -> int:
+        """How many replicas a read verifies while ``answering`` of those that hold it do.
+
+        Raises:
+            NodesUnavailable: too few for ``strict``.
+        """
+        if self.consistency == "strict" and answering < self.read_quorum:
+            raise NodesUnavailable(
+                f"only {answering} of the {self.read_quorum} replicas that a read needs are there",
+                hint="bring putters back, or run with --consistency available",
+            )
+        return min(self.read_quorum, answering)
 
     def degraded(self, holders: int) -> bool:
         """Whether fewer putters than wanted hold something."""

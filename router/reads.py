@@ -1,35 +1,32 @@
-"""The way of a read: resolve the name, fetch from a live replica, verify, stream.
+"""The way of a read: resolve the name, fetch from live replicas, verify, stream.
 
-Every frame is verified against its keyed checksum, and a read of all bytes against the object's
-BLAKE3 before its last piece is handed out; a reader of a wrong byte never sees the end.
+How many replicas of a frame are looked at is the business of `router.fetching`. Every frame is
+verified against its keyed checksum, and a read of all bytes against the object's BLAKE3 before its
+last piece is handed out; a reader of a wrong byte never sees the end.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from typing import Final
 
 from common.buffers import BufferPool
 from common.checksum import ObjectHash
-from common.errors import IntegrityError, NodesUnavailable, NotFound, PutterError
-from common.keys import Keyring
+from common.errors import IntegrityError, NotFound, PutterError
 from common.limits import READER_LEASE_MS, RUN_BYTES_TARGET
 from common.logs import get_logger
 from common.meta.interface import Metadata
 from common.metrics import Metrics
 from common.names import format_name
 from common.records import StoredObject, Version
-from common.wire import frames
-from common.wire.session import Read
-from router.fetched import Fetched, verified
-from router.fleet import Fleet
-from router.ranges import Slice, halves, slices
+from router.fetched import Fetched
+from router.fetching import Fetching
+from router.ranges import Slice, slices
 
 _log = get_logger(__name__)
 _AHEAD: Final = 4
-_CALL_MS: Final = 15_000
 _HOLD_ABOVE_BYTES: Final = 8 * RUN_BYTES_TARGET
 
 
@@ -38,29 +35,22 @@ class ReadPath:
 
     Args:
         meta: the coordinator.
-        fleet: the putters.
-        keyring: any of its keys verifies.
+        fetching: brings verified bytes of replicas.
         metrics: counters.
         instance: of this router, for reader leases.
         pool: memory of pieces.
-        damaged: told of a putter that is there and lacks tickets, or holds bad ones: node,
-            ObjectID, first ticket, how many.
     """
 
     def __init__(
         self,
         meta: Metadata,
-        fleet: Fleet,
-        keyring: Keyring,
+        fetching: Fetching,
         metrics: Metrics,
         instance: str,
         pool: BufferPool,
-        damaged: Callable[[str, str, int, int], None],
     ) -> None:
-        self._damaged = damaged
         self._meta = meta
-        self._fleet = fleet
-        self._keyring = keyring
+        self._fetching = fetching
         self._metrics = metrics
         self._instance = instance
         self._pool = pool
@@ -93,7 +83,7 @@ class ReadPath:
         Raises:
             NotFound: its bytes were freed meanwhile.
             IntegrityError: no replica has the right bytes.
-            NodesUnavailable: no replica can be reached.
+            NodesUnavailable: no replica can be reached, or fewer than the policy asks for.
         """
         runs = self.runs(version, start, end)
         try:
@@ -130,6 +120,28 @@ class ReadPath:
         piece = await self._only(stored, part)
         self._metrics.served_bytes.inc(piece.size)
         return piece
+
+    def looked_at(self, version: Version, start: int, end: int, piece: Fetched) -> dict[str, str]:
+        """What an answer's head says of the replicas that are verified for it.
+
+        Later pieces of a long answer are not fetched by then; for these it goes by who is there.
+
+        Args:
+            version: what is read.
+            start: first byte.
+            end: the byte after the last one.
+            piece: the first one.
+        """
+        if not piece.replicas:
+            return {}
+        least, wanted = piece.replicas, self._fetching.policy.read_quorum
+        position = 0
+        for stored in version.objects:
+            for extent in stored.extents:
+                if position < end and start < position + extent.size and piece.size < end - start:
+                    least = min(least, self._fetching.there(extent.nodes))
+                position += extent.size
+        return {"X-Replicas-Verified": f"{least}/{wanted}"}
 
     def give(self, piece: Fetched) -> None:
         """Take the memory of a piece back; who still sends it keeps views of it."""
@@ -168,7 +180,7 @@ class ReadPath:
                 await self._release(bucket, stored, reader)
 
     async def _only(self, stored: StoredObject, part: Slice) -> Fetched:
-        piece = await self._fetch(stored, part)
+        piece = await self._fetching.fetch(stored, part)
         if part.keep == stored.size:
             hasher = ObjectHash()
             piece.hash_into(hasher)
@@ -186,7 +198,7 @@ class ReadPath:
         try:
             while True:
                 while len(ahead) < _AHEAD and (part := next(wanted, None)) is not None:
-                    ahead.append(loop.create_task(self._fetch(stored, part)))
+                    ahead.append(loop.create_task(self._fetching.fetch(stored, part)))
                 if not ahead:
                     return
                 piece = await ahead.popleft()
@@ -200,82 +212,6 @@ class ReadPath:
             for task in ahead:
                 task.cancel()
             await asyncio.gather(*ahead, return_exceptions=True)
-
-    async def _fetch(self, stored: StoredObject, part: Slice) -> Fetched:
-        """One slice from the first replica that has it whole and right."""
-        problems: list[PutterError] = []
-        for node in self._order(part.nodes):
-            try:
-                return await self._fetch_from(node, stored, part)
-            except PutterError as error:
-                problems.append(error)
-                if isinstance(error, IntegrityError | NotFound):
-                    self._damaged(node, stored.object_id, part.first, part.count)
-                if isinstance(error, IntegrityError):
-                    _log.error(
-                        "a replica is bad",
-                        node=node,
-                        object=stored.object_id,
-                        first=part.first,
-                        reason=str(error),
-                    )
-        wrong = [e for e in problems if isinstance(e, IntegrityError | NotFound)]
-        if len(wrong) > 1 and part.count > 1:
-            # Each of several replicas lacks something of it, but perhaps not the same tickets.
-            low, high = halves(part, stored.frame_bytes)
-            both = Fetched()
-            for half in (low, high):
-                if half.keep:
-                    both.add(await self._fetch(stored, half))
-            return both
-        if wrong and len(wrong) == len(problems):
-            raise next((e for e in wrong if isinstance(e, IntegrityError)), wrong[0])
-        # A replica that is away may still have the right bytes.
-        reasons = "; ".join(str(problem) for problem in problems)
-        raise NodesUnavailable(
-            f"object {stored.object_id} is on putters {', '.join(part.nodes)}, "
-            f"none of which can serve it now: {reasons}",
-            hint="bring one of them back; see `putter status`",
-        )
-
-    async def _fetch_from(self, node: str, stored: StoredObject, part: Slice) -> Fetched:
-        link = self._fleet.link(node)
-        if link is None or not link.up:
-            raise NodesUnavailable(f"putter {node} is not connected")
-        answers = await link.call(
-            lambda request: Read(request, part.first, part.count), timeout_ms=_CALL_MS
-        )
-        out = Fetched()
-        expected = part.first
-        position = 0
-        for answer in answers:
-            payload, count = verified(answer, stored, expected, self._keyring)
-            size = frames.data_bytes_of(len(payload), stored.frame_bytes) if count else 0
-            if size > part.size - position:
-                break  # tickets of another length
-            if count:
-                low = max(part.skip - position, 0)
-                high = min(part.skip + part.keep - position, size)
-                out.take(payload, stored.frame_bytes, low, high, self._pool)
-            expected += count
-            position += size
-        if expected != part.first + part.count or position != part.size:
-            raise NotFound(
-                f"putter {node} holds {expected - part.first} of {part.count} tickets "
-                f"of object {stored.object_id}"
-            )
-        return out
-
-    def _order(self, nodes: tuple[str, ...]) -> list[str]:
-        """Connected replicas first, the least busy before the others."""
-
-        def burden(node: str) -> tuple[bool, int]:
-            link = self._fleet.link(node)
-            if link is None:
-                return True, 0
-            return not link.up, link.inflight_bytes
-
-        return sorted(nodes, key=burden)
 
     async def _hold(self, bucket: str, stored: StoredObject, reader: str) -> None:
         held = await self._meta.objects.hold(bucket, stored.object_id, reader, READER_LEASE_MS)

@@ -159,6 +159,20 @@ def checksums(rows: Buffer, frame_bytes: int) -> bytes:
     return _fields(memoryview(rows), stride, count, _CHECK).tobytes()
 
 
+def checksums_under(rows: Buffer, first: int, frame_bytes: int, key: bytes) -> bytes:
+    """The checksums that whole frames of consecutive tickets would have with another key.
+
+    Args:
+        rows: whole frames, the last possibly shorter.
+        first: number of the first ticket.
+        frame_bytes: data bytes of every frame but the last.
+        key: the 32-byte checksum subkey.
+    """
+    out = memoryview(bytearray(len(rows)))
+    build(out, memoryview(strip(rows, frame_bytes)), first, frame_bytes, key)
+    return checksums(out, frame_bytes)
+
+
 def strip(rows: Buffer, frame_bytes: int) -> bytearray:
     """The data of whole frames, joined."""
     full, tail = divmod(len(rows), frame_bytes + FRAME_HEADER_BYTES)

@@ -33,6 +33,7 @@ from common.limits import (
 from common.meta.interface import Ceilings
 from common.wire.inventory import HoldingList, ListHoldings
 from common.wire.message import Message
+from common.wire.verification import Sums, Verify
 
 GREETING: Final = b"PUTTER/1"
 GREETING_STEM: Final = b"PUTTER/"
@@ -345,6 +346,8 @@ AnyMessage = (
     | RunsDone
     | Read
     | Data
+    | Verify
+    | Sums
     | Stat
     | StatReply
     | Free
@@ -367,6 +370,7 @@ Event = tuple[AnyMessage, memoryview]
 """A message and its payload."""
 Reply = (
     Data
+    | Sums
     | StatReply
     | RecordReply
     | RecordList

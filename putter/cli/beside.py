@@ -11,7 +11,7 @@ from typing import Final
 
 import msgspec
 
-from common.errors import PutterError
+from common.errors import PutterError, SettingInvalid
 from common.logs import get_logger
 from common.meta.interface import Members
 from common.settings import Settings
@@ -50,6 +50,12 @@ class Beside:
         Raises:
             PutterError: another store runs on the directory, or it cannot be used.
         """
+        if self.alone and self.settings.read_quorum > 1:
+            raise SettingInvalid(
+                f"read_quorum {self.settings.read_quorum} is more than the one putter of a router "
+                f"that runs alone",
+                hint="name putters with --nodes, or start a cluster with `putter local`",
+            )
         spec = await self._embedded.prepare()
         # It can be no other Redis than ours that is empty.
         self.settings = msgspec.structs.replace(

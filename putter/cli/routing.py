@@ -45,7 +45,12 @@ def make_router(settings: Settings, keyring: Keyring, metadata: RedisMetadata) -
             web_port=settings.web_port,
             advertise_host=settings.advertise_host or "",
             nodes=tuple(_address(node) for node in settings.nodes),
-            policy=Policy(settings.replicas, settings.write_quorum, settings.consistency),
+            policy=Policy(
+                settings.replicas,
+                settings.write_quorum,
+                settings.consistency,
+                settings.read_quorum,
+            ),
             frame_bytes=settings.frame_bytes,
             write_timeout_ms=settings.write_timeout_ms,
             idle_ms=settings.idle_timeout_ms,

@@ -16,6 +16,7 @@ _OF_ROUTERS: Final = frozenset(
         "rebuild",
         "replicas",
         "write_quorum",
+        "read_quorum",
         "consistency",
         "frame_bytes",
         "write_timeout_ms",

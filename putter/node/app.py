@@ -143,6 +143,7 @@ class PutterNode:
             admission=Admission(identity.node, registers=metadata is not None),
             fence=Fence(lambda: asyncio.get_running_loop().time()),
             scrubber=self._scrubber,
+            check=check,
             metrics=self.metrics,
             rng=rng,
         )

@@ -1,8 +1,9 @@
-"""What a session asks that is no write: read, stat, find, list, ping; free, raise and scrub.
+"""What a session asks that is no write: read, verify, stat, find, list, ping; free, raise, scrub.
 
-Reads are answered by `putter.node.reading`. Other answers that need the disk run as tasks, a
-bounded number at a time, and wait while the client does not read what was sent. The rest are small;
-the session stops reading questions before too many of them wait to be sent (`Queries.unread`).
+Reads and verifications are answered by `putter.node.reading`. Other answers that need the disk run
+as tasks, a bounded number at a time, and wait while the client does not read what was sent. The
+rest are small; the session stops reading questions before too many of them wait to be sent
+(`Queries.unread`).
 """
 
 from __future__ import annotations
@@ -35,11 +36,13 @@ from common.wire.session import (
     StatReply,
     encode,
 )
+from common.wire.verification import Verify
 from putter.node.committer import Committer
 from putter.node.fence import Fence
 from putter.node.reading import Reading
 from putter.node.recounts import answer_count, answer_holdings, answer_list, answer_raise
 from putter.node.scrub import Scrubber, answer_scrub
+from putter.node.verify import NodeCheck
 from putter.storage.engine import Engine
 from putter.storage.stored import Stored
 
@@ -59,6 +62,7 @@ class Queries:
         metrics: counters.
         fence: gets the objects that are freed.
         scrubber: verifies what is at rest.
+        check: verifies frames.
     """
 
     def __init__(
@@ -70,6 +74,7 @@ class Queries:
         metrics: Metrics,
         fence: Fence,
         scrubber: Scrubber,
+        check: NodeCheck,
     ) -> None:
         self._transport = transport
         self._fence = fence
@@ -77,7 +82,7 @@ class Queries:
         self._engine = engine
         self._committer = committer
         self._readers = readers
-        self._reading = Reading(transport, engine, readers, metrics)
+        self._reading = Reading(transport, engine, readers, metrics, check)
         self._slots = asyncio.Semaphore(_AT_ONCE)
         self._tasks: set[asyncio.Task[None]] = set()
         self._writable = asyncio.Event()
@@ -131,7 +136,7 @@ class Queries:
         match message:
             case Ping():
                 self.send(Done(message.request, 0))
-            case Read():
+            case Read() | Verify():
                 _check_range(message.first, message.count)
                 self._check_room()
                 self._reading.take(message)

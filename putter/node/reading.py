@@ -1,4 +1,4 @@
-"""Answers to `Read`: tickets from the disk, by threads, a batch of questions at a time.
+"""Answers to `Read` and `Verify`: tickets from the disk, by threads, many questions at a time.
 
 What came in one receive is shared out among a few jobs, so that many small questions cost few
 hand-overs between threads; what a job has read leaves in one write. While the client does not take
@@ -8,17 +8,24 @@ its answers, nothing more is read.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
+from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 from common.checksum import Buffer
 from common.errors import ProtocolError, PutterError, StorageError
 from common.limits import MESSAGE_PAYLOAD_BYTES_MAX, MIB
 from common.logs import get_logger
 from common.metrics import Metrics
+from common.wire import frames
 from common.wire.session import Data, Read, encode
+from common.wire.verification import Sums, Verify
+from putter.node.verify import NodeCheck
 from putter.storage.engine import Engine, Piece
 
 _log = get_logger(__name__)
@@ -38,15 +45,22 @@ class Reading:
         engine: is only read here.
         readers: threads.
         metrics: counters.
+        check: verifies frames.
     """
 
     def __init__(
-        self, transport: asyncio.Transport, engine: Engine, readers: Executor, metrics: Metrics
+        self,
+        transport: asyncio.Transport,
+        engine: Engine,
+        readers: Executor,
+        metrics: Metrics,
+        check: NodeCheck,
     ) -> None:
         self._transport = transport
         self._engine = engine
         self._readers = readers
         self._metrics = metrics
+        self._check = check
         self._waiting: deque[_Cursor] = deque()
         self._read: deque[_Cursor] = deque()
         self._jobs = 0
@@ -60,10 +74,13 @@ class Reading:
         """Questions that are not answered to their end."""
         return self._cursors
 
-    def take(self, message: Read) -> None:
+    def take(self, message: Read | Verify) -> None:
         """Answer a question."""
         self._cursors += 1
-        self._waiting.append(_Cursor(self._engine, message))
+        if isinstance(message, Read):
+            self._waiting.append(_Cursor(self._engine, message))
+        else:
+            self._waiting.append(_SumsCursor(self._engine, message, self._check))
         if not self._planned:
             self._planned = True
             asyncio.get_running_loop().call_soon(self._share_out)
@@ -127,16 +144,32 @@ class Reading:
         self._share_out()
 
 
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """What was read of a piece.
+
+    Attributes:
+        piece: as the engine gave it, without its bytes where they are not sent.
+        size: bytes that were read.
+        payload: what is sent.
+    """
+
+    piece: Piece
+    size: int
+    payload: Buffer
+
+
 class _Cursor:
     """Steps through one read, about a megabyte at a time."""
 
-    def __init__(self, engine: Engine, message: Read) -> None:
+    def __init__(self, engine: Engine, message: Read | Verify) -> None:
         self._engine = engine
         self._message = message
+        self._raw = isinstance(message, Read) and message.raw
         self._pieces: Iterator[Piece] | None = None
         self._end = message.first + message.count
         self.count: Final = message.count
-        self._found: list[Piece] = []
+        self._found: list[_Part] = []
         self._error: PutterError | None = None
         self.exhausted = False
 
@@ -146,15 +179,15 @@ class _Cursor:
         try:
             if self._pieces is None:
                 asked = self._message
-                self._pieces = iter(self._engine.read(asked.first, asked.count, raw=asked.raw))
+                self._pieces = iter(self._engine.read(asked.first, asked.count, raw=self._raw))
             while size < MIB and not self.exhausted:
                 piece = next(self._pieces, None)
                 if piece is None:
                     self.exhausted = True
                     break
                 _check(piece)
-                self._found.append(piece)
-                size += len(piece.frames)
+                self._found.append(self._part(piece))
+                size += self._found[-1].size
                 self.exhausted = piece.first + piece.count >= self._end
         except PutterError as error:
             self._error, self.exhausted = error, True
@@ -166,27 +199,66 @@ class _Cursor:
 
     def empty_into(self, parts: list[Buffer]) -> int:
         """Add the messages for what was read; its bytes. With the last one the answer ends."""
-        request = self._message.request
         found, self._found = self._found, []
         size = 0
-        for piece in found:
-            header = Data(
-                request=request,
-                first=piece.first,
-                count=piece.count,
-                frame_bytes=piece.frame_bytes,
-                key_id=piece.key_id,
-                more=not self.exhausted or self._error is not None or piece is not found[-1],
-            )
-            parts += (encode(header, len(piece.frames)), piece.frames)
-            size += len(piece.frames)
-        error = self._error
-        if error is not None:
-            end = Data(request, 0, 0, 0, "", more=False, status=error.status, reason=error.message)
-            parts.append(encode(end))
-        elif self.exhausted and not found:
-            parts.append(encode(Data(request, 0, 0, 0, "", more=False)))
+        for part in found:
+            more = not self.exhausted or self._error is not None or part is not found[-1]
+            parts += (encode(self._header(part, more=more), len(part.payload)), part.payload)
+            size += part.size
+        if self._error is not None or (self.exhausted and not found):
+            parts.append(encode(self._ending(self._error)))
         return size
+
+    # -- what an answer is made of ---------------------------------------------------------
+
+    def _part(self, piece: Piece) -> _Part:
+        """On a thread: what is sent of a piece."""
+        return _Part(piece, len(piece.frames), piece.frames)
+
+    def _header(self, part: _Part, *, more: bool) -> Data | Sums:
+        piece = part.piece
+        return Data(
+            request=self._message.request,
+            first=piece.first,
+            count=piece.count,
+            frame_bytes=piece.frame_bytes,
+            key_id=piece.key_id,
+            more=more,
+        )
+
+    def _ending(self, error: PutterError | None) -> Data | Sums:
+        end = Data(self._message.request, 0, 0, 0, "", more=False)
+        if error is None:
+            return end
+        return msgspec.structs.replace(end, status=error.status, reason=error.message)
+
+
+class _SumsCursor(_Cursor):
+    """The same for `Verify`: what is read is verified, and its checksums are sent."""
+
+    def __init__(self, engine: Engine, message: Verify, check: NodeCheck) -> None:
+        super().__init__(engine, message)
+        self._key_id = message.key_id
+        self._check = check
+
+    def _part(self, piece: Piece) -> _Part:
+        sums = self._check.sums(
+            piece.key_id, piece.first, piece.frame_bytes, piece.frames, self._key_id
+        )
+        return _Part(dataclasses.replace(piece, frames=b""), len(piece.frames), sums)
+
+    def _header(self, part: _Part, *, more: bool) -> Sums:
+        piece = part.piece
+        size = frames.data_bytes_of(part.size, piece.frame_bytes)
+        return Sums(
+            self._message.request, piece.first, piece.count, piece.frame_bytes, size, more=more
+        )
+
+    def _ending(self, error: PutterError | None) -> Sums:
+        end = Sums(self._message.request, 0, 0, 0, 0, more=False)
+        if error is None:
+            return end
+        return msgspec.structs.replace(end, status=error.status, reason=error.message)
 
 
 def _check(piece: Piece) -> None:

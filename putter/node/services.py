@@ -16,6 +16,7 @@ from putter.node.admission import Admission
 from putter.node.committer import Committer
 from putter.node.fence import Fence
 from putter.node.scrub import Scrubber
+from putter.node.verify import NodeCheck
 from putter.storage.engine import Engine
 
 
@@ -35,6 +36,7 @@ class Services:
         admission: whether sessions may begin.
         fence: objects whose late bytes are refused.
         scrubber: verifies what is at rest.
+        check: verifies frames.
         metrics: counters.
         rng: challenges and jitter.
     """
@@ -50,5 +52,6 @@ class Services:
     admission: Admission
     fence: Fence
     scrubber: Scrubber
+    check: NodeCheck
     metrics: Metrics
     rng: random.Random

@@ -120,6 +120,7 @@ class SessionConnection:
             services.metrics,
             services.fence,
             services.scrubber,
+            services.check,
         )
         self._fence = services.fence
         budget: Budget = services.budget

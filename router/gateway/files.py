@@ -164,18 +164,21 @@ class FileRoutes:
         status: int,
         headers: dict[str, str],
     ) -> web.StreamResponse:
-        pieces = self._reads.stream(version, start, end)
+        runs = self._reads.runs(version, start, end)
         try:
             # Nothing is promised to the client before the first bytes are there and verified.
-            first = await anext(pieces)
-            if len(first) == end - start:
-                return web.Response(body=bytes(first), status=status, headers=headers)
+            first = await anext(runs)
+            headers |= self._reads.looked_at(version, start, end, first)
+            if first.size == end - start:
+                return web.Response(body=b"".join(first.parts), status=status, headers=headers)
             response = web.StreamResponse(status=status, headers=headers)
             await response.prepare(request)
-            await response.write(first)
+            for part in first.parts:
+                await response.write(part)
             try:
-                async for piece in pieces:
-                    await response.write(piece)
+                async for run in runs:
+                    for part in run.parts:
+                        await response.write(part)
             except PutterError as error:
                 # The status is sent already: a connection cut short of Content-Length is the
                 # one way left to tell that the file is not complete.
@@ -190,7 +193,7 @@ class FileRoutes:
             await response.write_eof()
             return response
         finally:
-            await pieces.aclose()
+            await runs.aclose()
 
     async def _body(self, request: web.Request) -> AsyncGenerator[bytes, None]:
         received = 0

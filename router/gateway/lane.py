@@ -79,23 +79,32 @@ class FileLane:
         if start == end:
             return 0
         status = 200 if wanted is None else 206
-        front = head(status, _REASONS[status], headers_of(version, wanted))
+        headers = headers_of(version, wanted)
         piece = await self._reads.short(version, start, end)
         if piece is None:
-            await self._stream(version, start, end, front, out)
+            await self._stream(version, start, end, status, headers, out)
         else:
-            out.send([front, *piece.parts])
+            if piece.replicas:
+                headers |= self._reads.looked_at(version, start, end, piece)
+            out.send([head(status, _REASONS[status], headers), *piece.parts])
             self._reads.give(piece)
         return status
 
     async def _stream(
-        self, version: Version, start: int, end: int, front: bytes, out: Outlet
+        self,
+        version: Version,
+        start: int,
+        end: int,
+        status: int,
+        headers: dict[str, str],
+        out: Outlet,
     ) -> None:
         runs = self._reads.runs(version, start, end)
         try:
             # Nothing is promised to the client before the first bytes are there and verified.
             first = await anext(runs)
-            out.send([front, *first.parts])
+            headers |= self._reads.looked_at(version, start, end, first)
+            out.send([head(status, _REASONS[status], headers), *first.parts])
             await out.drain()
             try:
                 async for run in runs:

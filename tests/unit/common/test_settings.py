@@ -44,6 +44,7 @@ GOOD = {
     "log_level": "debug",
     "replicas": "3",
     "write_quorum": "3",
+    "read_quorum": "2",
     "frame_bytes": "1458",
     "connections_max": "7",
 }
@@ -229,6 +230,12 @@ def test_relations_name_the_places_of_both_values() -> None:
     )
     with pytest.raises(SettingInvalid, match=r"ingest_port and ack_port are both 5002 .*default"):
         load({"ingest_port": 5002}, {})
+
+
+def test_no_more_replicas_are_verified_than_there_are() -> None:
+    with pytest.raises(SettingInvalid, match=r"read_quorum 3 is more than replicas 2 .*default of"):
+        load({"read_quorum": 3}, {})
+    assert load({"read_quorum": 2}, {}).read_quorum == 2
 
 
 def test_relations_hold_for_settings_made_in_code_too() -> None:

@@ -14,6 +14,29 @@ def test_a_quorum_is_between_one_and_the_copies(replicas: int, quorum: int) -> N
         Policy(replicas, quorum)
 
 
+@pytest.mark.parametrize(("replicas", "quorum"), [(1, 0), (1, 2), (2, 3), (2, -1)])
+def test_a_read_quorum_is_between_one_and_the_copies(replicas: int, quorum: int) -> None:
+    with pytest.raises(ValueError, match="R ≤ N"):
+        Policy(replicas, 1, read_quorum=quorum)
+
+
+@pytest.mark.parametrize(
+    ("quorum", "answering", "verified"), [(1, 0, 0), (1, 3, 1), (2, 1, 1), (2, 2, 2), (3, 2, 2)]
+)
+def test_available_verifies_those_that_are_there(
+    quorum: int, answering: int, verified: int
+) -> None:
+    assert Policy(3, 1, read_quorum=quorum).verified(answering) == verified
+
+
+def test_strict_refuses_a_read_below_its_quorum() -> None:
+    policy = Policy(3, 1, "strict", read_quorum=2)
+    with pytest.raises(NodesUnavailable, match="only 1 of the 2 replicas") as caught:
+        policy.verified(1)
+    assert "--consistency available" in caught.value.hint
+    assert policy.verified(2) == policy.verified(3) == 2
+
+
 @pytest.mark.parametrize(
     ("replicas", "live", "copies"),
     [(1, 1, 1), (1, 9, 1), (2, 1, 1), (2, 2, 2), (3, 2, 2), (3, 9, 3)],

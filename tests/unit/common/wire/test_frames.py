@@ -80,6 +80,16 @@ class TestEverySize:
         assert set(frames.check_any(memoryview(rows), frame_bytes, [OTHER_KEY])[2]) == {BAD}
         assert rows == before
 
+    def test_checksums_with_another_key(self, size: int, frame_bytes: int) -> None:
+        data = some(size)
+        rows = built(data, 7, frame_bytes)
+        again = bytearray(len(rows))
+        frames.build(memoryview(again), memoryview(data), 7, frame_bytes, OTHER_KEY)
+        sums = frames.checksums(rows, frame_bytes)
+        other = frames.checksums_under(rows, 7, frame_bytes, OTHER_KEY)
+        assert other == frames.checksums(again, frame_bytes) != sums
+        assert frames.checksums_under(rows, 7, frame_bytes, KEY) == sums
+
     def test_stripped_and_assembled_they_are_the_same(self, size: int, frame_bytes: int) -> None:
         data = some(size)
         rows = built(data, 7, frame_bytes)

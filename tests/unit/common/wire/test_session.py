@@ -55,6 +55,7 @@ from common.wire.session import (
     encode,
     frame_bytes_agreed,
 )
+from common.wire.verification import Sums, Verify
 
 # Each with a value of its own in every field, so that two that changed places would be noticed.
 MESSAGES: list[Message] = [
@@ -67,6 +68,8 @@ MESSAGES: list[Message] = [
     RecordsDone(((1, 0), (2, 3))),
     RunsDone(((1, 2, 3), (4, 5, 6))),
     Read(1, 2**41, 3, raw=True),
+    Verify(1, 2**41, 3, "0123abcd"),
+    Sums(1, 2**41, 3, 65_536, 150_000, more=True, status=1, reason="rot"),
     Data(1, 2, 3, 4, "k1", more=True, status=5, reason="why"),
     Stat(1, 2**41, raw=True),
     StatReply(1, found=True, size=2, checksum=b"12345678", object_id="O", key_id="k", damaged=True),

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from common.clock import ManualClock
-from common.errors import NoSpace, ProtocolError, StorageError
+from common.errors import NoSpace, ProtocolError, PutterError, StorageError
 from common.limits import (
     ANSWERS_UNREAD_BYTES_MAX,
     COMMIT_RECORD_BYTES_MAX,
@@ -41,6 +41,7 @@ from common.wire.session import (
     StatReply,
 )
 from common.wire.status import Status
+from common.wire.verification import Sums, Verify
 from putter.node.committer import Committer
 from putter.node.fence import Fence
 from putter.node.queries import Queries
@@ -122,6 +123,75 @@ def data_in(answers: list[tuple[Any, memoryview]]) -> dict[int, bytes]:
             at = index * message.frame_bytes
             found[message.first + index] = bytes(data[at : at + message.frame_bytes])
     return found
+
+
+def sums_in(answers: list[tuple[Any, memoryview]]) -> dict[int, bytes]:
+    """Checksums of an answer to Verify, by ticket."""
+    found: dict[int, bytes] = {}
+    for message, payload in answers:
+        assert isinstance(message, Sums)
+        assert len(payload) == 8 * message.count
+        for index in range(message.count):
+            found[message.first + index] = bytes(payload[8 * index : 8 * index + 8])
+    return found
+
+
+class TestVerify:
+    def test_checksums_of_what_is_there_in_order_and_an_end(self, engine: FaultyEngine) -> None:
+        async def scene(client: Client, ask: Ask) -> None:
+            await fill(client, (50, b"a" * 3000), (7, b"b" * 2000))
+            answers = await ask(Verify, 0, 100, KEY.key_id)
+            expected = {}
+            for ticket in [7, 8, 50, 51, 52]:
+                info = engine.stat(ticket)
+                assert info is not None
+                expected[ticket] = info.checksum
+            assert sums_in(answers) == expected
+            assert [(m.first, m.size, m.more) for m, _ in answers] == [
+                (7, 2000, True),
+                (50, 3000, False),
+            ]
+
+        with_session(engine, scene)
+
+    def test_nothing_is_there(self, engine: FaultyEngine) -> None:
+        async def scene(client: Client, ask: Ask) -> None:
+            message = await only(ask(Verify, 7, 9, KEY.key_id))
+            assert (message.more, message.status, message.count) == (False, 0, 0)
+
+        with_session(engine, scene)
+
+    def test_what_rots_on_the_disk_has_no_checksum(self, engine: FaultyEngine) -> None:
+        async def scene(client: Client, ask: Ask) -> None:
+            await fill(client, (7, bytes(3 * FRAME)))
+            [piece] = engine.read(8, 1)
+            info = engine.stat(8)
+            assert info is not None
+            rows = bytearray(piece.frames)
+            rows[-1] ^= 1
+            engine.free([(8, 1)])
+            engine.put(Run(8, memoryview(rows), FRAME, info.object_id, info.key_id))
+            answers = await ask(Verify, 7, 3, KEY.key_id)
+            assert answers[-1][0].status == Status.CHECKSUM_MISMATCH
+            assert 8 not in sums_in(answers)
+            assert list(sums_in(await ask(Verify, 7, 1, KEY.key_id))) == [7]
+
+        with_session(engine, scene)
+
+    def test_a_key_that_is_not_here(self, engine: FaultyEngine) -> None:
+        async def scene(client: Client, ask: Ask) -> None:
+            await fill(client, (7, b"x" * 100))
+            answers = await ask(Verify, 7, 1, "nobody's")
+            assert answers[-1][0].status == Status.NOT_AUTHORISED
+
+        with_session(engine, scene)
+
+    def test_a_range_that_does_not_exist_ends_the_session(self, engine: FaultyEngine) -> None:
+        async def scene(client: Client, ask: Ask) -> None:
+            with pytest.raises(PutterError):
+                await ask(Verify, TICKETS_MAX, 1, KEY.key_id)
+
+        with_session(engine, scene)
 
 
 class TestRead:
@@ -432,7 +502,7 @@ class TestAlone:
         )  # fmt: skip
         fence = Fence(float)
         return (
-            Queries(paper, marked, committer, readers, metrics, fence, scrubber),
+            Queries(paper, marked, committer, readers, metrics, fence, scrubber, check),
             paper,
             readers,
         )

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import msgspec
+import pytest
 
 from common import records
+from common.errors import IntegrityError, NotAuthorised
 from common.keys import ClusterKey, Keyring
 from common.wire import frames
 from putter.node.verify import NodeCheck, frames_verifier
@@ -57,6 +59,26 @@ def test_each_frame_is_checked_on_its_own() -> None:
     assert found.tolist() == [0, 0, 0, 1, 0, 0, 0, 0]
     assert given == bytes(rows)
     assert NodeCheck(Keyring([NEW])).frames(OLD.key_id, 7, 16, given) is None
+
+
+def test_sums_of_what_is_whole_with_any_key_of_the_ring() -> None:
+    check = NodeCheck(RING)
+    rows = rows_of(b"data" * 30, OLD)
+    assert check.sums(OLD.key_id, 7, 16, rows, OLD.key_id) == frames.checksums(rows, 16)
+    again = rows_of(b"data" * 30, NEW)
+    assert check.sums(OLD.key_id, 7, 16, rows, NEW.key_id) == frames.checksums(again, 16)
+    for strange in (("x", OLD.key_id), (OLD.key_id, "x")):
+        with pytest.raises(NotAuthorised):
+            check.sums(strange[0], 7, 16, rows, strange[1])
+
+
+def test_no_sums_of_what_is_damaged() -> None:
+    rows = bytearray(rows_of(b"data" * 30, OLD))
+    rows[3 * 32 + 20] ^= 1
+    with pytest.raises(IntegrityError, match="1 of 8 tickets"):
+        NodeCheck(RING).sums(OLD.key_id, 7, 16, bytes(rows), OLD.key_id)
+    with pytest.raises(IntegrityError):
+        NodeCheck(RING).sums(OLD.key_id, 8, 16, rows_of(b"data", OLD), OLD.key_id)
 
 
 def test_records_of_this_and_of_later_versions_make_sense() -> None:
