@@ -164,7 +164,7 @@ class Router:
         self._acks = AckPort(
             self.fleet, identity, keyring, network, rng, self.metrics, options.connections_max
         )
-        replicas = Replicas(self.fleet, keyring, options.frame_bytes)
+        replicas = Replicas(self.fleet, keyring)
         self.catch_up: Final = CatchUp(
             meta,
             self.fleet,
@@ -230,7 +230,7 @@ class Router:
             meta,
             self.fleet,
             replicas,
-            Copier(self.fleet, keyring, replicas, pool, options.frame_bytes),
+            Copier(self.fleet, keyring, replicas, pool),
             Freeing(meta, self.fleet, self.metrics, self.healer.report),
             self.numbers,
             self.metrics,

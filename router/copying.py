@@ -45,7 +45,6 @@ class Copier:
         keyring: any of its keys verifies, the first writes.
         replicas: compares and mends where a plain copy does not do.
         pool: takes the memory of what was sent.
-        frame_bytes: data bytes of a frame on the links; only such objects can be copied.
     """
 
     def __init__(
@@ -54,13 +53,11 @@ class Copier:
         keyring: Keyring,
         replicas: Replicas,
         pool: BufferPool,
-        frame_bytes: int,
     ) -> None:
         self._fleet = fleet
         self._keyring = keyring
         self._replicas = replicas
         self._pool = pool
-        self._frame_bytes = frame_bytes
         self._carrier = Straight(fleet)
 
     async def copy(self, stored: StoredObject, extent: Extent, node: str, pace: Pace) -> None:
@@ -76,11 +73,6 @@ class Copier:
             IntegrityError: no putter of the extent has the right bytes.
             PutterError: not now.
         """
-        if stored.frame_bytes != self._frame_bytes:
-            raise NodesUnavailable(
-                f"object {stored.object_id} has frames of {stored.frame_bytes} bytes, which this "
-                f"router does not send"
-            )
         before = stored.extents.index(extent)
         start = sum(each.size for each in stored.extents[:before])
         parts = slices(stored, start, start + extent.size, RUN_BYTES_TARGET)
@@ -195,4 +187,5 @@ class Copier:
             (node,),
             _ALONE,
             self._carrier,
+            frame_bytes=header.frame_bytes,
         )

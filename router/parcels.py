@@ -246,6 +246,7 @@ class RunParcel(Parcel):
         count: how many.
         data_bytes: bytes of data in them.
         frames: whole frames; must stay as they are until the parcel is settled.
+        frame_bytes: data bytes of each but the last; 0: as the links have agreed.
     """
 
     def __init__(
@@ -259,6 +260,8 @@ class RunParcel(Parcel):
         policy: Policy,
         carrier: Carrier,
         owed: Mapping[str, str] = NOTHING_OWED,
+        *,
+        frame_bytes: int = 0,
     ) -> None:
         super().__init__(f"object {object_id}", nodes, policy, carrier, len(frames), owed)
         self.object_id: Final = object_id
@@ -266,7 +269,8 @@ class RunParcel(Parcel):
         self.count: Final = count
         self.data_bytes: Final = data_bytes
         self.frames: Final = frames
-        self.headers: tuple[RunHeader, ...] = (RunHeader(first, len(frames), object_id),)
+        header = RunHeader(first, len(frames), object_id, frame_bytes)
+        self.headers: tuple[RunHeader, ...] = (header,)
 
 
 class RecordParcel(Parcel):

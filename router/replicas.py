@@ -50,13 +50,11 @@ class Replicas:
     Args:
         fleet: the putters.
         keyring: any of its keys verifies, the first writes.
-        frame_bytes: data bytes of a frame on the links; only such objects can be copied.
     """
 
-    def __init__(self, fleet: Fleet, keyring: Keyring, frame_bytes: int) -> None:
+    def __init__(self, fleet: Fleet, keyring: Keyring) -> None:
         self._fleet = fleet
         self._keyring = keyring
-        self._frame_bytes = frame_bytes
         self._carrier = Straight(fleet)
         self._at_work: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
@@ -207,11 +205,6 @@ class Replicas:
         Raises:
             PutterError: it does not take them, or not in time.
         """
-        if stored.frame_bytes != self._frame_bytes:
-            raise NodesUnavailable(
-                f"object {stored.object_id} has frames of {stored.frame_bytes} bytes, which this "
-                f"router does not send"
-            )
         part = copy.part
         if copy.bad.any():
             ranges = tuple((part.first + at, count) for at, count in stretches(copy.bad))
@@ -232,6 +225,7 @@ class Replicas:
                     (node,),
                     _ALONE,
                     self._carrier,
+                    frame_bytes=stored.frame_bytes,
                 )
             )
         for run in runs:

@@ -108,11 +108,13 @@ class RunHeader(Message, frozen=True):
         first: number of the first ticket.
         wire_bytes: length of its frames in the payload.
         object_id: ObjectID.
+        frame_bytes: data bytes of its frames but the last; 0: those of the session.
     """
 
     first: int
     wire_bytes: int
     object_id: str
+    frame_bytes: int = 0
 
 
 class RecordHeader(Message, frozen=True):
@@ -125,7 +127,7 @@ class RecordHeader(Message, frozen=True):
 
 
 class Batch(Message, tag="batch", frozen=True):
-    """Client → putter: runs and commit records, all with the session's frame size and key."""
+    """Client → putter: runs and commit records, all with the session's key."""
 
     runs: tuple[RunHeader, ...]
     records: tuple[RecordHeader, ...] = ()

@@ -78,7 +78,7 @@ async def _run(
         fleet, instance = _fleet(settings, meta, keyring)
         fleet.start()
         try:
-            replicas = Replicas(fleet, keyring, settings.frame_bytes)
+            replicas = Replicas(fleet, keyring)
             rng = random.SystemRandom()
             catch_up = CatchUp(
                 meta, fleet, instance, rng, options, on_progress, mend=replicas.complete

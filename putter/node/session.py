@@ -15,6 +15,8 @@ from common.errors import ProtocolError, PutterError
 from common.limits import (
     COMMIT_RECORD_BYTES_MAX,
     CONNECTION_PENDING_BYTES_MAX,
+    FRAME_DATA_BYTES_MAX,
+    FRAME_DATA_BYTES_MIN,
 )
 from common.tickets import TICKETS_MAX
 from common.wire import frames
@@ -26,6 +28,7 @@ from common.wire.session import (
     Batch,
     RecordsDone,
     Refused,
+    RunHeader,
     RunsDone,
     encode,
 )
@@ -191,10 +194,7 @@ class SessionConnection:
         if not lengths:
             raise ProtocolError("a batch without runs and records")
         parts = split_payload(payload, lengths)
-        runs = [
-            self._check(header.first, part, header.object_id)
-            for header, part in zip(batch.runs, parts, strict=False)
-        ]
+        runs = [self._check(header, part) for header, part in zip(batch.runs, parts, strict=False)]
         records = []
         for record, part in zip(batch.records, parts[len(batch.runs) :], strict=True):
             if record.length > COMMIT_RECORD_BYTES_MAX:
@@ -216,8 +216,11 @@ class SessionConnection:
         self._gate.take(job.size)
         self._committer.submit(job)
 
-    def _check(self, first: int, part: memoryview, object_id: str) -> _PendingRun:
-        frame_bytes = self._peer.frame_bytes
+    def _check(self, header: RunHeader, part: memoryview) -> _PendingRun:
+        first, object_id = header.first, header.object_id
+        frame_bytes = header.frame_bytes or self._peer.frame_bytes
+        if not FRAME_DATA_BYTES_MIN <= frame_bytes <= FRAME_DATA_BYTES_MAX:
+            raise ProtocolError(f"frames of {frame_bytes} bytes are not of a size that is stored")
         size = frames.data_bytes_of(len(part), frame_bytes)
         if size <= 0:
             raise ProtocolError(f"a run of {len(part)} bytes ends within a frame header")

@@ -61,6 +61,20 @@ def test_a_replica_gets_back_what_it_lacks(damage: str) -> None:
     with_store(scene)
 
 
+@pytest.mark.parametrize("frame_bytes", [2_000, 65_536])
+def test_a_router_with_other_frames_heals_it(frame_bytes: int) -> None:
+    async def scene(store: Store) -> None:
+        version = await written(store)
+        store.putters[1].rot(tickets_of(version)[1])
+        other = await store.add_router(frame_bytes=frame_bytes)
+        [stored] = version.objects
+        other.healer.report("p1", stored.object_id, stored.extents[0].first, stored.tickets)
+        assert await other.healer.round() == 1
+        assert await alone(store, 1) == payload(3 * FRAME, "cat")
+
+    with_store(scene)
+
+
 def test_one_that_is_away_is_healed_when_it_is_back() -> None:
     async def scene(store: Store) -> None:
         version = await written(store)

@@ -110,6 +110,32 @@ class TestAPutterThatWasAway:
 
         with_store(scene)
 
+    @pytest.mark.parametrize("frame_bytes", [2_000, 65_536])
+    def test_a_router_with_other_frames_gives_it_what_it_missed(self, frame_bytes: int) -> None:
+        async def scene(store: Store) -> None:
+            await lose(store, 0)
+            data = {f"k{n}": payload(7 * FRAME + n, n) for n in range(12)}
+            for key, body in data.items():
+                await store.write(body, key)
+            await back(store, 0)
+            other = await store.add_router(frame_bytes=frame_bytes)
+            while await other.repair.round():
+                pass
+            assert other.repair.refills() == {}
+            assert await store.meta.repairs.debts() == {}
+            assert store.putters[0].tickets
+            for putter in store.putters[1:]:
+                await putter.crash()
+            for key, body in data.items():
+                if "p0" in nodes_of(await version_of(store, key)):
+                    assert await store.read(key) == body
+                    assert (
+                        await store.read(key, FRAME - 1, 3 * FRAME + 1)
+                        == body[FRAME - 1 : 3 * FRAME + 1]
+                    )
+
+        with_store(scene)
+
     def test_its_records_are_the_true_ones(self) -> None:
         async def scene(store: Store) -> None:
             await lose(store, 0)

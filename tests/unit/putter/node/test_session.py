@@ -104,6 +104,18 @@ class TestRuns:
         assert info is not None
         assert (info.object_id, info.key_id) == ("OBJ", KEY.key_id)
 
+    def test_one_may_have_frames_of_its_own_size(self, engine: FaultyEngine) -> None:
+        data = random.Random(1).randbytes(70_000)
+        wire = framed(50, data, 65_536, KEY)
+
+        async def talk(network: MemoryNetwork, client: Client) -> None:
+            runs = (RunHeader(7, len(run_of(7)[1]), "OBJ"), RunHeader(50, len(wire), "OBJ", 65_536))
+            client.session.send(Batch(runs), run_of(7)[1], wire)
+            assert await client.hears(1) == [RunsDone(((7, 4, 0), (50, 2, 0)))]
+
+        with_node(engine, talk)
+        assert stored(engine, 0, 1000) == split(7, TWO) | split(50, data, 65_536)
+
     def test_several_of_one_batch_are_answered_together(self, engine: FaultyEngine) -> None:
         async def talk(network: MemoryNetwork, client: Client) -> None:
             client.store(run_of(100), run_of(7, ONE), run_of(50))
@@ -310,6 +322,9 @@ NONSENSE: dict[str, tuple[Message, bytes, str]] = {
         WIRE,
         "do not exist",
     ),
+    "frames too small": (Batch((RunHeader(7, len(WIRE), "", 1457),)), WIRE, "frames of 1457"),
+    "frames too large": (Batch((RunHeader(7, 99, "", 2**20 + 1),)), b"x" * 99, "frames of 1048577"),
+    "frames below zero": (Batch((RunHeader(7, 99, "", -5),)), b"x" * 99, "frames of -5"),
     "a ticket of 64 bits": (Batch((RunHeader(2**64 - 1, len(WIRE), ""),)), WIRE, "do not exist"),
     "a record too large": (
         Batch((), (RecordHeader(1, COMMIT_RECORD_BYTES_MAX + 1, 5, ""),)),
