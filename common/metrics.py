@@ -77,8 +77,10 @@ class Metrics:
         owed_objects: objects that putters should hold and do not, for each of them.
         owed_bytes: bytes of these objects.
         uneven_bytes: bytes on putters that hold more than their share, once one is far off its own.
+        owed_records: commit records without an object that putters lack, for each of them.
         repaired_objects: objects given to putters that lacked them.
         repaired_bytes: bytes copied for that.
+        handed_records: records without an object that were given to putters that lacked them.
         healed: damages of replicas that were healed.
         surplus_freed: objects freed on putters that held them in the place of others.
     """
@@ -222,6 +224,12 @@ class Metrics:
         )
         self.repaired_bytes = self._counter(
             "putter_repaired_bytes", "Bytes copied to putters that lacked them."
+        )
+        self.owed_records = self._gauge(
+            "putter_owed_records", "Commit records without an object that putters lack."
+        )
+        self.handed_records = self._counter(
+            "putter_handed_records", "Such records given to putters that lacked them."
         )
         self.healed = self._counter(
             "putter_healed", "Damages of replicas that were healed from good ones."

@@ -43,6 +43,7 @@ from router.gateway.drain import DrainRoutes
 from router.gateway.explain import ExplainRoutes
 from router.gateway.files import FileRoutes
 from router.gateway.lane import FileLane
+from router.handoff import RecordHandOff
 from router.heal import Healer
 from router.ingest import IngestPort
 from router.janitor import Janitor
@@ -232,6 +233,7 @@ class Router:
             replicas,
             Copier(self.fleet, keyring, replicas, pool),
             Freeing(meta, self.fleet, self.metrics, self.healer.report),
+            RecordHandOff(meta, self.fleet, self.metrics),
             self.numbers,
             self.metrics,
             identity.instance,
@@ -342,7 +344,7 @@ class Router:
         application = make_application(self.metrics, door, self._not_ready)
         FileRoutes(self.writes, self.reads, self.metrics, self.options.idle_ms).add_to(application)
         DrainRoutes(self._meta, self.fleet, self.vacate, self.repair).add_to(application)
-        ExplainRoutes(self.reads, self.fleet).add_to(application)
+        ExplainRoutes(self._meta, self.reads, self.fleet).add_to(application)
         ClusterRoutes(
             self._meta,
             self.fleet,

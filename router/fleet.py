@@ -177,6 +177,11 @@ class Fleet:
         self._left_out = nodes
         self._eligible = None
 
+    @property
+    def left_out(self) -> frozenset[str]:
+        """Putters that leave: they get nothing new and are owed nothing."""
+        return self._left_out
+
     def given_up(self) -> frozenset[str]:
         """Putters that are left out and not connected."""
         return self._left_out - {link.node for link in self.up()}

@@ -290,8 +290,9 @@ class RecordParcel(Parcel):
         nodes: tuple[str, ...],
         policy: Policy,
         carrier: Carrier,
+        owed: Mapping[str, str] = NOTHING_OWED,
     ) -> None:
-        super().__init__(f"commit record {stamp}", nodes, policy, carrier, len(body))
+        super().__init__(f"commit record {stamp}", nodes, policy, carrier, len(body), owed)
         self.entries: tuple[RecordEntry, ...] = ((stamp, object_id, body),)
 
 
@@ -335,8 +336,9 @@ class RecordsParcel(RecordParcel):
         nodes: tuple[str, ...],
         policy: Policy,
         carrier: Carrier,
+        owed: Mapping[str, str] = NOTHING_OWED,
     ) -> None:
         stamp, object_id, _ = entries[0]
         body = b"".join([body for _, _, body in entries])
-        super().__init__(object_id, stamp, body, nodes, policy, carrier)
+        super().__init__(object_id, stamp, body, nodes, policy, carrier, owed)
         self.entries = entries

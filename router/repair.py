@@ -20,6 +20,7 @@ import msgspec
 from common.errors import IntegrityError, NodesUnavailable, PutterError
 from common.limits import MIB
 from common.logs import get_logger
+from common.meta.handoff import NOTHING_LACKING, Lacking
 from common.meta.interface import Metadata
 from common.meta.repairs import Debt, Owed
 from common.metrics import Metrics
@@ -27,6 +28,7 @@ from common.records import ANYONE, Extent, Version
 from router.copying import Copier
 from router.debts import paid, with_extents
 from router.fleet import Fleet
+from router.handoff import RecordHandOff
 from router.numbers import Numbers
 from router.pace import Pace
 from router.replicas import Replicas
@@ -49,7 +51,8 @@ class Refill:
     """What is known of one putter's debts.
 
     Attributes:
-        debt: what it lacks.
+        debt: the objects that it lacks something of.
+        lacking: the records without an object that it lacks.
         rate_bytes_per_s: how fast this router has given it something lately; 0: not at all.
         stuck: objects that could not be given to it, with the last reason.
     """
@@ -57,13 +60,14 @@ class Refill:
     debt: Debt
     rate_bytes_per_s: float
     stuck: Mapping[str, str]
+    lacking: Lacking = NOTHING_LACKING
 
     @property
     def eta_s(self) -> float | None:
         """Seconds until nothing is owed any more, if it goes on like this; None: unknown."""
         if not self.rate_bytes_per_s:
             return None
-        return self.debt.size / self.rate_bytes_per_s
+        return (self.debt.size + self.lacking.size) / self.rate_bytes_per_s
 
 
 class Repair:
@@ -75,6 +79,7 @@ class Repair:
         replicas: keeps records.
         copier: moves bytes.
         freeing: frees what is not needed any more.
+        handoff: gives putters records that belong to no object.
         numbers: stamps of the new descriptions.
         metrics: counters.
         instance: of this router.
@@ -89,6 +94,7 @@ class Repair:
         replicas: Replicas,
         copier: Copier,
         freeing: Freeing,
+        handoff: RecordHandOff,
         numbers: Numbers,
         metrics: Metrics,
         instance: str,
@@ -100,11 +106,13 @@ class Repair:
         self._replicas = replicas
         self._copier = copier
         self._freeing = freeing
+        self._handoff = handoff
         self._numbers = numbers
         self._metrics = metrics
         self._instance = instance
         self._pace = pace
         self._debts: Mapping[str, Debt] = {}
+        self._lacking: Mapping[str, Lacking] = {}
         self._rates: dict[str, _Rate] = {}
         self._stuck: dict[str, dict[str, str]] = {}
         self._resume: dict[str, str] = {}
@@ -122,21 +130,28 @@ class Repair:
     def refills(self) -> dict[str, Refill]:
         """What each putter is owed, as of the last look."""
         return {
-            node: Refill(debt, self._rate_of(node).value(), dict(self._stuck.get(node, {})))
-            for node, debt in self._debts.items()
+            node: Refill(
+                self._debts.get(node, Debt()),
+                self._rate_of(node).value(),
+                dict(self._stuck.get(node, {})),
+                self._lacking.get(node, NOTHING_LACKING),
+            )
+            for node in {**self._debts, **self._lacking}
         }
 
     async def round(self) -> int:
         """Look, and pay what can be paid.
 
         Returns:
-            How many objects were given to putters, and freed on others.
+            How many objects and records were given to putters, and objects freed on others.
 
         Raises:
             PutterError: Redis does not answer.
         """
         await self._look()
         done = 0
+        for debtor in self._handoff.reachable(self._lacking):
+            done += await self._hand_on(debtor)
         for debtor in sorted(self._debts):
             if debtor == ANYONE or self._replicas.is_up(debtor):
                 done += await self._pay(debtor)
@@ -150,11 +165,13 @@ class Repair:
 
     async def _look(self) -> None:
         self._debts = await self._meta.repairs.debts()
+        self._lacking = await self._meta.handoff.lacking()
         for node in [node for node in self._stuck if node not in self._debts]:
             del self._stuck[node]
         self._resume = {n: after for n, after in self._resume.items() if n in self._debts}
         self._metrics.owed_objects.set(sum(debt.objects for debt in self._debts.values()))
         self._metrics.owed_bytes.set(sum(debt.size for debt in self._debts.values()))
+        self._metrics.owed_records.set(sum(each.records for each in self._lacking.values()))
 
     async def _lease(self, name: str) -> bool:
         """Take or extend a lease; False while another router holds it."""
@@ -166,6 +183,18 @@ class Repair:
             return False
         self._renew_at[name] = now + _LEASE_MS / 3000
         return True
+
+    async def _hand_on(self, debtor: str) -> int:
+        """Give a putter the records that it missed, as long as that goes well."""
+
+        async def pace(node: str, size: int) -> None:
+            await self._pace_for(debtor, node)(size)
+
+        try:
+            return await self._handoff.give(debtor, pace, lambda: self._lease(debtor))
+        except NodesUnavailable as error:
+            _log.info("records are handed on later", node=debtor, reason=str(error))
+            return 0
 
     async def _pay(self, debtor: str) -> int:
         """Pay a debtor as long as that goes well."""

@@ -20,10 +20,9 @@ from common.records import ANYONE, Abort, Change, CommitRecord, Tombstone, Versi
 from common.wire.session import ListRecords, RecordList
 from router.census import Census
 from router.fleet import Fleet
+from router.keeping import Keeping
 from router.links import NodeLink
-from router.parcels import RecordParcel
 from router.repair import Repair
-from router.replicas import until_durable
 from router.rounds import Rounds
 
 _log = get_logger(__name__)
@@ -64,6 +63,7 @@ class Vacate:
         self._census = census
         self._repair = repair
         self._replace_after_ms = replace_after_ms
+        self._keeping = Keeping(meta, fleet, _CALL_MS)
         self._noted: frozenset[str] = frozenset()
         self._names: Counter[str] = Counter()
         self._writing = False
@@ -225,7 +225,4 @@ class Vacate:
         nodes = self._fleet.place(f"{record.bucket}/{record.key}").nodes
         if without in nodes:
             raise NodesUnavailable("there is no further putter", hint="start one more")
-        body = records.encode(record)
-        parcel = RecordParcel("", record.stamp, body, nodes, self._fleet.policy, self._fleet)
-        parcel.dispatch()
-        await until_durable([parcel])
+        await self._keeping.keep([record], f"{record.bucket}/{record.key}")

@@ -9,13 +9,11 @@ import asyncio
 from collections.abc import Coroutine, Sequence
 from typing import Final
 
-from common import records
 from common.budget import Budget
 from common.buffers import BufferPool
 from common.clock import Clock
 from common.errors import (
     EmptyObject,
-    NodesUnavailable,
     ObjectGone,
     PutterError,
     ShuttingDown,
@@ -29,8 +27,8 @@ from common.records import Abort, Tombstone, Version
 from router.blocks import Block, BlockFiller, Source
 from router.claims import NameClaim
 from router.fleet import Fleet
+from router.keeping import Keeping
 from router.numbers import Numbers
-from router.parcels import RecordsParcel
 from router.small import SMALL_BYTES_MAX, SmallWrites
 from router.targets import (
     VISIBLE,
@@ -95,6 +93,7 @@ class WritePath:
         self._budget = Budget(INGEST_PENDING_BYTES_MAX)
         self._uploads: dict[str, Upload] = {}
         self._small = SmallWrites(self)
+        self._keeping = Keeping(meta, fleet, timeout_ms)
         self._background: set[asyncio.Task[None]] = set()
         self._upkeep: asyncio.Task[None] | None = None
         self._stopping = False
@@ -220,7 +219,7 @@ class WritePath:
         if await self.meta.files.resolve(bucket, key) is None:
             return False
         tombstone = Tombstone(bucket, key, await self.numbers.stamp(), self.clock.now_ms())
-        await self._keep([tombstone], f"{bucket}/{key}")
+        await self._keeping.keep([tombstone], f"{bucket}/{key}")
         outcome = await self.meta.files.delete(tombstone)
         return outcome in {Outcome.PUBLISHED, Outcome.SUPERSEDED}
 
@@ -287,7 +286,7 @@ class WritePath:
             ]
             first = versions[0]
             nodes = {node: None for o in first.objects for e in o.extents for node in e.nodes}
-            await self._keep(aborts, f"{first.bucket}/{first.key}", tuple(nodes))
+            await self._keeping.keep(aborts, f"{first.bucket}/{first.key}", tuple(nodes))
         except PutterError as error:
             _log.warning("no abort is durable", versions=len(versions), reason=str(error))
 
@@ -311,7 +310,8 @@ class WritePath:
             replicas=self.fleet.policy.replicas,
         )
         try:
-            holders = await self._keep([version], f"{target.bucket}/{target.key}")
+            name = f"{target.bucket}/{target.key}"
+            holders = len(await self._keeping.keep([version], name))
         except PutterError:
             await self.take_back([version])
             raise
@@ -321,39 +321,6 @@ class WritePath:
             await self.take_back([version])
             raise refusal(commit, outcome)
         return self.written(version, "", _EMPTY_DIGEST, holders)
-
-    async def _keep(
-        self, changes: Sequence[records.Change], name: str, nodes: tuple[str, ...] = ()
-    ) -> int:
-        """Make records durable on as many putters as the policy asks for; their number.
-
-        Args:
-            changes: what to keep, in one message; an abort is forgotten with its object.
-            name: of the file, or of the first of several.
-            nodes: where they go if these are there; else wherever the name is placed.
-        """
-        if not all((link := self.fleet.link(node)) is not None and link.up for node in nodes):
-            nodes = ()
-        entries = tuple(
-            (each.stamp, each.object_id if isinstance(each, Abort) else "", records.encode(each))
-            for each in changes
-        )
-        where = nodes or self.fleet.place(name).nodes
-        parcel = RecordsParcel(entries, where, self.fleet.policy, self.fleet)
-        parcel.dispatch()
-        try:
-            async with asyncio.timeout(self.timeout_ms / 1000):
-                await parcel.counted
-        except BaseException as error:
-            parcel.abandon(as_putter_error(error))
-            if isinstance(error, TimeoutError):
-                raise NodesUnavailable(
-                    f"the putters did not take the commit record of {name} within "
-                    f"{self.timeout_ms} ms",
-                    hint="see `putter status` for what is down",
-                ) from None
-            raise
-        return len(parcel.holders)
 
     def written(self, version: Version, object_id: str, digest: bytes, holders: int) -> Written:
         """Count a write that succeeded, and describe it."""

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Protocol
 import msgspec
 
 from common.meta.claims import Claims
+from common.meta.handoff import HandOff
 from common.meta.register import Member as Member
 from common.meta.register import Members as Members
 from common.meta.register import Seen as Seen
@@ -374,6 +375,11 @@ class Metadata(Protocol):
     @property
     def repairs(self) -> Repairs:
         """What putters lack, and what they hold too much."""
+        ...
+
+    @property
+    def handoff(self) -> HandOff:
+        """Records that putters missed."""
         ...
 
     @property

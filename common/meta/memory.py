@@ -22,6 +22,7 @@ from common.meta.interface import (
     Kind,
 )
 from common.meta.memory_claims import MemoryClaims
+from common.meta.memory_handoff import MemoryHandOff
 from common.meta.memory_members import MemoryMembers
 from common.meta.memory_recovery import MemoryRecovery
 from common.meta.memory_repairs import MemoryRepairs
@@ -72,6 +73,7 @@ class MemoryMetadata:
         self._files = MemoryFiles(served, times)
         self._claims = MemoryClaims(served, times)
         self._repairs = MemoryRepairs(served, times)
+        self._handoff = MemoryHandOff(served)
         self._members = MemoryMembers(self)
         self._leases = MemoryLeases(self)
         self._recovery = MemoryRecovery(self, times)
@@ -102,6 +104,11 @@ class MemoryMetadata:
     def repairs(self) -> MemoryRepairs:
         """What putters lack, and what they hold too much."""
         return self._repairs
+
+    @property
+    def handoff(self) -> MemoryHandOff:
+        """Records that putters missed."""
+        return self._handoff
 
     @property
     def members(self) -> MemoryMembers:

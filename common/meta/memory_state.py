@@ -8,6 +8,7 @@ from typing import Protocol, TypeVar
 
 from common.clock import Clock
 from common.membership import Decision
+from common.meta.handoff import Missed
 from common.meta.interface import Ceilings, Member
 from common.meta.recovery import Mark
 from common.records import Version
@@ -71,6 +72,7 @@ class Bucket:
         held: whether a version was ever published here.
         claims: who claimed a key, and until when.
         surplus: by node and ObjectID, from when on it may be freed.
+        missed: by node and stamp, records without an object that the node lacks.
     """
 
     names: dict[str, Name] = field(default_factory=dict)
@@ -78,6 +80,7 @@ class Bucket:
     held: bool = False
     claims: dict[str, tuple[str, int]] = field(default_factory=dict)
     surplus: dict[tuple[str, str], int] = field(default_factory=dict)
+    missed: dict[tuple[str, int], Missed] = field(default_factory=dict)
 
 
 @dataclass

@@ -34,6 +34,7 @@ from common.meta.link import (
 from common.meta.members import RedisMembers
 from common.meta.objects import RedisObjects
 from common.meta.redis_claims import RedisClaims
+from common.meta.redis_handoff import RedisHandOff
 from common.meta.redis_recovery import RedisRecovery
 from common.meta.redis_repairs import RedisRepairs
 from common.meta.repairs import REACH_MS
@@ -83,6 +84,7 @@ class RedisMetadata:
         self._objects = RedisObjects(self._calls, self._files, grace_ms)
         self._claims = RedisClaims(self._calls)
         self._repairs = RedisRepairs(self._calls, self._files, grace_ms, reach_ms)
+        self._handoff = RedisHandOff(self._calls, self._files)
         self._members = RedisMembers(self._calls, random_word)
         self._leases = RedisLeases(self._calls)
         self._recovery = RedisRecovery(
@@ -118,6 +120,11 @@ class RedisMetadata:
     def repairs(self) -> RedisRepairs:
         """What putters lack, and what they hold too much."""
         return self._repairs
+
+    @property
+    def handoff(self) -> RedisHandOff:
+        """Records that putters missed."""
+        return self._handoff
 
     @property
     def members(self) -> RedisMembers:

@@ -26,6 +26,10 @@ putter:{b:<bucket>}:owed      ZSET    "<node> <ObjectID> <bytes>" → 0; what pu
 putter:{b:<bucket>}:owing     HASH    node → "<objects> <bytes>": all of that for this node
 putter:{b:<bucket>}:surplus   ZSET    "<node> <ObjectID> <ms>" → 0; from when on the node may free
                                       what it holds of the object and no extent places there
+putter:{b:<bucket>}:missed    ZSET    "<node> <stamp> <node,node…|-> <record>" → 0; commit records
+                                      without an object that the first node lacks, and who holds
+                                      them; the stamp has 20 digits
+putter:{b:<bucket>}:missing   HASH    node → "<records> <bytes>": all of that for this node
 putter:{b:<bucket>}:bucket    HASH    "since" → stamp of the first version; "run" → run id of the
                                       server in which it is complete; room for settings
 putter:{counters}:buckets     SET     every bucket that was ever written to
@@ -102,6 +106,8 @@ BUCKET_NOUNS: Final = (
     "owed",
     "owing",
     "surplus",
+    "missed",
+    "missing",
 )
 """The keys of a bucket in the order in which scripts find them in ``KEYS``."""
 

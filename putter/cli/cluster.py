@@ -116,11 +116,12 @@ def _print_repair(told: StoreStatus) -> None:
     if told.repair:
         typer.echo("\nowed to putters:")
         print_table(
-            ("node", "objects", "bytes", "rate", "done in", "stuck"),
+            ("node", "objects", "records", "bytes", "rate", "done in", "stuck"),
             [
                 (
                     "any" if each.node == "*" else each.node,
                     str(each.objects),
+                    str(each.records),
                     human_size(each.bytes),
                     f"{human_size(each.bytes_per_s)}/s" if each.bytes_per_s else "-",
                     "-" if each.eta_s is None else f"{each.eta_s} s",

@@ -36,6 +36,8 @@ def _print(told: Explanation) -> None:
     typer.echo(f"copies:   {told.replicas_wanted} wanted")
     if not told.replicas:
         typer.echo("replicas: none; the file has no byte, its commit record is all there is")
+        for node in told.record_owed:
+            typer.echo(f"owed:     the record to {node}")
         return
     print_table(
         ("node", "link", "bytes", "tickets", "held", "verified", "if it is lost"),

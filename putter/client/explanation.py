@@ -62,6 +62,7 @@ class Explanation(msgspec.Struct, frozen=True):
         replicas: putters that hold some of it.
         owed: putters that should hold some of it too.
         if_lost: by putter.
+        record_owed: of a file without a byte: putters that lack its commit record.
     """
 
     bucket: str
@@ -72,3 +73,4 @@ class Explanation(msgspec.Struct, frozen=True):
     replicas: tuple[Replica, ...]
     owed: tuple[Missing, ...]
     if_lost: dict[str, Loss]
+    record_owed: tuple[str, ...] = ()

@@ -163,10 +163,12 @@ class Refill(msgspec.Struct, frozen=True):
     Attributes:
         node: the putter; ``*`` for one that is not chosen yet.
         objects: how many objects it lacks something of.
-        bytes: of these objects.
+        bytes: of these objects and records.
         bytes_per_s: how fast this router has given it something lately.
         eta_s: seconds until it has everything, if it goes on like this; None: unknown.
         stuck: some that could not be given to it.
+        records: how many commit records without an object (deletions, files without a byte) it
+            lacks.
     """
 
     node: str
@@ -175,6 +177,7 @@ class Refill(msgspec.Struct, frozen=True):
     bytes_per_s: int = 0
     eta_s: int | None = None
     stuck: tuple[Stuck, ...] = ()
+    records: int = 0
 
 
 class Incurable(msgspec.Struct, frozen=True):

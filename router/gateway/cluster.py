@@ -229,7 +229,8 @@ def _refill(node: str, refill: Refill) -> dict[str, Any]:
     return {
         "node": node,
         "objects": refill.debt.objects,
-        "bytes": refill.debt.size,
+        "records": refill.lacking.records,
+        "bytes": refill.debt.size + refill.lacking.size,
         "bytes_per_s": round(refill.rate_bytes_per_s),
         "eta_s": None if refill.eta_s is None else round(refill.eta_s),
         "stuck": [{"object": each, "reason": why} for each, why in refill.stuck.items()],

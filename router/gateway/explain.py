@@ -8,6 +8,7 @@ from typing import Any, Final
 from aiohttp import web
 
 from common.errors import PutterError
+from common.meta.interface import Metadata
 from common.records import ANYONE, Extent, Version
 from common.tickets import format_id
 from common.web import json_response
@@ -15,6 +16,7 @@ from common.wire.session import ScrubReply
 from router.fleet import Fleet
 from router.gateway.files import name_of
 from router.gateway.scrub import ask
+from router.handoff import debtors_of
 from router.reads import ReadPath
 from router.surplus import held_of
 
@@ -26,11 +28,13 @@ class ExplainRoutes:
     """Questions about the replicas of one file.
 
     Args:
+        meta: knows which putters lack the record of a file without a byte.
         reads: resolves names.
         fleet: the putters.
     """
 
-    def __init__(self, reads: ReadPath, fleet: Fleet) -> None:
+    def __init__(self, meta: Metadata, reads: ReadPath, fleet: Fleet) -> None:
+        self._meta = meta
         self._reads = reads
         self._fleet = fleet
 
@@ -53,6 +57,9 @@ class ExplainRoutes:
                 "replicas_wanted": version.replicas,
                 "replicas": [await self._replica(node, extents) for node in named],
                 "owed": _owed(extents),
+                "record_owed": []
+                if extents
+                else [_shown(node) for node in await debtors_of(self._meta, bucket, version.stamp)],
                 "if_lost": {node: _without(version, extents, node) for node in named},
             }
         )
@@ -90,9 +97,13 @@ def _owed(extents: Sequence[Extent]) -> list[dict[str, Any]]:
         for node, stand_in in extent.owed.items():
             missing[node, stand_in] = missing.get((node, stand_in), 0) + extent.size
     return [
-        {"node": "any" if node == ANYONE else node, "held_by": stand_in or None, "bytes": size}
+        {"node": _shown(node), "held_by": stand_in or None, "bytes": size}
         for (node, stand_in), size in sorted(missing.items())
     ]
+
+
+def _shown(node: str) -> str:
+    return "any" if node == ANYONE else node
 
 
 def _without(version: Version, extents: Sequence[Extent], node: str) -> dict[str, Any]:

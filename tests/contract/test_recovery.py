@@ -11,6 +11,7 @@ import msgspec
 import pytest
 
 from common.errors import MetadataUnavailable, Unavailable
+from common.meta.handoff import Missed
 from common.meta.interface import Ceilings, EpochUnknown, Kind, Metadata, Outcome
 from common.meta.recovery import Finding, Mark, Restored
 from common.meta.repairs import Surplus
@@ -338,6 +339,10 @@ QUESTIONS: list[Ask] = [
     ),
     lambda store: store.repairs.surplus(10),
     lambda store: store.repairs.freed(Surplus("n1", BUCKET, "A", (), True, 5)),
+    lambda store: store.handoff.note([Missed("n1", BUCKET, 7, (), b"x")]),
+    lambda store: store.handoff.lacking(),
+    lambda store: store.handoff.missed("n1", 10),
+    lambda store: store.handoff.given([Missed("n1", BUCKET, 7, (), b"x")]),
     lambda store: store.recovery.writing(10),
     lambda store: store.recovery.absent(["A"]),
 ]

@@ -88,6 +88,7 @@ class _View:
         self.members = _Noun(target.members, self)
         self.leases = _Noun(target.leases, self)
         self.repairs = _Noun(target.repairs, self)
+        self.handoff = _Noun(target.handoff, self)
         self.recovery = _Recovery(target.recovery, self)
 
     def check(self) -> None:

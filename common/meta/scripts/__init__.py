@@ -2,8 +2,9 @@
 
 Every script is a file ``<name>.lua`` beside this one. A script of a bucket is put behind
 ``_bucket.lua`` and, unless it brings the bucket up to date, behind ``_served.lua``; one of the
-counters behind ``_epoch.lua``. Scripts that change a surplus start with ``_surplus.lua``. They use
-core Lua, ``redis.call`` and ``TIME`` only, so that they run on every server the store supports.
+counters behind ``_epoch.lua``. Scripts that change a surplus start with ``_surplus.lua``, those
+that change which records putters lack with ``_missing.lua``. They use core Lua, ``redis.call`` and
+``TIME`` only, so that they run on every server the store supports.
 """
 
 from __future__ import annotations
@@ -27,8 +28,12 @@ _SERVED: Final = frozenset(
         "find",
         "forget",
         "freed",
+        "given",
         "hold",
         "known",
+        "miss",
+        "missed",
+        "missing",
         "owed",
         "page",
         "postpone",
@@ -45,6 +50,7 @@ _SERVED: Final = frozenset(
 )
 _BUCKET: Final = frozenset({"correct", "restore", "serve"})
 _SURPLUS: Final = frozenset({"amend", "correct", "freed", "reach"})
+_MISSING: Final = frozenset({"given", "miss"})
 _SOURCES: Final = {"correct": "amend"}
 """Scripts that are another one, to be used before the bucket is up to date."""
 _COUNTERS: Final = frozenset(
@@ -84,6 +90,8 @@ def script(name: str) -> Script:
     source = _read(_SOURCES.get(name, name))
     if name in _SURPLUS:
         source = _read("_surplus") + source
+    if name in _MISSING:
+        source = _read("_missing") + source
     if name in _SERVED:
         source = _read("_bucket") + _read("_run") + _read("_served") + source
     elif name in _BUCKET:

@@ -81,14 +81,22 @@ def test_status_tells_what_is_owed_and_what_cannot_be_healed(shop: Any) -> None:
     stuck = [{"object": "3F", "reason": "there is no further putter"}]
     owed = [
         {"node": "*", "objects": 2, "bytes": 2048, "bytes_per_s": 0, "eta_s": None, "stuck": stuck},
-        {"node": "N2", "objects": 7, "bytes": 9000, "bytes_per_s": 1024, "eta_s": 9, "stuck": []},
+        {
+            "node": "N2",
+            "objects": 7,
+            "records": 3,
+            "bytes": 9000,
+            "bytes_per_s": 1024,
+            "eta_s": 9,
+            "stuck": [],
+        },
     ]
     wound = {"node": "N1", "object": "4G", "first": "A0", "count": 3, "reason": "right on none"}
     shop.answers(lambda _: as_json(STATUS | {"repair": owed, "incurable": [wound]}))
     lines = shop.run("status").stdout.splitlines()
     at = lines.index("owed to putters:")
-    assert lines[at + 2].split() == ["any", "2", "2.0", "KiB", "-", "-", "1"]
-    assert lines[at + 3].split() == ["N2", "7", "8.8", "KiB", "1.0", "KiB/s", "9", "s", "0"]
+    assert lines[at + 2].split() == ["any", "2", "0", "2.0", "KiB", "-", "-", "1"]
+    assert lines[at + 3].split() == ["N2", "7", "3", "8.8", "KiB", "1.0", "KiB/s", "9", "s", "0"]
     assert lines[at + 4] == "  object 3F: there is no further putter"
     assert lines[-1] == "damaged:  3 tickets from A0 of object 4G on N1: right on none"
 

@@ -24,6 +24,7 @@ TOLD = {
         },
     ],
     "owed": [{"node": "N3", "held_by": "N2", "bytes": 3000}],
+    "record_owed": [],
     "if_lost": {
         "N1": {"copies_left": 1, "lost_bytes": 0, "copied_again": True},
         "N2": {"copies_left": 0, "lost_bytes": 3000, "copied_again": False},
@@ -44,9 +45,11 @@ def test_for_people(shop: Any) -> None:
 
 
 def test_of_a_file_without_a_byte(shop: Any) -> None:
-    empty = TOLD | {"size": 0, "replicas": [], "owed": [], "if_lost": {}}
+    empty = TOLD | {"size": 0, "replicas": [], "owed": [], "record_owed": ["N3"], "if_lost": {}}
     shop.answers(lambda _: as_json(empty))
-    assert "replicas: none" in shop.run("explain", "photos/cat.jpg").stdout
+    lines = shop.run("explain", "photos/cat.jpg").stdout.splitlines()
+    assert lines[-2].startswith("replicas: none")
+    assert lines[-1] == "owed:     the record to N3"
 
 
 def test_for_machines(shop: Any) -> None:

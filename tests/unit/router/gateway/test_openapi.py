@@ -26,7 +26,7 @@ def application() -> web.Application:
     made = make_application(Metrics("router"), Door("127.0.0.1", ""), lambda: "")
     FileRoutes(NOBODY, NOBODY, NOBODY, 1000).add_to(made)
     identity = Identity("r", "r")
-    ExplainRoutes(NOBODY, NOBODY).add_to(made)
+    ExplainRoutes(NOBODY, NOBODY, NOBODY).add_to(made)
     DrainRoutes(NOBODY, NOBODY, NOBODY, NOBODY).add_to(made)
     ClusterRoutes(NOBODY, NOBODY, NOBODY, identity, "", lambda: 0, NOBODY, NOBODY, NOBODY).add_to(
         made
