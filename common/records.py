@@ -9,12 +9,13 @@ version does not know are kept as they came and handed on (`Unknown`).
 | ``version`` | a version of a name was written: where each of its bytes is |
 | ``tombstone`` | the name holds nothing from this stamp on |
 | ``abort`` | a version was given up and must never become visible |
+| ``bucket`` | this is how a bucket is kept from this stamp on |
 | ``members`` | these putters make up the cluster from this stamp on |
 """
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -124,6 +125,23 @@ class Abort(msgspec.Struct, frozen=True, tag="abort", tag_field="kind"):
     aborted: int = 0
 
 
+class BucketSettings(msgspec.Struct, frozen=True, tag="bucket", tag_field="kind"):
+    """How a bucket is kept from ``stamp`` on; of several records the latest counts, as a whole.
+
+    Attributes:
+        bucket: bucket name.
+        stamp: the change's place in the total order of changes.
+        created_ms: wall clock, milliseconds since 1970.
+        settings: values by name, of what msgpack knows. What is not there is as in the whole store;
+            names that this version does not know are kept.
+    """
+
+    bucket: str
+    stamp: int
+    created_ms: int
+    settings: dict[str, Any]
+
+
 class Peer(msgspec.Struct, frozen=True, array_like=True):
     """A putter of the cluster: its identity, and where it was last."""
 
@@ -148,12 +166,12 @@ class Unknown(msgspec.Struct, frozen=True):
     raw: bytes
 
 
-Change = Version | Tombstone | Abort
-"""What a record can say of a name."""
+Change = Version | Tombstone | Abort | BucketSettings
+"""What a record can say of a name, or of a bucket."""
 Known = Change | Members
 CommitRecord = Known | Unknown
 
-KINDS: Final = frozenset({"version", "tombstone", "abort", "members"})
+KINDS: Final = frozenset({"version", "tombstone", "abort", "bucket", "members"})
 
 _encoder: Final = msgspec.msgpack.Encoder()
 _decoder: Final[msgspec.msgpack.Decoder[Known]] = msgspec.msgpack.Decoder(Known)
@@ -192,6 +210,13 @@ def decode(data: bytes) -> CommitRecord:
         if not kind or kind in KINDS:
             raise IntegrityError(f"not a commit record: {error}") from error
         return Unknown(kind=kind, raw=bytes(data))
+
+
+def name_of(change: Change) -> str:
+    """What a change is about, as placement and people name it: a file, or a bucket."""
+    if isinstance(change, BucketSettings):
+        return change.bucket
+    return f"{change.bucket}/{change.key}"
 
 
 def kind_of(data: bytes) -> str:

@@ -24,7 +24,15 @@ from common.errors import (
 from common.logs import get_logger
 from common.meta.interface import Ceilings
 from common.meta.recovery import Finding, Mark, Recovery, Restored
-from common.records import Abort, CommitRecord, Members, Tombstone, Version
+from common.records import (
+    Abort,
+    BucketSettings,
+    Change,
+    CommitRecord,
+    Members,
+    Tombstone,
+    Version,
+)
 from common.tickets import parse_id
 from common.wire.message import split_payload as split
 from common.wire.session import Count, Counts, ListRecords, RecordList
@@ -311,7 +319,7 @@ class Replay:
         missing, left = set(lacking), set(leave)
         for index, record in enumerate(found):
             match record:
-                case Version() | Tombstone() | Abort():
+                case Version() | Tombstone() | Abort() | BucketSettings():
                     self._lift(record)
                     if index in left:
                         outcomes[index] = _WAITS
@@ -339,11 +347,11 @@ class Replay:
             if outcome is Restored.ABORTED and not change.whole:
                 self.tally.not_whole += 1
             if outcome is Restored.CONFLICT:
-                name = f"{change.record.bucket}/{change.record.key}"
+                name = records.name_of(change.record)
                 _log.error("a record contradicts what is known", name=name, kind=kind)
         return outcomes
 
-    def _lift(self, record: Version | Tombstone | Abort) -> None:
+    def _lift(self, record: Change) -> None:
         """Keep the counters above every number in use."""
         tickets = objects = 0
         if isinstance(record, Version):

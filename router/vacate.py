@@ -16,7 +16,7 @@ from common import records
 from common.errors import NodesUnavailable, PutterError
 from common.logs import get_logger
 from common.meta.interface import Metadata
-from common.records import ANYONE, Abort, Change, CommitRecord, Tombstone, Version
+from common.records import ANYONE, Change, CommitRecord
 from common.wire.session import ListRecords, RecordList
 from router.census import Census
 from router.fleet import Fleet
@@ -197,7 +197,7 @@ class Vacate:
             if not page:
                 break
             for number, record in page:
-                if isinstance(record, Tombstone | Version | Abort):
+                if isinstance(record, records.Change):
                     await self._keep(record, link.node)
                     handed += 1
                 after = number
@@ -222,7 +222,8 @@ class Vacate:
 
     async def _keep(self, record: Change, without: str) -> None:
         """Make a record durable where it would go now."""
-        nodes = self._fleet.place(f"{record.bucket}/{record.key}").nodes
+        name = records.name_of(record)
+        nodes = self._fleet.place(name).nodes
         if without in nodes:
             raise NodesUnavailable("there is no further putter", hint="start one more")
-        await self._keeping.keep([record], f"{record.bucket}/{record.key}")
+        await self._keeping.keep([record], name)

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
+from common.meta.buckets import Buckets
 from common.meta.claims import Claims
 from common.meta.handoff import HandOff
 from common.meta.register import Member as Member
@@ -365,6 +366,11 @@ class Metadata(Protocol):
     @property
     def files(self) -> Files:
         """Names."""
+        ...
+
+    @property
+    def buckets(self) -> Buckets:
+        """Buckets and their settings."""
         ...
 
     @property

@@ -21,6 +21,7 @@ from common.meta.interface import (
     Granted,
     Kind,
 )
+from common.meta.memory_buckets import MemoryBuckets
 from common.meta.memory_claims import MemoryClaims
 from common.meta.memory_handoff import MemoryHandOff
 from common.meta.memory_members import MemoryMembers
@@ -71,6 +72,7 @@ class MemoryMetadata:
         served = _Served(self)
         self._objects = MemoryObjects(served, times)
         self._files = MemoryFiles(served, times)
+        self._buckets = MemoryBuckets(served)
         self._claims = MemoryClaims(served, times)
         self._repairs = MemoryRepairs(served, times)
         self._handoff = MemoryHandOff(served)
@@ -94,6 +96,11 @@ class MemoryMetadata:
     def files(self) -> MemoryFiles:
         """Names."""
         return self._files
+
+    @property
+    def buckets(self) -> MemoryBuckets:
+        """Buckets and their settings."""
+        return self._buckets
 
     @property
     def claims(self) -> MemoryClaims:

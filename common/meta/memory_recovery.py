@@ -6,13 +6,14 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
 from common.errors import MetadataUnavailable, PutterError
+from common.meta.memory_buckets import configure
 from common.meta.memory_repairs import describe_anew
 from common.meta.memory_state import Bucket, Name, Object, State, Times
 from common.meta.memory_tables import retire
 from common.meta.moves import is_same
 from common.meta.recovery import Finding, Mark, Restored, Standing
 from common.meta.values import merge_ranges, named_nodes
-from common.records import Abort, StoredObject, Tombstone, Version
+from common.records import Abort, BucketSettings, StoredObject, Tombstone, Version
 
 if TYPE_CHECKING:
     from common.meta.memory import MemoryMetadata
@@ -144,6 +145,8 @@ class MemoryRecovery:
                 return self._abort(bucket, record)
             case Version():
                 return self._version(bucket, record, whole=finding.whole, anew=anew)
+            case BucketSettings():
+                return self._settings(bucket, record)
 
     def _tombstone(self, bucket: Bucket, record: Tombstone) -> Restored:
         bucket.held = True
@@ -155,6 +158,11 @@ class MemoryRecovery:
         forget_ms = self._times.clock.now_ms() + self._times.tombstone_ms
         bucket.names[record.key] = Name(record.stamp, None, forget_ms=forget_ms)
         return Restored.APPLIED
+
+    def _settings(self, bucket: Bucket, record: BucketSettings) -> Restored:
+        if bucket.settings is not None and bucket.settings.stamp == record.stamp:
+            return Restored.KNOWN
+        return Restored.APPLIED if configure(bucket, record) else Restored.SUPERSEDED
 
     def _abort(self, bucket: Bucket, record: Abort) -> Restored:
         object_id = record.object_id or f"!{record.aborted}"

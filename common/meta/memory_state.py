@@ -11,7 +11,7 @@ from common.membership import Decision
 from common.meta.handoff import Missed
 from common.meta.interface import Ceilings, Member
 from common.meta.recovery import Mark
-from common.records import Version
+from common.records import BucketSettings, Version
 
 T = TypeVar("T")
 
@@ -73,6 +73,8 @@ class Bucket:
         claims: who claimed a key, and until when.
         surplus: by node and ObjectID, from when on it may be freed.
         missed: by node and stamp, records without an object that the node lacks.
+        settings: the last change of its settings.
+        followed: stamp of the change that all its objects follow.
     """
 
     names: dict[str, Name] = field(default_factory=dict)
@@ -81,6 +83,8 @@ class Bucket:
     claims: dict[str, tuple[str, int]] = field(default_factory=dict)
     surplus: dict[tuple[str, str], int] = field(default_factory=dict)
     missed: dict[tuple[str, int], Missed] = field(default_factory=dict)
+    settings: BucketSettings | None = None
+    followed: int = 0
 
 
 @dataclass

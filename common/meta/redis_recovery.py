@@ -23,10 +23,11 @@ from common.meta.values import (
     pack_debts,
     pack_nodes,
     pack_ranges,
+    pack_settings,
     pack_version,
     unpack_version,
 )
-from common.records import Abort, Change, Tombstone, Version
+from common.records import Abort, BucketSettings, Change, Tombstone, Version
 
 _ANSWERS: Final = {
     ord("P"): Restored.APPLIED,
@@ -272,3 +273,5 @@ def _words(finding: Finding) -> Args:
             return ("t", record.key, record.stamp, "")
         case Abort():
             return ("a", record.key, record.aborted, record.object_id)
+        case BucketSettings():
+            return ("s", "", pack_settings(record), "")

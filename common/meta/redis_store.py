@@ -33,6 +33,7 @@ from common.meta.link import (
 )
 from common.meta.members import RedisMembers
 from common.meta.objects import RedisObjects
+from common.meta.redis_buckets import RedisBuckets
 from common.meta.redis_claims import RedisClaims
 from common.meta.redis_handoff import RedisHandOff
 from common.meta.redis_recovery import RedisRecovery
@@ -82,6 +83,7 @@ class RedisMetadata:
         self._counters = RedisCounters(self._calls, random_word)
         self._files = RedisFiles(self._calls, grace_ms, tombstone_ms, random_word)
         self._objects = RedisObjects(self._calls, self._files, grace_ms)
+        self._buckets = RedisBuckets(self._calls, self._files)
         self._claims = RedisClaims(self._calls)
         self._repairs = RedisRepairs(self._calls, self._files, grace_ms, reach_ms)
         self._handoff = RedisHandOff(self._calls, self._files)
@@ -110,6 +112,11 @@ class RedisMetadata:
     def files(self) -> RedisFiles:
         """Names."""
         return self._files
+
+    @property
+    def buckets(self) -> RedisBuckets:
+        """Buckets and their settings."""
+        return self._buckets
 
     @property
     def claims(self) -> RedisClaims:

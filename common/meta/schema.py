@@ -31,7 +31,9 @@ putter:{b:<bucket>}:missed    ZSET    "<node> <stamp> <node,node…|-> <record>"
                                       them; the stamp has 20 digits
 putter:{b:<bucket>}:missing   HASH    node → "<records> <bytes>": all of that for this node
 putter:{b:<bucket>}:bucket    HASH    "since" → stamp of the first version; "run" → run id of the
-                                      server in which it is complete; room for settings
+                                      server in which it is complete; "settings" → settings value
+                                      (below); "followed" → stamp of the change of settings that
+                                      all its objects follow
 putter:{counters}:buckets     SET     every bucket that was ever written to
 putter:{counters}:runs        ZSET    run id of a server → turn in which it was last completed
 putter:{counters}:marks       HASH    putter → "<n> <epoch>": its commit records up to number n are
@@ -64,6 +66,7 @@ object value     w <acked> <router> <node,node…|-> <first+count,…>     writi
                  f <acked> <router> <node,node…|-> <first+count,…>     failed
                  c <stamp> <router> <node,node…|-> <key>               written ("committed")
                  d <stamp> <router> <node,node…|-> <key>               deleted
+settings value   <stamp> <msgpack of the rest>
 ```
 
 The nodes of a written object stand in its version; they are repeated in the object's value only

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import lru_cache
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
 from common.errors import IntegrityError
 from common.meta.interface import Entry, ObjectState
-from common.records import Extent, StoredObject, Version
+from common.records import BucketSettings, Extent, StoredObject, Version
 
 Ranges = tuple[tuple[int, int], ...]
 
@@ -39,6 +39,8 @@ class _Summary(msgspec.Struct, frozen=True, array_like=True):
 _encode_rest: Final = msgspec.msgpack.Encoder().encode
 _decode_rest: Final = msgspec.msgpack.Decoder(_Rest).decode
 _decode_summary: Final = msgspec.msgpack.Decoder(_Summary).decode
+_encode_settings: Final = msgspec.msgpack.Encoder().encode
+_decode_settings: Final = msgspec.msgpack.Decoder(tuple[int, dict[str, Any]]).decode
 
 
 @lru_cache(maxsize=16_384)
@@ -241,6 +243,28 @@ def merge_ranges(extents: Iterable[Extent]) -> Ranges:
         else:
             ranges.append((extent.first, extent.count))
     return tuple(ranges)
+
+
+def pack_settings(record: BucketSettings) -> bytes:
+    """The settings value of a bucket."""
+    return b"%d %s" % (record.stamp, _encode_settings((record.created_ms, record.settings)))
+
+
+def unpack_settings(bucket: str, value: bytes) -> BucketSettings:
+    """The settings in a settings value.
+
+    Raises:
+        IntegrityError: it is none.
+    """
+    stamp, _, packed = value.partition(b" ")
+    try:
+        created_ms, settings = _decode_settings(packed)
+        return BucketSettings(bucket, int(stamp), created_ms, settings)
+    except (ValueError, msgspec.MsgspecError) as error:
+        raise IntegrityError(
+            f"Redis holds something else than the settings of bucket {bucket!r}",
+            hint="run `putter rebuild` to restore them from the putters",
+        ) from error
 
 
 def _head(bucket: str, key: str, value: bytes) -> tuple[int, str, bytes]:

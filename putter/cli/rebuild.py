@@ -50,6 +50,7 @@ class RebuildReport(msgspec.Struct, frozen=True):
         superseded: versions that a newer change hides; their bytes are queued to be freed.
         tombstones: deletions.
         aborts: versions that were given up.
+        settings: changes of the settings of buckets.
         not_whole: versions that nobody was told of and whose bytes are on no putter.
         conflicts: records that contradict others; see the log.
         unknown: records of kinds that this release does not know; they stay where they are.
@@ -66,6 +67,7 @@ class RebuildReport(msgspec.Struct, frozen=True):
     superseded: int
     tombstones: int
     aborts: int
+    settings: int
     not_whole: int
     conflicts: int
     unknown: int
@@ -240,6 +242,7 @@ def _report(outcome: Outcome, seconds: float) -> RebuildReport:
         superseded=superseded,
         tombstones=count("tombstone", Restored.APPLIED, Restored.SUPERSEDED),
         aborts=count("abort", Restored.APPLIED),
+        settings=count("bucketsettings", Restored.APPLIED),
         not_whole=sum(tally.not_whole for tally in tallies),
         conflicts=sum(
             number
@@ -263,6 +266,7 @@ def _print(told: RebuildReport) -> None:
         ("superseded", told.superseded),
         ("tombstones", told.tombstones),
         ("aborts", told.aborts),
+        ("settings of buckets", told.settings),
         ("not whole", told.not_whole),
         ("conflicts", told.conflicts),
         ("unknown kinds", told.unknown),

@@ -12,7 +12,16 @@ import pytest
 
 from common import records, tickets
 from common.keys import ClusterKey, Keyring
-from common.records import Abort, Extent, Members, Peer, StoredObject, Tombstone, Version
+from common.records import (
+    Abort,
+    BucketSettings,
+    Extent,
+    Members,
+    Peer,
+    StoredObject,
+    Tombstone,
+    Version,
+)
 from common.wire import acks, frames, session
 from common.wire.handshake import ClientHandshake, Identity, ServerHandshake
 from common.wire.status import Status
@@ -113,6 +122,9 @@ EXAMPLES: dict[str, Callable[[], bytes]] = {
     "version": version,
     "tombstone": lambda: records.encode(Tombstone("notes", "a.txt", STAMP, STAMP // 1000)),
     "abort": lambda: records.encode(Abort("objects", "2K", STAMP + 1, "2K", STAMP)),
+    "bucket": lambda: records.encode(
+        BucketSettings("notes", STAMP, STAMP // 1000, {"replicas": 3})
+    ),
     "members": lambda: records.encode(
         Members(STAMP, (Peer("3f9a0c52d17e", "10.0.0.11:5000"), Peer("77b0e1d2c4a8", "n2:5000")))
     ),

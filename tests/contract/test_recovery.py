@@ -16,7 +16,7 @@ from common.meta.interface import Ceilings, EpochUnknown, Kind, Metadata, Outcom
 from common.meta.recovery import Finding, Mark, Restored
 from common.meta.repairs import Surplus
 from common.meta.values import pack_version
-from common.records import Abort, Change, Tombstone, Version
+from common.records import Abort, BucketSettings, Change, Tombstone, Version
 from common.tickets import format_id
 from tests.metadata_kit import (
     BUCKET,
@@ -266,6 +266,43 @@ async def told(store: Metadata, bucket: str) -> list[Any]:
     ]
 
 
+# Settings of buckets
+
+
+def settings(stamp: int, bucket: str = BUCKET, **values: Any) -> BucketSettings:
+    return BucketSettings(bucket, stamp, 1_700_000_000_000, values)
+
+
+async def test_settings_of_a_bucket_come_back_and_the_latest_count(make_world: MakeWorld) -> None:
+    told = [settings(10, replicas=3), settings(12, later={"days": [7, None]}), settings(11)]
+    for number, order in enumerate(itertools.permutations(told)):
+        world = make_world()
+        moved = [msgspec.structs.replace(each, bucket=f"bucket-{number}") for each in order]
+        outcomes = await restore(world.store, *moved)
+        latest = [n for n, each in enumerate(order) if each.stamp == 12]
+        assert [outcomes[n] for n in latest] == [Restored.APPLIED]
+        assert set(outcomes[latest[0] + 1 :]) <= {Restored.SUPERSEDED}
+        assert await restore(world.store, moved[latest[0]]) == [Restored.KNOWN]
+        held = await world.other.buckets.get(f"bucket-{number}")
+        assert held is not None
+        assert (held.record.stamp, held.record.settings) == (12, {"later": {"days": [7, None]}})
+        assert held.followed == 0
+        assert f"bucket-{number}" in await world.store.buckets.names()
+        assert f"bucket-{number}" not in await world.store.files.buckets()
+
+
+async def test_restored_settings_do_not_undo_later_ones(world: World) -> None:
+    await publish(world.store, version("a", 10, stored("A")))
+    assert await world.store.buckets.change(settings(20, replicas=3))
+    assert await restore(world.store, settings(15, replicas=1)) == [Restored.SUPERSEDED]
+    assert await restore(world.store, settings(20, replicas=3)) == [Restored.KNOWN]
+    held = await world.store.buckets.get(BUCKET)
+    assert held is not None
+    assert held.record.settings == {"replicas": 3}
+    assert await restore(world.store, settings(25, replicas=1)) == [Restored.APPLIED]
+    assert not await world.store.buckets.change(settings(24))
+
+
 # Standing
 
 
@@ -343,6 +380,12 @@ QUESTIONS: list[Ask] = [
     lambda store: store.handoff.lacking(),
     lambda store: store.handoff.missed("n1", 10),
     lambda store: store.handoff.given([Missed("n1", BUCKET, 7, (), b"x")]),
+    lambda store: store.buckets.get(BUCKET),
+    lambda store: store.buckets.get("nobody"),
+    lambda store: store.buckets.change(settings(30)),
+    lambda store: store.buckets.followed(BUCKET, 30),
+    lambda store: store.buckets.configured(),
+    lambda store: store.buckets.names(),
     lambda store: store.recovery.writing(10),
     lambda store: store.recovery.absent(["A"]),
 ]

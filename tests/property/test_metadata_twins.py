@@ -20,7 +20,7 @@ from common.meta.memory import MemoryMetadata
 from common.meta.recovery import Finding
 from common.meta.redis_store import RedisMetadata
 from common.meta.schema import bucket_key
-from common.records import Abort, StoredObject
+from common.records import Abort, BucketSettings, StoredObject
 from tests.metadata_kit import BUCKET, LONG_MS, begin, complete, stored, tombstone, version
 
 IDS = st.sampled_from("ABCDEF")
@@ -137,6 +137,18 @@ def _reader(verb: str, name: str, reader: str) -> Step:
     return lambda store: getattr(store.objects, verb)(BUCKET, name, reader, *lease)
 
 
+def _configured(stamp: int, values: dict[str, Any]) -> BucketSettings:
+    return BucketSettings(BUCKET, stamp, 7, values)
+
+
+def _configure(record: BucketSettings) -> Step:
+    return lambda store: store.buckets.change(record)
+
+
+def _followed(stamp: int) -> Step:
+    return lambda store: store.buckets.followed(BUCKET, stamp)
+
+
 def _lease(kind: Kind, count: int) -> Step:
     async def lease(store: Metadata) -> Any:
         found = await store.counters.lease(kind, count)
@@ -147,6 +159,8 @@ def _lease(kind: Kind, count: int) -> Step:
     return lease
 
 
+# A change has its stamp alone.
+SETTINGS = st.builds(lambda stamp: _configured(stamp, {"replicas": stamp}), STAMPS)
 FINDINGS = st.one_of(
     st.builds(
         _found,
@@ -164,6 +178,7 @@ FINDINGS = st.one_of(
         IDS | st.just(""),
         STAMPS,
     ),
+    st.builds(Finding, SETTINGS),
 )
 STEPS = st.one_of(
     st.builds(
@@ -195,6 +210,8 @@ STEPS = st.one_of(
     st.builds(_unclaim, NAMES, st.sampled_from(["x", "y"])),
     st.builds(_on_object, st.sampled_from(["fail", "forget"]), IDS),
     st.builds(_reader, st.sampled_from(["hold", "release"]), IDS, st.sampled_from(["x", "y"])),
+    st.builds(_configure, SETTINGS),
+    st.builds(_followed, STAMPS),
     st.builds(_lease, st.sampled_from([Kind.TICKETS, Kind.OBJECTS]), st.integers(1, 3)),
 )
 
@@ -215,6 +232,8 @@ async def everything(store: Metadata) -> list[Any]:
         [await store.files.resolve(BUCKET, key) for key in ("a", "b c")],
         await store.files.list(BUCKET, "", "", 10),
         await store.files.buckets(),
+        await store.buckets.configured(),
+        await store.buckets.names(),
         sorted(freed, key=lambda each: each.object_id),
         sorted(stale, key=lambda each: each.object_id),
         await store.repairs.debts(),

@@ -38,6 +38,11 @@ PLAIN: dict[Any, st.SearchStrategy[Any]] = {
     str: st.text(max_size=6),
     bytes: st.binary(max_size=20),
     bool: st.booleans(),
+    Any: st.recursive(
+        st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.text(max_size=6),
+        lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=3), inner),
+        max_leaves=4,
+    ),
 }
 
 
@@ -274,7 +279,8 @@ def test_any_bytes_are_a_record_that_comes_back_or_an_integrity_error(data: byte
     again = records.encode(record)
     if isinstance(record, records.Unknown):
         assert again == data
-    assert records.decode(again) == record
+    # By their bytes: a setting may be no number, which is not equal to itself.
+    assert records.encode(records.decode(again)) == again
 
 
 def _with_byte(data: bytes, at: int, byte: int) -> bytes:

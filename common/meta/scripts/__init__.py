@@ -3,8 +3,9 @@
 Every script is a file ``<name>.lua`` beside this one. A script of a bucket is put behind
 ``_bucket.lua`` and, unless it brings the bucket up to date, behind ``_served.lua``; one of the
 counters behind ``_epoch.lua``. Scripts that change a surplus start with ``_surplus.lua``, those
-that change which records putters lack with ``_missing.lua``. They use core Lua, ``redis.call`` and
-``TIME`` only, so that they run on every server the store supports.
+that change which records putters lack with ``_missing.lua``, those of a bucket's settings with
+``_settings.lua``. They use core Lua, ``redis.call`` and ``TIME`` only, so that they run on every
+server the store supports.
 """
 
 from __future__ import annotations
@@ -21,11 +22,13 @@ _SERVED: Final = frozenset(
         "begin",
         "claim",
         "commit",
+        "configure",
         "debts",
         "delete",
         "described",
         "fail",
         "find",
+        "followed",
         "forget",
         "freed",
         "given",
@@ -41,6 +44,7 @@ _SERVED: Final = frozenset(
         "reach",
         "release",
         "resolve",
+        "settings",
         "stale",
         "surplus",
         "trash",
@@ -50,6 +54,7 @@ _SERVED: Final = frozenset(
 )
 _BUCKET: Final = frozenset({"correct", "restore", "serve"})
 _SURPLUS: Final = frozenset({"amend", "correct", "freed", "reach"})
+_SETTINGS: Final = frozenset({"configure", "followed", "restore"})
 _MISSING: Final = frozenset({"given", "miss"})
 _SOURCES: Final = {"correct": "amend"}
 """Scripts that are another one, to be used before the bucket is up to date."""
@@ -90,6 +95,8 @@ def script(name: str) -> Script:
     source = _read(_SOURCES.get(name, name))
     if name in _SURPLUS:
         source = _read("_surplus") + source
+    if name in _SETTINGS:
+        source = _read("_settings") + source
     if name in _MISSING:
         source = _read("_missing") + source
     if name in _SERVED:

@@ -5,6 +5,7 @@
 --     as add_debts wants them
 --   t: stamp; ''
 --   a: stamp of the version that was given up; ObjectID or ''
+--   s: settings value of the bucket; ''
 -- Answers for each: P applied, D known, S superseded, F given up, W waits, X conflict.
 local grace_ms, tombstone_ms, anew = ARGV[1], ARGV[2], ARGV[3] == '1'
 
@@ -183,6 +184,8 @@ for i = 4, #ARGV, 4 do
     reply[#reply + 1] = restore_tombstone(key, tonumber(body))
   elseif kind == 'a' then
     reply[#reply + 1] = restore_abort(key, tonumber(body), about)
+  elseif kind == 's' then
+    reply[#reply + 1] = configure(body)
   else
     reply[#reply + 1] = restore_version(kind, key, body, about)
   end

@@ -9,7 +9,16 @@ import pytest
 
 from common import records
 from common.errors import IntegrityError
-from common.records import Abort, CommitRecord, Extent, StoredObject, Tombstone, Unknown, Version
+from common.records import (
+    Abort,
+    BucketSettings,
+    CommitRecord,
+    Extent,
+    StoredObject,
+    Tombstone,
+    Unknown,
+    Version,
+)
 
 EXTENTS = (Extent(7, 16, 1_000_000, ("a", "b")), Extent(2**40, 1, 5, ("a",)))
 STORED = StoredObject("3F", 1_000_005, 65_536, b"h" * 32, EXTENTS)
@@ -22,6 +31,7 @@ RECORDS: list[CommitRecord] = [
     Version("photos", "empty", 1, 0, "e0", 2, ()),
     Tombstone("photos", "cat", 3, 4),
     Abort("photos", "cat", 5, "3F"),
+    BucketSettings("photos", 6, 7, {"replicas": 3, "of-tomorrow": {"days": [1, "two", None]}}),
 ]
 
 
@@ -33,7 +43,7 @@ def test_every_kind_comes_back_as_it_was(record: CommitRecord) -> None:
 def test_the_kind_stands_in_the_record() -> None:
     """A stranger's program finds it: one map, one field."""
     kinds = [msgspec.msgpack.decode(records.encode(record))["kind"] for record in RECORDS]
-    assert kinds == ["version", "version", "tombstone", "abort"]
+    assert kinds == ["version", "version", "tombstone", "abort", "bucket"]
 
 
 def test_a_version_describes_itself() -> None:
@@ -53,6 +63,17 @@ def test_a_version_describes_itself() -> None:
         "headers": {"content-type": "image/jpeg"},
         "replicas": 2,
     }  # fmt: skip
+
+
+def test_what_a_change_is_about() -> None:
+    changes = [each for each in RECORDS if isinstance(each, records.Change)]
+    assert [records.name_of(each) for each in changes] == [
+        "photos/Zürich/猫.jpg",
+        "photos/empty",
+        "photos/cat",
+        "photos/cat",
+        "photos",
+    ]
 
 
 def test_only_a_corrected_version_has_a_revision() -> None:
