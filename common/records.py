@@ -149,14 +149,21 @@ class Peer(msgspec.Struct, frozen=True, array_like=True):
     address: str
 
 
-class Members(msgspec.Struct, frozen=True, tag="members", tag_field="kind"):
-    """The putters that make up the cluster from ``stamp`` on, sorted by identity.
+class Members(msgspec.Struct, frozen=True, tag="members", tag_field="kind", omit_defaults=True):
+    """The putters that make up the cluster from ``stamp`` on.
 
-    Every putter keeps it, so that a rebuild knows who else has to answer.
+    Every putter keeps it, so that a rebuild knows who else has to answer, and who must not.
+
+    Attributes:
+        stamp: of the list.
+        peers: sorted by identity.
+        decided: what the operator decided of putters (`common.membership.Decision`), by identity;
+            they need not be among the peers.
     """
 
     stamp: int
     peers: tuple[Peer, ...]
+    decided: dict[str, str] = {}
 
 
 class Unknown(msgspec.Struct, frozen=True):

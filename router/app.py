@@ -343,7 +343,9 @@ class Router:
         door = Door(self.options.host, self.options.token)
         application = make_application(self.metrics, door, self._not_ready)
         FileRoutes(self.writes, self.reads, self.metrics, self.options.idle_ms).add_to(application)
-        DrainRoutes(self._meta, self.fleet, self.vacate, self.repair).add_to(application)
+        DrainRoutes(self._meta, self.fleet, self.vacate, self.repair, self.catch_up).add_to(
+            application
+        )
         ExplainRoutes(self._meta, self.reads, self.fleet).add_to(application)
         ClusterRoutes(
             self._meta,

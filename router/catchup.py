@@ -21,20 +21,17 @@ from dataclasses import dataclass
 from typing import Final
 
 from common import records
-from common.errors import MetadataUnavailable, NodesUnavailable, PutterError, Unavailable
-from common.limits import STAMP_HORIZON_US
+from common.errors import MetadataUnavailable, PutterError, Unavailable
 from common.logs import get_logger
 from common.membership import Decision
-from common.meta.interface import CeilingReached, Ceilings, Granted, Kind, Metadata
+from common.meta.interface import Ceilings, Metadata
 from common.meta.recovery import Mark, Standing
-from common.records import Members, Peer
 from common.wire.session import ListRecords, RecordList
 from router.ceilings import Kept, further, keep
 from router.fleet import Fleet
 from router.links import NodeLink
-from router.parcels import RecordParcel
-from router.quorum import Policy
-from router.replay import Mend, OnProgress, Replay, Tally, newer
+from router.peers import Peers
+from router.replay import Mend, OnProgress, Replay, Tally
 
 _log = get_logger(__name__)
 _LEASE: Final = "catch-up"
@@ -101,7 +98,7 @@ class CatchUp:
         self._options = options
         self._on_progress = on_progress
         self._mend = mend
-        self._members: Members | None = None
+        self._peers = Peers(meta, fleet)
         self._without = options.without
         self._trouble: PutterError | None = None
         self._told = ""
@@ -147,6 +144,15 @@ class CatchUp:
                     hint="another router is at it: see its log",
                 )
             await asyncio.sleep(_RETRY_MS / 1000)
+
+    async def decided(self) -> None:
+        """Have the putters keep what is decided of them now; durable when this returns.
+
+        Raises:
+            PutterError: Redis or no putter took it.
+        """
+        standing = await self._meta.recovery.standing()
+        await self._peers.tell(standing.epoch, standing.marks, self._without)
 
     async def step(self) -> bool:
         """Do what there is to do.
@@ -238,13 +244,17 @@ class CatchUp:
             mend=self._mend,
         )
         self.tally = replay.tally
-        if standing.fresh and self._members is None:
+        if standing.fresh and self._peers.read_in != standing.epoch:
             await replay.members(kept.last_records)
+            self._peers.read_in = standing.epoch
+            if await self._peers.found(replay.tally.members):
+                return False  # begin anew with what was decided
         # Aborts and tombstones of all putters count for what is read from the beginning.
         whole = any(not after and kept.last_records[node] for node, after in late.items())
         early = dict.fromkeys(kept.last_records, 0) if whole else late
         await replay.run(early, late, kept.last_records)
-        self._members = newer(self._members, replay.tally.members)
+        if await self._peers.found(replay.tally.members):
+            return False
 
         floor = kept.ceilings.highest(replay.tally.floor).highest(standing.ceilings)
         self.silent = self._silent(kept)
@@ -265,16 +275,10 @@ class CatchUp:
         if not await self._meta.counters.establish(standing.epoch, floor):
             return False
         # Nothing that is replayed later of putters that are away now is younger than this.
-        stamp = await self._stamp(standing.epoch)
+        stamp = await self._peers.stamp(standing.epoch)
         if not await self._meta.recovery.complete(standing, stamp, token):
             return False
-        for node in self._without:
-            await self._meta.recovery.forget(node)
-        if standing.fresh or self._without or set(kept.last_records) - set(standing.marks):
-            try:
-                await self._tell_members(standing.epoch, set(kept.last_records))
-            except PutterError as error:
-                _log.warning("the putters were not told of each other", why=str(error))
+        await self._tell_peers(standing, kept)
         _log.info(
             "Redis is up to date",
             epoch=standing.epoch[:12],
@@ -285,6 +289,16 @@ class CatchUp:
         )
         self._settle(None)
         return True
+
+    async def _tell_peers(self, standing: Standing, kept: Kept) -> None:
+        """Forget putters that are gone for good, and have the others know of each other."""
+        for node in self._without:
+            await self._meta.recovery.forget(node)
+        if standing.fresh or self._without or set(kept.last_records) - set(standing.marks):
+            try:
+                await self._peers.tell(standing.epoch, kept.last_records, self._without)
+            except PutterError as error:
+                _log.warning("the putters were not told of each other", why=str(error))
 
     def _starts(self, standing: Standing, kept: Kept) -> dict[str, int]:
         """By putter, above which number its records are replayed."""
@@ -299,7 +313,7 @@ class CatchUp:
 
     def _silent(self, kept: Kept) -> tuple[str, ...]:
         """Putters that belong to the cluster, or are connected, and did not answer."""
-        peers = self._members.peers if self._members is not None else ()
+        peers = self._peers.newest.peers if self._peers.newest is not None else ()
         addresses = {peer.node: peer.address for peer in peers}
         addresses |= {link.node: f"{link.host}:{link.port}" for link in self._fleet.up()}
         missing = set(addresses) - set(kept.last_records) - self._without
@@ -326,7 +340,7 @@ class CatchUp:
                 await self._meta.counters.establish(standing.epoch, kept.ceilings)
             if any(link.node not in standing.marks for link in comers):
                 nodes = {*standing.marks, *(link.node for link in comers)}
-                await self._tell_members(standing.epoch, nodes)
+                await self._peers.tell(standing.epoch, nodes, self._without)
             late = {}
             for link in comers:
                 mark = standing.marks.get(link.node)
@@ -367,38 +381,6 @@ class CatchUp:
             return False
         found = records.decode(bytes(payload))
         return not isinstance(found, records.Known) or found.stamp < stamp
-
-    async def _tell_members(self, epoch: str, nodes: set[str]) -> None:
-        """Have every putter keep the list of all of them."""
-        old = self._members.peers if self._members is not None else ()
-        addresses = {peer.node: peer.address for peer in old}
-        addresses |= {link.node: f"{link.host}:{link.port}" for link in self._fleet.up()}
-        nodes = (nodes | set(addresses)) - self._without
-        peers = tuple(Peer(node, addresses.get(node, "?")) for node in sorted(nodes))
-        members = Members(await self._stamp(epoch), peers)
-        up = tuple(sorted({link.node for link in self._fleet.up()}))
-        body = records.encode(members)
-        parcel = RecordParcel("", members.stamp, body, up, Policy(len(up), 1), self._fleet)
-        parcel.dispatch()
-        try:
-            async with asyncio.timeout(_CALL_MS / 1000):
-                await parcel.counted
-        except TimeoutError:
-            parcel.abandon(NodesUnavailable("the putters did not take the list of members"))
-            await parcel.counted
-        self._members = members
-
-    async def _stamp(self, epoch: str) -> int:
-        """A stamp, without the detour over `router.numbers`, which may wait for us."""
-        answer = await self._meta.counters.lease(Kind.STAMPS, 1)
-        if isinstance(answer, CeilingReached):
-            higher = Ceilings(stamps=answer.wanted + STAMP_HORIZON_US)
-            await keep(self._fleet.up(), answer.ceilings.highest(higher))
-            await self._meta.counters.raise_to(epoch, answer.ceilings.highest(higher))
-            answer = await self._meta.counters.lease(Kind.STAMPS, 1)
-        if not isinstance(answer, Granted):
-            raise MetadataUnavailable("Redis gives no stamp")
-        return answer.first
 
     async def _until_all_connected(self) -> None:
         """Those that gave a sign of life are given a moment to connect."""

@@ -108,13 +108,6 @@ OnProgress = Callable[[Tally], None]
 Mend = Callable[[Version], Awaitable[object]]
 
 
-def newer(one: Members | None, other: Members | None) -> Members | None:
-    """The later list of members."""
-    if one is None or other is None:
-        return one or other
-    return max(one, other, key=lambda members: members.stamp)
-
-
 class Replay:
     """One replay.
 

@@ -77,6 +77,13 @@ class RedisMembers:
         words = (MEMBERS, FENCES, DECISIONS, MARKS, node, decision or "")
         return bool(await self._calls.run(Command((4, *words), script("declare"))))
 
+    async def redeclare(self, decisions: Mapping[str, Decision]) -> bool:
+        """Put decisions in force again that records tell of."""
+        words = [word for node, decision in decisions.items() for word in (node, decision)]
+        return bool(
+            await self._calls.run(Command((2, DECISIONS, MARKS, *words), script("redeclare")))
+        )
+
     async def decisions(self) -> Mapping[str, Decision]:
         """What was decided, by node; also of nodes that are not seen."""
         reply = await self._calls.run(Command((1, DECISIONS), script("decided")))

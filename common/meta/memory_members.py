@@ -100,6 +100,19 @@ class MemoryMembers:
 
         return await self._store.visit(effect)
 
+    async def redeclare(self, decisions: Mapping[str, Decision]) -> bool:
+        """Put decisions in force again that records tell of."""
+
+        def effect(state: State) -> bool:
+            lost = decisions.keys() - state.decisions.keys()
+            for node in lost:
+                state.decisions[node] = decisions[node]
+                if decisions[node] is Decision.GONE:
+                    state.marks.pop(node, None)
+            return bool(lost)
+
+        return await self._store.visit(effect)
+
     async def decisions(self) -> Mapping[str, Decision]:
         """What was decided, by node; also of nodes that are not seen."""
         return await self._store.visit(lambda state: dict(state.decisions))

@@ -121,6 +121,16 @@ class Members(Protocol):
         """
         ...
 
+    async def redeclare(self, decisions: Mapping[str, Decision]) -> bool:
+        """Put decisions in force again that records tell of, whether the nodes are known or not.
+
+        What is decided of a node now stays.
+
+        Returns:
+            Whether any was not in force.
+        """
+        ...
+
     async def decisions(self) -> Mapping[str, Decision]:
         """What was decided, by node; also of nodes that are not seen."""
         ...

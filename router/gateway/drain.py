@@ -11,6 +11,7 @@ from common.membership import Decision
 from common.meta.interface import Metadata
 from common.records import ANYONE
 from common.web import json_response
+from router.catchup import CatchUp
 from router.fleet import Fleet
 from router.repair import Repair
 from router.vacate import Vacate
@@ -24,13 +25,17 @@ class DrainRoutes:
         fleet: the putters.
         vacate: empties them.
         repair: moves the bytes.
+        catch_up: has the putters keep the decisions.
     """
 
-    def __init__(self, meta: Metadata, fleet: Fleet, vacate: Vacate, repair: Repair) -> None:
+    def __init__(
+        self, meta: Metadata, fleet: Fleet, vacate: Vacate, repair: Repair, catch_up: CatchUp
+    ) -> None:
         self._meta = meta
         self._fleet = fleet
         self._vacate = vacate
         self._repair = repair
+        self._catch_up = catch_up
 
     def add_to(self, application: web.Application) -> None:
         """Register the routes."""
@@ -64,6 +69,7 @@ class DrainRoutes:
                 hint="see `putter status`; one that is gone cannot be drained",
             )
         self._vacate.doubt(node)
+        await self._catch_up.decided()
         return json_response({"nodes": await self._nodes()})
 
     async def _nodes(self) -> list[dict[str, Any]]:

@@ -17,8 +17,15 @@ TAKEN = Verdict()
 
 
 def putter(**said: Any) -> Member:
-    about = {"instance": "i1", "host": "here", "port": 5000, "starts": 1, "records": 0} | said
-    return Member(node="n1", role="putter", **about)
+    about = {
+        "node": "n1",
+        "instance": "i1",
+        "host": "here",
+        "port": 5000,
+        "starts": 1,
+        "records": 0,
+    }
+    return Member(role="putter", **(about | said))
 
 
 async def lost(world: World) -> None:
@@ -203,6 +210,20 @@ class TestDecisions:
         assert await members.decisions() == {}
         await mark(world, n1=3)
         assert await members.declare("n1", Decision.GONE), "one of which records were applied"
+
+    async def test_what_records_tell_is_in_force_again_and_hides_nothing_newer(
+        self, world: World
+    ) -> None:
+        members = world.store.members
+        await members.heartbeat(putter())
+        await mark(world, n1=4, n2=5)
+        await members.declare("n1", Decision.DRAINING)
+        told = {"n1": Decision.GONE, "n2": Decision.GONE, "n3": Decision.DRAINING}
+        assert await members.redeclare(told)
+        assert not await members.redeclare(told)
+        assert await world.other.members.decisions() == told | {"n1": Decision.DRAINING}
+        assert set((await world.store.recovery.standing()).marks) == {"n1"}
+        assert await members.heartbeat(putter(node="n2", records=3)) == Verdict(Refusal.GONE)
 
     async def test_one_that_is_gone_is_refused(self, world: World) -> None:
         members = world.store.members

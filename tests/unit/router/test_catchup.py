@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from common import records
 from common.errors import MetadataUnavailable, NotFound, PreconditionFailed, StorageError
+from common.membership import Decision
 from common.meta.interface import Commit, Outcome
 from common.meta.memory_tables import MemoryObjects
 from common.records import Members, Peer, Version
@@ -329,6 +330,54 @@ class TestMembers:
             assert [peer.node for peer in last.peers] == ["p0", "p1"]
 
         with_store(scene, 3)
+
+    def test_one_that_was_declared_gone_stays_so_and_its_files_deleted(self) -> None:
+        """Its records may tell of files whose tombstones are not kept any more."""
+
+        async def scene(store: Store) -> None:
+            for key in "abcdef":
+                await store.write(DATA, key)
+            await asyncio.sleep(10)
+            await store.putters[2].crash()
+            assert await store.meta.members.declare("p2", Decision.GONE)
+            await store.router.catch_up.decided()
+            for key in "abc":
+                await store.router.writes.delete("photos", key)
+            await store.clean()
+            kept = max(members_on(store, 0), key=lambda each: each.stamp)
+            assert kept.decided == {"p2": "gone"}
+            store.meta.wipe("run-2")
+            await store.putters[2].start()
+            await asyncio.sleep(30)
+            assert (await store.meta.recovery.standing()).complete, "without it"
+            assert await store.meta.members.decisions() == {"p2": Decision.GONE}
+            for key in "abc":
+                with pytest.raises(NotFound):
+                    await store.read(key)
+            for key in "def":
+                assert await store.read(key) == DATA
+            last = max(members_on(store, 0), key=lambda each: each.stamp)
+            assert [peer.node for peer in last.peers] == ["p0", "p1"]
+            assert last.decided == {"p2": "gone"}
+
+        with_store(scene, 3, replace_after_ms=0)
+
+    def test_one_that_is_drained_is_drained_on(self) -> None:
+        async def scene(store: Store) -> None:
+            await store.write(DATA, "a")
+            await asyncio.sleep(10)
+            assert await store.meta.members.declare("p2", Decision.DRAINING)
+            await store.router.catch_up.decided()
+            store.meta.wipe("run-2")
+            await ready(store)
+            assert await store.meta.members.decisions() == {"p2": Decision.DRAINING}
+            assert await store.meta.members.declare("p2", None)
+            await store.router.catch_up.decided()
+            store.meta.wipe("run-3")
+            await ready(store)
+            assert await store.meta.members.decisions() == {}
+
+        with_store(scene, 3, replace_after_ms=0)
 
     def test_without_auto_somebody_has_to_ask_for_it(self) -> None:
         async def scene(store: Store) -> None:

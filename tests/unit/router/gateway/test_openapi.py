@@ -27,7 +27,7 @@ def application() -> web.Application:
     FileRoutes(NOBODY, NOBODY, NOBODY, 1000).add_to(made)
     identity = Identity("r", "r")
     ExplainRoutes(NOBODY, NOBODY, NOBODY).add_to(made)
-    DrainRoutes(NOBODY, NOBODY, NOBODY, NOBODY).add_to(made)
+    DrainRoutes(NOBODY, NOBODY, NOBODY, NOBODY, NOBODY).add_to(made)
     ClusterRoutes(NOBODY, NOBODY, NOBODY, identity, "", lambda: 0, NOBODY, NOBODY, NOBODY).add_to(
         made
     )
