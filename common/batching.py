@@ -81,7 +81,7 @@ class Gatherer(Generic[Item, Result]):
         self._in_flight_max = in_flight_max
         self._batch_max = batch_max
         self._waiting: deque[_Entry[Item, Result]] = deque()
-        self._resting: set[_Entry[Item, Result]] = set()
+        self._resting: dict[_Entry[Item, Result], None] = {}
         self._in_flight: dict[asyncio.Task[None], list[_Entry[Item, Result]]] = {}
         self._start_planned = False
         self._closed = False
@@ -113,6 +113,27 @@ class Gatherer(Generic[Item, Result]):
         self._waiting.append(_Entry(item, future))
         self._plan_start(loop)
         return future
+
+    def expire(self, judge: Callable[[Item], Exception | None]) -> bool:
+        """Fail items that have waited for too long; their batches go on without them.
+
+        Args:
+            judge: the error of an item whose time is over, or None.
+
+        Returns:
+            Whether any item is left.
+        """
+        left = False
+        for batch in (*self._in_flight.values(), self._waiting, self._resting):
+            for entry in batch:
+                if entry.future.done():
+                    continue
+                error = judge(entry.item)
+                if error is None:
+                    left = True
+                else:
+                    entry.future.set_exception(error)
+        return left
 
     async def close(self) -> None:
         """Stop: batches under way are cancelled, every waiting caller gets `ShuttingDown`."""
@@ -181,7 +202,7 @@ class Gatherer(Generic[Item, Result]):
             elif not isinstance(result, Again):
                 future.set_result(result)
             elif result.delay_ms:
-                self._resting.add(entry)
+                self._resting[entry] = None
                 future.get_loop().call_later(result.delay_ms / 1000, self._wake, entry)
             else:
                 again.append(entry)
@@ -189,7 +210,7 @@ class Gatherer(Generic[Item, Result]):
 
     def _wake(self, entry: _Entry[Item, Result]) -> None:
         if entry in self._resting:
-            self._resting.remove(entry)
+            del self._resting[entry]
             self._waiting.appendleft(entry)
             self._plan_start(entry.future.get_loop())
 

@@ -16,6 +16,7 @@ with ``auto`` it is done without being asked (`putter rebuild`).
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from dataclasses import dataclass
 from typing import Final
@@ -103,7 +104,7 @@ class CatchUp:
         self._trouble: PutterError | None = None
         self._told = ""
         self._lock = asyncio.Lock()
-        self._kicked = asyncio.Event()
+        self._wanted = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -133,17 +134,20 @@ class CatchUp:
             Unavailable: not in time, or not without help.
             PutterError: Redis or the putters do not answer.
         """
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + timeout_ms / 1000
-        while not await self.step():
-            if isinstance(self._trouble, RebuildNeeded):
-                raise self._trouble
-            if loop.time() > deadline:
-                raise MetadataUnavailable(
-                    f"Redis was not brought up to date within {timeout_ms} ms",
-                    hint="another router is at it: see its log",
-                )
-            await asyncio.sleep(_RETRY_MS / 1000)
+        try:
+            async with asyncio.timeout(timeout_ms / 1000):
+                while not await self._is_done():
+                    if isinstance(self._trouble, RebuildNeeded):
+                        raise self._trouble
+                    self._wanted.set()
+                    await asyncio.sleep(_RETRY_MS / 1000)
+        except TimeoutError:
+            if self._trouble is not None:
+                raise self._trouble from None
+            raise MetadataUnavailable(
+                f"Redis was not brought up to date with the putters within {timeout_ms} ms",
+                hint="it was restarted or emptied: see the log of the routers, or `putter status`",
+            ) from None
 
     async def decided(self) -> None:
         """Have the putters keep what is decided of them now; durable when this returns.
@@ -201,7 +205,23 @@ class CatchUp:
             except Exception as error:  # noqa: BLE001 - it goes on with the next round
                 _log.exception("bringing Redis up to date failed")
                 self._settle(MetadataUnavailable(f"{type(error).__name__}: {error}"))
-            await asyncio.sleep((_PERIOD_MS if done else _RETRY_MS) / 1000)
+            if not done:
+                await asyncio.sleep(_RETRY_MS / 1000)
+                continue
+            self._wanted.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_PERIOD_MS / 1000):
+                    await self._wanted.wait()
+
+    async def _is_done(self) -> bool:
+        """Whether Redis is complete and its counters are established; does it if nobody else does.
+
+        What takes long goes on when whoever waits for it gives up.
+        """
+        if self._task is None:
+            return await self.step()
+        standing = await self._meta.recovery.standing()
+        return standing.complete and standing.established
 
     def _settle(self, trouble: PutterError | None) -> None:
         """Remember, log and answer why Redis is not complete, or that it is."""

@@ -15,7 +15,7 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from common import records
 from common.checksum import object_digest
@@ -66,6 +66,7 @@ class _Entry:
     count: int = 0
     digest: bytes = b""
     refused: bool = False
+    error: PutterError | None = None
 
 
 @dataclass(slots=True)
@@ -75,12 +76,14 @@ class _Group:
     Attributes:
         entries: the objects.
         begun: those that Redis has heard of.
+        stamp: of the first version; the others follow.
         versions: what they become, once their records may be durable somewhere.
         failed: of a group that was given up, the ObjectIDs that Redis will not publish any more.
     """
 
     entries: list[_Entry]
     begun: list[_Entry] = field(default_factory=list)
+    stamp: int = 0
     versions: list[Version] = field(default_factory=list)
     failed: set[str] = field(default_factory=set)
 
@@ -182,17 +185,21 @@ class SmallWrites:
     async def _run(self, group: _Group) -> None:
         entries = group.entries
         try:
+            placement = await self._announce(group)
             async with asyncio.timeout(self._path.timeout_ms / 1000):
-                holders = await self._store(group)
-            await self._publish(group, holders)
+                await self._store(group, placement)
+            await self._publish(group, len(placement.nodes))
         except (PutterError, TimeoutError) as error:
+            if isinstance(error, MetadataUnavailable) and not group.begun:
+                for entry in entries:
+                    entry.error = _own(error)
             _log.info(
                 "a group of small objects travels again",
                 count=len(entries),
                 why=str(error) or type(error).__name__,
             )
             cleaning = self._give_up(group)
-            if cleaning is not None:
+            if cleaning is not None and group.versions:
                 await self._path.before_the_answer(cleaning)
         except BaseException:
             self._give_up(group)
@@ -205,19 +212,20 @@ class SmallWrites:
                     self._travel_again(group, entry)
 
     def _travel_again(self, group: _Group, entry: _Entry) -> None:
-        if group.may_travel_again(entry):
+        if entry.error is None and group.may_travel_again(entry):
             entry.done.set_result(None)
             return
         entry.block.release()
-        self._fail(
-            entry,
-            MetadataUnavailable(
-                "Redis does not tell what became of the first try", hint="it may be there; look"
-            ),
+        unknown = MetadataUnavailable(
+            "Redis does not tell what became of the first try", hint="it may be there; look"
         )
+        self._fail(entry, entry.error or unknown)
 
-    async def _store(self, group: _Group) -> int:
-        """The story of a group until all of it is durable; on how many putters."""
+    async def _announce(self, group: _Group) -> Placement:
+        """Numbers, a place, and a word to Redis, before any byte travels.
+
+        What has waited for Redis in vain has no patience left for a second try.
+        """
         path = self._path
         frame_bytes = path.frame_bytes
         entries, begun = group.entries, group.begun
@@ -228,25 +236,39 @@ class SmallWrites:
             total += entry.count
         first = await path.numbers.tickets(total)
         placement = path.fleet.place(f"{entries[0].object_id}/{first}")
-        nodes = placement.nodes
         for entry in entries:
             entry.first = first
             first += entry.count
         # The stamps' task steps before the announcements leave: they share a round trip.
-        calls: list[Awaitable[Any]] = [asyncio.ensure_future(path.numbers.stamps(len(entries)))]
+        stamps = asyncio.ensure_future(path.numbers.stamps(len(entries)))
+        calls: list[Awaitable[None]] = []
         try:
             for entry in entries:
-                calls.append(path.meta.objects.begin(self._begin(entry, nodes)))
+                calls.append(path.meta.objects.begin(self._begin(entry, placement.nodes)))
                 begun.append(entry)
         finally:
-            stamp, *_ = await _all(*calls)
-        await path.fleet.room(nodes)
-        runs = self._frame(entries, total, nodes)
+            results = await asyncio.gather(stamps, *calls, return_exceptions=True)
+        stamp, *answers = results
+        if isinstance(stamp, MetadataUnavailable):
+            answers = [stamp] * len(begun)
+        for entry, answer in zip(begun, answers, strict=True):
+            if isinstance(answer, MetadataUnavailable):
+                entry.error = _own(answer)
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
+        group.stamp = stamps.result()
+        return placement
+
+    async def _store(self, group: _Group, placement: Placement) -> None:
+        """The story of a group until all of it is durable."""
+        nodes = placement.nodes
+        await self._path.fleet.room(nodes)
+        runs = self._frame(group.entries, sum(each.count for each in group.entries), nodes)
         group.versions = [
-            self._describe(each, stamp + n, placement) for n, each in enumerate(entries)
+            self._describe(each, group.stamp + n, placement) for n, each in enumerate(group.entries)
         ]
         await self._make_durable(runs, self._records(group.versions, nodes))
-        return len(nodes)
 
     def _begin(self, entry: _Entry, nodes: tuple[str, ...]) -> Begin:
         return Begin(
@@ -404,6 +426,11 @@ async def _no_detour(node: str) -> None:
         PutterError: always.
     """
     raise _RegroupError(f"putter {node} would have to take over")
+
+
+def _own(error: MetadataUnavailable) -> MetadataUnavailable:
+    """The same for one sender: a shared error would collect the traces of all of them."""
+    return MetadataUnavailable(error.message, hint=error.hint)
 
 
 async def _all(*calls: Awaitable[T]) -> list[T]:

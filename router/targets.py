@@ -18,6 +18,7 @@ from common.records import Version
 
 VISIBLE: Final = frozenset({Outcome.PUBLISHED, Outcome.SUPERSEDED})
 """Outcomes of a commit that count as written; the second one was overwritten at once."""
+SEND_AGAIN: Final = "send it again"
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ def refusal(commit: Commit, outcome: Outcome) -> PutterError:
     if outcome is Outcome.REFUSED:
         return PreconditionFailed(f"{version.bucket}/{version.key} holds another version")
     if outcome is Outcome.GONE:
-        return ObjectGone(f"object {object_id_of(version)} was given up meanwhile")
+        return ObjectGone(f"object {object_id_of(version)} was given up meanwhile", hint=SEND_AGAIN)
     return IntegrityError(
         f"object {object_id_of(version)}: {commit.acked} of {commit.tickets} tickets are written"
     )

@@ -25,9 +25,9 @@ from router.blocks import Block
 from router.parcels import Parcel, RecordParcel, RunParcel
 from router.placement import NOTHING_OWED, Placement
 from router.ranges import join_extents
+from router.targets import SEND_AGAIN, Target
 
 if TYPE_CHECKING:
-    from router.targets import Target
     from router.writes import WritePath
 
 _FIRST_SPAN_RUNS: Final = 16
@@ -252,7 +252,7 @@ class Upload:
                 )
             )
         if not alive and force:
-            raise ObjectGone(f"object {self.object_id} was given up meanwhile")
+            raise ObjectGone(f"object {self.object_id} was given up meanwhile", hint=SEND_AGAIN)
 
     def check_progress(self, now_ms: int) -> None:
         """Give the object up if the putters have taken nothing of it for too long."""

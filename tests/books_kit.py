@@ -23,7 +23,7 @@ from pathlib import Path
 import pytest
 
 from tests.store_kit import Answer, Cluster, digest, eventually, read_line
-from tests.traffic_kit import connect
+from tests.traffic_kit import connect, everything, extents
 
 _log = logging.getLogger(__name__)
 MIB = 1024 * 1024
@@ -66,6 +66,7 @@ class Traffic:
         deleted: ObjectIDs whose deletion was answered.
         files: what was done to each name.
         failures: what clients were told instead.
+        slowest_s: how long the slowest answer was waited for.
     """
 
     store: Cluster
@@ -79,6 +80,7 @@ class Traffic:
     files: dict[str, Name] = field(default_factory=dict)
     failures: list[str] = field(default_factory=list)
     reads: int = 0
+    slowest_s: float = 0.0
     stopping: threading.Event = field(default_factory=threading.Event)
     threads: list[threading.Thread] = field(default_factory=list)
     errors: list[BaseException] = field(default_factory=list)
@@ -163,7 +165,8 @@ class Traffic:
             router = rng.choice(self.routers)
             self.sent[digest(data)] = len(data)
             try:
-                answer = Answer(send(self.store.ingest_ports[router], data))
+                with self._timed():
+                    answer = Answer(send(self.store.ingest_ports[router], data))
             except BROKEN as error:
                 self._failed(str(error))
                 continue
@@ -180,7 +183,7 @@ class Traffic:
     def _delete_raw(self, object_id: str, router: int) -> None:
         self.doomed[object_id] = self.acked.pop(object_id)
         try:
-            status, _, body = self.store.http("DELETE", f"/file/objects/{object_id}", router=router)
+            status, body = self._ask("DELETE", f"objects/{object_id}", router)
         except BROKEN as error:
             self._failed(str(error))
             return
@@ -209,7 +212,7 @@ class Traffic:
     def _put(self, name: str, data: bytes, router: int) -> None:
         known = self.files.setdefault(name, Name())
         known.changes.append(digest(data))
-        status, _, body = self.store.http("PUT", f"/file/{name}", data, router=router)
+        status, body = self._ask("PUT", name, router, data)
         if status in {200, 201}:
             assert json.loads(body)["blake3"] == known.changes[-1]
             known.done = len(known.changes)
@@ -222,7 +225,7 @@ class Traffic:
         known = self.files.setdefault(name, Name())
         possible = known.possible
         known.changes.append(None)
-        status, _, body = self.store.http("DELETE", f"/file/{name}", router=router)
+        status, body = self._ask("DELETE", name, router)
         if status == 204:
             known.done = len(known.changes)
         elif status == 404:
@@ -235,7 +238,7 @@ class Traffic:
     def _read(self, name: str, router: int) -> bool:
         """Read one name; False if it is not served now."""
         known = self.files.get(name, Name())
-        status, _, body = self.store.http("GET", f"/file/{name}", router=router)
+        status, body = self._ask("GET", name, router)
         if status in REFUSALS:
             self._failed(body.decode())
             return False
@@ -247,6 +250,22 @@ class Traffic:
             raise AssertionError(f"{name} is {what}: {found}, not of {known.possible}")
         self.reads += 1
         return True
+
+    def _ask(
+        self, method: str, name: str, router: int, body: bytes | None = None
+    ) -> tuple[int, bytes]:
+        """One request for a file; status and body."""
+        with self._timed():
+            status, _, told = self.store.http(method, f"/file/{name}", body, router=router)
+        return status, told
+
+    @contextlib.contextmanager
+    def _timed(self) -> Iterator[None]:
+        began_s = time.monotonic()
+        try:
+            yield
+        finally:
+            self.slowest_s = max(self.slowest_s, time.monotonic() - began_s)
 
     def _failed(self, reason: str) -> None:
         self.failures.append(reason)
@@ -273,6 +292,20 @@ def traffic(
         yield clients
     finally:
         clients.stop()
+
+
+def no_number_twice(store: Cluster, router: int = 0) -> None:
+    """No ticket, ObjectID or stamp belongs to two versions."""
+    told = everything(store, router)
+    stamps = [each["stamp"] for each in told.values()]
+    assert len(set(stamps)) == len(stamps)
+    objects = [stored["object"] for each in told.values() for stored in each["objects"]]
+    assert len(set(objects)) == len(objects)
+    used: set[int] = set()
+    for name, each in told.items():
+        for tickets, _ in extents(each):
+            assert not used & tickets, f"{name} has tickets of another file"
+            used |= tickets
 
 
 def no_traceback(store: Cluster) -> None:

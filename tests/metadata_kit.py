@@ -185,6 +185,16 @@ class ValkeyServer:
             client.sendall(command.encode() + b"\r\n")
             return client.recv(65_536).decode()
 
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    def role(self) -> str:
+        """``master`` or ``slave``, as it says itself."""
+        (found,) = re.findall(r"role:(\w+)", self.ask("INFO replication"))
+        return str(found)
+
     def kill(self) -> None:
         assert self._process is not None
         self._process.kill()

@@ -134,6 +134,9 @@ class Cluster:
     """A Valkey, putters and routers as processes.
 
     Args of `make`: how many putters, which engine, N and W, and further flags.
+
+    Attributes:
+        redis_url: of several servers that somebody else runs, in place of the Valkey.
     """
 
     directory: Path
@@ -144,6 +147,7 @@ class Cluster:
     web_ports: list[int] = field(default_factory=list)
     ack_ports: list[int] = field(default_factory=list)
     putter_ports: list[int] = field(default_factory=list)
+    redis_url: str = ""
 
     @property
     def keyring(self) -> Keyring:
@@ -168,7 +172,7 @@ class Cluster:
         data.mkdir(exist_ok=True)
         argv = self.command(
             "server",
-            *("--data-dir", str(data), "--redis", self.valkey.url),
+            *("--data-dir", str(data), "--redis", self.redis_url or self.valkey.url),
             *("--key-file", str(self.directory / "cluster.key")),
             *("--putter-port", str(port), "--putter-web-port", str(web)),
             *("--reserve-bytes", "0", *flags),
@@ -185,7 +189,7 @@ class Cluster:
         argv = self.command(
             "router",
             *("--data-dir", str(self.directory / f"router{number}")),
-            *("--redis", self.valkey.url),
+            *("--redis", self.redis_url or self.valkey.url),
             *("--key-file", str(self.directory / "cluster.key")),
             *("--ingest-port", str(ingest), "--ack-port", str(acks), "--web-port", str(web)),
             *flags,
@@ -273,15 +277,18 @@ def cluster(
     router_flags: tuple[str, ...] = (),
     putter_flags: tuple[str, ...] = (),
     durable_valkey: bool = True,
+    redis_url: str = "",
 ) -> Iterator[Cluster]:
     """A running store."""
     valkey_dir = directory / "valkey"
     valkey_dir.mkdir(parents=True)
-    made = Cluster(directory, ValkeyServer(valkey_dir, *(AOF if durable_valkey else ())))
+    valkey = ValkeyServer(valkey_dir, *(AOF if durable_valkey else ()))
+    made = Cluster(directory, valkey, redis_url=redis_url)
     copies = str(min(2, putters) if replicas is None else replicas)
     _ = made.keyring
     try:
-        made.valkey.start()
+        if not redis_url:
+            made.valkey.start()
         for _ in range(putters):
             made.add_putter("--storage", storage, *putter_flags).start()
         for _ in range(routers):

@@ -25,6 +25,8 @@ RETRY_DELAY_MS_MIN: Final = 10
 RETRY_DELAY_MS_MAX: Final = 1_000
 WAIT_REPORT_MS: Final = 10_000
 PIPELINE_CALLS_MAX: Final = KIB
+LOOK_MS: Final = 500
+"""Between two looks for calls whose patience is over."""
 
 Args = tuple[Argument, ...]
 Admit = Callable[[str, str, str, bool], Awaitable[bool]]
@@ -105,6 +107,7 @@ class _Call:
     payload: Any
     since_ms: int
     tries: int = 1
+    trouble: str = "no answer in time"
     result: Any = None
     absent: Any = _NONE
     admission: asyncio.Task[bool] | None = None
@@ -130,6 +133,7 @@ class Calls:
         self._admissions: dict[tuple[str, bool], asyncio.Task[bool]] = {}
         self.refusal: PutterError | None = None
         self._gatherer: Gatherer[_Call, Any] = Gatherer(self._send, batch_max=PIPELINE_CALLS_MAX)
+        self._look: asyncio.TimerHandle | None = None
 
     async def run(self, command: Command, *, absent: Any = _NONE) -> Any:
         """One command; its reply.
@@ -192,11 +196,15 @@ class Calls:
         """Give up what is under way and close all connections."""
         for admission in self._admissions.values():
             admission.cancel()
+        if self._look is not None:
+            self._look.cancel()
         await self._gatherer.close()
         await self._link.close()
 
     async def _send(self, calls: Sequence[_Call]) -> Sequence[Any | Exception | Again]:
         """One round trip for a batch."""
+        if self._look is None:
+            self._look_later()
         groups = _grouped(calls)
         replies = await self._link.run([_command(group) for group in groups])
         for group, reply in zip(groups, replies, strict=True):
@@ -215,16 +223,40 @@ class Calls:
             return MetadataUnavailable(
                 f"Redis at {self._link.address} refuses to work: {trouble.reason}"
             )
+        call.trouble = trouble.reason
+        over = self._over(call)
+        if over is not None:
+            return over
+        delay_ms = retry_delay_ms(call.tries)
+        call.tries += 1
+        return Again(delay_ms)
+
+    def _over(self, call: _Call) -> PutterError | None:
+        """What a call gets whose patience is over."""
         waited_ms = self._clock.monotonic_ms() - call.since_ms
         if waited_ms < self._patience_ms:
-            delay_ms = retry_delay_ms(call.tries)
-            call.tries += 1
-            return Again(delay_ms)
-        return MetadataUnavailable(
-            f"Redis at {self._link.address} did not answer for {waited_ms / 1000:.1f} s: "
-            f"{trouble.reason}",
-            hint="check that it runs and can be reached; what was asked may be asked again",
+            return None
+        if call.admission is None:
+            return MetadataUnavailable(
+                f"Redis at {self._link.address} did not answer for {waited_ms / 1000:.1f} s: "
+                f"{call.trouble}",
+                hint="check that it runs and can be reached; what was asked may be asked again",
+            )
+        return self.refusal or MetadataUnavailable(
+            f"Redis at {self._link.address} was not brought up to date with the putters within "
+            f"{waited_ms / 1000:.1f} s",
+            hint="it was restarted or emptied: see the log of the routers, or `putter status`",
         )
+
+    def _look_later(self) -> None:
+        """A server that is there and silent keeps a batch for longer than its calls may wait."""
+        loop = asyncio.get_running_loop()
+        self._look = loop.call_later(min(LOOK_MS, self._patience_ms) / 1000, self._look_now)
+
+    def _look_now(self) -> None:
+        self._look = None
+        if self._gatherer.expire(self._over):
+            self._look_later()
 
     def _unserved(self, call: _Call, run: str, marked: str) -> Any | PutterError | Again:
         """The bucket may be served in a moment; or it has to be brought up to date first."""
@@ -237,14 +269,10 @@ class Calls:
                 return call.absent if call.verb is None else call.verb.absent
             if self.refusal is not None:
                 return self.refusal
-        waited_ms = self._clock.monotonic_ms() - call.since_ms
-        if waited_ms >= self._patience_ms:
-            return self.refusal or MetadataUnavailable(
-                f"Redis at {self._link.address} was not brought up to date with the putters within "
-                f"{waited_ms / 1000:.1f} s",
-                hint="it was restarted or emptied: see the log of the routers, or `putter status`",
-            )
         call.admission = self._admission(call, run, marked)
+        over = self._over(call)
+        if over is not None:
+            return over
         delay_ms = retry_delay_ms(call.tries) if call.tries > 1 else 1
         call.tries += 1
         return Again(delay_ms)

@@ -186,7 +186,10 @@ class SingleLink:
                 for n, reply in zip(unknown, await self._pipeline(with_source), strict=True):
                     replies[n] = reply
         except (redis_errors.RedisError, OSError) as error:
+            await self._forget_idle()
             return [trouble_of(error)] * len(commands)
+        if any(isinstance(reply, redis_errors.ReadOnlyError) for reply in replies):
+            await self._forget_idle()
         return [trouble_of(r) if isinstance(r, Exception) else r for r in replies]
 
     async def close(self) -> None:
@@ -232,6 +235,13 @@ class SingleLink:
         if isinstance(connection, _PackedInC) and connection.usable:
             self._idle.append(connection)
         else:
+            await self._client.connection_pool.release(connection)
+
+    async def _forget_idle(self) -> None:
+        """Another server may be the master by now, and one that comes back does not know it yet."""
+        while self._idle:
+            connection = self._idle.pop()
+            await connection.disconnect(nowait=True)
             await self._client.connection_pool.release(connection)
 
 

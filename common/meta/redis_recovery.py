@@ -73,19 +73,25 @@ class RedisRecovery:
         self._marked: set[str] = set()
         self._runs: set[str] = set()
         self._lost: set[str] = set()
+        self._completed: bytes | None = None
         calls.admit_with(self._admit)
 
     async def standing(self) -> Standing:
         """Where it stands."""
-        runs, self._runs = self._runs, set()
-        lost = set(self._lost)
         reply = await self._run("standing", MARKS)
         epoch, complete, established, stamp, *ceilings, packed = reply
+        if self._completed not in {None, stamp}:
+            # Somebody has completed it since; what is missing still is noticed again.
+            self._runs.clear()
+            self._lost.clear()
+        self._completed = stamp
+        runs, lost = set(self._runs), set(self._lost)
         marks = {
             node.decode(): _mark(value)
             for node, value in zip(packed[::2], packed[1::2], strict=True)
         }
-        runs.discard(epoch.decode())
+        if not self._sharded:
+            runs.discard(epoch.decode())  # that one is told by what stands in it
         return Standing(
             epoch=epoch.decode(),
             complete=complete == epoch and not runs and not lost,
@@ -183,8 +189,8 @@ class RedisRecovery:
             return False
         self._attempting = False
         self._marked.clear()
-        for bucket in standing.lost:
-            self._lost.discard(bucket)
+        self._runs.difference_update(standing.runs)
+        self._lost.difference_update(standing.lost)
         return True
 
     async def writing(self, limit: int) -> list[tuple[str, str]] | None:
@@ -236,6 +242,7 @@ class RedisRecovery:
         if answer == b"yes":
             await self._calls.run(bucket_script("serve", bucket, run))
             self._lost.discard(bucket)
+            self._runs.discard(run)
         elif answer == b"lost":
             # Another router may be between noting and marking it.
             await asyncio.sleep(1)

@@ -25,6 +25,7 @@ from common.meta.link import Command, SingleLink
 from common.meta.recovery import Finding
 from common.meta.redis_store import RedisMetadata, connect
 from common.meta.schema import BUCKETS, COUNTERS, RUNS, bucket_key, bucket_keys
+from tests.failover_kit import Sharded, slot_of
 from tests.metadata_kit import (
     BUCKET,
     LONG_MS,
@@ -441,4 +442,23 @@ async def test_a_shard_in_another_run_has_to_be_completed(cluster: list[ValkeySe
     assert await store.recovery.begin(standing.epoch, "again")
     assert await store.recovery.complete(standing, 0, "again")
     assert await store.files.resolve(BUCKET, "a") == what
+    await store.close()
+
+
+async def test_a_bucket_that_moves_is_completed_by_whoever_looks_after_it(
+    cluster: list[ValkeyServer],
+) -> None:
+    for server in cluster:
+        server.ask("FLUSHALL")
+    mark_complete(cluster)
+    shards = Sharded(cluster, [])
+    store = connect(shards.url, patience_ms=20_000)
+    what = version("a", 10, stored("A"))
+    async with looked_after(store):
+        await publish(store, what)
+        home = cluster.index(shards.owner(slot_of(BUCKET)))
+        # One of them keeps the counters, too; in the end it is where it was.
+        for step in (1, 2, 3):
+            shards.move(BUCKET, cluster[(home + step) % 3])
+            assert await store.files.resolve(BUCKET, "a") == what
     await store.close()

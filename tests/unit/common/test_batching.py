@@ -230,3 +230,29 @@ async def test_closing_ends_every_call() -> None:
 async def test_a_gatherer_without_room_is_a_mistake(bounds: dict[str, int]) -> None:
     with pytest.raises(ValueError, match="room"):
         Gatherer(Wire(), **bounds)
+
+
+async def test_what_has_waited_for_too_long_fails_wherever_it_is() -> None:
+    wire = Wire()
+
+    async def send(items: Sequence[int]) -> list[int | Exception | Again]:
+        return [Again(60_000)] if items[0] == 5 else await wire(items)
+
+    gatherer: Gatherer[int, int] = Gatherer(send, in_flight_max=1)
+    calls = [asyncio.create_task(gatherer(5))]
+    await settle()
+    calls += [asyncio.create_task(gatherer(n)) for n in (1, 2)]
+    await settle()
+    calls += [asyncio.create_task(gatherer(n)) for n in (3, 4)]
+    await settle()
+    assert gatherer.expire(lambda item: NotFound(f"{item}") if item in {2, 3, 5} else None)
+    results = [calls[n] for n in (0, 2, 3)]
+    assert [str(each) for each in await asyncio.gather(*results, return_exceptions=True)] == [
+        *("5", "2", "3")
+    ]
+    wire.open.set()
+    assert [await calls[1], await calls[4]] == [10, 40]
+    assert wire.batches == [[1, 2], [4]], "what is over is not sent"
+    await settle()
+    assert not gatherer.expire(lambda item: NotFound(f"{item}"))
+    await gatherer.close()

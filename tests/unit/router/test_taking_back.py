@@ -18,9 +18,11 @@ from common.errors import (
     StorageError,
 )
 from common.limits import ABORT_PATIENCE_MS, OBJECT_LEASE_MS
-from common.meta.interface import Commit, Outcome
+from common.meta.interface import Commit, Kind, Outcome
+from common.meta.memory import MemoryCounters
 from common.meta.memory_tables import MemoryObjects
 from common.records import Abort, Version
+from router.numbers import _Range
 from router.quorum import Policy
 from router.small import SMALL_BYTES_MAX, SmallWrites
 from router.writes import WritePath
@@ -179,6 +181,8 @@ class TestAGroup:
     def test_one_that_never_sent_a_record_needs_no_abort(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
+        """Whose call of Redis had no answer hears of it; the others travel again."""
+
         async def scene(store: Store) -> None:
             begin = MemoryObjects.begin
             lost = [1]
@@ -190,10 +194,41 @@ class TestAGroup:
                 await begin(self, item)
 
             monkeypatch.setattr(MemoryObjects, "begin", once)
-            await asyncio.gather(*(store.write(payload(60, n), f"s{n}") for n in range(5)))
+            results = await asyncio.gather(
+                *(store.write(payload(60, n), f"s{n}") for n in range(5)), return_exceptions=True
+            )
             assert seen(store, Abort) == [set(), set()]
-            for n in range(5):
+            failed = [n for n, result in enumerate(results) if isinstance(result, Exception)]
+            assert [type(results[n]) for n in failed] == [MetadataUnavailable]
+            for n in set(range(5)) - set(failed):
                 assert await store.read(f"s{n}") == payload(60, n)
+
+        with_store(scene)
+
+    @pytest.mark.parametrize("kind", list(Kind))
+    def test_one_that_gets_no_numbers_has_waited_enough(
+        self, monkeypatch: pytest.MonkeyPatch, kind: Kind
+    ) -> None:
+        async def scene(store: Store) -> None:
+            lease, asked = MemoryCounters.lease, []
+
+            async def never(self: MemoryCounters, wanted: Kind, count: int) -> Any:
+                if wanted is not kind:
+                    return await lease(self, wanted, count)
+                asked.append(wanted)
+                raise MetadataUnavailable("no answer", hint="wait")
+
+            # What was leased before is used up.
+            store.router.numbers._tickets = store.router.numbers._objects = _Range(0, 0)
+            monkeypatch.setattr(MemoryCounters, "lease", never)
+            results = await asyncio.gather(
+                *(store.write(payload(60, n), f"s{n}") for n in range(5)), return_exceptions=True
+            )
+            assert [(str(each), getattr(each, "hint", "")) for each in results] == [
+                ("no answer", "wait")
+            ] * 5
+            assert len(asked) == 1, "nothing is asked once more"
+            assert seen(store, Abort) == [set(), set()]
 
         with_store(scene)
 

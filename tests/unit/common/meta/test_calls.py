@@ -278,3 +278,31 @@ async def test_closing_ends_calls_and_connections(no_delay: list[int]) -> None:
     with pytest.raises(ShuttingDown):
         await call
     assert link.closed
+
+
+async def test_a_server_that_is_there_and_silent_is_not_waited_for_longer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("common.meta.calls.LOOK_MS", 1)
+    asked = asyncio.Event()
+
+    class Silent(FakeLink):
+        async def run(self, commands: Sequence[Command]) -> list[Any]:
+            asked.set()
+            await asyncio.Event().wait()
+            raise AssertionError
+
+    clock = ManualClock()
+    calls = Calls(Silent(add_up), clock, PATIENCE_MS)
+    waiting = asyncio.create_task(calls.run(Command(("PING",))))
+    await asked.wait()
+    clock.advance(PATIENCE_MS - 1)
+    later = [asyncio.create_task(calls.run(Command(("PING",)))) for _ in range(5)]
+    clock.advance(1)
+    with pytest.raises(MetadataUnavailable, match=r"did not answer for 30\.0 s: no answer in time"):
+        await waiting
+    assert not any(each.done() for each in later)
+    clock.advance(PATIENCE_MS)
+    errors = await asyncio.gather(*later, return_exceptions=True)
+    assert [type(each) for each in errors] == [MetadataUnavailable] * 5
+    await calls.close()
