@@ -42,6 +42,11 @@ NODE_PENDING_BYTES_MAX: Final = 48 * MIB
 INGEST_PENDING_BYTES_MAX: Final = 64 * MIB
 """Bytes that all streams of a router together hold before they wait for acks."""
 CONNECTIONS_MAX: Final = 4096
+WORKERS_MAX: Final = 64
+"""Processes of one router that share its ports."""
+SIBLING_QUESTION_BYTES_MAX: Final = 256
+SIBLING_ANSWER_BYTES_MAX: Final = 16 * MIB
+"""What one of them tells another: its metrics, its part of the status."""
 WEB_LINE_BYTES_MAX: Final = 16 * KIB
 """A request line, or a header, of a web request."""
 WEB_LEAVING_MAX: Final = 64
@@ -65,6 +70,10 @@ OBJECT_BYTES_MAX: Final = 50 * 1024 * GIB
 
 # Times
 HANDSHAKE_TIMEOUT_MS: Final = 5_000
+WORKER_LINKS_MS: Final = 5_000
+"""How long one worker of a router leaves all clients to the others while it connects to putters."""
+SIBLING_ANSWER_MS: Final = 2_000
+"""What one worker of a router gives another to answer."""
 WEB_IDLE_TIMEOUT_MS: Final = 75_000
 """A web connection without a request."""
 WEB_HEAD_TIMEOUT_MS: Final = 20_000

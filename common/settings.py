@@ -50,6 +50,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ack_port: Annotated[_Port, Meta(description="router: acks in")] = 5002
     web_port: Annotated[_Port, Meta(description="router: REST, health, metrics")] = 5004
     putter_web_port: Annotated[_Port, Meta(description="putter: health, metrics")] = 5010
+    workers: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=limits.WORKERS_MAX,
+            description="processes of a router that share its ports; more than 1 on Linux only",
+        ),
+    ] = 1
     data_dir: Annotated[Path, Meta(description="directory of everything that is kept")] = Path(
         "data"
     )

@@ -68,8 +68,14 @@ class WebPort:
         self._listener: asyncio.Server | None = None
         self.port = 0
 
-    async def start(self, host: str, port: int, flag: str) -> None:
+    async def start(self, host: str, port: int, flag: str, *, reuse_port: bool = False) -> None:
         """Listen.
+
+        Args:
+            host: address to listen on.
+            port: 0 means any free one.
+            flag: the setting that an error's hint names.
+            reuse_port: share the port with other processes that ask for the same.
 
         Raises:
             Unavailable: the port is taken, forbidden, or not an address of this machine.
@@ -80,7 +86,11 @@ class WebPort:
         loop = asyncio.get_running_loop()
         try:
             self._listener = await loop.create_server(
-                lambda: self._connect(server, self._connections, loop), host, port, backlog=_BACKLOG
+                lambda: self._connect(server, self._connections, loop),
+                host,
+                port,
+                backlog=_BACKLOG,
+                reuse_port=reuse_port or None,
             )
         except OSError as error:
             await self._runner.cleanup()

@@ -22,10 +22,12 @@ from common.limits import (
     REPLACE_AFTER_S,
     REPLICA_AWAY_MS,
     SWEEP_PERIOD_MS,
+    WORKER_LINKS_MS,
 )
 from common.logs import get_logger
 from common.meta.interface import Member, Metadata
 from common.metrics import Metrics
+from common.siblings import Siblings
 from common.transport import Network
 from common.web import Door, make_application
 from common.web_lane import LaneConnection
@@ -43,6 +45,7 @@ from router.gateway.drain import DrainRoutes
 from router.gateway.explain import ExplainRoutes
 from router.gateway.files import FileRoutes
 from router.gateway.lane import FileLane
+from router.gateway.parts import part_of
 from router.handoff import RecordHandOff
 from router.heal import Healer
 from router.ingest import IngestPort
@@ -59,6 +62,7 @@ from router.surplus import Freeing
 from router.sweep import Sweep
 from router.vacate import Vacate
 from router.watermark import Watermark
+from router.workers import Part, Workers, linked
 from router.writes import WritePath
 
 _log = get_logger(__name__)
@@ -74,6 +78,7 @@ class RouterOptions:
         host: address to listen on.
         ingest_port, ack_port: 0 = any free one.
         web_port: None: no web door.
+        reuse_ports: share the ports of clients with the other workers of this router.
         advertise_host: where putters bring acks; "" = where the session comes from.
         nodes: ``(host, port)`` of putters named by hand.
         policy: N, W, R, consistency.
@@ -98,6 +103,7 @@ class RouterOptions:
     ingest_port: int = 5001
     ack_port: int = 5002
     web_port: int | None = 5004
+    reuse_ports: bool = False
     advertise_host: str = ""
     nodes: tuple[tuple[str, int], ...] = ()
     policy: Policy = field(default_factory=lambda: Policy(2, 2))
@@ -130,6 +136,7 @@ class Router:
         clock: the clocks.
         rng: challenges, jitter.
         redis_address: for people, without password.
+        siblings: the other workers of this router; None: it is alone.
     """
 
     def __init__(
@@ -142,6 +149,7 @@ class Router:
         clock: Clock,
         rng: random.Random,
         redis_address: str = "",
+        siblings: Siblings | None = None,
     ) -> None:
         self.options: Final = options
         self.identity: Final = identity
@@ -257,6 +265,7 @@ class Router:
             options.replace_after_ms,
         )
         self._heartbeat = Heartbeat(meta.members, self._member)
+        self.workers: Final = Workers(siblings, self.metrics, self._not_ready, self._part)
         self._web: WebPort | None = None
         self._redis_address = redis_address
         self._stopping = False
@@ -286,11 +295,20 @@ class Router:
         try:
             await self._acks.start(options.host, options.ack_port)
             self.fleet.start()
-            await self._ingest.start(options.host, options.ingest_port)
+            if options.reuse_ports:
+                await linked(self.fleet, WORKER_LINKS_MS)
+            await self._ingest.start(
+                options.host, options.ingest_port, reuse_port=options.reuse_ports
+            )
             if options.web_port is not None:
                 self._web = self._make_web()
-                await self._web.start(options.host, options.web_port, "--web-port")
+                await self._web.start(
+                    options.host, options.web_port, "--web-port", reuse_port=options.reuse_ports
+                )
+            await self.workers.start()
         except BaseException:
+            if self._web is not None:
+                await self._web.stop()
             await self._ingest.close_listener()
             await self.fleet.stop()
             await self._acks.stop()
@@ -317,6 +335,7 @@ class Router:
     async def stop(self) -> None:
         """Accept nothing new, let writes finish for a while, tell the rest, close."""
         self._stopping = True
+        await self.workers.stop()
         await self._ingest.close_listener()
         if self._web is not None:
             await self._web.close_listener()
@@ -341,7 +360,7 @@ class Router:
 
     def _make_web(self) -> WebPort:
         door = Door(self.options.host, self.options.token)
-        application = make_application(self.metrics, door, self._not_ready)
+        application = make_application(self.metrics, door, self._not_ready, self.workers)
         FileRoutes(self.writes, self.reads, self.metrics, self.options.idle_ms).add_to(application)
         DrainRoutes(self._meta, self.fleet, self.vacate, self.repair, self.catch_up).add_to(
             application
@@ -350,13 +369,10 @@ class Router:
         ClusterRoutes(
             self._meta,
             self.fleet,
-            self.writes,
+            self.workers,
             self.identity,
             self._redis_address,
             lambda: self.numbers.tickets_used,
-            self.repair,
-            self.healer,
-            self.rebalance,
         ).add_to(application)
         lane = FileLane(self.reads, self.metrics, door)
         return WebPort(
@@ -374,6 +390,11 @@ class Router:
         if not self.fleet.up():
             return "no putter is connected"
         return self.catch_up.trouble
+
+    def _part(self) -> Part:
+        return part_of(
+            self.identity, self.writes, self.fleet, self.repair, self.healer, self.rebalance
+        )
 
     def _introduce(self) -> Hello:
         return Hello(

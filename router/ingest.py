@@ -78,14 +78,23 @@ class IngestPort:
         """The port it listens on, once started."""
         return self._listener.port if self._listener is not None else 0
 
-    async def start(self, host: str, port: int) -> None:
+    async def start(self, host: str, port: int, *, reuse_port: bool = False) -> None:
         """Listen.
+
+        Args:
+            host: address to listen on.
+            port: 0 means any free one.
+            reuse_port: share the port with other processes that ask for the same.
 
         Raises:
             Unavailable: the port is taken.
         """
         self._listener = await self._network.listen(
-            lambda: IngestConnection(self), host, port, flag="--ingest-port"
+            lambda: IngestConnection(self),
+            host,
+            port,
+            reuse_port=reuse_port,
+            flag="--ingest-port",
         )
 
     async def close_listener(self) -> None:
