@@ -27,6 +27,7 @@ _ANY_ADDRESS: Final = frozenset({"0.0.0.0", "::"})  # noqa: S104 - recognised, n
 
 _Port = Annotated[int, Meta(ge=0, le=65535)]
 _Duration = Annotated[int, Meta(ge=1, le=_DAY_MS)]
+_Count = Annotated[int, Meta(ge=0)]
 _Text = Annotated[str, Meta(pattern=r"^[\x21-\x7e]+$")]
 
 
@@ -218,6 +219,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             description="connections that one port serves at a time; further ones are refused",
         ),
     ] = limits.CONNECTIONS_MAX
+    connections_per_address: Annotated[
+        _Count | None,
+        Meta(
+            description="of them, those of one remote address (of IPv6 the first 64 bits); 0: no "
+            f"bound; without it {limits.CONNECTIONS_PER_ADDRESS}, and no bound on this machine",
+        ),
+    ] = None
     log_format: Annotated[
         Literal["console", "json"], Meta(description="form of the log on standard error")
     ] = "console"

@@ -8,11 +8,11 @@ from functools import partial
 from typing import Final
 
 from common.buffers import BufferPool
+from common.callers import CallerLimits
 from common.clock import Clock
 from common.heartbeat import Heartbeat
 from common.keys import Keyring
 from common.limits import (
-    CONNECTIONS_MAX,
     FRAME_DATA_BYTES_DEFAULT,
     JANITOR_PERIOD_MS,
     MARKS_PERIOD_MS,
@@ -85,7 +85,7 @@ class RouterOptions:
         frame_bytes: data bytes of a frame in new objects.
         write_timeout_ms: how long a step of a write may stand still.
         idle_ms: silence after which a stream fails.
-        connections_max: per port.
+        callers: connections of each port.
         failover_ms: how long a putter may be away before its frames go to another.
         janitor_period_ms: time between two rounds.
         replica_away_ms: how long an unfinished object waits for a putter that its record names.
@@ -110,7 +110,7 @@ class RouterOptions:
     frame_bytes: int = FRAME_DATA_BYTES_DEFAULT
     write_timeout_ms: int = 30_000
     idle_ms: int = 60_000
-    connections_max: int = CONNECTIONS_MAX
+    callers: CallerLimits = field(default_factory=CallerLimits)
     failover_ms: int = 2_000
     janitor_period_ms: int = JANITOR_PERIOD_MS
     replica_away_ms: int = REPLICA_AWAY_MS
@@ -171,7 +171,7 @@ class Router:
             options=LinkOptions(options.frame_bytes, failover_ms=options.failover_ms),
         )
         self._acks = AckPort(
-            self.fleet, identity, keyring, network, rng, self.metrics, options.connections_max
+            self.fleet, identity, keyring, network, rng, self.metrics, options.callers
         )
         replicas = Replicas(self.fleet, keyring)
         self.catch_up: Final = CatchUp(
@@ -217,7 +217,7 @@ class Router:
             network,
             self.metrics,
             idle_ms=options.idle_ms,
-            connections_max=options.connections_max,
+            limits=options.callers,
         )
         self.janitor: Final = Janitor(
             meta,
@@ -378,7 +378,7 @@ class Router:
         return WebPort(
             application,
             self.metrics,
-            self.options.connections_max,
+            self.options.callers,
             partial(LaneConnection, lane=lane),
         )
 

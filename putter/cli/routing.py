@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 
+from common.callers import CallerLimits
 from common.clock import SystemClock
 from common.keys import Keyring
 from common.meta.redis_store import RedisMetadata, connect
@@ -54,7 +55,7 @@ def make_router(
             frame_bytes=settings.frame_bytes,
             write_timeout_ms=settings.write_timeout_ms,
             idle_ms=settings.idle_timeout_ms,
-            connections_max=settings.connections_max,
+            callers=CallerLimits(settings.connections_max, settings.connections_per_address),
             rebuild_auto=settings.rebuild == "auto",
             repair_bytes_per_s=settings.repair_bytes_per_s,
             rebalance_percent=settings.rebalance_percent,

@@ -48,6 +48,7 @@ GOOD = {
     "frame_bytes": "1458",
     "connections_max": "7",
     "workers": "4",
+    "connections_per_address": "3",
 }
 
 
