@@ -15,7 +15,7 @@ from functools import lru_cache
 from typing import Final
 
 from common.errors import TooManyConnections
-from common.limits import CONNECTIONS_MAX, CONNECTIONS_PER_ADDRESS, LEAVING_MAX, LINGER_MS
+from common.limits import ADDRESS_CONNECTIONS_MAX, CONNECTIONS_MAX, LEAVING_MAX, LINGER_MS
 from common.logs import Repeats, get_logger
 from common.metrics import Metrics
 
@@ -40,7 +40,7 @@ class CallerLimits:
         """What one address may have."""
         if self.per_address is not None:
             return self.per_address or self.total
-        return self.total if _is_loopback(address) else CONNECTIONS_PER_ADDRESS
+        return self.total if _is_loopback(address) else ADDRESS_CONNECTIONS_MAX
 
 
 class Callers:

@@ -49,7 +49,7 @@ WORKERS_MAX: Final = 64
 SIBLING_QUESTION_BYTES_MAX: Final = 256
 SIBLING_ANSWER_BYTES_MAX: Final = 16 * MIB
 """What one of them tells another: its metrics, its part of the status."""
-CONNECTIONS_PER_ADDRESS: Final = 512
+ADDRESS_CONNECTIONS_MAX: Final = 512
 """Of one remote address at one port, unless the operator says otherwise."""
 LEAVING_MAX: Final = 64
 """Refused connections of a port that are still read, so that no reset overtakes the answer."""
@@ -136,7 +136,7 @@ assert FRAME_DATA_BYTES_MIN <= FRAME_DATA_BYTES_DEFAULT <= FRAME_DATA_BYTES_MAX
 assert FRAME_DATA_BYTES_MAX <= RUN_BYTES_TARGET
 # A run with its frame headers, at the smallest frames, fits one message, and so does a record.
 assert RUN_BYTES_TARGET // RAW_DATA_BYTES * RAW_FRAME_BYTES <= MESSAGE_PAYLOAD_BYTES_MAX
-assert CONNECTIONS_PER_ADDRESS <= CONNECTIONS_MAX
+assert ADDRESS_CONNECTIONS_MAX <= CONNECTIONS_MAX
 assert COMMIT_RECORD_BYTES_MAX <= MESSAGE_PAYLOAD_BYTES_MAX
 assert MESSAGE_PAYLOAD_BYTES_MAX <= CONNECTION_PENDING_BYTES_MAX <= NODE_PENDING_BYTES_MAX
 assert MESSAGE_HEADER_BYTES_MAX + MESSAGE_PAYLOAD_BYTES_MAX < ANSWERS_UNREAD_BYTES_MAX

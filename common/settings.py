@@ -223,7 +223,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         _Count | None,
         Meta(
             description="of them, those of one remote address (of IPv6 the first 64 bits); 0: no "
-            f"bound; without it {limits.CONNECTIONS_PER_ADDRESS}, and no bound on this machine",
+            f"bound; without it {limits.ADDRESS_CONNECTIONS_MAX}, and no bound on this machine",
         ),
     ] = None
     log_format: Annotated[

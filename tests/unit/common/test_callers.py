@@ -10,7 +10,7 @@ import structlog
 
 from common.callers import CallerLimits, Callers, Leaving, address_of
 from common.errors import TooManyConnections
-from common.limits import CONNECTIONS_PER_ADDRESS, LEAVING_MAX, LINGER_MS
+from common.limits import ADDRESS_CONNECTIONS_MAX, LEAVING_MAX, LINGER_MS
 from common.metrics import Metrics
 from tests.node_kit import play
 from tests.simulation.loop import World
@@ -76,7 +76,7 @@ def test_in_total() -> None:
 def test_without_a_word_this_machine_has_no_bound_of_its_own() -> None:
     limits = CallerLimits(4_000)
     assert limits.of("127.0.0.1") == limits.of("::1") == limits.of("") == 4_000
-    assert limits.of("10.0.0.1") == limits.of("2001:db8::/64") == CONNECTIONS_PER_ADDRESS
+    assert limits.of("10.0.0.1") == limits.of("2001:db8::/64") == ADDRESS_CONNECTIONS_MAX
     assert CallerLimits(4_000, 7).of("127.0.0.1") == 7
     assert CallerLimits(4_000, 0).of("10.0.0.1") == 4_000
 
