@@ -10,8 +10,7 @@ import asyncio
 import random
 from typing import Final, Protocol, cast
 
-from common.callers import CallerLimits, Callers, Leaving, address_of
-from common.errors import IdleTimeout, NotAuthorised, ProtocolError, PutterError, TooManyConnections
+from common.errors import NotAuthorised, ProtocolError, PutterError
 from common.keys import Keyring
 from common.limits import HANDSHAKE_TIMEOUT_MS
 from common.logs import Repeats, get_logger
@@ -46,7 +45,7 @@ class AckPort:
         taker: who wants the acks.
         identity: of the router.
         keyring, network, rng, metrics: of the router.
-        limits: connections beyond are turned away.
+        connections_max: more are turned away.
     """
 
     def __init__(
@@ -57,7 +56,7 @@ class AckPort:
         network: Network,
         rng: random.Random,
         metrics: Metrics,
-        limits: CallerLimits,
+        connections_max: int,
     ) -> None:
         self.taker: Final = taker
         self.metrics: Final = metrics
@@ -65,8 +64,7 @@ class AckPort:
         self._keyring = keyring
         self._network = network
         self._rng = rng
-        self._callers = Callers("acks", metrics, limits)
-        self.leaving: Final = Leaving()
+        self._limit = connections_max
         self._listener: Listener | None = None
         self._open: dict[int, AckConnection] = {}
         self._met: dict[str, None] = {}
@@ -93,37 +91,35 @@ class AckPort:
             await self._listener.close()
         for connection in list(self._open.values()):
             connection.close()
-        self.leaving.abort()
 
     def greeting(self) -> ServerGreeting:
         """For a new connection."""
         challenge = self._rng.randbytes(CHALLENGE_BYTES)
         return ServerGreeting(self._keyring, self._identity, challenge, _admit)
 
-    def opened(self, connection: AckConnection, peer: object) -> TooManyConnections | None:
-        """Count a connection; an error to tell it if there are too many."""
-        error = self._callers.enter(peer)
-        if error is None:
-            self._open[id(connection)] = connection
-            self.metrics.connections.labels("acks").set(len(self._open))
-        else:
-            self._callers.turned_away(peer, error)
-        return error
+    def opened(self, connection: AckConnection) -> bool:
+        """Count a connection; False if there are too many."""
+        if len(self._open) >= self._limit:
+            self.metrics.refused.labels("acks", "connections").inc()
+            return False
+        self._open[id(connection)] = connection
+        self.metrics.connections.labels("acks").set(len(self._open))
+        return True
 
-    def closed(self, connection: AckConnection, peer: object) -> None:
-        """It is gone, if it was ever counted."""
-        if self._open.pop(id(connection), None) is not None:
-            self._callers.leave(peer)
-            self.metrics.connections.labels("acks").set(len(self._open))
+    def closed(self, connection: AckConnection) -> None:
+        """It is gone."""
+        self._open.pop(id(connection), None)
+        self.metrics.connections.labels("acks").set(len(self._open))
 
-    def refused(self, peer: object, error: PutterError) -> None:
+    def refused(self, peer: tuple[object, ...] | None, error: PutterError) -> None:
         """Count and log a refusal; a putter with a wrong key is told of once a minute."""
         self.metrics.refused.labels("acks", error.code).inc()
         said = "refused a connection on the ack port"
         if not isinstance(error, NotAuthorised):
             _log.warning(said, peer=str(peer), reason=str(error))
             return
-        more = self._repeats.due(address_of(peer), asyncio.get_running_loop().time())
+        host = str(peer[0] if peer else None)
+        more = self._repeats.due(host, asyncio.get_running_loop().time())
         if more is not None:
             _log.error(said, peer=str(peer), reason=str(error), **more)
 
@@ -151,18 +147,12 @@ class AckConnection(asyncio.BufferedProtocol):
         self._malformed = 0
         self._transport: asyncio.Transport | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._peer: object = None
-        self._refused = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Somebody connected."""
         self._transport = cast("asyncio.Transport", transport)  # uvloop's is no subclass
-        self._peer = self._transport.get_extra_info("peername")
-        refusal = self._port.opened(self, self._peer)
-        if refusal is not None:
-            self._refused = True
-            self._transport.write(self._greeting.refusal(refusal))
-            self._port.leaving.add(self._transport)
+        if not self._port.opened(self):
+            self._transport.abort()
             return
         loop = asyncio.get_running_loop()
         self._timer = loop.call_later(HANDSHAKE_TIMEOUT_MS / 1000, self._too_slow)
@@ -175,8 +165,6 @@ class AckConnection(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         """Bytes came."""
-        if self._refused:
-            return
         data = bytes(self._buffer[:nbytes])
         try:
             if self._node:
@@ -194,9 +182,7 @@ class AckConnection(asyncio.BufferedProtocol):
         """It is gone."""
         if self._timer is not None:
             self._timer.cancel()
-        self._port.closed(self, self._peer)
-        if self._transport is not None:
-            self._port.leaving.remove(self._transport)
+        self._port.closed(self)
         if self._node:
             _log.info("ack connection closed", node=self._node, reason=str(exc) if exc else "")
 
@@ -244,10 +230,10 @@ class AckConnection(asyncio.BufferedProtocol):
 
     def _refuse(self, error: PutterError) -> None:
         assert self._transport is not None
-        self._port.refused(self._peer, error)
+        self._port.refused(self._transport.get_extra_info("peername"), error)
         if not self._node:
             self._transport.write(self._greeting.refusal(error))
         self._transport.close()
 
     def _too_slow(self) -> None:
-        self._refuse(IdleTimeout(f"no greeting within {HANDSHAKE_TIMEOUT_MS} ms"))
+        self._refuse(ProtocolError(f"no greeting within {HANDSHAKE_TIMEOUT_MS} ms"))

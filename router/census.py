@@ -67,6 +67,21 @@ class Census:
         _log.info("looked for what has to move", leaving=sorted(leaving), names=dict(found))
         return found
 
+    async def named(self) -> frozenset[str]:
+        """All putters that some name says hold something, or should.
+
+        Raises:
+            PutterError: Redis does not answer.
+        """
+        found: set[str] = set()
+        async with aclosing(pages(self._meta)) as everything:
+            async for _, page in everything:
+                for each in page:
+                    for stored in each.version.objects:
+                        for extent in stored.extents:
+                            found.update(extent.nodes, extent.owed)
+        return frozenset(found)
+
     async def under_way(self, leaving: Collection[str]) -> Counter[str]:
         """How many objects that are being written may have some bytes on each of these putters.
 
@@ -97,7 +112,7 @@ class Census:
         """The putters that leave and that a version is on; its debts are noted then."""
 
         def change(extent: Extent) -> Extent:
-            return vacated(kept(extent, leaving), leaving)
+            return vacated(kept(extent, leaving, each.version.replicas), leaving)
 
         await redescribe(self._meta, each, change)
         return {

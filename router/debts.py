@@ -93,12 +93,22 @@ def vacated(extent: Extent, leaving: Collection[str]) -> Extent:
     return _with(extent, owed)
 
 
-def kept(extent: Extent, leaving: Collection[str]) -> Extent:
-    """The extent once putters that were to leave stay: nobody is owed it in their place."""
+def kept(extent: Extent, leaving: Collection[str], replicas: int) -> Extent:
+    """The extent once putters that were to leave stay: nobody is owed it in their place.
+
+    Args:
+        extent: may owe anybody what one of them holds.
+        leaving: the putters that leave now.
+        replicas: how many should hold it; while they are fewer, and not because of a putter that
+            is owed it, anybody is owed it as before.
+    """
     stand_in = extent.owed.get(ANYONE, "")
     if not stand_in or stand_in in leaving:
         return extent
-    return _with(extent, {home: each for home, each in extent.owed.items() if home != ANYONE})
+    owed = {home: each for home, each in extent.owed.items() if home != ANYONE}
+    if len(extent.nodes) + sum(not other for other in owed.values()) < replicas:
+        owed[ANYONE] = ""
+    return _with(extent, owed)
 
 
 def _with(extent: Extent, owed: dict[str, str]) -> Extent:

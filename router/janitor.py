@@ -28,6 +28,7 @@ from common.meta.interface import Commit, Metadata, ObjectState, Outcome
 from common.metrics import Metrics
 from common.records import Abort, CommitRecord, Version
 from common.wire.session import FindRecord, RecordReply
+from router.belonging import Belonging
 from router.fleet import Fleet
 from router.links import NodeLink
 from router.numbers import Numbers
@@ -66,6 +67,7 @@ class Janitor:
     Args:
         meta: the coordinator.
         fleet: the putters.
+        belonging: which of them are not waited for.
         replicas: verifies and completes what is rolled forward.
         numbers: stamps of corrected records.
         metrics: counters.
@@ -78,6 +80,7 @@ class Janitor:
         self,
         meta: Metadata,
         fleet: Fleet,
+        belonging: Belonging,
         replicas: Replicas,
         numbers: Numbers,
         metrics: Metrics,
@@ -87,6 +90,7 @@ class Janitor:
     ) -> None:
         self._meta = meta
         self._fleet = fleet
+        self._belonging = belonging
         self._replicas = replicas
         self._numbers = numbers
         self._metrics = metrics
@@ -259,9 +263,10 @@ class Janitor:
         """Free tickets putter by putter, many objects in one request."""
         known = self._confirmed
         confirmed = {state.object_id: known.get(state.object_id, set()) for state in doomed}
+        nodes = {node for state in doomed for node in state.nodes}
         decided = await self._meta.members.decisions()
         gone = {node for node, decision in decided.items() if decision is Decision.GONE}
-        nodes = {node for state in doomed for node in state.nodes}
+        gone |= self._belonging.strangers(nodes)
         for node in sorted(nodes):
             link = self._fleet.link(node)
             if link is None or not link.up:

@@ -20,6 +20,7 @@ from common.meta.repairs import Surplus
 from common.metrics import Metrics
 from common.records import Extent
 from common.wire.session import Count, Counts
+from router.belonging import Belonging
 from router.fleet import Fleet
 from router.janitor import portions
 from router.links import NodeLink
@@ -46,13 +47,22 @@ class Freeing:
     Args:
         meta: the coordinator.
         fleet: the putters.
+        belonging: which of them are not waited for.
         metrics: counters.
         damaged: told of putters that do not hold what they should.
     """
 
-    def __init__(self, meta: Metadata, fleet: Fleet, metrics: Metrics, damaged: Damaged) -> None:
+    def __init__(
+        self,
+        meta: Metadata,
+        fleet: Fleet,
+        belonging: Belonging,
+        metrics: Metrics,
+        damaged: Damaged,
+    ) -> None:
         self._meta = meta
         self._fleet = fleet
+        self._belonging = belonging
         self._metrics = metrics
         self._damaged = damaged
         self._after = ""
@@ -70,7 +80,9 @@ class Freeing:
         now = asyncio.get_running_loop().time()
         self._doubts = {place: until for place, until in self._doubts.items() if until > now}
         done = idle = 0
-        while page := await self._meta.repairs.surplus(_BATCH, self._after, self._fleet.down()):
+        down = self._fleet.down()
+        absent = down - self._belonging.strangers(down)
+        while page := await self._meta.repairs.surplus(_BATCH, self._after, absent):
             freed = await asyncio.gather(*map(self._free, page))
             done += sum(freed)
             idle = 0 if any(freed) else idle + 1
@@ -83,6 +95,9 @@ class Freeing:
     # -- inside ----------------------------------------------------------------------------
 
     async def _free(self, item: Surplus) -> bool:
+        if self._belonging.strangers([item.node]):
+            await self._meta.repairs.freed(item)
+            return True
         link = self._fleet.link(item.node)
         if link is None or not link.up or item.place in self._doubts:
             return False

@@ -15,9 +15,12 @@ from typing import Final
 from common import records
 from common.errors import NodesUnavailable, PutterError
 from common.logs import get_logger
+from common.membership import Decision
 from common.meta.interface import Metadata
+from common.meta.recovery import Standing
 from common.records import ANYONE, Change, CommitRecord
 from common.wire.session import ListRecords, RecordList
+from router.belonging import Belonging
 from router.census import Census
 from router.fleet import Fleet
 from router.keeping import Keeping
@@ -45,6 +48,7 @@ class Vacate:
     Args:
         meta: knows which putters belong to the cluster.
         fleet: the putters.
+        belonging: is told whose records count.
         census: walks.
         repair: pays what the walks note.
         replace_after_ms: how long a putter may be away; 0: for ever.
@@ -54,12 +58,14 @@ class Vacate:
         self,
         meta: Metadata,
         fleet: Fleet,
+        belonging: Belonging,
         census: Census,
         repair: Repair,
         replace_after_ms: int,
     ) -> None:
         self._meta = meta
         self._fleet = fleet
+        self._belonging = belonging
         self._census = census
         self._repair = repair
         self._replace_after_ms = replace_after_ms
@@ -69,6 +75,9 @@ class Vacate:
         self._writing = False
         self._walked_at = 0.0
         self._absent_since: dict[str, float] = {}
+        self._epoch = ""
+        self._complete_since = 0.0
+        self._named: frozenset[str] | None = None
         self._clean_walks: Counter[str] = Counter()
         self._records_of: dict[str, int] = {}
         self._unsure: set[str] = set()
@@ -116,7 +125,9 @@ class Vacate:
         Raises:
             PutterError: Redis does not answer.
         """
-        leaving = self._fleet.leaving(self._replace_after_ms) | await self._stopped()
+        standing = await self._meta.recovery.standing()
+        leaving = self._fleet.leaving(self._replace_after_ms) | self._stopped(standing)
+        leaving |= await self._strangers(standing)
         if leaving != self._noted:
             self._fleet.leave_out(leaving)
             _log.warning(
@@ -152,12 +163,31 @@ class Vacate:
 
     # -- inside ----------------------------------------------------------------------------
 
-    async def _stopped(self) -> frozenset[str]:
+    async def _strangers(self, standing: Standing) -> frozenset[str]:
+        """Putters that something names, and that do not belong to the cluster any more.
+
+        Certain is that only once Redis has been complete for as long as putters are waited for.
+        """
+        now = asyncio.get_running_loop().time()
+        epoch = standing.epoch if standing.complete else ""
+        if epoch != self._epoch:
+            self._epoch, self._complete_since, self._named = epoch, now, None
+        away_s = self._replace_after_ms / 1000
+        decided = await self._meta.members.decisions()
+        gone = frozenset(n for n, decision in decided.items() if decision is Decision.GONE)
+        if not epoch or not away_s or now - self._complete_since <= away_s:
+            self._belonging.settle(gone, None)
+            return gone
+        self._belonging.settle(gone, frozenset(standing.marks))
+        if self._named is None:
+            self._named = await self._census.named()
+        return gone | self._belonging.strangers(self._named | self._repair.refills().keys())
+
+    def _stopped(self, standing: Standing) -> frozenset[str]:
         """Putters that signed off, and have been away for too long since this router noticed.
 
         The register does not list them, but Redis knows whose records belong to it.
         """
-        standing = await self._meta.recovery.standing()
         absent = self._fleet.absent(standing.marks.keys())
         self._fleet.expect(absent)
         now = asyncio.get_running_loop().time()

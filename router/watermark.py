@@ -179,11 +179,13 @@ class Watermark:
         return False
 
     async def _move(self, standing: Standing, plan: _Plan) -> None:
-        starts = {node: standing.marks[node].number for node in plan.numbers}
+        # One that was declared gone meanwhile has no mark any more.
+        numbers = {node: n for node, n in plan.numbers.items() if node in standing.marks}
+        starts = {node: standing.marks[node].number for node in numbers}
         replay = Replay(
             self._meta.recovery, self._fleet, plan.epoch, token="", anew_below=standing.stamp
         )
-        await replay.bare(starts, plan.numbers)
-        marks = {node: Mark(number) for node, number in plan.numbers.items()}
+        await replay.bare(starts, numbers)
+        marks = {node: Mark(number) for node, number in numbers.items()}
         if await self._meta.recovery.mark(plan.epoch, marks):
-            _log.debug("marks moved", marks=plan.numbers)
+            _log.debug("marks moved", marks=numbers)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
 from common.errors import MetadataUnavailable, PutterError
@@ -182,7 +182,7 @@ class MemoryRecovery:
             return Restored.ABORTED
         if name and name.stamp == version.stamp:
             return _describe_again(bucket, name, version, self._times)
-        verdict, newer = _judge(bucket, version, name, anew=anew)
+        verdict, newer = _judge(bucket, version, name, self._times, anew=anew)
         if verdict is None and not whole and not newer:
             verdict = Restored.ABORTED
         if verdict is Restored.ABORTED:
@@ -191,6 +191,9 @@ class MemoryRecovery:
             return verdict
         for stored in version.objects:
             known = bucket.objects.get(stored.object_id)
+            if newer and known and known.state == "written":
+                strays = set(known.nodes).difference(named_nodes(stored))
+                _may_free(bucket, stored.object_id, strays, self._times)
             bucket.objects[stored.object_id] = Object(
                 state="written",
                 router=known.router if known else _NOBODY,
@@ -230,12 +233,14 @@ class MemoryRecovery:
 
 def _describe_again(bucket: Bucket, name: Name, version: Version, times: Times) -> Restored:
     """One more description of what the name holds."""
+    held = name.version
+    if held == version:
+        return Restored.KNOWN
     for stored in version.objects:
         known = bucket.objects.get(stored.object_id)
         described = known.version if known else None
-        if known and described and described.key == version.key and known.nodes:
-            known.nodes = _joined(known.nodes, stored)
-    held = name.version
+        if known and described and described.key == version.key:
+            _add_strays(bucket, known, stored, times)
     if held is None or not is_same(held, version) or held.revision >= version.revision:
         return Restored.KNOWN
     describe_anew(bucket, name, version, times)
@@ -243,7 +248,7 @@ def _describe_again(bucket: Bucket, name: Name, version: Version, times: Times) 
 
 
 def _judge(
-    bucket: Bucket, version: Version, name: Name | None, *, anew: bool
+    bucket: Bucket, version: Version, name: Name | None, times: Times, *, anew: bool
 ) -> tuple[Restored | None, bool]:
     """What becomes of a version by its objects alone, None if they stand in no way.
 
@@ -270,10 +275,24 @@ def _judge(
             holds = bool(known.state == "written" and name and name.version == described)
             newer = holds and described.stamp < version.stamp
             if not newer:
-                known.nodes = _joined(known.nodes, stored)
+                _add_strays(bucket, known, stored, times)
         if not newer:
             verdict = Restored.KNOWN
     return verdict, newer
+
+
+def _add_strays(bucket: Bucket, known: Object, stored: StoredObject, times: Times) -> None:
+    """Another description of an object: its nodes may hold some of it, too."""
+    if known.state == "written":
+        strays = set(named_nodes(stored)).difference(known.nodes)
+        _may_free(bucket, stored.object_id, strays, times)
+    known.nodes = _joined(known.nodes, stored)
+
+
+def _may_free(bucket: Bucket, object_id: str, nodes: Collection[str], times: Times) -> None:
+    """They may hold some of it, and need not as far as other descriptions say."""
+    for node in sorted(nodes):
+        bucket.surplus.setdefault((node, object_id), times.clock.now_ms() + times.grace_ms)
 
 
 def _joined(nodes: tuple[str, ...], stored: StoredObject) -> tuple[str, ...]:

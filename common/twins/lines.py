@@ -76,6 +76,9 @@ class Line:
         arrived: takes each segment at the far end.
         pumped: called at the near end whenever buffered bytes may have set out.
         context: in which ``pumped`` is called.
+
+    Attributes:
+        extra_s: how much longer than the weather says what sets out now travels.
     """
 
     def __init__(
@@ -96,6 +99,7 @@ class Line:
         self._under_way: deque[tuple[float, Segment]] = deque()
         self._unread_bytes = 0
         self._last_s = 0.0
+        self.extra_s = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._held = False
         self._broken = False
@@ -123,7 +127,8 @@ class Line:
             return
         if isinstance(segment, bytes):
             self._unread_bytes += len(segment)
-        self._last_s = max(self._last_s, self._loop.time() + self._weather.latency_s())
+        sets_out_s = self._loop.time() + self.extra_s
+        self._last_s = max(self._last_s, sets_out_s + self._weather.latency_s())
         self._under_way.append((self._last_s, segment))
         self._schedule()
 

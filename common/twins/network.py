@@ -57,6 +57,8 @@ class MemoryNetwork:
         self._connections_made = 0
         self._ports_given = 0
         self._blocked: list[tuple[str, str]] = []
+        self._slow_s: dict[tuple[str, str], float] = {}
+        self._stuck: set[int] = set()
         self._healed = asyncio.Event()
 
     def host(self, name: str) -> MemoryHost:
@@ -109,20 +111,47 @@ class MemoryNetwork:
             connection.server_end.line.reset()
         return len(hit)
 
-    def partition(self, one: str, other: str) -> None:
-        """Nothing gets through between two hosts, and nobody is told; kept for `heal`."""
-        if not self.is_partitioned(one, other):
-            self._blocked.append((one, other))
-        self._apply_blocks()
+    def partition(self, one: str, other: str, *, one_way: bool = False) -> None:
+        """Nothing gets through between two hosts, and nobody is told; kept for `heal`.
+
+        Args:
+            one: a host.
+            other: another one.
+            one_way: only what ``one`` sends is held back; it still hears ``other``.
+        """
+        for way in ((one, other),) if one_way else ((one, other), (other, one)):
+            if way not in self._blocked:
+                self._blocked.append(way)
+        self._apply_faults()
 
     def is_partitioned(self, one: str, other: str) -> bool:
-        """Whether `partition` stands between two hosts."""
-        return (one, other) in self._blocked or (other, one) in self._blocked
+        """Whether what ``one`` sends does not get to ``other``."""
+        return (one, other) in self._blocked
+
+    def stall(self, one: str, other: str) -> int:
+        """The connections of two hosts that are there now carry nothing any more, until `heal`.
+
+        New ones do, so what was under way may arrive late, behind what was sent again.
+
+        Returns:
+            How many connections.
+        """
+        hit = {n for n, each in self._connections.items() if each.joins(one, other)}
+        self._stuck |= hit
+        self._apply_faults()
+        return len(hit)
+
+    def slow_down(self, one: str, other: str, seconds: float) -> None:
+        """What ``one`` sends to ``other`` travels so much longer, until `heal`."""
+        self._slow_s[one, other] = seconds
+        self._apply_faults()
 
     def heal(self) -> None:
-        """End all partitions; what was under way arrives."""
+        """End all faults that last; what was under way arrives."""
         self._blocked.clear()
-        self._apply_blocks()
+        self._stuck.clear()
+        self._slow_s.clear()
+        self._apply_faults()
         self._healed.set()
         self._healed = asyncio.Event()
 
@@ -147,20 +176,28 @@ class MemoryNetwork:
         """How many connections are open, at one end at least."""
         return len(self._connections)
 
-    def _apply_blocks(self) -> None:
-        for connection in self._connections.values():
-            for line in (connection.client_end.line, connection.server_end.line):
-                if self.is_partitioned(connection.client, connection.server):
-                    line.hold()
-                else:
-                    line.release()
+    def _apply_faults(self) -> None:
+        for number, connection in self._connections.items():
+            self._apply_to(number, connection)
+
+    def _apply_to(self, number: int, connection: _Connection) -> None:
+        client, server = connection.client, connection.server
+        for line, way in (
+            (connection.client_end.line, (client, server)),
+            (connection.server_end.line, (server, client)),
+        ):
+            line.extra_s = self._slow_s.get(way, 0.0)
+            if number in self._stuck or way in self._blocked:
+                line.hold()
+            else:
+                line.release()
 
     # What hosts need
 
     async def travel(self, one: str, other: str) -> None:
         """Wait as long as a packet from one host to the other takes: forever when partitioned."""
         while True:
-            await asyncio.sleep(self.weather.latency_s())
+            await asyncio.sleep(self.weather.latency_s() + self._slow_s.get((one, other), 0.0))
             if not self.is_partitioned(one, other):
                 return
             await self._healed.wait()
@@ -180,10 +217,12 @@ class MemoryNetwork:
         number = self._connections_made
         self._connections_made += 1
         self._connections[number] = connection
+        self._apply_to(number, connection)
 
         def forget() -> None:
             if client_end.ended and server_end.ended:
                 self._connections.pop(number, None)
+                self._stuck.discard(number)
 
         client_end.on_end = server_end.on_end = forget
         asyncio.get_running_loop().call_soon(

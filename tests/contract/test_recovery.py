@@ -186,6 +186,8 @@ async def test_two_descriptions_of_one_object(make_world: MakeWorld, first: int)
     assert await world.store.files.resolve(BUCKET, "a") == true
     await world.pass_time(1)
     assert await world.store.objects.to_free(10) == []
+    (stray,) = await world.store.repairs.surplus(10)
+    assert (stray.node, stray.object_id, stray.whole) == ("n2", "A", True)
     await world.store.files.delete(tombstone("a", 20))
     await world.pass_time(1)
     (old,) = await world.store.objects.to_free(10)
@@ -201,10 +203,25 @@ async def test_a_corrected_description_is_true(make_world: MakeWorld, first: int
     )
     await restore(world.store, *((meant, true) if first == 0 else (true, meant)))
     assert await world.store.files.resolve(BUCKET, "a") == true
+    await world.pass_time(1)
+    (stray,) = await world.store.repairs.surplus(10)
+    assert (stray.node, stray.object_id, stray.whole) == ("n2", "A", True)
     await world.store.files.delete(tombstone("a", 20))
     await world.pass_time(1)
     (old,) = await world.store.objects.to_free(10)
     assert old.nodes == ("n1", "n2")
+
+
+async def test_what_is_just_being_copied_is_not_freed_for_an_old_description(
+    make_world: MakeWorld,
+) -> None:
+    world = make_world(grace_ms=0)
+    true = msgspec.structs.replace(version("a", 10, stored("A", nodes=("n1",))), revision=15)
+    await restore(world.store, true)
+    assert await world.store.repairs.reach(BUCKET, "A", "n2")
+    await restore(world.store, version("a", 10, stored("A", nodes=("n1", "n2"))))
+    await world.pass_time(1)
+    assert await world.store.repairs.surplus(10) == []
 
 
 async def test_a_number_that_was_used_twice_changes_nothing(world: World) -> None:

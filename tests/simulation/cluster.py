@@ -13,27 +13,34 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from common.errors import MetadataUnavailable, PutterError
 from common.keys import ClusterKey, Keyring
+from common.limits import FRAME_DATA_BYTES_MIN, MIB, REPLACE_AFTER_S
+from common.membership import Decision
 from common.meta.memory import MemoryMetadata
+from common.meta.repairs import REACH_MS
 from common.twins.network import MemoryNetwork
 from common.wire.handshake import Identity
 from putter.node.app import NodeOptions, PutterNode
+from putter.node.verify import frames_verifier
 from putter.storage.memory_disk import MemoryDisk
+from putter.storage.segments.engine import SegmentsEngine
 from putter.storage.tree import TreeEngine
 from router.app import Router, RouterOptions
 from router.blocks import ChunkSource
 from router.quorum import Policy
 from router.targets import Target, Written
 from tests.simulation.loop import PROCESS, World
+from tests.simulation.view import View
 
+T = TypeVar("T")
 KEY = ClusterKey.from_material(bytes(range(32)))
 PUTTER_PORT = 5000
 INGEST_PORT = 5001
 ACK_PORT = 5002
-FRAME_BYTES = 1458
+SEGMENT_BYTES = 4 * MIB
 REPLICA_AWAY_MS = 8_000
 """Shorter than some partitions, longer than others."""
 
@@ -42,88 +49,68 @@ class ProcessDead(Exception):
     """Raised in what is left of a crashed process."""
 
 
-class _Noun:
-    """One repository of the coordinator as a process sees it."""
-
-    def __init__(self, target: Any, view: _View) -> None:
-        self._target = target
-        self._view = view
-
-    def __getattr__(self, name: str) -> Any:
-        method = getattr(self._target, name)
-
-        async def call(*args: Any, **named: Any) -> Any:
-            self._view.check()
-            for attempt in range(100):
-                try:
-                    result = await method(*args, **named)
-                except MetadataUnavailable:
-                    # What the client of a real coordinator does within its patience.
-                    self._view.check()
-                    if attempt == 99:
-                        raise
-                    await asyncio.sleep(0.1)
-                else:
-                    self._view.check()
-                    return result
-            raise AssertionError
-
-        return call
-
-
-class _Recovery(_Noun):
-    def refuse(self, reason: object) -> None:
-        """Each process has its own."""
-
-
-class _View:
-    """The coordinator as one process sees it: gone once the process is dead."""
-
-    def __init__(self, target: MemoryMetadata) -> None:
-        self.alive = True
-        self.counters = _Noun(target.counters, self)
-        self.objects = _Noun(target.objects, self)
-        self.files = _Noun(target.files, self)
-        self.claims = _Noun(target.claims, self)
-        self.members = _Noun(target.members, self)
-        self.leases = _Noun(target.leases, self)
-        self.repairs = _Noun(target.repairs, self)
-        self.handoff = _Noun(target.handoff, self)
-        self.recovery = _Recovery(target.recovery, self)
-
-    def check(self) -> None:
-        if not self.alive:
-            raise MetadataUnavailable("this process is dead")
-
-
 @dataclass
 class SimPutter:
     name: str
     disk: MemoryDisk = field(default_factory=MemoryDisk)
     node: PutterNode | None = None
-    view: _View | None = None
-    engine: TreeEngine | None = None
+    view: View | None = None
+    engine: TreeEngine | SegmentsEngine | None = None
     starts: int = 0
+    wipes: int = 0
+
+    @property
+    def identity(self) -> str:
+        """Of its data directory: another one after each loss."""
+        return f"{self.name}-{self.wipes}" if self.wipes else self.name
 
 
 @dataclass
 class SimRouter:
     name: str
     router: Router | None = None
-    view: _View | None = None
+    view: View | None = None
     starts: int = 0
 
 
 class Cluster:
-    """Putters, routers, a coordinator and the wires between them."""
+    """Putters, routers, a coordinator and the wires between them.
 
-    def __init__(self, world: World, *, putters: int, routers: int, policy: Policy) -> None:
+    Args:
+        world: time and chance.
+        putters, routers: how many.
+        policy: N, W, consistency.
+        storage: ``tree`` or ``segments``.
+        frame_bytes: data bytes of a frame.
+        replace_after_ms: how long a putter may be away before others get copies.
+        reach_ms: how long what a putter was sent is kept there until a description says so.
+    """
+
+    def __init__(
+        self,
+        world: World,
+        *,
+        putters: int,
+        routers: int,
+        policy: Policy,
+        storage: str = "tree",
+        frame_bytes: int = FRAME_DATA_BYTES_MIN,
+        replace_after_ms: int = REPLACE_AFTER_S * 1000,
+        reach_ms: int = REACH_MS,
+    ) -> None:
         self.world = world
+        self._storage = storage
+        self._frame_bytes = frame_bytes
+        self._replace_after_ms = replace_after_ms
         self.policy = policy
         self.rng = random.Random(world.random.random())
         self.network = MemoryNetwork(random.Random(world.random.random()))
         self.meta = MemoryMetadata(
-            world.clock, epoch="run-1", grace_ms=1_000, travel=self._to_the_coordinator
+            world.clock,
+            epoch="run-1",
+            grace_ms=1_000,
+            reach_ms=reach_ms,
+            travel=self._to_the_coordinator,
         )
         self.epochs = 1
         self.putters = [SimPutter(f"putter{n}") for n in range(putters)]
@@ -140,13 +127,15 @@ class Cluster:
 
     async def start_putter(self, putter: SimPutter) -> None:
         putter.starts += 1
-        putter.view = _View(self.meta)
+        putter.view = View(self.meta)
         putter.disk.before = lambda operation, path: None
-        putter.engine = TreeEngine(putter.disk, identity=putter.name)
+        putter.engine = self.open_engine(putter)
         executor = cast(ThreadPoolExecutor, None)  # the loop runs everything inline
         putter.node = PutterNode(
             NodeOptions(host=putter.name, port=PUTTER_PORT, advertise_host=putter.name),
-            Identity(putter.name, f"{putter.name}.{putter.starts}", "sim", "tree"),
+            Identity(
+                putter.identity, f"{putter.identity}.{putter.starts}", "sim", putter.engine.layout
+            ),
             putter.engine,
             Keyring([KEY]),
             self.network.host(putter.name),
@@ -169,9 +158,29 @@ class Cluster:
         putter.disk.crash(self.rng)
         putter.node = None
 
+    async def wipe_putter(self, putter: SimPutter) -> None:
+        """It dies, and its disk with it; the next start is that of a new node."""
+        await self.crash_putter(putter)
+        self.note(f"wipe {putter.name}")
+        putter.disk = MemoryDisk()
+        putter.wipes += 1
+        putter.starts = 0
+
+    def open_engine(self, putter: SimPutter) -> TreeEngine | SegmentsEngine:
+        """The engine on a putter's disk, as a start finds it."""
+        if self._storage == "tree":
+            return TreeEngine(putter.disk, identity=putter.identity)
+        return SegmentsEngine(
+            putter.disk,
+            identity=putter.identity,
+            segment_bytes=SEGMENT_BYTES,
+            verify=frames_verifier(Keyring([KEY])),
+            random_bytes=random.Random(self.rng.random()).randbytes,
+        )
+
     async def start_router(self, router: SimRouter) -> None:
         router.starts += 1
-        router.view = _View(self.meta)
+        router.view = View(self.meta)
         instance = f"{router.name}.{router.starts}"
         router.router = Router(
             RouterOptions(
@@ -181,8 +190,9 @@ class Cluster:
                 web_port=None,
                 advertise_host=router.name,
                 policy=self.policy,
-                frame_bytes=FRAME_BYTES,
+                frame_bytes=self._frame_bytes,
                 replica_away_ms=REPLICA_AWAY_MS,
+                replace_after_ms=self._replace_after_ms,
             ),
             Identity(instance, instance, "sim"),
             Keyring([KEY]),
@@ -208,6 +218,7 @@ class Cluster:
         for putter in self.putters:
             if putter.node is not None:
                 await self._in_process(putter.name, putter.node.stop)
+                putter.node = None
 
     def restart_coordinator(self) -> None:
         """A clean restart: nothing is lost, but it is another run."""
@@ -228,6 +239,18 @@ class Cluster:
         self.epochs += not same_run
         self.note(f"coordinator forgets everything, run {self.epochs}")
         self.meta.wipe(f"run-{self.epochs}")
+
+    async def declare(self, node: str, decision: Decision) -> bool:
+        """What the operator decides; False if the coordinator does not know the node, or is away.
+
+        It is noted once, and again after the coordinator forgot it.
+        """
+        try:
+            if (await self.meta.members.decisions()).get(node) is decision:
+                return True
+            return await self.meta.members.declare(node, decision)
+        except MetadataUnavailable:
+            return False
 
     def note(self, what: str) -> None:
         self.trace.append(f"{self.world.clock.monotonic_ms()} {what}")
@@ -256,22 +279,34 @@ class Cluster:
         Raises:
             PutterError: it failed.
         """
-        if router.router is None or router.view is None or not router.view.alive:
-            return None
-        path = router.router.writes
 
-        async def put() -> Written:
-            source = ChunkSource(_chunks(data), path.filler())
+        async def put(inside: Router) -> Written:
+            source = ChunkSource(_chunks(data), inside.writes.filler())
             try:
-                return await path.write(source, target)
+                return await inside.writes.write(source, target)
             finally:
                 source.close()
 
+        return await self.call(router, put)
+
+    async def call(self, router: SimRouter, work: Callable[[Router], Awaitable[T]]) -> T | None:
+        """Something that a door of the router does; None if the router died meanwhile.
+
+        Raises:
+            PutterError: it failed.
+        """
+        inside = router.router
+        if inside is None or router.view is None or not router.view.alive:
+            return None
+
+        async def run() -> T:
+            return await work(inside)
+
         try:
-            written: Written = await self._in_process(router.name, put)
+            done: T = await self._in_process(router.name, run)
         except asyncio.CancelledError:
             return None
-        return written
+        return done
 
     # -- inside ----------------------------------------------------------------------------
 

@@ -53,7 +53,7 @@ _SERVED: Final = frozenset(
     }
 )
 _BUCKET: Final = frozenset({"correct", "restore", "serve"})
-_SURPLUS: Final = frozenset({"amend", "correct", "freed", "reach"})
+_SURPLUS: Final = frozenset({"amend", "correct", "freed", "reach", "restore"})
 _SETTINGS: Final = frozenset({"configure", "followed", "restore"})
 _MISSING: Final = frozenset({"given", "miss"})
 _SOURCES: Final = {"correct": "amend"}

@@ -43,9 +43,21 @@ local function look(about)
   return objects
 end
 
+-- Putters that may hold some of an object, and need not as far as other descriptions say.
+local function may_free(id, nodes, named)
+  for node in string.gmatch(without(nodes, named), '[^,-]+') do
+    if not surplus_of(node, id) then
+      set_surplus(node, id, now_ms + grace_ms)
+    end
+  end
+end
+
 -- Another description of an object: its nodes may hold some of it, too.
 local function add_strays(object)
   local nodes = joined(object.kept, object.nodes)
+  if object.state == 'c' then
+    may_free(object.id, object.nodes, object.kept)
+  end
   if nodes ~= object.kept then
     local value = { object.state, int(object.number), object.router, nodes, object.tail }
     redis.call('HSET', OBJECTS, object.id, table.concat(value, ' '))
@@ -80,10 +92,10 @@ local function judge(objects, key, stamp, held_kind, held_stamp)
   return verdict, newer
 end
 
--- One more description of what the name holds; a truer one is told by amend.lua.
+-- Another description of what the name holds; a truer one is told by amend.lua.
 local function describe_again(key, about)
   for _, object in ipairs(look(about)) do
-    if object.tail == key and object.kept ~= '-' then
+    if object.tail == key then
       add_strays(object)
     end
   end
@@ -97,7 +109,7 @@ local function restore_version(kind, key, value, about)
   if ids == '-' and redis.call('HEXISTS', OBJECTS, '!' .. int(stamp)) == 1 then
     return 'F'
   elseif held_kind and held_stamp == stamp then
-    return describe_again(key, about)
+    return value == held and 'D' or describe_again(key, about)
   end
   local objects = look(about)
   local verdict, newer = judge(objects, key, stamp, held_kind, held_stamp)
@@ -121,6 +133,9 @@ local function restore_version(kind, key, value, about)
     local written = table.concat({ 'c', int(stamp), object.router, nodes, key }, ' ')
     redis.call('HSET', OBJECTS, object.id, written)
     redis.call('ZREM', WRITING, object.id)
+    if newer and object.state == 'c' then
+      may_free(object.id, object.kept, object.nodes)
+    end
   end
   since(stamp)
   if held_kind and held_stamp > stamp then

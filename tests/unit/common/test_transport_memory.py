@@ -467,6 +467,73 @@ def test_a_partition_between_others_changes_nothing() -> None:
     run(main, seed=1)
 
 
+def test_a_one_way_partition_holds_back_what_one_side_sends() -> None:
+    async def main(world: World) -> None:
+        network = MemoryNetwork(world.random)
+        both = await joined(network)
+        network.partition("a", "b", one_way=True)
+        assert network.is_partitioned("a", "b")
+        assert not network.is_partitioned("b", "a")
+        both.client.transport.write(b"unheard")
+        both.server.transport.write(b"heard")
+        await both.client.has(5)
+        await asyncio.sleep(600)
+        assert not both.server.received
+        with pytest.raises(Unavailable, match="no answer within 250 ms"):
+            await dial(network.host("a"), timeout_ms=250)
+        network.heal()
+        await both.server.has(7)
+
+    run(main, seed=1)
+
+
+def test_answers_that_are_held_back_do_not_hide_a_connection_from_the_listener() -> None:
+    async def main(world: World) -> None:
+        network = MemoryNetwork(world.random)
+        await joined(network)
+        network.partition("b", "a", one_way=True)
+        with pytest.raises(Unavailable, match="no answer within 250 ms"):
+            await dial(network.host("a"), timeout_ms=250)
+
+    run(main, seed=1)
+
+
+def test_a_stalled_connection_delivers_behind_a_newer_one() -> None:
+    async def main(world: World) -> None:
+        network = MemoryNetwork(world.random)
+        both = await joined(network)
+        assert network.stall("b", "a") == 1
+        assert network.stall("a", "c") == 0
+        both.client.transport.write(b"late")
+        await dial(network.host("a"))
+        await asyncio.sleep(60)
+        assert not both.server.received
+        network.heal()
+        await both.server.has(4)
+
+    run(main, seed=1)
+
+
+def test_one_direction_may_be_slow() -> None:
+    async def main(world: World) -> None:
+        network = MemoryNetwork(world.random)
+        both = await joined(network)
+        network.slow_down("a", "b", 5.0)
+        began = world.loop.time()
+        both.client.transport.write(b"slow")
+        both.server.transport.write(b"fast")
+        await both.client.has(4)
+        assert world.loop.time() - began < 1
+        await both.server.has(4)
+        assert world.loop.time() - began >= 5
+        network.heal()
+        both.client.transport.write(b"again")
+        await both.server.has(9)
+        assert world.loop.time() - began < 6
+
+    run(main, seed=1)
+
+
 def test_a_crash_is_silent_at_home_and_a_reset_abroad() -> None:
     async def main(world: World) -> None:
         network = MemoryNetwork(world.random)

@@ -460,6 +460,19 @@ class TestMarks:
 
         with_store(scene)
 
+    def test_one_that_is_declared_gone_meanwhile_is_left_out(self) -> None:
+        async def scene(store: Store) -> None:
+            await store.write(DATA, "a")
+            watermark = store.router.watermark
+            await watermark.round()
+            await store.putters[0].crash()
+            assert await store.meta.members.declare("p0", Decision.GONE)
+            await asyncio.sleep(6)
+            assert await watermark.round()
+            assert "p0" not in (await store.meta.recovery.standing()).marks
+
+        with_store(scene)
+
     def test_a_deletion_whose_router_died_is_finished(self) -> None:
         async def scene(store: Store) -> None:
             await store.write(DATA, "a")

@@ -82,7 +82,7 @@ class TestVacated:
         leaving = vacated(extent("a", "s", x="s"), {"s"})
         assert leaving == Extent(0, 1, 10, ("a", "s"), {ANYONE: "s", "x": "s"})
         assert vacated(leaving, {"s"}) is leaving
-        assert kept(leaving, set()) == extent("a", "s", x="s")
+        assert kept(leaving, set(), 2) == extent("a", "s", x="s")
         assert paid(leaving, ANYONE, "c", 2) == extent("a", "c", x="c")
         assert paid(leaving, "x", "x", 2) == extent("a", "x"), "nobody else is needed then"
         assert lost(leaving, {"s"}, lambda node: node) == extent("a", x="")
@@ -108,7 +108,13 @@ class TestVacated:
 
     def test_who_stays_after_all_is_not_replaced(self) -> None:
         leaving = vacated(extent("a", "b"), {"b"})
-        assert kept(leaving, {"b"}) is leaving
-        assert kept(leaving, set()) == extent("a", "b")
+        assert kept(leaving, {"b"}, 2) is leaving
+        assert kept(leaving, set(), 2) == extent("a", "b")
         alone = Extent(0, 1, 10, ("a",), {ANYONE: ""})
-        assert kept(alone, set()) is alone, "a copy is missing all the same"
+        assert kept(alone, set(), 2) is alone, "a copy is missing all the same"
+
+    def test_what_was_missing_before_is_missing_afterwards(self) -> None:
+        short = Extent(0, 1, 10, ("a", "b"), {ANYONE: ""})
+        leaving = vacated(short, {"a", "b"})
+        assert leaving.owed == {ANYONE: "a"}
+        assert kept(leaving, set(), 3) == short
