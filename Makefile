@@ -87,6 +87,7 @@ bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.bench_metadata
 	$(BIN)/python -m benchmarks.bench_durable
 	$(BIN)/python -m benchmarks.bench_pipeline
+	$(BIN)/python -m benchmarks.bench_workers
 	$(BIN)/python -m benchmarks.bench_cluster
 	$(BIN)/python -m benchmarks.bench_idle
 	$(BIN)/python -m benchmarks.bench_start

@@ -17,6 +17,7 @@ PutterError                    reply code      wire  HTTP  exit
 ├── Unavailable                unavailable       3    503     4
 │   ├── MetadataUnavailable    redis             3    503     4
 │   ├── NodesUnavailable       no-putters        3    503     4
+│   ├── TooManyConnections     connections       6    503     4
 │   └── ShuttingDown           shutting-down     6    503     4
 ├── NotAdmitted                not-admitted      6    503     1
 ├── NotAuthorised              not-authorised    5    401     5
@@ -170,6 +171,21 @@ class NodesUnavailable(Unavailable):
     """Too few putters took (or hold) the bytes within the patience of the request."""
 
     code = "no-putters"
+
+
+class TooManyConnections(Unavailable):
+    """The port, or the remote address at it, has as many connections as it may have.
+
+    Attributes:
+        of_address: whether it is the address that has too many.
+    """
+
+    code = "connections"
+    status = Status.SHUTTING_DOWN
+
+    def __init__(self, message: str, *, hint: str = "", of_address: bool = False) -> None:
+        super().__init__(message, hint=hint)
+        self.of_address = of_address
 
 
 class ShuttingDown(Unavailable):

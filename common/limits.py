@@ -41,11 +41,20 @@ NODE_PENDING_BYTES_MAX: Final = 48 * MIB
 """The same over all connections of a putter."""
 INGEST_PENDING_BYTES_MAX: Final = 64 * MIB
 """Bytes that all streams of a router together hold before they wait for acks."""
+READS_PENDING_BYTES_MAX: Final = 256 * MIB
+"""Bytes that all reads of a router together hold before they fetch one frame at a time."""
 CONNECTIONS_MAX: Final = 4096
+WORKERS_MAX: Final = 64
+"""Processes of one router that share its ports."""
+SIBLING_QUESTION_BYTES_MAX: Final = 256
+SIBLING_ANSWER_BYTES_MAX: Final = 16 * MIB
+"""What one of them tells another: its metrics, its part of the status."""
+ADDRESS_CONNECTIONS_MAX: Final = 512
+"""Of one remote address at one port, unless the operator says otherwise."""
+LEAVING_MAX: Final = 64
+"""Refused connections of a port that are still read, so that no reset overtakes the answer."""
 WEB_LINE_BYTES_MAX: Final = 16 * KIB
 """A request line, or a header, of a web request."""
-WEB_LEAVING_MAX: Final = 64
-"""Refused connections of a web port that are still read, so that no reset overtakes the answer."""
 WEB_PROBES_MAX: Final = 16
 """Connections of a web port beyond its limit that may still ask for its health."""
 ANSWERS_UNREAD_BYTES_MAX: Final = 8 * MIB
@@ -65,15 +74,20 @@ OBJECT_BYTES_MAX: Final = 50 * 1024 * GIB
 
 # Times
 HANDSHAKE_TIMEOUT_MS: Final = 5_000
+WORKER_LINKS_MS: Final = 5_000
+"""How long one worker of a router leaves all clients to the others while it connects to putters."""
+SIBLING_ANSWER_MS: Final = 2_000
+"""What one worker of a router gives another to answer."""
 WEB_IDLE_TIMEOUT_MS: Final = 75_000
 """A web connection without a request."""
 WEB_HEAD_TIMEOUT_MS: Final = 20_000
 """From the first byte of a web request to the end of its head."""
-WEB_STALL_TIMEOUT_MS: Final = 60_000
-"""A web client that takes no byte of an answer that waits for it."""
+STALL_TIMEOUT_MS: Final = 60_000
+"""A client that takes no byte of what waits to be sent to it."""
 WEB_PROBE_TIMEOUT_MS: Final = 2_000
 """From the connection to the end of the head, where a connection is beyond the limit."""
-WEB_LINGER_MS: Final = 1_000
+LINGER_MS: Final = 1_000
+"""How long a refused connection is read after its answer."""
 CONNECT_TIMEOUT_MS: Final = 3_000
 RECONNECT_DELAY_MS_MIN: Final = 50
 RECONNECT_DELAY_MS_MAX: Final = 2_000
@@ -122,11 +136,12 @@ assert FRAME_DATA_BYTES_MIN <= FRAME_DATA_BYTES_DEFAULT <= FRAME_DATA_BYTES_MAX
 assert FRAME_DATA_BYTES_MAX <= RUN_BYTES_TARGET
 # A run with its frame headers, at the smallest frames, fits one message, and so does a record.
 assert RUN_BYTES_TARGET // RAW_DATA_BYTES * RAW_FRAME_BYTES <= MESSAGE_PAYLOAD_BYTES_MAX
+assert ADDRESS_CONNECTIONS_MAX <= CONNECTIONS_MAX
 assert COMMIT_RECORD_BYTES_MAX <= MESSAGE_PAYLOAD_BYTES_MAX
 assert MESSAGE_PAYLOAD_BYTES_MAX <= CONNECTION_PENDING_BYTES_MAX <= NODE_PENDING_BYTES_MAX
 assert MESSAGE_HEADER_BYTES_MAX + MESSAGE_PAYLOAD_BYTES_MAX < ANSWERS_UNREAD_BYTES_MAX
 assert LINK_WINDOW_BYTES >= 4 * RUN_BYTES_TARGET
-assert WEB_LINGER_MS < WEB_HEAD_TIMEOUT_MS < WEB_IDLE_TIMEOUT_MS
+assert LINGER_MS < WEB_HEAD_TIMEOUT_MS < WEB_IDLE_TIMEOUT_MS
 assert HEARTBEAT_MS * 3 <= MEMBER_SUSPECT_MS < MEMBER_LOST_MS < OBJECT_LEASE_MS
 assert ABORT_PATIENCE_MS * 2 < OBJECT_LEASE_MS
 # A router that died with a claim does not make its rivals fail.

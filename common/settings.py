@@ -27,6 +27,7 @@ _ANY_ADDRESS: Final = frozenset({"0.0.0.0", "::"})  # noqa: S104 - recognised, n
 
 _Port = Annotated[int, Meta(ge=0, le=65535)]
 _Duration = Annotated[int, Meta(ge=1, le=_DAY_MS)]
+_Count = Annotated[int, Meta(ge=0)]
 _Text = Annotated[str, Meta(pattern=r"^[\x21-\x7e]+$")]
 
 
@@ -50,6 +51,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ack_port: Annotated[_Port, Meta(description="router: acks in")] = 5002
     web_port: Annotated[_Port, Meta(description="router: REST, health, metrics")] = 5004
     putter_web_port: Annotated[_Port, Meta(description="putter: health, metrics")] = 5010
+    workers: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=limits.WORKERS_MAX,
+            description="processes of a router that share its ports; more than 1 on Linux only",
+        ),
+    ] = 1
     data_dir: Annotated[Path, Meta(description="directory of everything that is kept")] = Path(
         "data"
     )
@@ -210,6 +219,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             description="connections that one port serves at a time; further ones are refused",
         ),
     ] = limits.CONNECTIONS_MAX
+    connections_per_address: Annotated[
+        _Count | None,
+        Meta(
+            description="of them, those of one remote address (of IPv6 the first 64 bits); 0: no "
+            f"bound; without it {limits.ADDRESS_CONNECTIONS_MAX}, and no bound on this machine",
+        ),
+    ] = None
     log_format: Annotated[
         Literal["console", "json"], Meta(description="form of the log on standard error")
     ] = "console"

@@ -134,14 +134,44 @@ def count_answer(metrics: Metrics, method: str, status: int, started_s: float) -
     metrics.request_seconds.labels(known).observe(time.perf_counter() - started_s)
 
 
-def make_application(metrics: Metrics, door: Door, is_ready: Callable[[], str]) -> web.Application:
+class Vitals(Protocol):
+    """What ``/readyz`` and ``/metrics`` tell where one process answers for several."""
+
+    async def trouble(self) -> str:
+        """Why the work cannot be done; "" if it can."""
+        ...
+
+    async def metrics(self) -> bytes:
+        """In the text format of Prometheus."""
+        ...
+
+
+class _Own:
+    """The vitals of this process alone."""
+
+    def __init__(self, metrics: Metrics, is_ready: Callable[[], str]) -> None:
+        self._metrics = metrics
+        self._is_ready = is_ready
+
+    async def trouble(self) -> str:
+        return self._is_ready()
+
+    async def metrics(self) -> bytes:
+        return self._metrics.render()
+
+
+def make_application(
+    metrics: Metrics, door: Door, is_ready: Callable[[], str], vitals: Vitals | None = None
+) -> web.Application:
     """An application with ``/healthz``, ``/readyz`` and ``/metrics``.
 
     Args:
-        metrics: what ``/metrics`` shows; requests are counted there.
+        metrics: requests are counted there.
         door: lets requests in.
         is_ready: "" if this process can do its work, else the reason why not.
+        vitals: what is told instead of this process's own readiness and metrics.
     """
+    told = vitals or _Own(metrics, is_ready)
 
     @web.middleware
     async def outermost(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -167,11 +197,11 @@ def make_application(metrics: Metrics, door: Door, is_ready: Callable[[], str]) 
         return web.Response(text="ok\n")
 
     async def readyz(_: web.Request) -> web.StreamResponse:
-        reason = is_ready()
+        reason = await told.trouble()
         return web.Response(text=f"{reason or 'ready'}\n", status=503 if reason else 200)
 
     async def show_metrics(_: web.Request) -> web.StreamResponse:
-        return web.Response(body=metrics.render(), headers={"Content-Type": _METRICS_TYPE})
+        return web.Response(body=await told.metrics(), headers={"Content-Type": _METRICS_TYPE})
 
     application = web.Application(middlewares=[outermost])
     application.router.add_get("/healthz", healthz)

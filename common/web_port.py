@@ -20,16 +20,23 @@ from typing import Any, Final, cast
 
 from aiohttp import web
 
-from common.errors import ClientGone, IdleTimeout, ProtocolError, PutterError, Unavailable
+from common.callers import CallerLimits, Callers
+from common.errors import (
+    ClientGone,
+    IdleTimeout,
+    ProtocolError,
+    PutterError,
+    TooManyConnections,
+)
 from common.limits import (
+    LEAVING_MAX,
+    LINGER_MS,
+    STALL_TIMEOUT_MS,
     WEB_HEAD_TIMEOUT_MS,
     WEB_IDLE_TIMEOUT_MS,
-    WEB_LEAVING_MAX,
     WEB_LINE_BYTES_MAX,
-    WEB_LINGER_MS,
     WEB_PROBE_TIMEOUT_MS,
     WEB_PROBES_MAX,
-    WEB_STALL_TIMEOUT_MS,
 )
 from common.logs import get_logger
 from common.metrics import Metrics
@@ -49,7 +56,7 @@ class WebPort:
     Args:
         application: what answers.
         metrics: counts connections.
-        connections_max: more are turned away with a 503.
+        limits: connections beyond are turned away with a 503.
         connect: makes the protocol of a connection; a `WebConnection` if None.
     """
 
@@ -57,19 +64,25 @@ class WebPort:
         self,
         application: web.Application,
         metrics: Metrics,
-        connections_max: int,
+        limits: CallerLimits,
         connect: Connect | None = None,
     ) -> None:
         self._connect = connect or WebConnection
         self._runner = web.AppRunner(
             application, access_log=None, handler_cancellation=True, shutdown_timeout=_STOP_S
         )
-        self._connections = Connections(metrics, connections_max)
+        self._connections = Connections(metrics, limits)
         self._listener: asyncio.Server | None = None
         self.port = 0
 
-    async def start(self, host: str, port: int, flag: str) -> None:
+    async def start(self, host: str, port: int, flag: str, *, reuse_port: bool = False) -> None:
         """Listen.
+
+        Args:
+            host: address to listen on.
+            port: 0 means any free one.
+            flag: the setting that an error's hint names.
+            reuse_port: share the port with other processes that ask for the same.
 
         Raises:
             Unavailable: the port is taken, forbidden, or not an address of this machine.
@@ -80,7 +93,11 @@ class WebPort:
         loop = asyncio.get_running_loop()
         try:
             self._listener = await loop.create_server(
-                lambda: self._connect(server, self._connections, loop), host, port, backlog=_BACKLOG
+                lambda: self._connect(server, self._connections, loop),
+                host,
+                port,
+                backlog=_BACKLOG,
+                reuse_port=reuse_port or None,
             )
         except OSError as error:
             await self._runner.cleanup()
@@ -105,62 +122,70 @@ class Connections:
 
     Args:
         metrics: where they are counted.
-        limit: how many are served at a time.
+        limits: how many are served at a time.
     """
 
-    def __init__(self, metrics: Metrics, limit: int) -> None:
+    def __init__(self, metrics: Metrics, limits: CallerLimits) -> None:
         self._metrics = metrics
-        self._limit = limit
-        self._served: set[WebConnection] = set()
-        self._probes: set[WebConnection] = set()
+        self._callers = Callers("web", metrics, limits)
+        self._served: dict[WebConnection, object] = {}
+        self._probes: dict[WebConnection, TooManyConnections] = {}
         self._leaving: dict[WebConnection, asyncio.Transport] = {}
         metrics.connections.labels("web").set_function(lambda: len(self._served))
 
-    def opened(self, connection: WebConnection) -> bool:
-        """Count a connection; False if there are too many."""
-        if len(self._served) < self._limit:
-            self._served.add(connection)
+    def opened(self, connection: WebConnection, peer: object) -> TooManyConnections | None:
+        """Count a connection; an error to tell it if there are too many."""
+        error = self._callers.enter(peer)
+        if error is None:
+            self._served[connection] = peer
         elif len(self._probes) < WEB_PROBES_MAX:
-            self._probes.add(connection)
+            self._probes[connection] = error
         else:
-            self.refuse("connections")
-            return False
-        return True
+            self._callers.turned_away(peer, error)
+            return error
+        return None
 
     def is_probe(self, connection: WebConnection) -> bool:
         """Whether it is beyond the limit."""
         return connection in self._probes
 
+    def check(self, connection: WebConnection, peer: object) -> None:
+        """Let a request in that is not for the health.
+
+        Raises:
+            TooManyConnections: its connection is beyond the limit.
+        """
+        error = self._probes.get(connection)
+        if error is not None:
+            self._callers.turned_away(peer, error)
+            raise error
+
     def leaves(self, connection: WebConnection, transport: asyncio.Transport) -> bool:
         """It has its last answer; False if there is no room for one more to read it in peace."""
-        self._served.discard(connection)
-        self._probes.discard(connection)
-        if len(self._leaving) >= WEB_LEAVING_MAX:
+        self._forget(connection)
+        if len(self._leaving) >= LEAVING_MAX:
             return False
         self._leaving[connection] = transport
         return True
 
     def closed(self, connection: WebConnection) -> None:
         """It is gone."""
-        self._served.discard(connection)
-        self._probes.discard(connection)
+        self._forget(connection)
         self._leaving.pop(connection, None)
 
     def refuse(self, reason: str) -> None:
         """Count a connection or a request that was turned away."""
         self._metrics.refused.labels("web", reason).inc()
 
-    def too_many(self) -> PutterError:
-        """What a connection is told that was turned away."""
-        return Unavailable(
-            f"this port serves {self._limit} connections at a time, and has as many",
-            hint="close some, or raise connections_max",
-        )
-
     def abort_leaving(self) -> None:
         """End those that only read their last answer."""
         for transport in list(self._leaving.values()):
             transport.abort()
+
+    def _forget(self, connection: WebConnection) -> None:
+        if connection in self._served:
+            self._callers.leave(self._served.pop(connection))
+        self._probes.pop(connection, None)
 
 
 class WebConnection(web.RequestHandler):
@@ -197,13 +222,14 @@ class WebConnection(web.RequestHandler):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Somebody connected."""
-        if self._connections.opened(self):
+        refusal = self._connections.opened(self, transport.get_extra_info("peername"))
+        if refusal is None:
             super().connection_made(transport)
             if self._connections.is_probe(self):
                 self._await_head(WEB_PROBE_TIMEOUT_MS)
             return
         wire = cast("asyncio.Transport", transport)  # uvloop's is no subclass
-        self._say(wire, self._connections.too_many())
+        self._say(wire, refusal)
         self._leave(wire)
 
     def data_received(self, data: bytes) -> None:
@@ -248,7 +274,7 @@ class WebConnection(web.RequestHandler):
         """The client does not take its answer as fast as it is made."""
         super().pause_writing()
         if self.transport is not None:
-            self._stall = StallWatch(self.transport, WEB_STALL_TIMEOUT_MS, self._stalled)
+            self._stall = StallWatch(self.transport, STALL_TIMEOUT_MS, self._stalled)
 
     def resume_writing(self) -> None:
         """It does again."""
@@ -259,11 +285,11 @@ class WebConnection(web.RequestHandler):
         """Let a request in.
 
         Raises:
-            Unavailable: this connection is beyond the limit, and may ask for nothing but health.
+            TooManyConnections: this connection is beyond the limit, and may ask for nothing but
+                health.
         """
-        if self._connections.is_probe(self) and path not in HEALTH_PATHS:
-            self._connections.refuse("connections")
-            raise self._connections.too_many()
+        if path not in HEALTH_PATHS:
+            self._connections.check(self, self.peername)
 
     # -- what aiohttp tells ----------------------------------------------------------------
 
@@ -308,6 +334,13 @@ class WebConnection(web.RequestHandler):
             self._log_malformed(_one_line(str(error)))
             return
         super().log_exception(*args, **kw)
+
+    def _process_keepalive(self) -> None:
+        """A connection that asked for nothing in the last while ends."""
+        super()._process_keepalive()
+        if self._force_close:
+            self._connections.refuse("quiet")
+            _log.debug("closed a web connection without requests", peer=str(self.peername))
 
     # -- inside ----------------------------------------------------------------------------
 
@@ -359,7 +392,7 @@ class WebConnection(web.RequestHandler):
             return
         if wire.can_write_eof():
             wire.write_eof()
-        self._timer = self._loop.call_later(WEB_LINGER_MS / 1000, wire.abort)
+        self._timer = self._loop.call_later(LINGER_MS / 1000, wire.abort)
 
     def _stalled(self) -> None:
         wire = self.transport
@@ -369,7 +402,7 @@ class WebConnection(web.RequestHandler):
         _log.warning(
             "a web client takes nothing of its answer",
             peer=str(self.peername),
-            for_ms=WEB_STALL_TIMEOUT_MS,
+            for_ms=STALL_TIMEOUT_MS,
             unsent_bytes=wire.get_write_buffer_size(),
         )
         wire.abort()

@@ -10,7 +10,8 @@ import asyncio
 import random
 from typing import Final, Protocol, cast
 
-from common.errors import NotAuthorised, ProtocolError, PutterError
+from common.callers import CallerLimits, Callers, Leaving, address_of
+from common.errors import IdleTimeout, NotAuthorised, ProtocolError, PutterError, TooManyConnections
 from common.keys import Keyring
 from common.limits import HANDSHAKE_TIMEOUT_MS
 from common.logs import Repeats, get_logger
@@ -45,7 +46,7 @@ class AckPort:
         taker: who wants the acks.
         identity: of the router.
         keyring, network, rng, metrics: of the router.
-        connections_max: more are turned away.
+        limits: connections beyond are turned away.
     """
 
     def __init__(
@@ -56,7 +57,7 @@ class AckPort:
         network: Network,
         rng: random.Random,
         metrics: Metrics,
-        connections_max: int,
+        limits: CallerLimits,
     ) -> None:
         self.taker: Final = taker
         self.metrics: Final = metrics
@@ -64,7 +65,8 @@ class AckPort:
         self._keyring = keyring
         self._network = network
         self._rng = rng
-        self._limit = connections_max
+        self._callers = Callers("acks", metrics, limits)
+        self.leaving: Final = Leaving()
         self._listener: Listener | None = None
         self._open: dict[int, AckConnection] = {}
         self._met: dict[str, None] = {}
@@ -91,35 +93,37 @@ class AckPort:
             await self._listener.close()
         for connection in list(self._open.values()):
             connection.close()
+        self.leaving.abort()
 
     def greeting(self) -> ServerGreeting:
         """For a new connection."""
         challenge = self._rng.randbytes(CHALLENGE_BYTES)
         return ServerGreeting(self._keyring, self._identity, challenge, _admit)
 
-    def opened(self, connection: AckConnection) -> bool:
-        """Count a connection; False if there are too many."""
-        if len(self._open) >= self._limit:
-            self.metrics.refused.labels("acks", "connections").inc()
-            return False
-        self._open[id(connection)] = connection
-        self.metrics.connections.labels("acks").set(len(self._open))
-        return True
+    def opened(self, connection: AckConnection, peer: object) -> TooManyConnections | None:
+        """Count a connection; an error to tell it if there are too many."""
+        error = self._callers.enter(peer)
+        if error is None:
+            self._open[id(connection)] = connection
+            self.metrics.connections.labels("acks").set(len(self._open))
+        else:
+            self._callers.turned_away(peer, error)
+        return error
 
-    def closed(self, connection: AckConnection) -> None:
-        """It is gone."""
-        self._open.pop(id(connection), None)
-        self.metrics.connections.labels("acks").set(len(self._open))
+    def closed(self, connection: AckConnection, peer: object) -> None:
+        """It is gone, if it was ever counted."""
+        if self._open.pop(id(connection), None) is not None:
+            self._callers.leave(peer)
+            self.metrics.connections.labels("acks").set(len(self._open))
 
-    def refused(self, peer: tuple[object, ...] | None, error: PutterError) -> None:
+    def refused(self, peer: object, error: PutterError) -> None:
         """Count and log a refusal; a putter with a wrong key is told of once a minute."""
         self.metrics.refused.labels("acks", error.code).inc()
         said = "refused a connection on the ack port"
         if not isinstance(error, NotAuthorised):
             _log.warning(said, peer=str(peer), reason=str(error))
             return
-        host = str(peer[0] if peer else None)
-        more = self._repeats.due(host, asyncio.get_running_loop().time())
+        more = self._repeats.due(address_of(peer), asyncio.get_running_loop().time())
         if more is not None:
             _log.error(said, peer=str(peer), reason=str(error), **more)
 
@@ -147,12 +151,18 @@ class AckConnection(asyncio.BufferedProtocol):
         self._malformed = 0
         self._transport: asyncio.Transport | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._peer: object = None
+        self._refused = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Somebody connected."""
         self._transport = cast("asyncio.Transport", transport)  # uvloop's is no subclass
-        if not self._port.opened(self):
-            self._transport.abort()
+        self._peer = self._transport.get_extra_info("peername")
+        refusal = self._port.opened(self, self._peer)
+        if refusal is not None:
+            self._refused = True
+            self._transport.write(self._greeting.refusal(refusal))
+            self._port.leaving.add(self._transport)
             return
         loop = asyncio.get_running_loop()
         self._timer = loop.call_later(HANDSHAKE_TIMEOUT_MS / 1000, self._too_slow)
@@ -165,6 +175,8 @@ class AckConnection(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         """Bytes came."""
+        if self._refused:
+            return
         data = bytes(self._buffer[:nbytes])
         try:
             if self._node:
@@ -182,7 +194,9 @@ class AckConnection(asyncio.BufferedProtocol):
         """It is gone."""
         if self._timer is not None:
             self._timer.cancel()
-        self._port.closed(self)
+        self._port.closed(self, self._peer)
+        if self._transport is not None:
+            self._port.leaving.remove(self._transport)
         if self._node:
             _log.info("ack connection closed", node=self._node, reason=str(exc) if exc else "")
 
@@ -230,10 +244,10 @@ class AckConnection(asyncio.BufferedProtocol):
 
     def _refuse(self, error: PutterError) -> None:
         assert self._transport is not None
-        self._port.refused(self._transport.get_extra_info("peername"), error)
+        self._port.refused(self._peer, error)
         if not self._node:
             self._transport.write(self._greeting.refusal(error))
         self._transport.close()
 
     def _too_slow(self) -> None:
-        self._refuse(ProtocolError(f"no greeting within {HANDSHAKE_TIMEOUT_MS} ms"))
+        self._refuse(IdleTimeout(f"no greeting within {HANDSHAKE_TIMEOUT_MS} ms"))

@@ -8,11 +8,11 @@ from functools import partial
 from typing import Final
 
 from common.buffers import BufferPool
+from common.callers import CallerLimits
 from common.clock import Clock
 from common.heartbeat import Heartbeat
 from common.keys import Keyring
 from common.limits import (
-    CONNECTIONS_MAX,
     FRAME_DATA_BYTES_DEFAULT,
     JANITOR_PERIOD_MS,
     MARKS_PERIOD_MS,
@@ -22,10 +22,12 @@ from common.limits import (
     REPLACE_AFTER_S,
     REPLICA_AWAY_MS,
     SWEEP_PERIOD_MS,
+    WORKER_LINKS_MS,
 )
 from common.logs import get_logger
 from common.meta.interface import Member, Metadata
 from common.metrics import Metrics
+from common.siblings import Siblings
 from common.transport import Network
 from common.web import Door, make_application
 from common.web_lane import LaneConnection
@@ -44,6 +46,7 @@ from router.gateway.drain import DrainRoutes
 from router.gateway.explain import ExplainRoutes
 from router.gateway.files import FileRoutes
 from router.gateway.lane import FileLane
+from router.gateway.parts import part_of
 from router.handoff import RecordHandOff
 from router.heal import Healer
 from router.ingest import IngestPort
@@ -60,6 +63,7 @@ from router.surplus import Freeing
 from router.sweep import Sweep
 from router.vacate import Vacate
 from router.watermark import Watermark
+from router.workers import Part, Workers, linked
 from router.writes import WritePath
 
 _log = get_logger(__name__)
@@ -75,13 +79,14 @@ class RouterOptions:
         host: address to listen on.
         ingest_port, ack_port: 0 = any free one.
         web_port: None: no web door.
+        reuse_ports: share the ports of clients with the other workers of this router.
         advertise_host: where putters bring acks; "" = where the session comes from.
         nodes: ``(host, port)`` of putters named by hand.
         policy: N, W, R, consistency.
         frame_bytes: data bytes of a frame in new objects.
         write_timeout_ms: how long a step of a write may stand still.
         idle_ms: silence after which a stream fails.
-        connections_max: per port.
+        callers: connections of each port.
         failover_ms: how long a putter may be away before its frames go to another.
         janitor_period_ms: time between two rounds.
         replica_away_ms: how long an unfinished object waits for a putter that its record names.
@@ -99,13 +104,14 @@ class RouterOptions:
     ingest_port: int = 5001
     ack_port: int = 5002
     web_port: int | None = 5004
+    reuse_ports: bool = False
     advertise_host: str = ""
     nodes: tuple[tuple[str, int], ...] = ()
     policy: Policy = field(default_factory=lambda: Policy(2, 2))
     frame_bytes: int = FRAME_DATA_BYTES_DEFAULT
     write_timeout_ms: int = 30_000
     idle_ms: int = 60_000
-    connections_max: int = CONNECTIONS_MAX
+    callers: CallerLimits = field(default_factory=CallerLimits)
     failover_ms: int = 2_000
     janitor_period_ms: int = JANITOR_PERIOD_MS
     replica_away_ms: int = REPLICA_AWAY_MS
@@ -131,6 +137,7 @@ class Router:
         clock: the clocks.
         rng: challenges, jitter.
         redis_address: for people, without password.
+        siblings: the other workers of this router; None: it is alone.
     """
 
     def __init__(
@@ -143,6 +150,7 @@ class Router:
         clock: Clock,
         rng: random.Random,
         redis_address: str = "",
+        siblings: Siblings | None = None,
     ) -> None:
         self.options: Final = options
         self.identity: Final = identity
@@ -164,7 +172,7 @@ class Router:
             options=LinkOptions(options.frame_bytes, failover_ms=options.failover_ms),
         )
         self._acks = AckPort(
-            self.fleet, identity, keyring, network, rng, self.metrics, options.connections_max
+            self.fleet, identity, keyring, network, rng, self.metrics, options.callers
         )
         replicas = Replicas(self.fleet, keyring)
         self.catch_up: Final = CatchUp(
@@ -210,7 +218,7 @@ class Router:
             network,
             self.metrics,
             idle_ms=options.idle_ms,
-            connections_max=options.connections_max,
+            limits=options.callers,
         )
         belonging = Belonging(self.fleet)
         self.janitor: Final = Janitor(
@@ -261,6 +269,7 @@ class Router:
             options.replace_after_ms,
         )
         self._heartbeat = Heartbeat(meta.members, self._member)
+        self.workers: Final = Workers(siblings, self.metrics, self._not_ready, self._part)
         self._web: WebPort | None = None
         self._redis_address = redis_address
         self._stopping = False
@@ -290,11 +299,20 @@ class Router:
         try:
             await self._acks.start(options.host, options.ack_port)
             self.fleet.start()
-            await self._ingest.start(options.host, options.ingest_port)
+            if options.reuse_ports:
+                await linked(self.fleet, WORKER_LINKS_MS)
+            await self._ingest.start(
+                options.host, options.ingest_port, reuse_port=options.reuse_ports
+            )
             if options.web_port is not None:
                 self._web = self._make_web()
-                await self._web.start(options.host, options.web_port, "--web-port")
+                await self._web.start(
+                    options.host, options.web_port, "--web-port", reuse_port=options.reuse_ports
+                )
+            await self.workers.start()
         except BaseException:
+            if self._web is not None:
+                await self._web.stop()
             await self._ingest.close_listener()
             await self.fleet.stop()
             await self._acks.stop()
@@ -321,6 +339,7 @@ class Router:
     async def stop(self) -> None:
         """Accept nothing new, let writes finish for a while, tell the rest, close."""
         self._stopping = True
+        await self.workers.stop()
         await self._ingest.close_listener()
         if self._web is not None:
             await self._web.close_listener()
@@ -345,7 +364,7 @@ class Router:
 
     def _make_web(self) -> WebPort:
         door = Door(self.options.host, self.options.token)
-        application = make_application(self.metrics, door, self._not_ready)
+        application = make_application(self.metrics, door, self._not_ready, self.workers)
         FileRoutes(self.writes, self.reads, self.metrics, self.options.idle_ms).add_to(application)
         DrainRoutes(self._meta, self.fleet, self.vacate, self.repair, self.catch_up).add_to(
             application
@@ -354,19 +373,16 @@ class Router:
         ClusterRoutes(
             self._meta,
             self.fleet,
-            self.writes,
+            self.workers,
             self.identity,
             self._redis_address,
             lambda: self.numbers.tickets_used,
-            self.repair,
-            self.healer,
-            self.rebalance,
         ).add_to(application)
         lane = FileLane(self.reads, self.metrics, door)
         return WebPort(
             application,
             self.metrics,
-            self.options.connections_max,
+            self.options.callers,
             partial(LaneConnection, lane=lane),
         )
 
@@ -378,6 +394,11 @@ class Router:
         if not self.fleet.up():
             return "no putter is connected"
         return self.catch_up.trouble
+
+    def _part(self) -> Part:
+        return part_of(
+            self.identity, self.writes, self.fleet, self.repair, self.healer, self.rebalance
+        )
 
     def _introduce(self) -> Hello:
         return Hello(

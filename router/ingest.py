@@ -17,7 +17,8 @@ import asyncio
 from collections import deque
 from typing import Final, cast
 
-from common.errors import ClientGone, IdleTimeout, PutterError, ShuttingDown, Unavailable
+from common.callers import CallerLimits, Callers, Leaving
+from common.errors import ClientGone, IdleTimeout, PutterError, ShuttingDown, TooManyConnections
 from common.logs import get_logger
 from common.metrics import Metrics
 from common.transport import Listener, Network
@@ -28,7 +29,8 @@ from router.writes import WritePath
 _log = get_logger(__name__)
 BUCKET: Final = "objects"
 _LINGER_MS: Final = 2_000
-_DISCARD_BYTES: Final = 64 * 1024
+_DISCARDED: Final = bytearray(64 * 1024)
+"""Where bytes of all connections go that nobody looks at."""
 
 
 def success_line(written: Written) -> bytes:
@@ -51,7 +53,7 @@ class IngestPort:
         network: the transport seam.
         metrics: counters.
         idle_ms: silence after which a stream fails.
-        connections_max: more are turned away with a line that says so.
+        limits: connections beyond are turned away with a line that says so.
     """
 
     def __init__(
@@ -61,13 +63,14 @@ class IngestPort:
         metrics: Metrics,
         *,
         idle_ms: int,
-        connections_max: int,
+        limits: CallerLimits,
     ) -> None:
         self.path: Final = path
         self.metrics: Final = metrics
         self.idle_ms: Final = idle_ms
         self._network = network
-        self._limit = connections_max
+        self._callers = Callers("ingest", metrics, limits)
+        self.leaving: Final = Leaving()
         self._open: dict[int, IngestConnection] = {}
         self._listener: Listener | None = None
         self.count_bytes: Final = metrics.ingest_bytes.labels("ingest").inc
@@ -78,14 +81,23 @@ class IngestPort:
         """The port it listens on, once started."""
         return self._listener.port if self._listener is not None else 0
 
-    async def start(self, host: str, port: int) -> None:
+    async def start(self, host: str, port: int, *, reuse_port: bool = False) -> None:
         """Listen.
+
+        Args:
+            host: address to listen on.
+            port: 0 means any free one.
+            reuse_port: share the port with other processes that ask for the same.
 
         Raises:
             Unavailable: the port is taken.
         """
         self._listener = await self._network.listen(
-            lambda: IngestConnection(self), host, port, flag="--ingest-port"
+            lambda: IngestConnection(self),
+            host,
+            port,
+            reuse_port=reuse_port,
+            flag="--ingest-port",
         )
 
     async def close_listener(self) -> None:
@@ -98,18 +110,26 @@ class IngestPort:
         """End what is still open: streams that did not finish get a line that says so."""
         tasks = [connection.end() for connection in list(self._open.values())]
         await asyncio.gather(*(task for task in tasks if task is not None), return_exceptions=True)
+        self.leaving.abort()
 
-    def opened(self, connection: IngestConnection) -> bool:
-        """Count a connection; False if there are too many."""
-        if len(self._open) >= self._limit:
-            self.metrics.refused.labels("ingest", "connections").inc()
-            return False
-        self._open[id(connection)] = connection
-        return True
+    def opened(self, connection: IngestConnection, peer: object) -> TooManyConnections | None:
+        """Count a connection; an error to tell it if there are too many."""
+        error = self._callers.enter(peer)
+        if error is None:
+            self._open[id(connection)] = connection
+        else:
+            self._callers.turned_away(peer, error)
+        return error
 
-    def closed(self, connection: IngestConnection) -> None:
-        """It is gone."""
-        self._open.pop(id(connection), None)
+    def closed(self, connection: IngestConnection, peer: object) -> None:
+        """It is gone, if it was ever counted."""
+        if self._open.pop(id(connection), None) is not None:
+            self._callers.leave(peer)
+
+    def silent(self, peer: object) -> None:
+        """Count one whose sender says nothing any more."""
+        self.metrics.refused.labels("ingest", "idle").inc()
+        _log.info("gave up a silent stream", peer=str(peer), idle_ms=self.idle_ms)
 
 
 class IngestConnection(asyncio.BufferedProtocol):
@@ -128,7 +148,7 @@ class IngestConnection(asyncio.BufferedProtocol):
         self._timer: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None
         self._heard_s = 0.0
-        self._discard: bytearray | None = None
+        self._peer: object = None
 
     # -- the protocol's side ---------------------------------------------------------------
 
@@ -137,17 +157,19 @@ class IngestConnection(asyncio.BufferedProtocol):
         self._transport = cast("asyncio.Transport", transport)  # uvloop's is no subclass
         loop = asyncio.get_running_loop()
         self._heard_s = loop.time()
-        if not self._port.opened(self):
-            self._answer(failure_line(Unavailable("too many connections", hint="try again")))
+        self._peer = self._transport.get_extra_info("peername")
+        refusal = self._port.opened(self, self._peer)
+        if refusal is not None:
+            self._answered = True
+            self._transport.write(failure_line(refusal))
+            self._port.leaving.add(self._transport)
             return
         self._timer = loop.call_later(self._port.idle_ms / 1000, self._check_idle)
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - asyncio's signature
         """Where the next bytes go."""
         if self._answered or self._error is not None:
-            if self._discard is None:
-                self._discard = bytearray(_DISCARD_BYTES)
-            return memoryview(self._discard)
+            return memoryview(_DISCARDED)
         return self._filler.free()
 
     def buffer_updated(self, nbytes: int) -> None:
@@ -169,8 +191,10 @@ class IngestConnection(asyncio.BufferedProtocol):
         Returns:
             True: the connection stays open for the answer.
         """
-        if self._answered or self._ended:
-            return self._answered
+        if self._answered:
+            return False
+        if self._ended:
+            return True
         self._ended = True
         block = self._filler.take()
         if block is not None:
@@ -183,7 +207,9 @@ class IngestConnection(asyncio.BufferedProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """It is gone. A stream that was complete is stored all the same."""
-        self._port.closed(self)
+        self._port.closed(self, self._peer)
+        if self._transport is not None:
+            self._port.leaving.remove(self._transport)
         if self._timer is not None:
             self._timer.cancel()
         if not self._ended and self._error is None and not self._answered:
@@ -287,7 +313,7 @@ class IngestConnection(asyncio.BufferedProtocol):
         if left_s > 0:
             self._timer = loop.call_later(left_s, self._check_idle)
             return
-        self._port.metrics.refused.labels("ingest", "idle").inc()
+        self._port.silent(self._peer)
         self._error = IdleTimeout(
             f"no byte for {self._port.idle_ms} ms",
             hint="half-close after the last byte, as nc -N does",

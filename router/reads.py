@@ -3,6 +3,10 @@
 How many replicas of a frame are looked at is the business of `router.fetching`. Every frame is
 verified against its keyed checksum, and a read of all bytes against the object's BLAKE3 before its
 last piece is handed out; a reader of a wrong byte never sees the end.
+
+What was fetched and not taken by its client yet is counted, over all reads. While that is too much,
+pieces are one frame and nothing is fetched ahead: slow readers make others slower, never memory
+grow.
 """
 
 from __future__ import annotations
@@ -12,10 +16,11 @@ from collections import deque
 from collections.abc import AsyncGenerator
 from typing import Final
 
+from common.budget import Budget
 from common.buffers import BufferPool
 from common.checksum import ObjectHash
 from common.errors import IntegrityError, NotFound, PutterError
-from common.limits import READER_LEASE_MS, RUN_BYTES_TARGET
+from common.limits import READER_LEASE_MS, READS_PENDING_BYTES_MAX, RUN_BYTES_TARGET
 from common.logs import get_logger
 from common.meta.interface import Metadata
 from common.metrics import Metrics
@@ -55,6 +60,12 @@ class ReadPath:
         self._instance = instance
         self._pool = pool
         self._readers = 0
+        self._held = Budget(READS_PENDING_BYTES_MAX)
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes that were fetched, or are being fetched, and were not given back."""
+        return self._held.used_bytes
 
     async def resolve(self, bucket: str, key: str) -> Version:
         """What the name holds now.
@@ -103,8 +114,10 @@ class ReadPath:
                 try:
                     async for piece in pieces:
                         self._metrics.served_bytes.inc(piece.size)
-                        yield piece
-                        self.give(piece)
+                        try:
+                            yield piece
+                        finally:
+                            self.give(piece)
                 finally:
                     await pieces.aclose()
             position += stored.size
@@ -114,7 +127,7 @@ class ReadPath:
         if len(version.objects) != 1:
             return None
         stored = version.objects[0]
-        part = next(slices(stored, start, end, RUN_BYTES_TARGET), None)
+        part = next(slices(stored, start, end, self._piece_bytes(stored)), None)
         if part is None or part.keep != end - start:
             return None
         piece = await self._only(stored, part)
@@ -145,6 +158,7 @@ class ReadPath:
 
     def give(self, piece: Fetched) -> None:
         """Take the memory of a piece back; who still sends it keeps views of it."""
+        self._held.give(piece.size)
         piece.parts.clear()
         for buffer in piece.buffers:
             self._pool.give(buffer)
@@ -155,7 +169,7 @@ class ReadPath:
         self, bucket: str, stored: StoredObject, start: int, end: int
     ) -> AsyncGenerator[Fetched, None]:
         """Bytes of one object; tickets of a long one are not freed while it is read."""
-        parts = slices(stored, start, end, RUN_BYTES_TARGET)
+        parts = slices(stored, start, end, self._piece_bytes(stored))
         first = next(parts, None)
         if first is not None and first.keep == end - start:  # most reads; they need no task
             yield await self._only(stored, first)
@@ -180,11 +194,15 @@ class ReadPath:
                 await self._release(bucket, stored, reader)
 
     async def _only(self, stored: StoredObject, part: Slice) -> Fetched:
-        piece = await self._fetching.fetch(stored, part)
+        piece = await self._take(stored, part)
         if part.keep == stored.size:
             hasher = ObjectHash()
             piece.hash_into(hasher)
-            _check_whole(stored, hasher.digest())
+            try:
+                _check_whole(stored, hasher.digest())
+            except IntegrityError:
+                self.give(piece)
+                raise
         return piece
 
     async def _ahead(
@@ -192,26 +210,50 @@ class ReadPath:
     ) -> AsyncGenerator[Fetched, None]:
         hasher = ObjectHash() if start == 0 and end == stored.size else None
         loop = asyncio.get_running_loop()
-        wanted = slices(stored, start, end, RUN_BYTES_TARGET)
+        piece_bytes = self._piece_bytes(stored)
+        wanted = slices(stored, start, end, piece_bytes)
         ahead: deque[asyncio.Task[Fetched]] = deque()
-        left = end - start
+        planned, left = start, end - start
         try:
-            while True:
-                while len(ahead) < _AHEAD and (part := next(wanted, None)) is not None:
-                    ahead.append(loop.create_task(self._fetching.fetch(stored, part)))
+            while left:
+                if piece_bytes != self._piece_bytes(stored):
+                    piece_bytes = self._piece_bytes(stored)
+                    wanted = slices(stored, planned, end, piece_bytes)
+                while len(ahead) < (1 if self._held.full else _AHEAD):
+                    part = next(wanted, None)
+                    if part is None:
+                        break
+                    planned += part.keep
+                    ahead.append(loop.create_task(self._take(stored, part)))
                 if not ahead:
                     return
-                piece = await ahead.popleft()
+                piece = await ahead[0]
                 left -= piece.size
                 if hasher is not None:
                     piece.hash_into(hasher)
                     if left == 0:
                         _check_whole(stored, hasher.digest())
+                ahead.popleft()
                 yield piece
         finally:
             for task in ahead:
                 task.cancel()
-            await asyncio.gather(*ahead, return_exceptions=True)
+            for result in await asyncio.gather(*ahead, return_exceptions=True):
+                if isinstance(result, Fetched):
+                    self.give(result)
+
+    def _piece_bytes(self, stored: StoredObject) -> int:
+        """The most of one fetch: a run, or a frame while memory is short."""
+        return stored.frame_bytes if self._held.full else RUN_BYTES_TARGET
+
+    async def _take(self, stored: StoredObject, part: Slice) -> Fetched:
+        """Fetch a slice; it is counted until it goes back with `give`."""
+        self._held.take(part.keep)
+        try:
+            return await self._fetching.fetch(stored, part)
+        except BaseException:
+            self._held.give(part.keep)
+            raise
 
     async def _hold(self, bucket: str, stored: StoredObject, reader: str) -> None:
         held = await self._meta.objects.hold(bucket, stored.object_id, reader, READER_LEASE_MS)

@@ -32,7 +32,7 @@ class LocalStore:
     Args:
         home: the working directory, and the log's; made if it is not there.
         data: the data directory; ``home / "data"`` if None.
-        ports: those that are not just any free ones.
+        ports: those that are not just any free ones, and other settings that are numbers.
     """
 
     def __init__(self, home: Path, data: Path | None = None, **ports: int) -> None:
@@ -227,7 +227,7 @@ def _bulk_strings(reply: BinaryIO) -> Iterator[str]:
     for _ in range(int(head[1:])):
         size = reply.readline()
         assert size.startswith(b"$"), size
-        yield reply.read(int(size[1:]) + 2)[:-2].decode()
+        yield "" if size == b"$-1\r\n" else reply.read(int(size[1:]) + 2)[:-2].decode()
 
 
 def _is_free(port: int) -> bool:

@@ -43,6 +43,11 @@ class _Greeting:
             raise ProtocolError("bytes came before the greeting was over")
 
 
+def refusal_of(error: PutterError) -> bytes:
+    """What a server says to a client that it does not even listen to."""
+    return GREETING + encode(Refused(error.status, error.message, error.hint))
+
+
 class ServerGreeting(_Greeting):
     """The server's side: bytes in, bytes out, and `peer` once the client has proved itself.
 

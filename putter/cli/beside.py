@@ -44,6 +44,11 @@ class Beside:
         self._putter: Child | None = None
         self._members: Members | None = None
 
+    @property
+    def descriptors(self) -> tuple[int, ...]:
+        """What every further child must inherit: the next start waits for it."""
+        return self._embedded.lock.descriptors
+
     async def launch(self) -> None:
         """Take the data directory and start the children, whose start goes on by itself.
 

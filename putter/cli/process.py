@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import importlib.metadata
 import resource
 import secrets
 import signal
 import sys
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
 from common.keys import Keyring, load_keyring, readable_by_others
@@ -18,6 +19,7 @@ from common.logs import get_logger
 from common.settings import Settings
 
 _log = get_logger(__name__)
+_CANCEL_S: Final = 1.0
 _GARBAGE_THRESHOLD: Final = 20_000
 _FILES_WANTED: Final = 2 * CONNECTIONS_MAX + 256
 
@@ -106,3 +108,20 @@ class Signals:
             signal.raise_signal(name)
         _log.info("stopping", signal=name.name)
         self._asked.set()
+
+
+async def attend(main: Callable[[Signals], Coroutine[Any, Any, None]]) -> None:
+    """Run what a process is there for until it ends, or is told to stop before it had started."""
+    signals = Signals()
+    running = asyncio.ensure_future(main(signals))
+    asked = asyncio.ensure_future(signals.wait())
+    await asyncio.wait((running, asked), return_when=asyncio.FIRST_COMPLETED)
+    if not running.done() and not signals.listening:
+        # Told to stop while it was still starting. A library may lose a cancellation that meets
+        # a time-out of its own: it is repeated.
+        while not running.done():
+            running.cancel()
+            await asyncio.wait((running,), timeout=_CANCEL_S)
+    asked.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await running

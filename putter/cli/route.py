@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from typing import Final
 
@@ -10,11 +9,10 @@ from common.logs import get_logger
 from common.settings import Settings
 from putter.cli.beside import Beside
 from putter.cli.imports import importing
-from putter.cli.process import Signals, open_keyring, raise_file_limit
+from putter.cli.process import Signals, attend, open_keyring, raise_file_limit
 
 _log = get_logger(__name__)
 _LINK_MS: Final = 60_000
-_CANCEL_S: Final = 1.0
 
 
 async def route(settings: Settings) -> None:
@@ -26,19 +24,12 @@ async def route(settings: Settings) -> None:
         PutterError: it cannot start: port taken, data directory in use, bad key, …
     """
     raise_file_limit()
-    signals = Signals()
-    running = asyncio.ensure_future(_run(settings, signals))
-    asked = asyncio.ensure_future(signals.wait())
-    await asyncio.wait((running, asked), return_when=asyncio.FIRST_COMPLETED)
-    if not running.done() and not signals.listening:
-        # Told to stop while it was still starting. A library may lose a cancellation that meets
-        # a time-out of its own: it is repeated.
-        while not running.done():
-            running.cancel()
-            await asyncio.wait((running,), timeout=_CANCEL_S)
-    asked.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await running
+    if settings.workers > 1:
+        from putter.cli.workers import run_workers
+
+        await attend(lambda signals: run_workers(settings, signals))
+    else:
+        await attend(lambda signals: _run(settings, signals))
 
 
 async def _run(settings: Settings, signals: Signals) -> None:
@@ -51,7 +42,8 @@ async def _run(settings: Settings, signals: Signals) -> None:
             await beside.launch()
             settings = beside.settings
         with importing():  # the children use the time
-            from putter.cli.routing import make_metadata, make_router, welcome
+            from putter.cli.routing import make_metadata, make_router
+            from putter.cli.welcome import Doors, welcome
         metadata = make_metadata(settings)
         stack.push_async_callback(metadata.close)
         if beside is not None:
@@ -66,5 +58,6 @@ async def _run(settings: Settings, signals: Signals) -> None:
         if alone:
             await router.fleet.wait_up(_LINK_MS)
         signals.listening = True
-        welcome(settings, router, alone=alone)
+        doors = Doors(router.ingest_port, router.web_port, router.ack_port)
+        welcome(settings, doors, alone=alone)
         await signals.wait()

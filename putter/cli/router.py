@@ -17,6 +17,7 @@ def router(settings: Settings) -> None:
     Examples:
         putter router
         putter router --data-dir /srv/putter --replicas 1
+        putter router --workers 4
         putter router --redis redis://10.0.0.5:6379 --nodes 10.0.0.11:5000,10.0.0.12:5000
     """
     from common import logs

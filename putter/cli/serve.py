@@ -6,6 +6,7 @@ import random
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
+from common.callers import CallerLimits
 from common.errors import NotAdmitted, PutterError
 from common.limits import GIB
 from common.logs import get_logger
@@ -62,6 +63,7 @@ async def serve(settings: Settings) -> None:
     metadata = _coordinator(settings)
     disk_thread = ThreadPoolExecutor(1, "disk")
     readers = ThreadPoolExecutor(_READERS, "reader")
+    callers = CallerLimits(settings.connections_max, settings.connections_per_address)
     node = PutterNode(
         NodeOptions(
             host=settings.host,
@@ -70,7 +72,7 @@ async def serve(settings: Settings) -> None:
             web_port=settings.putter_web_port,
             zone=settings.zone or "",
             idle_ms=settings.idle_timeout_ms,
-            connections_max=settings.connections_max,
+            callers=callers,
             scrub_bytes_per_s=settings.scrub_bytes_per_s,
             scrub_period_s=settings.scrub_period_days * 86_400,
         ),
@@ -88,7 +90,7 @@ async def serve(settings: Settings) -> None:
     )
     door = Door(settings.host, token_of(settings, keyring.writing.token))
     application = make_application(node.metrics, door, lambda: node.trouble)
-    web = WebPort(application, node.metrics, settings.connections_max)
+    web = WebPort(application, node.metrics, callers)
     try:
         await web.start(settings.host, settings.putter_web_port, "--putter-web-port")
         try:

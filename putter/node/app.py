@@ -6,16 +6,17 @@ import asyncio
 import random
 from collections.abc import Callable
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from common.budget import Budget
 from common.buffers import BufferPool
+from common.callers import CallerLimits
 from common.clock import Clock, SystemClock
 from common.errors import PutterError
 from common.heartbeat import Heartbeat
 from common.keys import Keyring
-from common.limits import CONNECTIONS_MAX, NODE_PENDING_BYTES_MAX
+from common.limits import NODE_PENDING_BYTES_MAX
 from common.logs import get_logger
 from common.meta.interface import Member, Metadata
 from common.meta.packing import Packing
@@ -52,7 +53,7 @@ class NodeOptions:
         web_port: told to the others, for `status`.
         zone: failure zone.
         idle_ms: silence after which a raw connection is closed.
-        connections_max: at the same time.
+        callers: connections at the same time.
         scrub_bytes_per_s: verified in the background; 0 = only when asked to.
         scrub_period_s: from the end of one pass to the beginning of the next.
     """
@@ -63,7 +64,7 @@ class NodeOptions:
     web_port: int = 0
     zone: str = ""
     idle_ms: int = 60_000
-    connections_max: int = CONNECTIONS_MAX
+    callers: CallerLimits = field(default_factory=CallerLimits)
     scrub_bytes_per_s: int = 0
     scrub_period_s: float = 14 * 86_400
 
@@ -148,7 +149,7 @@ class PutterNode:
             rng=rng,
         )
         self._upkeep = Upkeep(self._services.committer, self.metrics)
-        self._connections = Connections(options.connections_max)
+        self._connections = Connections(self.metrics, options.callers)
         self._listener: Listener | None = None
         self._heartbeat: Heartbeat | None = None
 
@@ -217,6 +218,7 @@ class PutterNode:
         await self._services.acks.close(flush_ms=_DRAIN_MS)
         for connection in self._connections.all():
             connection.close()
+        self._connections.leaving.abort()
         try:
             await asyncio.get_running_loop().run_in_executor(self._disk_thread, self._engine.close)
         except PutterError as error:

@@ -5,10 +5,14 @@ from __future__ import annotations
 import asyncio
 from typing import Final, Protocol, cast
 
-from common.errors import NotAdmitted, NotAuthorised, PutterError
-from common.limits import HANDSHAKE_TIMEOUT_MS
+from common.callers import CallerLimits, Callers, Leaving, address_of
+from common.errors import IdleTimeout, NotAdmitted, NotAuthorised, PutterError, TooManyConnections
+from common.limits import HANDSHAKE_TIMEOUT_MS, STALL_TIMEOUT_MS
 from common.logs import Repeats, get_logger
-from common.wire.greeting import ServerGreeting
+from common.metrics import Metrics
+from common.stalls import StallWatch
+from common.tickets import FIELD_BYTES
+from common.wire.greeting import ServerGreeting, refusal_of
 from common.wire.handshake import CHALLENGE_BYTES, Peer
 from common.wire.session import GREETING, GREETING_STEM
 from putter.node.acks import AckAddress, AckLink
@@ -35,25 +39,33 @@ class _Handler(Protocol):
 
 
 class Connections:
-    """The open connections of the port."""
+    """The open connections of the port.
 
-    def __init__(self, limit: int) -> None:
+    Args:
+        metrics: where they are counted.
+        limits: how many are served at a time.
+    """
+
+    def __init__(self, metrics: Metrics, limits: CallerLimits) -> None:
         self.repeats: Final = Repeats()
+        self.leaving: Final = Leaving()
+        self._callers = Callers("putter", metrics, limits)
         self._open: dict[int, PutterConnection] = {}
-        self._limit = limit
+        metrics.connections.labels("putter").set_function(lambda: len(self._open))
 
-    @property
-    def full(self) -> bool:
-        """Whether one more must be turned away."""
-        return len(self._open) >= self._limit
+    def add(self, connection: PutterConnection, peer: object) -> TooManyConnections | None:
+        """Count a connection; an error to tell it if there are too many."""
+        error = self._callers.enter(peer)
+        if error is None:
+            self._open[id(connection)] = connection
+        else:
+            self._callers.turned_away(peer, error)
+        return error
 
-    def add(self, connection: PutterConnection) -> None:
-        """It was accepted."""
-        self._open[id(connection)] = connection
-
-    def remove(self, connection: PutterConnection) -> None:
-        """It is gone."""
-        self._open.pop(id(connection), None)
+    def remove(self, connection: PutterConnection, peer: object) -> None:
+        """It is gone, if it was ever counted."""
+        if self._open.pop(id(connection), None) is not None:
+            self._callers.leave(peer)
 
     def all(self) -> list[PutterConnection]:
         """Those that are open now."""
@@ -82,21 +94,23 @@ class PutterConnection(asyncio.BufferedProtocol):
         self._greeting: ServerGreeting | None = None
         self._handler: _Handler | None = None
         self._session: SessionConnection | None = None
+        self._raw: RawConnection | None = None
         self._ack_link: AckLink | None = None
         self._transport: asyncio.Transport | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._stall: StallWatch | None = None
         self._heard = False
+        self._peer: object = None
+        self._too_many: TooManyConnections | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Somebody connected."""
         self._transport = cast("asyncio.Transport", transport)  # uvloop's is no subclass
-        if self._connections.full:
-            self._services.metrics.refused.labels("putter", "connections").inc()
-            _log.warning("too many connections on the putter port: one was turned away")
-            self._transport.abort()
+        self._peer = self._transport.get_extra_info("peername")
+        self._too_many = self._connections.add(self, self._peer)
+        if self._too_many is not None:
+            self._connections.leaving.add(self._transport, ends=False)
             return
-        self._connections.add(self)
-        self._services.metrics.connections.labels("putter").set(len(self._connections))
         self._arm(self._idle_ms)
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - asyncio's signature
@@ -108,6 +122,9 @@ class PutterConnection(asyncio.BufferedProtocol):
     def buffer_updated(self, nbytes: int) -> None:
         """Bytes came."""
         self._heard = True
+        if self._too_many is not None:
+            self._turn_away(bytes(self._scratch[:nbytes]), self._too_many)
+            return
         try:
             if self._handler is not None:
                 self._handler.buffer_updated(nbytes)
@@ -118,6 +135,8 @@ class PutterConnection(asyncio.BufferedProtocol):
 
     def eof_received(self) -> bool:
         """The other side is done sending."""
+        if self._too_many is not None:
+            return False
         if self._first and self._greeting is None and self._handler is None:
             try:
                 self._become_raw()
@@ -127,8 +146,10 @@ class PutterConnection(asyncio.BufferedProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """It is gone."""
-        self._connections.remove(self)
-        self._services.metrics.connections.labels("putter").set(len(self._connections))
+        self._connections.remove(self, self._peer)
+        if self._transport is not None:
+            self._connections.leaving.remove(self._transport)
+        self._stop_watch()
         if self._timer is not None:
             self._timer.cancel()
         if self._handler is not None:
@@ -142,11 +163,14 @@ class PutterConnection(asyncio.BufferedProtocol):
 
     def pause_writing(self) -> None:
         """The other side does not read."""
+        if self._transport is not None:
+            self._stall = StallWatch(self._transport, STALL_TIMEOUT_MS, self._stalled)
         if self._handler is not None:
             self._handler.pause_writing()
 
     def resume_writing(self) -> None:
         """It reads again."""
+        self._stop_watch()
         if self._handler is not None:
             self._handler.resume_writing()
 
@@ -201,6 +225,20 @@ class PutterConnection(asyncio.BufferedProtocol):
             self._become_session(peer)
         self._transport.write(answer)
 
+    def _turn_away(self, data: bytes, error: TooManyConnections) -> None:
+        """Tell one that is too many so, once its first bytes say in which form."""
+        assert self._transport is not None
+        if len(self._first) >= len(GREETING):
+            return
+        self._first += data
+        if len(self._first) < len(GREETING):
+            return
+        if self._first.startswith(GREETING_STEM):
+            self._transport.write(refusal_of(error))
+        else:
+            self._transport.write(self._first[:FIELD_BYTES] + bytes([error.status]))
+        self._transport.write_eof()
+
     def _become_session(self, peer: Peer) -> None:
         assert self._transport is not None
         services = self._services
@@ -227,7 +265,7 @@ class PutterConnection(asyncio.BufferedProtocol):
             services.budget,
             services.metrics,
         )
-        self._handler = raw
+        self._handler = self._raw = raw
         self._arm(self._idle_ms)
         view = memoryview(self._first)
         while view:
@@ -255,7 +293,7 @@ class PutterConnection(asyncio.BufferedProtocol):
             _log.warning(said, peer=self._peername(), reason=str(error))
             return
         now_s = asyncio.get_running_loop().time()
-        more = self._connections.repeats.due(self._peer_host(), now_s)
+        more = self._connections.repeats.due(address_of(self._peer), now_s)
         if more is not None:
             _log.warning(said, peer=self._peername(), reason=str(error), **more)
 
@@ -277,9 +315,29 @@ class PutterConnection(asyncio.BufferedProtocol):
         if (self._heard and self._greeting is None) or self.pending_bytes:
             self._arm(delay_ms)
             return
-        self._services.metrics.refused.labels("putter", "idle").inc()
+        self._services.metrics.refused.labels("putter", IdleTimeout.code).inc()
         _log.info("closed a silent connection on the putter port", peer=self._peername())
+        if self._greeting is not None:
+            error = IdleTimeout(f"no whole greeting within {delay_ms} ms")
+            self._transport.write(self._greeting.refusal(error))
+        elif self._raw is not None:
+            self._raw.give_up()
         self._transport.close()
+
+    def _stalled(self) -> None:
+        self._services.metrics.refused.labels("putter", "stalled").inc()
+        _log.warning(
+            "a client of the putter port takes nothing of what it is sent",
+            peer=self._peername(),
+            for_ms=STALL_TIMEOUT_MS,
+        )
+        if self._transport is not None:
+            self._transport.abort()
+
+    def _stop_watch(self) -> None:
+        if self._stall is not None:
+            self._stall.stop()
+            self._stall = None
 
     def _peername(self) -> str:
         name = self._transport.get_extra_info("peername") if self._transport else None

@@ -178,10 +178,7 @@ class RawConnection:
         if buffer is not None and size > FRAME_HEADER_BYTES:
             self._store(buffer[:size])
         elif buffer is not None and size:
-            field = np.zeros((1, 8), np.uint8)
-            part = bytes(buffer[: min(8, size)])
-            field[0, : len(part)] = np.frombuffer(part, np.uint8)
-            self._write(field, np.array([Status.MALFORMED], np.uint8))
+            self._refuse_part(bytes(buffer[: min(8, size)]))
         self._close_if_done()
         return True
 
@@ -212,6 +209,14 @@ class RawConnection:
         self._apply_pause()
         self._close_if_done()
 
+    def give_up(self) -> None:
+        """The sender is silent: a frame that it began is malformed."""
+        buffer, size = self._buffer, self._filled
+        self._buffer = None
+        self._filled = 0
+        if buffer is not None and size:
+            self._refuse_part(bytes(buffer[: min(8, size)]))
+
     def answer(self, fields: tickets.Fields, statuses: Statuses, rows: memoryview) -> None:
         """These frames are durable, or refused."""
         good = int((statuses == Status.WRITTEN).sum())
@@ -221,6 +226,12 @@ class RawConnection:
         self._write(fields, statuses)
         self._gate.give(size)
         self._close_if_done()
+
+    def _refuse_part(self, start: bytes) -> None:
+        """Ack a frame that is not there as a whole, by what there is of its ticket."""
+        field = np.zeros((1, 8), np.uint8)
+        field[0, : len(start)] = np.frombuffer(start, np.uint8)
+        self._write(field, np.array([Status.MALFORMED], np.uint8))
 
     def _store(self, rows: memoryview) -> None:
         self._gate.take(len(rows))

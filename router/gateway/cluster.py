@@ -20,11 +20,9 @@ from common.wire.session import ScrubReply, Stat, StatReply
 from router.fleet import Fleet, NodeView
 from router.gateway.describe import place_of_ticket
 from router.gateway.openapi import document
+from router.gateway.parts import balance, incurable, link_to, repair, told_of_workers
 from router.gateway.scrub import ScrubRoutes, ask, summary
-from router.heal import Healer, Incurable
-from router.rebalance import Balance, Rebalance
-from router.repair import Refill, Repair
-from router.writes import WritePath
+from router.workers import Part, Workers
 
 _CALL_MS: Final = 5_000
 _STATUS_MS: Final = 2_000
@@ -36,36 +34,27 @@ class ClusterRoutes:
     Args:
         meta: the coordinator.
         fleet: the putters.
-        writes: for what is under way.
+        workers: this router and the others that share its ports.
         identity: of this router.
         redis_address: for people, without password.
         tickets_used: highest ticket number that this router saw leased.
-        repair: knows what putters are owed.
-        healer: knows what cannot be healed.
-        rebalance: knows how evenly the bytes are spread.
     """
 
     def __init__(
         self,
         meta: Metadata,
         fleet: Fleet,
-        writes: WritePath,
+        workers: Workers,
         identity: Identity,
         redis_address: str,
         tickets_used: Callable[[], int],
-        repair: Repair,
-        healer: Healer,
-        rebalance: Rebalance,
     ) -> None:
         self._meta = meta
         self._fleet = fleet
-        self._writes = writes
+        self._workers = workers
         self._identity = identity
         self._redis_address = redis_address
         self._tickets_used = tickets_used
-        self._repair = repair
-        self._healer = healer
-        self._rebalance = rebalance
         self._scrubs = ScrubRoutes(meta, fleet)
 
     def add_to(self, application: web.Application) -> None:
@@ -158,24 +147,25 @@ class ClusterRoutes:
             for entry in seen
             if entry.member.role == "router"
         ]
+        by_worker = await self._workers.parts()
+        parts = [part for part in by_worker.values() if part is not None]
         return json_response(
             {
                 "version": self._identity.version,
                 "router": self._identity.instance,
                 "redis": {"ok": redis_ok, "address": self._redis_address},
-                "nodes": await self._nodes(),
+                "nodes": await self._nodes(by_worker),
                 "routers": routers,
-                "objects": {"writing": self._writes.writing},
-                "repair": [
-                    _refill(node, each) for node, each in sorted(self._repair.refills().items())
-                ],
-                "balance": _balance(self._rebalance.balance),
-                "incurable": [_incurable(each) for each in self._healer.incurable()],
+                "workers": told_of_workers(by_worker),
+                "objects": {"writing": sum(part.writing for part in parts)},
+                "repair": repair(parts),
+                "balance": balance(parts),
+                "incurable": incurable(parts),
                 "numbers": {"tickets_used": self._tickets_used(), "tickets_max": TICKETS_MAX},
             }
         )
 
-    async def _nodes(self) -> list[dict[str, Any]]:
+    async def _nodes(self, parts: dict[int, Part | None]) -> list[dict[str, Any]]:
         """What is known of each putter, and how the verification of its disk goes."""
         views = self._fleet.views()
         links = {view.node: self._fleet.link(view.node) for view in views}
@@ -186,7 +176,10 @@ class ClusterRoutes:
             for link, answer in zip(up, answers, strict=True)
             if isinstance(answer, ScrubReply)
         }
-        return [_node(view) | {"scrub": scrubs.get(view.node)} for view in views]
+        return [
+            _node(view) | link_to(view.address, parts) | {"scrub": scrubs.get(view.node)}
+            for view in views
+        ]
 
     async def openapi(self, _: web.Request) -> web.StreamResponse:
         """This door as an OpenAPI document."""
@@ -224,45 +217,6 @@ def _limit(text: str | None) -> int:
     return int(text)
 
 
-def _refill(node: str, refill: Refill) -> dict[str, Any]:
-    """What a putter is owed, and how it goes."""
-    return {
-        "node": node,
-        "objects": refill.debt.objects,
-        "records": refill.lacking.records,
-        "bytes": refill.debt.size + refill.lacking.size,
-        "bytes_per_s": round(refill.rate_bytes_per_s),
-        "eta_s": None if refill.eta_s is None else round(refill.eta_s),
-        "stuck": [{"object": each, "reason": why} for each, why in refill.stuck.items()],
-    }
-
-
-def _balance(balance: Balance | None) -> dict[str, Any] | None:
-    """How evenly the bytes are spread, as far as this router has looked."""
-    if balance is None:
-        return None
-    return {
-        "uneven_bytes": balance.uneven_bytes,
-        "left_bytes": balance.left_bytes,
-        "nodes": [
-            {"node": node, "held_bytes": held, "share_bytes": balance.shares[node]}
-            for node, held in balance.held.items()
-        ],
-    }
-
-
-def _incurable(each: Incurable) -> dict[str, Any]:
-    """Tickets that no replica has right, or that a putter does not take."""
-    wound = each.wound
-    return {
-        "node": wound.node,
-        "object": wound.object_id,
-        "first": format_id(wound.first),
-        "count": wound.count,
-        "reason": each.reason,
-    }
-
-
 def _stored(told: StatReply | Packing) -> dict[str, Any]:
     """How a putter stores a run, or its runs."""
     return {
@@ -286,7 +240,4 @@ def _node(view: NodeView) -> dict[str, Any]:
         "free_bytes": member.free_bytes if member else 0,
         "zone": member.zone if member else "",
         "packing": _stored(member.packing) if member else None,
-        "link": view.link,
-        "reason": view.reason,
-        "inflight_bytes": view.inflight_bytes,
     }

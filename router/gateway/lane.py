@@ -84,10 +84,13 @@ class FileLane:
         if piece is None:
             await self._stream(version, start, end, status, headers, out)
         else:
-            if piece.replicas:
-                headers |= self._reads.looked_at(version, start, end, piece)
-            out.send([head(status, _REASONS[status], headers), *piece.parts])
-            self._reads.give(piece)
+            try:
+                if piece.replicas:
+                    headers |= self._reads.looked_at(version, start, end, piece)
+                out.send([head(status, _REASONS[status], headers), *piece.parts])
+                await out.drain()
+            finally:
+                self._reads.give(piece)
         return status
 
     async def _stream(

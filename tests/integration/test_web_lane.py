@@ -13,6 +13,7 @@ import pytest
 import uvloop
 from aiohttp import web
 
+from common.callers import CallerLimits
 from common.limits import MIB
 from common.metrics import Metrics
 from common.web import Door, make_application
@@ -51,7 +52,7 @@ class Site:
         application = make_application(self.metrics, Door("127.0.0.1", ""), lambda: "")
         application.router.add_route("*", "/lane/{name}", self._long)
         make = partial(LaneConnection, lane=self)
-        self.port = WebPort(application, self.metrics, 100, make)
+        self.port = WebPort(application, self.metrics, CallerLimits(100), make)
         self.short: list[str] = []
         self.long: list[str] = []
         self.held = asyncio.Event()
@@ -381,7 +382,7 @@ class TestIdle:
         play(scene)
 
     def test_who_takes_nothing_is_left(self, play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("common.web_port.WEB_STALL_TIMEOUT_MS", 100)
+        monkeypatch.setattr("common.web_port.STALL_TIMEOUT_MS", 100)
 
         async def scene(site: Site) -> None:
             site.size = 32 * MIB

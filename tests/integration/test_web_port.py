@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 import socket
+import sys
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -14,6 +15,7 @@ import structlog
 import uvloop
 from aiohttp import web
 
+from common.callers import CallerLimits
 from common.errors import ClientGone, Unavailable
 from common.limits import MIB, WEB_PROBES_MAX
 from common.metrics import Metrics
@@ -38,11 +40,16 @@ IDS = ["noise", "a header too long", "the other protocol", "two lengths", "TLS",
 class Site:
     """An application on a port, and what it did."""
 
-    def __init__(self, guard: str = "127.0.0.1", connections_max: int = 100) -> None:
+    def __init__(
+        self,
+        guard: str = "127.0.0.1",
+        connections_max: int = 100,
+        per_address: int | None = None,
+    ) -> None:
         self.metrics = Metrics("putter")
         application = make_application(self.metrics, Door(guard, TOKEN), lambda: "")
         application.router.add_route("*", "/_", self._count)
-        self.port = WebPort(application, self.metrics, connections_max)
+        self.port = WebPort(application, self.metrics, CallerLimits(connections_max, per_address))
         self.taken: list[int] = []
         self.broken = 0
         self.held = asyncio.Event()
@@ -68,12 +75,18 @@ class Site:
     def refused(self, reason: str) -> float:
         return metric(self.metrics, "putter_refused_total", port="web", reason=reason)
 
-    async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        return await asyncio.open_connection("127.0.0.1", self.port.port, limit=64 * MIB)
+    async def connect(
+        self, source: str = "127.0.0.1"
+    ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        return await asyncio.open_connection(
+            "127.0.0.1", self.port.port, limit=64 * MIB, local_addr=(source, 0)
+        )
 
-    async def ask(self, *parts: bytes, half_close: bool = False) -> bytes:
+    async def ask(
+        self, *parts: bytes, half_close: bool = False, source: str = "127.0.0.1"
+    ) -> bytes:
         """Everything that comes back until the other side closes."""
-        reader, writer = await self.connect()
+        reader, writer = await self.connect(source)
         for part in parts:
             writer.write(part)
             await asyncio.sleep(0.01)
@@ -187,7 +200,7 @@ class TestNoise:
     def test_of_one_who_does_not_go_is_not_listened_to_for_long(
         self, play: Play, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("common.web_port.WEB_LINGER_MS", 50)
+        monkeypatch.setattr("common.web_port.LINGER_MS", 50)
 
         async def scene(site: Site) -> None:
             reader, writer = await site.connect()
@@ -231,7 +244,7 @@ class TestTooMany:
                 b"PUT /_ HTTP/1.1\r\nHost: x\r\nContent-Length: 9999\r\n\r\n" + bytes(500),
             ):
                 error = told(await site.ask(late), 503)
-                assert error["code"] == "unavailable"
+                assert error["code"] == "connections"
                 assert "connections_max" in error["hint"]
             assert site.refused("connections") == 2
             assert site.open == 3
@@ -245,6 +258,30 @@ class TestTooMany:
                 writer.close()
 
         play(scene, connections_max=3)
+
+    @pytest.mark.parametrize("probes", [0, 2])
+    def test_one_address_may_not_take_all_places(
+        self, play: Play, monkeypatch: pytest.MonkeyPatch, probes: int
+    ) -> None:
+        monkeypatch.setattr("common.web_port.WEB_PROBES_MAX", probes)
+
+        async def scene(site: Site) -> None:
+            crowd = [await site.connect() for _ in range(2)]
+            await until(lambda: site.open == 2)
+            late = await site.ask(AND_CLOSE.replace(b"/healthz", b"/metrics"))
+            error = told(late, 503)
+            assert error["code"] == "connections"
+            assert "connections_per_address" in error["hint"]
+            assert site.refused("address") == 1
+            if sys.platform == "linux":  # elsewhere loopback has one address
+                neighbour = await site.ask(AND_CLOSE, source="127.0.0.2")
+                assert neighbour.endswith(b"ok\n")
+            for _, writer in crowd:
+                writer.close()
+            await until(lambda: site.open == 0)
+            assert await site.healthy()
+
+        play(scene, per_address=2)
 
     def test_a_full_port_still_tells_its_health(self, play: Play) -> None:
         """Else a supervisor would end a process for being busy."""
@@ -284,7 +321,7 @@ class TestTooMany:
     ) -> None:
         """Who does not read the refusal and go may not hold on to a file either."""
         monkeypatch.setattr("common.web_port.WEB_PROBES_MAX", 0)
-        monkeypatch.setattr("common.web_port.WEB_LEAVING_MAX", 2)
+        monkeypatch.setattr("common.web_port.LEAVING_MAX", 2)
 
         async def scene(site: Site) -> None:
             crowd = [await site.connect() for _ in range(12)]
@@ -323,7 +360,7 @@ class TestStalling:
     def test_who_takes_nothing_is_left(
         self, play: Play, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
-        monkeypatch.setattr("common.web_port.WEB_STALL_TIMEOUT_MS", 200)
+        monkeypatch.setattr("common.web_port.STALL_TIMEOUT_MS", 200)
 
         async def scene(site: Site) -> None:
             with socket.create_connection(("127.0.0.1", site.port.port)) as client:
@@ -339,7 +376,7 @@ class TestStalling:
 
     def test_who_is_slow_gets_everything(self, play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
         """It takes many times as long as one may take nothing."""
-        monkeypatch.setattr("common.web_port.WEB_STALL_TIMEOUT_MS", 400)
+        monkeypatch.setattr("common.web_port.STALL_TIMEOUT_MS", 400)
 
         async def scene(site: Site) -> None:
             reader, writer = await asyncio.open_connection(
@@ -401,6 +438,7 @@ class TestSilence:
                 assert await reader.read() == b""
                 writer.close()
             await until(lambda: site.open == 0)
+            assert site.refused("quiet") == 2
 
         play(scene)
 

@@ -47,6 +47,8 @@ GOOD = {
     "read_quorum": "2",
     "frame_bytes": "1458",
     "connections_max": "7",
+    "workers": "4",
+    "connections_per_address": "3",
 }
 
 

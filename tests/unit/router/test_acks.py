@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 import structlog
 
+from common.callers import CallerLimits
 from common.limits import HANDSHAKE_TIMEOUT_MS
 from common.metrics import Metrics
 from common.tickets import encode_field
@@ -22,6 +23,8 @@ from router.acks import AckPort
 from tests.node_kit import OTHER_RING, RING, Wire, hello_of, network_of, play, until
 from tests.router_kit import ACKS, metric
 from tests.simulation.loop import World
+
+_ROOMY = CallerLimits(100)
 
 
 class Taker:
@@ -40,7 +43,7 @@ class Taker:
 
 
 class Port:
-    def __init__(self, network: MemoryNetwork, connections_max: int) -> None:
+    def __init__(self, network: MemoryNetwork, limits: CallerLimits) -> None:
         self.network = network
         self.taker = Taker()
         self.metrics = Metrics("router")
@@ -51,7 +54,7 @@ class Port:
             network.host("r0"),
             random.Random(1),
             self.metrics,
-            connections_max,
+            limits,
         )
 
     async def putter(self, node: str = "p0", ring: object = RING, **hello: object) -> Wire:
@@ -84,9 +87,9 @@ class Port:
         return metric(self.metrics, "putter_refused_total", port="acks", reason=reason)
 
 
-def with_port(scene: Callable[[Port], Awaitable[None]], connections_max: int = 100) -> None:
+def with_port(scene: Callable[[Port], Awaitable[None]], limits: CallerLimits = _ROOMY) -> None:
     async def main(world: World) -> None:
-        port = Port(network_of(world.random), connections_max)
+        port = Port(network_of(world.random), limits)
         await port.port.start("r0", ACKS)
         await scene(port)
         await port.port.stop()
@@ -234,7 +237,9 @@ class TestWho:
         async def scene(port: Port) -> None:
             wires = [await port.putter(f"p{n}") for n in range(2)]
             late = await port.stranger()
-            await late.lost.wait()
+            await late.all()
+            late.transport.close()
+            assert "serves 2 connections" in refusal(late).reason
             assert port.refused("connections") == 1
             wires[0].transport.close()
             await wires[0].lost.wait()
@@ -243,7 +248,18 @@ class TestWho:
             again.send(acks.encode_range(100, 1, 0))
             await until(lambda: ("p9", 100, 1, 0) in port.taker.heard)
 
-        with_port(scene, connections_max=2)
+        with_port(scene, CallerLimits(2))
+
+    def test_one_address_may_not_take_all_places(self) -> None:
+        async def scene(port: Port) -> None:
+            await port.putter()
+            late = await port.stranger()
+            await late.all()
+            late.transport.close()
+            assert "connections_per_address" in refusal(late).hint
+            assert port.refused("address") == 1
+
+        with_port(scene, CallerLimits(100, 1))
 
     def test_a_putter_that_comes_back_may_have_lost_acks(self) -> None:
         async def scene(port: Port) -> None:

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
+from common.callers import CallerLimits
 from common.checksum import object_digest
 from common.errors import NoSpace, PutterError
-from common.limits import MIB
+from common.limits import LEAVING_MAX, MIB
 from router.ingest import failure_line
 from tests.node_kit import Wire, play, until
 from tests.router_kit import FRAME, INGEST, Store, metric, payload
@@ -283,8 +284,8 @@ class TestTheDoor:
             await until(lambda: connections(store) == 3)
             late = await connect(store)
             line = await late.send(b"x").finish().all()
-            assert failure_of(line) == "unavailable"
-            assert b"too many connections" in line
+            assert failure_of(line) == "connections"
+            assert b"serves 3 connections at a time" in line
             object_of(await wires[0].send(b"abc").finish().all(), b"abc")
             await until(lambda: connections(store) == 2)
             again = await connect(store)
@@ -292,7 +293,42 @@ class TestTheDoor:
             for wire in wires:
                 wire.transport.close()
 
-        with_store(scene, connections_max=3)
+        with_store(scene, callers=CallerLimits(3))
+
+    def test_one_address_may_not_take_all_places(self) -> None:
+        async def scene(store: Store) -> None:
+            wires = [await connect(store) for _ in range(2)]
+            await until(lambda: connections(store) == 2)
+            late = await connect(store)
+            line = await late.send(b"x").finish().all()
+            assert failure_of(line) == "connections"
+            assert b"connections_per_address" in line
+            neighbour = await Wire.open(store.network.host("other"), "r0", INGEST)
+            object_of(await neighbour.send(b"abc").finish().all(), b"abc")
+            refused = metric(
+                store.router.metrics, "putter_refused_total", port="ingest", reason="address"
+            )
+            assert refused == 1
+            for wire in wires:
+                wire.transport.close()
+
+        with_store(scene, callers=CallerLimits(100, 2))
+
+    def test_many_that_are_turned_away_do_not_stay(self) -> None:
+        async def scene(store: Store) -> None:
+            held = [await connect(store) for _ in range(2)]
+            await until(lambda: connections(store) == 2)
+            network, leaving = store.network.host("client"), store.router._ingest.leaving
+            late = [await Stubborn.open(network, "r0", INGEST) for _ in range(2 * LEAVING_MAX)]
+            await until(lambda: all(wire.ended.is_set() for wire in late))
+            assert 0 < len(leaving) <= LEAVING_MAX
+            assert all(failure_of(bytes(wire.received)) == "connections" for wire in late)
+            await until(lambda: len(leaving) == 0, 10)
+            assert connections(store) == 2
+            for wire in held + late:
+                wire.transport.close()
+
+        with_store(scene, callers=CallerLimits(2))
 
     def test_idle_connections_cost_no_memory_of_the_budget(self) -> None:
         async def scene(store: Store) -> None:

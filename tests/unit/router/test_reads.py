@@ -28,6 +28,8 @@ def with_file(scene: Scene, size: int = SIZE, putters: int = 2, **options: Any) 
         data = payload(size)
         written = await store.write(data)
         await scene(store, written.version, data)
+        for router in store.routers:
+            assert router.reads.held_bytes == 0, "memory of every read came back"
         await store.stop()
 
     play(main)
@@ -237,6 +239,50 @@ class TestReplicas:
                 await store.read_version(lie)
 
         with_file(scene)
+
+
+class TestMemory:
+    def test_slow_readers_hold_a_frame_each_once_memory_is_short(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("router.reads.READS_PENDING_BYTES_MAX", 3 * MIB)
+
+        async def scene(store: Store, version: Version, data: bytes) -> None:
+            reads = store.router.reads
+            slow = [reads.stream(version, 0, version.size) for _ in range(60)]
+            firsts = [await anext(each) for each in slow]
+            await until(lambda: reads.held_bytes <= 3 * MIB + 5 * MIB + len(slow) * FRAME)
+            assert len(firsts[-1]) == FRAME
+            quick = await store.read()
+            assert quick == data, "others are served all the same"
+            for each in slow[1:]:
+                await each.aclose()
+            await until(lambda: reads.held_bytes <= 5 * MIB)
+            rest = b"".join([bytes(piece) async for piece in slow[0]])
+            assert len(rest) in range(len(data) - MIB, len(data))
+
+        with_file(scene, 6 * MIB + 7)
+
+    def test_a_read_that_fails_holds_nothing(self) -> None:
+        async def scene(store: Store, version: Version, data: bytes) -> None:
+            for putter in store.putters:
+                putter.rot(tickets_of(version)[-1])
+            with pytest.raises(IntegrityError):
+                await store.read()
+            assert store.router.reads.held_bytes == 0
+
+        for size in (SIZE, 5 * MIB):
+            with_file(scene, size)
+
+    def test_a_reader_that_goes_away_in_the_middle_holds_nothing(self) -> None:
+        async def scene(store: Store, version: Version, data: bytes) -> None:
+            reading = store.router.reads.stream(version, 0, version.size)
+            await anext(reading)
+            assert store.router.reads.held_bytes > 0
+            await reading.aclose()
+            assert store.router.reads.held_bytes == 0
+
+        with_file(scene, 9 * MIB)
 
 
 class TestHolding:

@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, Literal
 
 import pytest
@@ -16,8 +15,9 @@ from common.errors import MetadataUnavailable, PutterError
 from common.meta.interface import Member, Seen
 from common.settings import Settings
 from common.settings_load import load
-from putter.cli import beside, routing
+from putter.cli import beside
 from putter.cli.beside import Beside
+from putter.cli.welcome import Doors, welcome
 from putter.local.children import ChildFailed
 from putter.local.environment import environment_of
 
@@ -62,8 +62,8 @@ def test_relative_paths_are_made_absolute(tmp_path: Path, monkeypatch: pytest.Mo
 def banner(
     capsys: pytest.CaptureFixture[str], web_port: int = 5004, alone: bool = True, **changes: Any
 ) -> str:
-    router: Any = SimpleNamespace(web_port=web_port, ingest_port=5001, ack_port=5002)
-    routing.welcome(Settings(**changes), router, alone=alone)
+    acks = 5002 if Settings(**changes).workers == 1 else None
+    welcome(Settings(**changes), Doors(5001, web_port, acks), alone=alone)
     return capsys.readouterr().out
 
 
@@ -81,6 +81,13 @@ def test_the_banner_of_a_router(capsys: pytest.CaptureFixture[str]) -> None:
     text = banner(capsys, alone=False)
     assert "whole store" not in text
     assert "frames" not in text
+
+
+def test_the_banner_of_workers(capsys: pytest.CaptureFixture[str]) -> None:
+    text = banner(capsys, workers=3)
+    assert "is ready. A whole store: router (3 workers), putter and Valkey; data in" in text
+    assert "raw streams 5001, acks one port per worker, REST 5004, frames 5000\n" in text
+    assert " is ready. A router of 3 workers.\n" in banner(capsys, alone=False, workers=3)
 
 
 def test_on_another_port_the_banner_says_what_its_commands_need(

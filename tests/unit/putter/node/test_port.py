@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import pytest
 import structlog
 
 from common import tickets
-from common.errors import NotAuthorised, ProtocolError, Unavailable
+from common.callers import CallerLimits
+from common.errors import NotAuthorised, ProtocolError, ShuttingDown, Unavailable
 from common.limits import HANDSHAKE_TIMEOUT_MS, RAW_DATA_BYTES
-from common.twins.network import MemoryNetwork
+from common.twins.network import MemoryHost, MemoryNetwork
 from common.wire.greeting import ClientGreeting
 from common.wire.reader import MessageReader
 from common.wire.session import (
@@ -49,7 +51,7 @@ IDLE_S = 10.0
 Scene = Callable[[World, MemoryNetwork, PutterNode], Awaitable[None]]
 
 
-def with_node(scene: Scene, engine: FaultyEngine | None = None, **options: int) -> None:
+def with_node(scene: Scene, engine: FaultyEngine | None = None, **options: Any) -> None:
     """A scene before a node whose patience is ten seconds."""
 
     async def main(world: World) -> None:
@@ -67,6 +69,10 @@ async def slowly(wire: Wire, data: bytes) -> None:
     for at in range(len(data)):
         wire.send(data[at : at + 1])
         await asyncio.sleep(0.001)
+
+
+def shown(node: PutterNode) -> str:
+    return node.metrics.render().decode()
 
 
 def messages(data: bytes) -> list[object]:
@@ -296,6 +302,33 @@ class TestSilence:
 
         with_node(scene)
 
+    def test_a_frame_that_stays_a_part_is_malformed(self) -> None:
+        async def scene(world: World, network: MemoryNetwork, node: PutterNode) -> None:
+            wire = await Wire.open(network)
+            told = await wire.send(raw_frames(7, FULL) + raw_frames(8, FULL)[:100]).all()
+            assert acks_in(told) == [(7, 0), (8, Status.MALFORMED)]
+
+        with_node(scene)
+
+    def test_a_client_that_does_not_read_is_left(self) -> None:
+        """More acks than the buffers on the way take, of the same frames again and again."""
+
+        async def scene(world: World, network: MemoryNetwork, node: PutterNode) -> None:
+            wire = await Wire.open(network)
+            wire.transport.pause_reading()
+            some = raw_frames(1, FULL * 500)
+            with structlog.testing.capture_logs() as lines:
+                for _ in range(90):
+                    wire.send(some)
+                    await asyncio.sleep(0.1)
+                await until(lambda: 'connections{port="putter"} 0.0' in shown(node), 600)
+            assert [line for line in lines if "takes nothing" in line["event"]]
+            assert 'putter_refused_total{port="putter",reason="stalled"} 1.0' in shown(node)
+            wire.reset()
+            await works(network, 90_000)
+
+        with_node(scene)
+
     def test_who_goes_on_is_not_closed(self) -> None:
         async def scene(world: World, network: MemoryNetwork, node: PutterNode) -> None:
             wire = await Wire.open(network)
@@ -344,22 +377,52 @@ class TestSilence:
         with_node(scene, idle_ms=500)
 
 
+async def slow_greeting(network: MemoryHost) -> object:
+    """The only answer to a client that greets byte by byte."""
+    wire = await Wire.open(network)
+    await slowly(wire, GREETING)
+    (told,) = messages(await wire.all())
+    wire.transport.close()
+    return told
+
+
 class TestTooMany:
     def test_one_too_many_is_turned_away_and_nobody_else(self) -> None:
         async def scene(world: World, network: MemoryNetwork, node: PutterNode) -> None:
             wires = [await Wire.open(network) for _ in range(3)]
             await asyncio.sleep(0.1)
             turned_away = await Wire.open(network)
-            await turned_away.all()
-            assert turned_away.received == b""
+            told = await turned_away.send(raw_frames(77, FULL)).all()
+            assert acks_in(told) == [(77, Status.SHUTTING_DOWN)]
+            with pytest.raises(ShuttingDown, match="serves 3 connections at a time"):
+                await Client().open(network)
+            silent = await Wire.open(network)
+            await silent.all()
+            assert silent.received == b""
             for number, wire in enumerate(wires):
                 wire.send(raw_frames(number, FULL))
                 assert await wire.acks(1) == [(number, 0)]
             text = node.metrics.render().decode()
-            assert 'putter_refused_total{port="putter",reason="connections"} 1.0' in text
+            assert 'putter_refused_total{port="putter",reason="connections"} 3.0' in text
             assert 'putter_connections{port="putter"} 3.0' in text
 
-        with_node(scene, connections_max=3)
+        with_node(scene, callers=CallerLimits(3))
+
+    def test_one_address_may_not_take_all_places(self) -> None:
+        async def scene(world: World, network: MemoryNetwork, node: PutterNode) -> None:
+            crowd = network.host("crowd")
+            wires = [await Wire.open(crowd) for _ in range(2)]
+            await asyncio.sleep(0.1)
+            told = await slow_greeting(crowd)
+            assert isinstance(told, Refused)
+            assert "connections_per_address" in told.hint
+            neighbour = await Wire.open(network.host("neighbour"))
+            neighbour.send(raw_frames(1, FULL))
+            assert await neighbour.acks(1) == [(1, 0)]
+            for wire in wires:
+                wire.transport.close()
+
+        with_node(scene, callers=CallerLimits(100, 2))
 
     def test_who_leaves_makes_room(self) -> None:
         async def scene(world: World, network: MemoryNetwork, node: PutterNode) -> None:
@@ -373,7 +436,7 @@ class TestTooMany:
                 wire.send(raw_frames(number, FULL))
                 assert await wire.acks(1) == [(number, 0)]
 
-        with_node(scene, connections_max=3)
+        with_node(scene, callers=CallerLimits(3))
 
 
 def test_a_session_to_nobody() -> None:

@@ -28,9 +28,7 @@ def application() -> web.Application:
     identity = Identity("r", "r")
     ExplainRoutes(NOBODY, NOBODY, NOBODY).add_to(made)
     DrainRoutes(NOBODY, NOBODY, NOBODY, NOBODY, NOBODY).add_to(made)
-    ClusterRoutes(NOBODY, NOBODY, NOBODY, identity, "", lambda: 0, NOBODY, NOBODY, NOBODY).add_to(
-        made
-    )
+    ClusterRoutes(NOBODY, NOBODY, NOBODY, identity, "", lambda: 0).add_to(made)
     return made
 
 

@@ -1,0 +1,153 @@
+"""``/status`` of a router: what each of its workers knows, added up."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from common.tickets import format_id
+from common.wire.handshake import Identity
+from router.fleet import Fleet
+from router.heal import Healer, Incurable
+from router.rebalance import Balance, Rebalance
+from router.repair import Repair
+from router.workers import IncurablePart, LinkPart, Part, RefillPart
+from router.writes import WritePath
+
+Told = dict[str, Any]
+
+
+def part_of(
+    identity: Identity,
+    writes: WritePath,
+    fleet: Fleet,
+    repair: Repair,
+    healer: Healer,
+    rebalance: Rebalance,
+) -> Part:
+    """What this worker knows and the others do not."""
+    return Part(
+        instance=identity.instance,
+        writing=writes.writing,
+        links=tuple(
+            LinkPart(view.address, view.link == "up", view.reason, view.inflight_bytes)
+            for view in fleet.views()
+        ),
+        refills=tuple(
+            RefillPart(
+                node,
+                refill.debt.objects,
+                refill.lacking.records,
+                refill.debt.size + refill.lacking.size,
+                refill.rate_bytes_per_s,
+                dict(refill.stuck),
+            )
+            for node, refill in sorted(repair.refills().items())
+        ),
+        incurable=tuple(_incurable(each) for each in healer.incurable()),
+        balance=_balance(rebalance.balance),
+    )
+
+
+def told_of_workers(parts: Mapping[int, Part | None]) -> list[Told]:
+    """The workers, where there are several."""
+    if len(parts) == 1:
+        return []
+    return [
+        {
+            "worker": number,
+            "router": part.instance if part is not None else None,
+            "answers": part is not None,
+            "writing": part.writing if part is not None else 0,
+        }
+        for number, part in sorted(parts.items())
+    ]
+
+
+def link_to(address: str, parts: Mapping[int, Part | None]) -> Told:
+    """How a putter is linked to the workers that answer: up if it is to all."""
+    inflight_bytes = 0
+    down: list[str] = []
+    for number, part in sorted(parts.items()):
+        if part is None:
+            continue
+        mine = [each for each in part.links if each.address == address]
+        inflight_bytes += sum(each.inflight_bytes for each in mine)
+        if not any(each.up for each in mine):
+            reason = next((each.reason for each in mine if each.reason), "")
+            down.append(f"worker {number}: {reason}" if len(parts) > 1 and reason else reason)
+    return {
+        "link": "down" if down else "up",
+        "reason": next((reason for reason in down if reason), ""),
+        "inflight_bytes": inflight_bytes,
+    }
+
+
+def repair(parts: Iterable[Part]) -> list[Told]:
+    """What putters are owed: the same for all; who pays it is one of them."""
+    found: dict[str, Told] = {}
+    for refill in (refill for part in parts for refill in part.refills):
+        told = found.setdefault(
+            refill.node,
+            {
+                "node": refill.node,
+                "objects": refill.objects,
+                "records": refill.records,
+                "bytes": refill.bytes,
+                "bytes_per_s": 0.0,
+                "eta_s": None,
+                "stuck": {},
+            },
+        )
+        told["bytes_per_s"] += refill.bytes_per_s
+        told["stuck"] |= refill.stuck
+    for told in found.values():
+        rate = told["bytes_per_s"]
+        told["eta_s"] = round(told["bytes"] / rate) if rate else None
+        told["bytes_per_s"] = round(rate)
+        told["stuck"] = [
+            {"object": each, "reason": why} for each, why in sorted(told["stuck"].items())
+        ]
+    return [found[node] for node in sorted(found)]
+
+
+def incurable(parts: Iterable[Part]) -> list[Told]:
+    """Tickets that no replica has right, or that a putter does not take."""
+    found = {
+        (each.node, each.object, each.first): {
+            "node": each.node,
+            "object": each.object,
+            "first": each.first,
+            "count": each.count,
+            "reason": each.reason,
+        }
+        for part in parts
+        for each in part.incurable
+    }
+    return [found[key] for key in sorted(found)]
+
+
+def balance(parts: Iterable[Part]) -> Told | None:
+    """How evenly the bytes are spread: one of them looks, if any."""
+    return next((part.balance for part in parts if part.balance is not None), None)
+
+
+def _balance(balance: Balance | None) -> Told | None:
+    """How evenly the bytes are spread, as far as this worker has looked."""
+    if balance is None:
+        return None
+    return {
+        "uneven_bytes": balance.uneven_bytes,
+        "left_bytes": balance.left_bytes,
+        "nodes": [
+            {"node": node, "held_bytes": held, "share_bytes": balance.shares[node]}
+            for node, held in balance.held.items()
+        ],
+    }
+
+
+def _incurable(each: Incurable) -> IncurablePart:
+    wound = each.wound
+    return IncurablePart(
+        wound.node, wound.object_id, format_id(wound.first), wound.count, each.reason
+    )
