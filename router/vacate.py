@@ -75,6 +75,7 @@ class Vacate:
         self._writing = False
         self._walked_at = 0.0
         self._absent_since: dict[str, float] = {}
+        self._walked_in = ""
         self._epoch = ""
         self._complete_since = 0.0
         self._named: frozenset[str] | None = None
@@ -119,6 +120,8 @@ class Vacate:
     async def round(self) -> bool:
         """Look who leaves, and walk if that has changed or something is still to be moved.
 
+        What was noted is in Redis alone, so a new run of Redis is reason enough for a walk.
+
         Returns:
             Whether it walked.
 
@@ -135,13 +138,16 @@ class Vacate:
                 emptied=sorted(leaving - self._noted),
                 taken_back=sorted(self._noted - leaving),
             )
-        elif not self._is_time():
+        elif self._walked_in == standing.epoch and not self._is_time():
             return False
         writing = await self._census.under_way(leaving)
         found = await self._census.walk(leaving)
         if found is None:
             return False  # another router walks; what it notes is noted
         self._noted, self._names = leaving, found + writing
+        if self._walked_in != standing.epoch:
+            self._walked_in = standing.epoch
+            self._clean_walks.clear()
         self._unsure.clear()
         self._writing = bool(writing)
         self._walked_at = asyncio.get_running_loop().time()
