@@ -14,7 +14,6 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from common import records
@@ -27,6 +26,7 @@ from common.records import Extent, StoredObject, Version
 from common.wire import frames
 from common.wire.session import RunHeader
 from router.blocks import Block
+from router.groups import Entry, Group, RegroupError
 from router.parcels import RecordEntry, RecordsParcel, RunsParcel
 from router.placement import Placement
 from router.targets import (
@@ -50,48 +50,6 @@ GROUP_OBJECTS_MAX: Final = 256
 _GROUP_WIRE_BYTES_MAX: Final = 1024 * KIB
 
 
-class _RegroupError(PutterError):
-    """The group did not make it as a whole."""
-
-
-@dataclass(slots=True)
-class _Entry:
-    """One object that waits, and what becomes of it."""
-
-    block: Block
-    target: Target
-    done: asyncio.Future[Written | None]
-    object_id: str = ""
-    first: int = 0
-    count: int = 0
-    digest: bytes = b""
-    refused: bool = False
-    error: PutterError | None = None
-
-
-@dataclass(slots=True)
-class _Group:
-    """What is written together.
-
-    Attributes:
-        entries: the objects.
-        begun: those that Redis has heard of.
-        stamp: of the first version; the others follow.
-        versions: what they become, once their records may be durable somewhere.
-        failed: of a group that was given up, the ObjectIDs that Redis will not publish any more.
-    """
-
-    entries: list[_Entry]
-    begun: list[_Entry] = field(default_factory=list)
-    stamp: int = 0
-    versions: list[Version] = field(default_factory=list)
-    failed: set[str] = field(default_factory=set)
-
-    def may_travel_again(self, entry: _Entry) -> bool:
-        """Whether nothing of the first try can come to life beside a second one."""
-        return not self.versions or entry.object_id in self.failed
-
-
 class SmallWrites:
     """Gathers small objects into groups.
 
@@ -101,7 +59,7 @@ class SmallWrites:
 
     def __init__(self, path: WritePath) -> None:
         self._path = path
-        self._waiting: deque[_Entry] = deque()
+        self._waiting: deque[Entry] = deque()
         self._groups: set[asyncio.Task[None]] = set()
         self._start_planned = False
         self._under_way = 0
@@ -122,7 +80,7 @@ class SmallWrites:
             PutterError: the version was refused, and never comes to life.
         """
         loop = asyncio.get_running_loop()
-        entry = _Entry(block, target, loop.create_future())
+        entry = Entry(block, target, loop.create_future())
         self._waiting.append(entry)
         self._plan(loop)
         try:
@@ -153,7 +111,7 @@ class SmallWrites:
         if not group:
             return
         loop = asyncio.get_running_loop()
-        task = loop.create_task(self._run(_Group(group)))
+        task = loop.create_task(self._run(Group(group)))
         self._groups.add(task)
         self._under_way += len(group)
         task.add_done_callback(lambda task: self._landed(task, len(group)))
@@ -166,8 +124,8 @@ class SmallWrites:
         if self._waiting:
             self._plan(task.get_loop())
 
-    def _take(self) -> list[_Entry]:
-        group: list[_Entry] = []
+    def _take(self) -> list[Entry]:
+        group: list[Entry] = []
         size = 0
         while self._waiting and len(group) < GROUP_OBJECTS_MAX:
             entry = self._waiting[0]
@@ -182,7 +140,7 @@ class SmallWrites:
             group.append(entry)
         return group
 
-    async def _run(self, group: _Group) -> None:
+    async def _run(self, group: Group) -> None:
         entries = group.entries
         try:
             placement = await self._announce(group)
@@ -211,7 +169,7 @@ class SmallWrites:
                 elif not entry.done.done() and not entry.refused:
                     self._travel_again(group, entry)
 
-    def _travel_again(self, group: _Group, entry: _Entry) -> None:
+    def _travel_again(self, group: Group, entry: Entry) -> None:
         if entry.error is None and group.may_travel_again(entry):
             entry.done.set_result(None)
             return
@@ -221,7 +179,7 @@ class SmallWrites:
         )
         self._fail(entry, entry.error or unknown)
 
-    async def _announce(self, group: _Group) -> Placement:
+    async def _announce(self, group: Group) -> Placement:
         """Numbers, a place, and a word to Redis, before any byte travels.
 
         What has waited for Redis in vain has no patience left for a second try.
@@ -236,6 +194,7 @@ class SmallWrites:
             total += entry.count
         first = await path.numbers.tickets(total)
         placement = path.fleet.place(f"{entries[0].object_id}/{first}")
+        group.nodes = placement.nodes
         for entry in entries:
             entry.first = first
             first += entry.count
@@ -260,7 +219,7 @@ class SmallWrites:
         group.stamp = stamps.result()
         return placement
 
-    async def _store(self, group: _Group, placement: Placement) -> None:
+    async def _store(self, group: Group, placement: Placement) -> None:
         """The story of a group until all of it is durable."""
         nodes = placement.nodes
         await self._path.fleet.room(nodes)
@@ -270,7 +229,7 @@ class SmallWrites:
         ]
         await self._make_durable(runs, self._records(group.versions, nodes))
 
-    def _begin(self, entry: _Entry, nodes: tuple[str, ...]) -> Begin:
+    def _begin(self, entry: Entry, nodes: tuple[str, ...]) -> Begin:
         return Begin(
             bucket=entry.target.bucket,
             object_id=entry.object_id,
@@ -280,7 +239,7 @@ class SmallWrites:
             nodes=nodes,
         )
 
-    def _frame(self, group: list[_Entry], total: int, nodes: tuple[str, ...]) -> RunsParcel:
+    def _frame(self, group: list[Entry], total: int, nodes: tuple[str, ...]) -> RunsParcel:
         """All runs of a group in one buffer; the buffer goes back when nobody needs it."""
         path = self._path
         key = path.keyring.writing.checksum
@@ -303,7 +262,7 @@ class SmallWrites:
         parcel.when_settled(lambda: path.pool.give(out))
         return parcel
 
-    def _describe(self, entry: _Entry, stamp: int, placement: Placement) -> Version:
+    def _describe(self, entry: Entry, stamp: int, placement: Placement) -> Version:
         path = self._path
         size = len(entry.block.data)
         holders = tuple(sorted(placement.nodes))
@@ -346,14 +305,14 @@ class SmallWrites:
             while not (runs.settled and kept.settled) and loop.time() < deadline:
                 await asyncio.sleep(late / 10)
             if not (runs.settled and kept.settled) or runs.rerouted or kept.rerouted:
-                raise _RegroupError("not all of it went where it was meant to")  # noqa: TRY301
+                raise RegroupError("not all of it went where it was meant to")  # noqa: TRY301
         except BaseException:
             error = NodesUnavailable("its group was given up")
             runs.abandon(error)
             kept.abandon(error)
             raise
 
-    async def _publish(self, group: _Group, holders: int) -> None:
+    async def _publish(self, group: Group, holders: int) -> None:
         """Publish all of it; from the first call on it is Redis that knows what came to life."""
         path = self._path
         group.begun = []
@@ -364,7 +323,7 @@ class SmallWrites:
         outcomes = await asyncio.gather(
             *(path.meta.objects.commit(each) for each in commits), return_exceptions=True
         )
-        refused: list[tuple[_Entry, Commit, Outcome]] = []
+        refused: list[tuple[Entry, Commit, Outcome]] = []
         for entry, commit, outcome in zip(group.entries, commits, outcomes, strict=True):
             entry.block.release()
             if outcome in VISIBLE:
@@ -378,40 +337,46 @@ class SmallWrites:
             else:
                 self._fail(entry, outcome)
         if refused:
-            path.in_background(self._take_back(refused))
+            path.in_background(self._take_back(group, refused))
 
-    def _fail(self, entry: _Entry, error: BaseException) -> None:
+    def _fail(self, entry: Entry, error: BaseException) -> None:
         reason = as_putter_error(error)
         self._path.failed(entry.object_id, reason)
         if not entry.done.done():
             entry.done.set_exception(reason)
 
-    async def _take_back(self, refused: list[tuple[_Entry, Commit, Outcome]]) -> None:
+    async def _take_back(self, group: Group, refused: list[tuple[Entry, Commit, Outcome]]) -> None:
         """What was not published never is, before its senders hear of it."""
         await self._path.take_back([commit.version for _, commit, _ in refused])
         for entry, commit, outcome in refused:
             self._fail(entry, refusal(commit, outcome))
-        await self._mark_failed([entry for entry, _, _ in refused])
+        await self._mark_failed([entry for entry, _, _ in refused], group.nodes)
 
-    def _give_up(self, group: _Group) -> asyncio.Task[None] | None:
+    def _give_up(self, group: Group) -> asyncio.Task[None] | None:
         """Clean up behind a group that was not published, if there is anything to clean."""
         return self._path.in_background(self._clean_up(group)) if group.begun else None
 
-    async def _clean_up(self, group: _Group) -> None:
+    async def _clean_up(self, group: Group) -> None:
         """First Redis, which may have published a record from a putter after it lost everything."""
-        group.failed = await self._mark_failed(group.begun)
+        group.failed = await self._mark_failed(group.begun, group.nodes)
         versions = [each for each in group.versions if object_id_of(each) in group.failed]
         if versions:
             await self._path.take_back(versions)
 
-    async def _mark_failed(self, entries: list[_Entry]) -> set[str]:
-        """Those that are not published and will not be."""
+    async def _mark_failed(self, entries: list[Entry], nodes: tuple[str, ...]) -> set[str]:
+        """Those that are not published and will not be.
+
+        Those that Redis forgot are announced once more, so that their tickets are freed.
+        """
         objects = self._path.meta.objects
         failed = set()
         try:
             told = await _all(*(objects.fail(e.target.bucket, e.object_id) for e in entries))
             for entry, now in zip(entries, told, strict=True):
                 state = None if now else await objects.get(entry.object_id)
+                if not now and state is None:
+                    await objects.begin(self._begin(entry, nodes))
+                    await objects.fail(entry.target.bucket, entry.object_id)
                 if state is None or state.state == "failed":
                     failed.add(entry.object_id)
         except PutterError as error:
@@ -425,7 +390,7 @@ async def _no_detour(node: str) -> None:
     Raises:
         PutterError: always.
     """
-    raise _RegroupError(f"putter {node} would have to take over")
+    raise RegroupError(f"putter {node} would have to take over")
 
 
 def _own(error: MetadataUnavailable) -> MetadataUnavailable:

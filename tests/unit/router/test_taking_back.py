@@ -14,6 +14,7 @@ from common.errors import (
     NodesUnavailable,
     NoSpace,
     NotFound,
+    ObjectGone,
     PutterError,
     StorageError,
 )
@@ -27,7 +28,7 @@ from router.quorum import Policy
 from router.small import SMALL_BYTES_MAX, SmallWrites
 from router.writes import WritePath
 from tests.node_kit import play, until
-from tests.router_kit import Store, payload
+from tests.router_kit import Store, payload, tickets_of
 from tests.simulation.loop import World
 
 Scene = Callable[[Store], Awaitable[None]]
@@ -312,6 +313,33 @@ async def lose_redis(store: Store) -> None:
             return
         await asyncio.sleep(0.1)
     raise AssertionError(store.router.catch_up.trouble)
+
+
+def test_what_redis_forgot_before_it_was_published_is_freed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def scene(store: Store) -> None:
+        kept = SmallWrites._store
+
+        async def late(self: SmallWrites, *rest: Any) -> None:
+            await lose_redis(store)
+            await kept(self, *rest)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(SmallWrites, "_store", late)
+            with pytest.raises(ObjectGone):
+                await store.write(payload(60), "a")
+        assert any(putter.tickets for putter in store.putters)
+        await store.write(payload(70), "b")
+        await store.clean()
+        first = tickets_of(await store.router.reads.resolve("photos", "first"))
+        version = await store.router.reads.resolve("photos", "b")
+        for putter in store.putters:
+            assert putter.tickets <= {*first, *tickets_of(version)}
+            found = [record for record in putter.records if isinstance(record, Version | Abort)]
+            assert all(isinstance(r, Version) and r.key in {"first", "b"} for r in found)
+
+    with_store(scene)
 
 
 class TestPublishedByAReplay:
