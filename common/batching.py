@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
 
 from common.errors import ShuttingDown
+from common.requests import resume_request
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -178,6 +179,7 @@ class Gatherer(Generic[Item, Result]):
             self._plan_start(task.get_loop())
 
     async def _run(self, batch: list[_Entry[Item, Result]]) -> None:
+        resume_request("")  # it is for many
         try:
             results = await self._send([entry.item for entry in batch])
             self._deliver(batch, results)

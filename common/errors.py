@@ -53,12 +53,14 @@ class PutterError(Exception):
         http: the HTTP status.
         exit: the exit code of the command line.
         hint: what the reader can do about it; may be empty.
+        request_id: of the request that was answered with it, where a server told one.
     """
 
     code: ClassVar[str] = "error"
     status: ClassVar[Status] = Status.IO_ERROR
     http: ClassVar[int] = 500
     exit: ClassVar[int] = 1
+    request_id: str = ""
 
     def __init__(self, message: str, *, hint: str = "") -> None:
         super().__init__(message)

@@ -15,6 +15,8 @@ from typing import Final, Literal, TextIO, cast
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
+from common.requests import FIELD, current_request
+
 SECRET_NAMES: Final = frozenset({"key", "token", "proof", "secret", "password", "authorization"})
 """Fields whose values are masked, alone or as the last word of a name (``web_token``).
 
@@ -44,6 +46,7 @@ def configure(
     out = stream or sys.stderr
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
+        add_request_id,
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.stdlib.PositionalArgumentsFormatter(),
@@ -78,6 +81,14 @@ def configure(
     for name in _QUIET:
         logging.getLogger(name).setLevel(logging.WARNING)
     logging.captureWarnings(capture=True)
+
+
+def add_request_id(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    """Say which request a line is about, if it is about one."""
+    request_id = current_request()
+    if request_id:
+        event.setdefault(FIELD, request_id)
+    return event
 
 
 def get_logger(name: str) -> structlog.stdlib.BoundLogger:

@@ -16,6 +16,7 @@ from aiohttp import web
 from common.errors import NotAuthorised, PutterError, Unavailable
 from common.logs import get_logger
 from common.metrics import Metrics
+from common.requests import REQUEST_ID_HEADER, bind_request, current_request
 
 _log = get_logger(__name__)
 HEALTH_PATHS: Final = frozenset({"/healthz", "/readyz"})
@@ -54,9 +55,19 @@ def json_response(value: object, status: int = 200, **headers: str) -> web.Respo
     )
 
 
-def error_response(error: PutterError) -> web.Response:
-    """The JSON form of an error: ``{code, message, hint}``."""
-    body = {"code": error.code, "message": error.message, "hint": error.hint}
+def error_response(error: PutterError, request_id: str | None = None) -> web.Response:
+    """The JSON form of an error: ``{code, message, hint, request_id}``.
+
+    Args:
+        error: what to tell.
+        request_id: of the request; that of this task if None.
+    """
+    body = {
+        "code": error.code,
+        "message": error.message,
+        "hint": error.hint,
+        "request_id": current_request() if request_id is None else request_id,
+    }
     headers = {}
     if error.http == NotAuthorised.http:
         headers["WWW-Authenticate"] = 'Bearer realm="data-putter"'
@@ -120,6 +131,12 @@ def unexpected(error: Exception, path: str) -> web.Response:
     return error_response(PutterError(f"internal error: {type(error).__name__}"))
 
 
+def note_failure(error: PutterError, path: str) -> None:
+    """Log that a request was answered with an error that is no mistake of the client."""
+    if error.http >= PutterError.http:
+        _log.info("a request failed", path=path, code=error.code, reason=error.message)
+
+
 def count_answer(metrics: Metrics, method: str, status: int, started_s: float) -> None:
     """Count an answered request.
 
@@ -176,12 +193,14 @@ def make_application(
     @web.middleware
     async def outermost(request: web.Request, handler: Handler) -> web.StreamResponse:
         started = time.perf_counter()
+        bind_request(request.headers.get(REQUEST_ID_HEADER))
         try:
             if request.path not in HEALTH_PATHS:
                 cast("Connection", request.protocol).check(request.path)
                 door.check(request.headers)
             response = await handler(request)
         except PutterError as error:
+            note_failure(error, request.path)
             response = error_response(error)
         except web.HTTPException as error:
             response = error_response(_translated(error))
@@ -203,7 +222,11 @@ def make_application(
     async def show_metrics(_: web.Request) -> web.StreamResponse:
         return web.Response(body=await told.metrics(), headers={"Content-Type": _METRICS_TYPE})
 
+    async def sign(_: web.Request, response: web.StreamResponse) -> None:
+        response.headers[REQUEST_ID_HEADER] = current_request()
+
     application = web.Application(middlewares=[outermost])
+    application.on_response_prepare.append(sign)
     application.router.add_get("/healthz", healthz)
     application.router.add_get("/readyz", readyz)
     application.router.add_get("/metrics", show_metrics)

@@ -31,6 +31,7 @@ from aiohttp.http import SERVER_SOFTWARE
 from common.checksum import Buffer
 from common.limits import KIB
 from common.logs import get_logger
+from common.requests import REQUEST_ID_HEADER, bind_request, current_request
 from common.web_port import Connections, WebConnection
 
 _log = get_logger(__name__)
@@ -60,6 +61,7 @@ _HEADERS: Final = {
         "Pragma",
         "Range",
         "User-Agent",
+        REQUEST_ID_HEADER,
     )
 }
 
@@ -141,7 +143,7 @@ def plain(data: bytes) -> Ask | None:
 
 
 def head(status: int, reason: str, headers: Mapping[str, str]) -> bytes:
-    """Status line and headers of an answer, as aiohttp writes them.
+    """Status line and headers of an answer, as aiohttp writes them; the request's id is added.
 
     Raises:
         ValueError: a header that cannot be sent.
@@ -152,8 +154,9 @@ def head(status: int, reason: str, headers: Mapping[str, str]) -> bytes:
     if text.count("\n") != len(headers) or text.count("\r") != len(headers) or "\0" in text:
         raise ValueError("a header with a line break in it")
     return (
-        f"{text}\r\nDate: {rfc822_formatted_time()}\r\nServer: {SERVER_SOFTWARE}\r\n\r\n".encode()
-    )
+        f"{text}\r\nDate: {rfc822_formatted_time()}\r\nServer: {SERVER_SOFTWARE}\r\n"
+        f"{REQUEST_ID_HEADER}: {current_request()}\r\n\r\n"
+    ).encode()
 
 
 class LaneConnection(WebConnection):
@@ -279,6 +282,7 @@ class LaneConnection(WebConnection):
             self._pause_transport_reading()
 
     async def _answer(self, ask: Ask, data: bytes) -> None:
+        bind_request(ask.headers.get(REQUEST_ID_HEADER))
         try:
             done = await self._lane.answer(ask, self)
             if self._paused:

@@ -40,6 +40,7 @@ from common.limits import (
 )
 from common.logs import get_logger
 from common.metrics import Metrics
+from common.requests import REQUEST_ID_HEADER, bind_request, new_request_id
 from common.stalls import StallWatch
 from common.transport import bind_error
 from common.web import HEALTH_PATHS, error_response
@@ -320,10 +321,12 @@ class WebConnection(web.RequestHandler):
         if status != ProtocolError.http:
             return super().handle_error(request, status, exc, message)
         self._malformed = True
+        request_id = bind_request()  # what it brought cannot be trusted to be one
         reason = _one_line(message or str(exc))
         self._log_malformed(reason)
         error = ProtocolError(f"this is no HTTP request: {reason}")
         response = error_response(error)
+        response.headers[REQUEST_ID_HEADER] = request_id
         response.force_close()
         return response
 
@@ -371,10 +374,12 @@ class WebConnection(web.RequestHandler):
 
     def _say(self, wire: asyncio.Transport, error: PutterError) -> None:
         """Answer without a request."""
-        answer = error_response(error)
+        request_id = new_request_id()  # bound to nothing: this is no task of its own
+        answer = error_response(error, request_id)
         body = answer.body
         assert isinstance(body, bytes)
         headers = dict(answer.headers) | {"Content-Length": str(len(body)), "Connection": "close"}
+        headers[REQUEST_ID_HEADER] = request_id
         lines = [f"HTTP/1.1 {answer.status} {answer.reason}"]
         lines += [f"{name}: {value}" for name, value in headers.items()]
         wire.write("\r\n".join([*lines, "", ""]).encode() + body)

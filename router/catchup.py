@@ -27,6 +27,7 @@ from common.logs import get_logger
 from common.membership import Decision
 from common.meta.interface import Ceilings, Metadata
 from common.meta.recovery import Mark, Standing
+from common.requests import bind_request
 from common.wire.session import ListRecords, RecordList
 from router.ceilings import Kept, further, keep
 from router.fleet import Fleet
@@ -198,6 +199,7 @@ class CatchUp:
     async def _run(self) -> None:
         while True:
             done = False
+            bind_request()
             try:
                 done = await self.step()
             except PutterError as error:

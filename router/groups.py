@@ -21,6 +21,7 @@ class Entry:
 
     block: Block
     target: Target
+    request_id: str
     done: asyncio.Future[Written | None]
     object_id: str = ""
     first: int = 0

@@ -21,6 +21,7 @@ from common.callers import CallerLimits, Callers, Leaving
 from common.errors import ClientGone, IdleTimeout, PutterError, ShuttingDown, TooManyConnections
 from common.logs import get_logger
 from common.metrics import Metrics
+from common.requests import bind_request
 from common.transport import Listener, Network
 from router.blocks import Block
 from router.targets import Target, Written, as_putter_error
@@ -252,10 +253,14 @@ class IngestConnection(asyncio.BufferedProtocol):
             self._task = asyncio.get_running_loop().create_task(self._store())
 
     async def _store(self) -> None:
+        bind_request()
         try:
             written = await self._port.path.write(self, Target(BUCKET))
             line = success_line(written)
         except PutterError as error:
+            _log.info(
+                "a raw stream failed", peer=str(self._peer), code=error.code, reason=error.message
+            )
             line = failure_line(error)
         except asyncio.CancelledError as error:
             self._answer(failure_line(as_putter_error(error)))

@@ -27,6 +27,7 @@ from common.membership import Decision
 from common.meta.interface import Commit, Metadata, ObjectState, Outcome
 from common.metrics import Metrics
 from common.records import Abort, CommitRecord, Version
+from common.requests import bind_request
 from common.wire.session import FindRecord, RecordReply
 from router.belonging import Belonging
 from router.fleet import Fleet
@@ -144,6 +145,7 @@ class Janitor:
     async def _run(self) -> None:
         while True:
             again = False
+            bind_request()
             try:
                 again = await self.round()
             except PutterError as error:

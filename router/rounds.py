@@ -7,12 +7,15 @@ from collections.abc import Awaitable, Callable
 
 from common.errors import PutterError
 from common.logs import get_logger
+from common.requests import bind_request
 
 _log = get_logger(__name__)
 
 
 class Rounds:
     """Makes rounds until it is stopped; one that fails does not end them.
+
+    Each has an id of its own, which all that is logged about it has.
 
     Args:
         work: one round.
@@ -40,6 +43,7 @@ class Rounds:
     async def _run(self) -> None:
         while True:
             await asyncio.sleep(self._pause_s)
+            bind_request()
             try:
                 await self._work()
             except PutterError as error:

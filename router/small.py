@@ -23,6 +23,7 @@ from common.limits import KIB, OBJECT_LEASE_MS
 from common.logs import get_logger
 from common.meta.interface import Begin, Commit, Outcome
 from common.records import Extent, StoredObject, Version
+from common.requests import current_request, resume_request
 from common.wire import frames
 from common.wire.session import RunHeader
 from router.blocks import Block
@@ -48,6 +49,7 @@ SMALL_BYTES_MAX: Final = 16 * KIB
 GROUPS_MAX: Final = 2
 GROUP_OBJECTS_MAX: Final = 256
 _GROUP_WIRE_BYTES_MAX: Final = 1024 * KIB
+_NAMED: Final = 8
 
 
 class SmallWrites:
@@ -80,7 +82,7 @@ class SmallWrites:
             PutterError: the version was refused, and never comes to life.
         """
         loop = asyncio.get_running_loop()
-        entry = Entry(block, target, loop.create_future())
+        entry = Entry(block, target, current_request(), loop.create_future())
         self._waiting.append(entry)
         self._plan(loop)
         try:
@@ -142,6 +144,7 @@ class SmallWrites:
 
     async def _run(self, group: Group) -> None:
         entries = group.entries
+        resume_request("")  # it is for many
         try:
             placement = await self._announce(group)
             async with asyncio.timeout(self._path.timeout_ms / 1000):
@@ -155,6 +158,7 @@ class SmallWrites:
                 "a group of small objects travels again",
                 count=len(entries),
                 why=str(error) or type(error).__name__,
+                requests=[entry.request_id for entry in entries[:_NAMED]],
             )
             cleaning = self._give_up(group)
             if cleaning is not None and group.versions:
@@ -330,18 +334,22 @@ class SmallWrites:
                 if entry.done.done():
                     continue
                 version = commit.version
+                resume_request(entry.request_id)
                 entry.done.set_result(path.written(version, entry.object_id, entry.digest, holders))
             elif isinstance(outcome, Outcome):
                 entry.refused = True
                 refused.append((entry, commit, outcome))
             else:
                 self._fail(entry, outcome)
+        resume_request("")
         if refused:
             path.in_background(self._take_back(group, refused))
 
     def _fail(self, entry: Entry, error: BaseException) -> None:
         reason = as_putter_error(error)
+        resume_request(entry.request_id)
         self._path.failed(entry.object_id, reason)
+        resume_request("")
         if not entry.done.done():
             entry.done.set_exception(reason)
 

@@ -23,6 +23,7 @@ from common.errors import PutterError
 from common.logs import get_logger
 from common.meta.interface import Ceilings, Metadata
 from common.meta.recovery import Mark, Standing
+from common.requests import bind_request
 from common.wire.session import FindRecord, RecordReply
 from router.ceilings import keep
 from router.fleet import Fleet
@@ -121,6 +122,7 @@ class Watermark:
     async def _run(self) -> None:
         while True:
             await asyncio.sleep(self._period_ms / 1000)
+            bind_request()
             try:
                 await self.round()
             except PutterError as error:

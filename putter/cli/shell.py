@@ -61,6 +61,8 @@ def report(error: PutterError) -> None:
     typer.echo(f"error: {error.message}", err=True)
     if error.hint:
         typer.echo(f"hint: {error.hint}", err=True)
+    if error.request_id and error.http >= PutterError.http:
+        typer.echo(f"request: {error.request_id} (as the log of the router names it)", err=True)
 
 
 def warn(text: str) -> None:

@@ -85,6 +85,7 @@ class _ErrorBody(msgspec.Struct):
     code: str
     message: str
     hint: str = ""
+    request_id: str = ""
 
 
 def connector(url: str, timeout_s: float) -> Connect:
@@ -238,7 +239,7 @@ def error_from_answer(status: int, body: bytes, fallback: str) -> PutterError:
 
     Args:
         status: HTTP status.
-        body: JSON ``{code, message, hint}``, or whatever else came.
+        body: JSON ``{code, message, hint, request_id}``, or whatever else came.
         fallback: the message if the body is something else.
     """
     try:
@@ -246,7 +247,9 @@ def error_from_answer(status: int, body: bytes, fallback: str) -> PutterError:
     except (msgspec.DecodeError, UnicodeDecodeError):
         return _BY_HTTP.get(status, PutterError)(fallback)
     kind = _BY_CODE.get(told.code) or _BY_HTTP.get(status, PutterError)
-    return kind(told.message, hint=told.hint)
+    error = kind(told.message, hint=told.hint)
+    error.request_id = told.request_id
+    return error
 
 
 def _kinds(base: type[PutterError]) -> Iterator[type[PutterError]]:

@@ -9,9 +9,9 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import Executor
-from typing import Protocol, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 from common.errors import PutterError, ShuttingDown, StorageError
 from common.limits import MIB
@@ -21,6 +21,7 @@ from putter.storage.engine import Engine
 
 _GROUP_BYTES_MAX = 32 * MIB
 _log = get_logger(__name__)
+_NAMED: Final = 8
 T = TypeVar("T")
 
 
@@ -30,6 +31,11 @@ class Job(Protocol):
     @property
     def size(self) -> int:
         """Bytes it keeps in memory until it is done."""
+        ...
+
+    @property
+    def objects(self) -> Collection[str]:
+        """ObjectIDs that it is about, for the log; none for raw tickets and questions."""
         ...
 
     def apply(self, engine: Engine) -> None:
@@ -45,6 +51,7 @@ class _CallJob:
     """One function call as a job with an awaitable result."""
 
     size = 0
+    objects: Collection[str] = ()
 
     def __init__(self, call: Callable[[Engine], object], done: asyncio.Future[object]) -> None:
         self._call = call
@@ -146,9 +153,15 @@ class Committer:
             self._engine.sync()
             self._last_number = self._engine.last_number
         except PutterError as error:
-            _log.error("nothing of this group is durable", jobs=len(group), reason=str(error))
+            _log.error("nothing of this group is durable", **_about(group), reason=str(error))
             return error
         except Exception as error:  # noqa: BLE001 - nothing of the group may be acknowledged
-            _log.exception("the storage engine failed", jobs=len(group))
+            _log.exception("the storage engine failed", **_about(group))
             return StorageError(f"the storage engine failed: {error}")
         return None
+
+
+def _about(group: list[Job]) -> dict[str, Any]:
+    """What the log says of a group: routers name the objects of a failed request, too."""
+    objects = sorted({each for job in group for each in job.objects})
+    return {"jobs": len(group), "objects": objects[:_NAMED], "of": len(objects)}

@@ -7,6 +7,7 @@ least) and is ended by half-close. A frame that is refused does not end the conn
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final
 
@@ -73,6 +74,8 @@ def _check(rows: memoryview, keyring: Keyring) -> _Checked:
 
 class _RawJob:
     """A bufferful of frames on its way to the disk."""
+
+    objects: Collection[str] = ()
 
     def __init__(
         self,

@@ -65,6 +65,11 @@ class _BatchJob:
         self.answers: list[tuple[int, int]] = []
         self._done = done
 
+    @property
+    def objects(self) -> set[str]:
+        runs = {pending.run.object_id for pending in self.runs}
+        return runs | {record.object_id for _, record in self.records if record.object_id}
+
     def apply(self, engine: Engine) -> None:
         for pending in self.runs:
             if pending.status == Status.WRITTEN:

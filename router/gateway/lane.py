@@ -20,7 +20,7 @@ from common.errors import PutterError, RangeInvalid
 from common.logs import get_logger
 from common.metrics import Metrics
 from common.records import Version
-from common.web import Door, count_answer, error_response, unexpected
+from common.web import Door, count_answer, error_response, note_failure, unexpected
 from common.web_lane import Ask, Outlet, head
 from router.gateway.conditions import Representation, byte_range, check_read
 from router.gateway.files import headers_of, name_of
@@ -55,6 +55,7 @@ class FileLane:
         try:
             status = await self._get(ask, out)
         except PutterError as error:
+            note_failure(error, ask.path)
             status = _send_whole(error_response(error), out)
         except (asyncio.CancelledError, ConnectionError):
             raise

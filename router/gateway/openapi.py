@@ -29,11 +29,12 @@ _ERROR = {
         "application/json": {
             "schema": {
                 "type": "object",
-                "required": ["code", "message", "hint"],
+                "required": ["code", "message", "hint", "request_id"],
                 "properties": {
                     "code": {"type": "string", "example": PutterError.code},
                     "message": {"type": "string"},
                     "hint": {"type": "string"},
+                    "request_id": {"type": "string"},
                 },
             }
         }

@@ -36,8 +36,15 @@ def store(
         yield running
 
 
-def say(store: Cluster, path: str, *lines: str, host: str = "localhost") -> bytes:
+def say(
+    store: Cluster,
+    path: str,
+    *lines: str,
+    host: str = "localhost",
+    request_id: str = "a-test.1",
+) -> bytes:
     """The whole answer to one request; the connection stays open for a second one."""
+    lines = (*lines, f"X-Request-Id: {request_id}")
     text = "\r\n".join([f"GET {path} HTTP/1.1", f"Host: {host}", *lines, "", ""])
     assert (plain(text.encode()) is None) == (LONG_WAY in lines)
     with connect(store.web_ports[0]) as client:
@@ -160,3 +167,36 @@ def test_many_at_once_on_many_connections(store: Cluster) -> None:
     finally:
         for client in clients:
             client.close()
+
+
+def request_ids(answer: bytes) -> tuple[bytes, bytes]:
+    """The id in the head of an answer, and the one in its body if it is an error."""
+    ids = re.findall(rb"\r\nX-Request-Id: ([^\r]+)", answer)
+    assert len(ids) == 1, answer
+    told = re.search(rb'"request_id":"([^"]+)"', answer)
+    return ids[0], told[1] if told else b""
+
+
+@pytest.mark.parametrize("name", ["frame", "large", "absent", "empty"])
+def test_answers_have_the_id_that_the_client_brought(store: Cluster, name: str) -> None:
+    for way in ([], [LONG_WAY]):
+        head, body = request_ids(say(store, f"/file/lane/{name}", *way, request_id="Ab.9_-"))
+        assert head == b"Ab.9_-"
+        assert body == (b"Ab.9_-" if name == "absent" else b"")
+
+
+@pytest.mark.parametrize("given", ["", "a b", "x" * 65, "{}", "a;b"])
+def test_an_id_that_is_none_is_replaced(store: Cluster, given: str) -> None:
+    seen = set()
+    for way in ([], [LONG_WAY]):
+        lines = ["GET /file/lane/absent HTTP/1.1", "Host: localhost", *way]
+        if given:
+            lines.append(f"X-Request-Id: {given}")
+        with connect(store.web_ports[0]) as client:
+            for _ in range(3):
+                client.sendall("\r\n".join([*lines, "", ""]).encode())
+                head, body = request_ids(answer_from(client))
+                assert head == body
+                assert re.fullmatch(rb"[0-9a-f]{8}-[0-9a-f]+", head)
+                seen.add(head)
+    assert len(seen) == 6

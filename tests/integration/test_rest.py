@@ -53,7 +53,8 @@ def error_of(answer: tuple[int, dict[str, str], bytes], status: int, code: str) 
     assert answer[0] == status, answer
     assert answer[1]["content-type"].startswith("application/json")
     told: dict[str, str] = json.loads(answer[2])
-    assert set(told) == {"code", "message", "hint"}
+    assert set(told) == {"code", "message", "hint", "request_id"}
+    assert told["request_id"] == answer[1]["x-request-id"]
     assert told["code"] == code
     assert told["message"]
     return told

@@ -134,7 +134,8 @@ def told(answer: bytes, status: int) -> dict[str, str]:
     assert head.split(b"\r\n")[0].split(b" ")[1] == str(status).encode(), answer
     assert b"application/json" in head
     error: dict[str, str] = json.loads(body)
-    assert set(error) == {"code", "message", "hint"}
+    assert set(error) == {"code", "message", "hint", "request_id"}
+    assert f"\r\nX-Request-Id: {error['request_id']}\r\n".encode() in head + b"\r\n"
     assert len(error["message"]) < 300
     return error
 

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from common.requests import resume_request
 from common.web_lane import HEAD_BYTES_MAX, Ask, head, plain
 
 GET = b"GET /file/a/b HTTP/1.1\r\n"
@@ -92,11 +93,13 @@ class TestPlain:
 
 class TestHead:
     def test_is_as_it_stands_on_the_wire(self) -> None:
+        resume_request("mine")
         lines = head(206, "Partial Content", {"A": "1", "B": "zwölf"}).split(b"\r\n")
+        resume_request("")
         assert lines[:3] == [b"HTTP/1.1 206 Partial Content", b"A: 1", "B: zwölf".encode()]
         assert lines[3].startswith(b"Date: ")
         assert lines[4].startswith(b"Server: ")
-        assert lines[5:] == [b"", b""]
+        assert lines[5:] == [b"X-Request-Id: mine", b"", b""]
 
     @pytest.mark.parametrize("value", ["a\r\nB: c", "a\rb", "a\nb", "\0"])
     def test_a_value_cannot_become_a_header(self, value: str) -> None:

@@ -7,11 +7,13 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from common.callers import CallerLimits
 from common.checksum import object_digest
 from common.errors import NoSpace, PutterError
 from common.limits import LEAVING_MAX, MIB
+from common.logs import add_request_id
 from router.ingest import failure_line
 from tests.node_kit import Wire, play, until
 from tests.router_kit import FRAME, INGEST, Store, metric, payload
@@ -383,3 +385,44 @@ def test_a_failure_is_always_one_line(message: str, hint: str) -> None:
     assert failure_of(line) == "error"
     assert b"\r" not in line
     assert line.decode().strip().splitlines() == [line.decode().strip()]
+
+
+class TestRequestIds:
+    """Each stream has one, also where many are stored together."""
+
+    @pytest.mark.parametrize("size", [100, 50_000])
+    def test_each_failure_is_logged_with_its_own(self, size: int) -> None:
+        async def scene(store: Store) -> None:
+            first = await connect(store)
+            object_of(await first.send(b"x").finish().all(), b"x")
+            for putter in store.putters:
+                putter.engine.fail["put"] = NoSpace("full")
+            with capture_logs(processors=[add_request_id]) as lines:
+                wires = [await connect(store) for _ in range(8)]
+                answers = [wire.send(payload(size, n)).finish() for n, wire in enumerate(wires)]
+                assert all([failure_of(await wire.all()) for wire in answers])
+            failed = [line for line in lines if line["event"] == "object failed"]
+            assert len({line["request_id"] for line in failed}) == len(wires)
+            assert all(line["request_id"] for line in failed)
+            together = [line["requests"] for line in lines if "requests" in line]
+            assert bool(together) == (size == 100)
+            assert {each for ids in together for each in ids} <= {
+                line["request_id"] for line in failed
+            }
+
+        with_store(scene, write_timeout_ms=3_000)
+
+    def test_each_success_of_a_group_is_logged_with_its_own(self) -> None:
+        async def scene(store: Store) -> None:
+            await store.putters[1].crash()
+            await until(lambda: len(store.router.fleet.up()) == 1, 60)
+            with capture_logs(processors=[add_request_id]) as lines:
+                wires = [await connect(store) for _ in range(8)]
+                answers = [wire.send(payload(100, n)).finish() for n, wire in enumerate(wires)]
+                for n, wire in enumerate(answers):
+                    object_of(await wire.all(), payload(100, n))
+            told = [line for line in lines if line["event"].startswith("written on fewer")]
+            assert len({line["request_id"] for line in told} - {""}) == len(told) == len(wires)
+            assert len({line["name"] for line in told}) == len(wires)
+
+        with_store(scene)

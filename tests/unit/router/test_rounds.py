@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from common.errors import NodesUnavailable
+from common.requests import current_request
 from router.rounds import Rounds
 from tests.node_kit import play
 from tests.simulation.loop import World
@@ -29,6 +30,23 @@ def test_a_round_that_fails_does_not_end_them() -> None:
         await rounds.stop()
         await asyncio.sleep(45)
         assert made == [10, 20, 30, 40]
+
+    play(scene)
+
+
+def test_each_round_has_an_id_of_its_own() -> None:
+    async def scene(_: World) -> None:
+        ids: list[str] = []
+
+        async def work() -> None:
+            ids.append(current_request())
+
+        rounds = Rounds(work, 1, "something")
+        rounds.start()
+        await asyncio.sleep(5.5)
+        await rounds.stop()
+        assert len(set(ids)) == len(ids) == 5
+        assert all(ids)
 
     play(scene)
 

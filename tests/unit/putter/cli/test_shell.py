@@ -54,6 +54,22 @@ def test_an_error_is_one_line_a_hint_and_its_exit_code(
     assert result.stderr == f"error: {error.message}\n{hint}"
 
 
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (errors.StorageError("no"), True),
+        (errors.Unavailable("no"), True),
+        (errors.NotFound("no"), False),
+    ],
+)
+def test_where_the_store_failed_its_log_can_be_searched(
+    error: errors.PutterError, told: bool
+) -> None:
+    error.request_id = "1f-2"
+    result = RUNNER.invoke(app_that(error), ["run"])
+    assert ("request: 1f-2 (as the log of the router names it)\n" in result.stderr) == told
+
+
 def test_an_interrupt_is_quiet() -> None:
     result = RUNNER.invoke(app_that(KeyboardInterrupt()), ["run"])
     assert (result.exit_code, result.output) == (130, "")

@@ -154,12 +154,18 @@ class TestErrors:
         ],
     )
     def test_the_routers_error_is_raised_as_it_was(self, kind: type[PutterError]) -> None:
-        body = {"code": kind.code, "message": "what happened", "hint": "what to do"}
+        body = {
+            "code": kind.code,
+            "message": "what happened",
+            "hint": "what to do",
+            "request_id": "a-1",
+        }
         exchange, _ = exchange_of(lambda _: as_json(body, kind.http))
         with pytest.raises(kind) as caught:
             exchange.send("GET", "/a")
         assert type(caught.value) is kind
         assert (caught.value.message, caught.value.hint) == ("what happened", "what to do")
+        assert caught.value.request_id == "a-1"
 
     def test_a_code_of_a_newer_router_falls_back_to_the_http_status(self) -> None:
         error = error_from_answer(404, b'{"code": "newer", "message": "m"}', "fallback")

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
+from structlog.testing import capture_logs
 
 from common.errors import NoSpace, PutterError, ShuttingDown, StorageError
 from common.limits import MIB
@@ -39,6 +40,7 @@ class Job:
     def __init__(self, name: str, log: list[str], size: int = 1) -> None:
         self.name = name
         self.size = size
+        self.objects = [f"OF{name}"]
         self.log = log
         self.outcome: list[PutterError | None] = []
         self.error: Exception | None = None
@@ -139,10 +141,13 @@ async def test_a_failing_sync_fails_everybody_in_the_group_and_nobody_else(bench
     later = bench.submit("c")
     refusal = StorageError("the disk is on fire")
     bench.engine.fail["sync"] = refusal
-    await bench.step()
-    bench.engine.fail.clear()
-    await bench.step()
-    await until(lambda: later[0].done)
+    with capture_logs() as lines:
+        await bench.step()
+        bench.engine.fail.clear()
+        await bench.step()
+        await until(lambda: later[0].done)
+    [line] = [line for line in lines if line["log_level"] == "error"]
+    assert (line["jobs"], line["objects"], line["of"]) == (2, ["OFa", "OFb"], 2)
     assert [job.outcome for job in group] == [[refusal], [refusal]]
     assert later[0].outcome == [None]
 

@@ -80,7 +80,7 @@ def test_every_operation_says_what_it_does_and_answers(operation: dict[str, Any]
         assert answer["description"]
         if int(status) >= 400:
             schema = answer["content"]["application/json"]["schema"]
-            assert schema["required"] == ["code", "message", "hint"]
+            assert schema["required"] == ["code", "message", "hint", "request_id"]
 
 
 def test_only_put_has_a_body() -> None:
