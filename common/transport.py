@@ -19,6 +19,7 @@ from collections.abc import Callable
 from typing import Final, Protocol, TypeVar, cast, runtime_checkable
 
 from common.errors import Unavailable
+from common.shortcut import Shortcut, Shortcuts
 
 PORT_MAX: Final = 65_535
 BACKLOG_DEFAULT: Final = 1024
@@ -83,6 +84,7 @@ class Network(Protocol):
         *,
         backlog: int = BACKLOG_DEFAULT,
         reuse_port: bool = False,
+        shortcut: bool = False,
         flag: str = "",
     ) -> Listener:
         """Open a port.
@@ -93,6 +95,7 @@ class Network(Protocol):
             port: 0 means any free one.
             backlog: connections that may wait to be accepted.
             reuse_port: share the port with other processes that ask for the same.
+            shortcut: let processes on this machine come over a Unix socket (`common.shortcut`).
             flag: the setting that the error's hint names, such as ``--ingest-port``.
 
         Raises:
@@ -134,7 +137,14 @@ def abort(transport: asyncio.BaseTransport) -> None:
 
 
 class TcpNetwork:
-    """TCP through the running event loop, with Nagle's delay off and keep-alive on."""
+    """TCP through the running event loop, with Nagle's delay off and keep-alive on.
+
+    Args:
+        shortcuts: Unix sockets beside loopback ports; None: those of the user.
+    """
+
+    def __init__(self, shortcuts: Shortcuts | None = None) -> None:
+        self._shortcuts = shortcuts or Shortcuts()
 
     async def connect(
         self, factory: Callable[[], P], host: str, port: int, *, timeout_ms: int
@@ -146,6 +156,9 @@ class TcpNetwork:
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(timeout_ms / 1000):
+                near = await self._shortcuts.connect(lambda: protocol, host, port)
+                if near is not None:
+                    return near, protocol
                 transport, _ = await loop.create_connection(lambda: protocol, host, port)
         except TimeoutError as error:
             raise Unavailable(
@@ -168,6 +181,7 @@ class TcpNetwork:
         *,
         backlog: int = BACKLOG_DEFAULT,
         reuse_port: bool = False,
+        shortcut: bool = False,
         flag: str = "",
     ) -> Listener:
         """See `Network.listen`."""
@@ -191,7 +205,10 @@ class TcpNetwork:
             if server is not None:
                 server.close()
             raise bind_error(error, host, port, flag) from error
-        return _TcpListener(server, host)
+        listener = _TcpListener(server, host)
+        if shortcut:
+            listener.shortcut = await self._shortcuts.listen(factory, host, listener.port, backlog)
+        return listener
 
 
 class _TcpListener:
@@ -201,6 +218,7 @@ class _TcpListener:
         self._server = server
         self._host = host
         self._port = int(server.sockets[0].getsockname()[1])
+        self.shortcut: Shortcut | None = None
 
     @property
     def host(self) -> str:
@@ -215,6 +233,8 @@ class _TcpListener:
     async def close(self) -> None:
         """See `Listener.close`."""
         # Not wait_closed(): newer Pythons let it wait for every accepted connection.
+        if self.shortcut is not None:
+            self.shortcut.close()
         self._server.close()
         await asyncio.sleep(0)  # uvloop closes the descriptor in its next turn
 

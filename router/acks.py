@@ -84,7 +84,7 @@ class AckPort:
             Unavailable: the port is taken.
         """
         self._listener = await self._network.listen(
-            lambda: AckConnection(self), host, port, flag="--ack-port"
+            lambda: AckConnection(self), host, port, shortcut=True, flag="--ack-port"
         )
 
     async def stop(self) -> None:

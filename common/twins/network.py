@@ -81,11 +81,18 @@ class MemoryNetwork:
         *,
         backlog: int = BACKLOG_DEFAULT,
         reuse_port: bool = False,
+        shortcut: bool = False,
         flag: str = "",
     ) -> Listener:
         """See `common.transport.Network.listen`."""
         return await self.host("localhost").listen(
-            factory, host, port, backlog=backlog, reuse_port=reuse_port, flag=flag
+            factory,
+            host,
+            port,
+            backlog=backlog,
+            reuse_port=reuse_port,
+            shortcut=shortcut,
+            flag=flag,
         )
 
     # Faults
@@ -296,6 +303,7 @@ class MemoryHost:
         *,
         backlog: int = BACKLOG_DEFAULT,  # noqa: ARG002 – everybody is accepted at once
         reuse_port: bool = False,
+        shortcut: bool = False,  # noqa: ARG002 - there is nothing shorter
         flag: str = "",
     ) -> Listener:
         """See `common.transport.Network.listen`."""

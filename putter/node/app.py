@@ -188,6 +188,7 @@ class PutterNode:
             lambda: PutterConnection(self._services, self._connections, self.options.idle_ms),
             self.options.host,
             self.options.port,
+            shortcut=True,
             flag="--putter-port",
         )
         self._upkeep.start()

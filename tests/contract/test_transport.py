@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import random
+import socket
+import tempfile
 import warnings
 from collections.abc import Awaitable, Callable, Coroutine
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import pytest
 import uvloop
 
 from common.errors import Unavailable
+from common.shortcut import Shortcuts
 from common.transport import Network, TcpNetwork, abort
 from common.twins.network import MemoryNetwork
 from tests.simulation.loop import World, run
@@ -25,11 +29,27 @@ Play: TypeAlias = Callable[[Scenario], None]
 AnyRecorder: TypeAlias = Recorder | BufferedRecorder
 
 
-def _on_tcp(loop_factory: Callable[[], asyncio.AbstractEventLoop]) -> Play:
+class NearNetwork(TcpNetwork):
+    """Every port has a Unix socket beside it, and every connection finds it."""
+
+    async def connect(self, *args: Any, **options: Any) -> Any:
+        transport, protocol = await super().connect(*args, **options)
+        assert transport.get_extra_info("socket").family == socket.AF_UNIX
+        return transport, protocol
+
+    async def listen(self, *args: Any, **options: Any) -> Any:
+        return await super().listen(*args, **(options | {"shortcut": True}))
+
+
+def _on_tcp(
+    loop_factory: Callable[[], asyncio.AbstractEventLoop],
+    kind: type[TcpNetwork] = TcpNetwork,
+) -> Play:
     def play(scenario: Scenario) -> None:
         async def bounded() -> None:
-            async with asyncio.timeout(30):
-                await scenario(TcpNetwork())
+            with tempfile.TemporaryDirectory() as directory:
+                async with asyncio.timeout(30):
+                    await scenario(kind(Shortcuts(Path(directory) / "near")))
 
         runner = asyncio.Runner(loop_factory=loop_factory)
         try:
@@ -57,6 +77,8 @@ def _in_memory(seed: int) -> Play:
 PLAYS = {
     "tcp-asyncio": _on_tcp(asyncio.SelectorEventLoop),
     "tcp-uvloop": _on_tcp(uvloop.new_event_loop),
+    "near-asyncio": _on_tcp(asyncio.SelectorEventLoop, NearNetwork),
+    "near-uvloop": _on_tcp(uvloop.new_event_loop, NearNetwork),
     "memory-1": _in_memory(1),
     "memory-2": _in_memory(2),
     "memory-3": _in_memory(3),
@@ -65,6 +87,12 @@ PLAYS = {
 
 @pytest.fixture(params=PLAYS)
 def play(request: pytest.FixtureRequest) -> Play:
+    return PLAYS[request.param]
+
+
+@pytest.fixture(params=[name for name in PLAYS if not name.startswith("near-")])
+def far(request: pytest.FixtureRequest) -> Play:
+    """Unix sockets have neither addresses nor resets; who uses them needs neither."""
     return PLAYS[request.param]
 
 
@@ -114,7 +142,7 @@ def test_bytes_go_both_ways_in_order(play: Play, kind: type[AnyRecorder]) -> Non
     play(scenario)
 
 
-def test_names_of_both_ends_fit_together(play: Play) -> None:
+def test_names_of_both_ends_fit_together(far: Play) -> None:
     async def scenario(network: Network) -> None:
         client, server, close = await joined(network, Recorder)
         here = client.transport.get_extra_info("sockname")
@@ -126,7 +154,7 @@ def test_names_of_both_ends_fit_together(play: Play) -> None:
             await end.lost
         await close()
 
-    play(scenario)
+    far(scenario)
 
 
 def test_a_half_closed_peer_still_hears_the_answer(play: Play, kind: type[AnyRecorder]) -> None:
@@ -203,7 +231,7 @@ def test_a_slow_reader_slows_the_writer(play: Play, kind: type[AnyRecorder]) -> 
     play(scenario)
 
 
-def test_an_aborted_connection_is_lost_with_an_error(play: Play, kind: type[AnyRecorder]) -> None:
+def test_an_aborted_connection_is_lost_with_an_error(far: Play, kind: type[AnyRecorder]) -> None:
     async def scenario(network: Network) -> None:
         client, server, close = await joined(network, kind)
         client.transport.write(b"some bytes")
@@ -216,7 +244,7 @@ def test_an_aborted_connection_is_lost_with_an_error(play: Play, kind: type[AnyR
         abort(client.transport)  # no harm in doing it twice
         await close()
 
-    play(scenario)
+    far(scenario)
 
 
 def test_writing_to_who_has_gone_loses_the_connection(play: Play) -> None:
