@@ -38,9 +38,12 @@ from router.acks import AckPort
 from router.belonging import Belonging
 from router.catchup import CatchUp, CatchUpOptions
 from router.census import Census
+from router.configure import Configure
 from router.copying import Copier
 from router.fetching import Fetching
 from router.fleet import Fleet
+from router.follow import Follow
+from router.gateway.buckets import BucketRoutes
 from router.gateway.cluster import ClusterRoutes
 from router.gateway.drain import DrainRoutes
 from router.gateway.explain import ExplainRoutes
@@ -51,9 +54,11 @@ from router.handoff import RecordHandOff
 from router.heal import Healer
 from router.ingest import IngestPort
 from router.janitor import Janitor
+from router.keeping import Keeping
 from router.links import LinkOptions
 from router.numbers import Numbers
 from router.pace import Pace
+from router.policies import Policies
 from router.quorum import Policy
 from router.reads import ReadPath
 from router.rebalance import Rebalance
@@ -162,7 +167,6 @@ class Router:
         self.fleet: Final = Fleet(
             meta.members,
             options.nodes,
-            options.policy,
             introduce=self._introduce,
             keyring=keyring,
             network=network,
@@ -174,6 +178,7 @@ class Router:
         self._acks = AckPort(
             self.fleet, identity, keyring, network, rng, self.metrics, options.callers
         )
+        self.policies: Final = Policies(meta.buckets, options.policy)
         replicas = Replicas(self.fleet, keyring)
         self.catch_up: Final = CatchUp(
             meta,
@@ -189,6 +194,7 @@ class Router:
         self.writes: Final = WritePath(
             meta,
             self.fleet,
+            self.policies,
             self.numbers,
             keyring,
             clock,
@@ -209,6 +215,7 @@ class Router:
         self.reads: Final = ReadPath(
             meta,
             Fetching(self.fleet, keyring, self.metrics, pool, self.healer.report),
+            self.policies,
             self.metrics,
             identity.instance,
             pool,
@@ -241,10 +248,11 @@ class Router:
         self.repair: Final = Repair(
             meta,
             self.fleet,
+            self.policies,
             replicas,
             Copier(self.fleet, keyring, replicas, pool),
-            Freeing(meta, self.fleet, belonging, self.metrics, self.healer.report),
-            RecordHandOff(meta, self.fleet, self.metrics),
+            Freeing(meta, self.fleet, belonging, self.policies, self.metrics, self.healer.report),
+            RecordHandOff(meta, self.fleet, self.policies, self.metrics),
             self.numbers,
             self.metrics,
             identity.instance,
@@ -257,6 +265,7 @@ class Router:
             belonging,
             Census(meta, identity.instance),
             self.repair,
+            self.policies,
             options.replace_after_ms,
         )
         self.rebalance: Final = Rebalance(
@@ -267,6 +276,14 @@ class Router:
             identity.instance,
             options.rebalance_percent,
             options.replace_after_ms,
+        )
+        wait_ms = options.write_timeout_ms
+        keeping = Keeping(meta, self.fleet, self.policies, wait_ms)
+        self._configure = Configure(
+            meta, self.policies, keeping, self.numbers, clock, identity.instance
+        )
+        self.follow: Final = Follow(
+            meta, self.fleet, self.policies, replicas, self.numbers, identity.instance, wait_ms
         )
         self._heartbeat = Heartbeat(meta.members, self._member)
         self.workers: Final = Workers(siblings, self.metrics, self._not_ready, self._part)
@@ -326,6 +343,8 @@ class Router:
         self.repair.start()
         self.healer.start()
         self.vacate.start()
+        if options.repair_period_ms:
+            self.follow.start()
         self.rebalance.start()
         _log.info(
             "router listens",
@@ -346,6 +365,7 @@ class Router:
         await self.writes.stop(_STOP_MS)
         await self._ingest.stop()
         await self.rebalance.stop()
+        await self.follow.stop()
         await self.vacate.stop()
         await self.healer.stop()
         await self.repair.stop()
@@ -353,6 +373,7 @@ class Router:
         await self.janitor.stop()
         await self.watermark.stop()
         await self.catch_up.stop()
+        await self.policies.stop()
         if self._web is not None:
             await self._web.stop()
         await self._heartbeat.stop()
@@ -366,13 +387,15 @@ class Router:
         door = Door(self.options.host, self.options.token)
         application = make_application(self.metrics, door, self._not_ready, self.workers)
         FileRoutes(self.writes, self.reads, self.metrics, self.options.idle_ms).add_to(application)
+        BucketRoutes(self._meta, self.policies, self._configure).add_to(application)
         DrainRoutes(self._meta, self.fleet, self.vacate, self.repair, self.catch_up).add_to(
             application
         )
-        ExplainRoutes(self._meta, self.reads, self.fleet).add_to(application)
+        ExplainRoutes(self._meta, self.reads, self.fleet, self.policies).add_to(application)
         ClusterRoutes(
             self._meta,
             self.fleet,
+            self.policies,
             self.workers,
             self.identity,
             self._redis_address,

@@ -117,6 +117,57 @@ def _with(extent: Extent, owed: dict[str, str]) -> Extent:
     return msgspec.structs.replace(extent, owed=owed)
 
 
+def more_wanted(extent: Extent, replicas: int) -> Extent:
+    """The extent once it should have so many replicas: anybody is owed it while they are fewer.
+
+    One at a time: as soon as somebody has it, `paid` looks whether that is enough.
+    """
+    if _homes(extent) >= replicas or ANYONE in extent.owed:
+        return extent
+    return _with(extent, {**extent.owed, ANYONE: ""})
+
+
+def fewer_wanted(
+    extent: Extent, replicas: int, best: Callable[[Extent, int], Collection[str]]
+) -> Extent:
+    """The extent once it should have only so many replicas.
+
+    What is missing is owed no more; then some that hold it need not hold it any more, and whoever
+    one of them stands in for is owed nothing.
+
+    Args:
+        extent: may have more.
+        replicas: how many it should have.
+        best: who goes on to hold it, of those that do: the extent, how many.
+    """
+    spare = _homes(extent) - replicas
+    if spare <= 0:
+        return extent
+    forgiven = _missing(extent)[:spare]
+    owed = {home: other for home, other in extent.owed.items() if home not in forgiven}
+    stay = set(best(extent, len(extent.nodes) - (spare - len(forgiven))))
+    nodes = tuple(node for node in extent.nodes if node in stay)
+    owed = {home: other for home, other in owed.items() if not other or other in stay}
+    return msgspec.structs.replace(extent, nodes=nodes, owed=owed)
+
+
+def _homes(extent: Extent) -> int:
+    """How many putters hold it in the end: each holder, or whom it stands in for, and the rest.
+
+    One that leaves, and stands in for whoever will take its place, is one, too.
+    """
+    return len(extent.nodes) + len(_missing(extent))
+
+
+def _missing(extent: Extent) -> list[str]:
+    """The putters that are owed it and that nobody stands in for."""
+    return sorted(
+        home
+        for home, other in extent.owed.items()
+        if other not in extent.nodes and home not in extent.nodes
+    )
+
+
 def with_extents(version: Version, change: Callable[[Extent], Extent]) -> Version:
     """The version with every extent changed by a function."""
     objects = tuple(

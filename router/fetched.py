@@ -63,6 +63,7 @@ class Fetched:
         buffers: the memory that they lie in, from a pool.
         size: how many.
         replicas: on how many putters they were verified; 0 where one is all that is asked for.
+        wanted: on how many they should be, where it is more than one; else 0.
     """
 
     def __init__(self) -> None:
@@ -70,6 +71,7 @@ class Fetched:
         self.buffers: list[memoryview] = []
         self.size = 0
         self.replicas = 0
+        self.wanted = 0
 
     def take(
         self, payload: memoryview, frame_bytes: int, low: int, high: int, pool: BufferPool
@@ -104,6 +106,7 @@ class Fetched:
     def add(self, other: Fetched) -> None:
         """Add what another one holds; it is empty then."""
         self.replicas = min(self.replicas, other.replicas) if self.parts else other.replicas
+        self.wanted = other.wanted
         self.parts += other.parts
         self.buffers += other.buffers
         self.size += other.size

@@ -59,30 +59,30 @@ class Fetching:
         self._pool = pool
         self._damaged = damaged
 
-    @property
-    def policy(self) -> Policy:
-        """How many replicas a read has verified."""
-        return self._fleet.policy
-
     def there(self, nodes: tuple[str, ...]) -> int:
-        """How many of R replicas can be asked now."""
-        return min(self.policy.read_quorum, sum(map(self._is_up, nodes)))
+        """How many of these putters can be asked now."""
+        return sum(map(self._is_up, nodes))
 
-    async def fetch(self, stored: StoredObject, part: Slice) -> Fetched:
+    async def fetch(self, stored: StoredObject, part: Slice, policy: Policy) -> Fetched:
         """The bytes of a slice.
+
+        Args:
+            stored: the object.
+            part: of it.
+            policy: how many replicas are verified.
 
         Raises:
             NotFound: no replica has all of it.
             IntegrityError: no replica has the right bytes.
             NodesUnavailable: no replica can be reached, or fewer than the policy asks for.
         """
-        if self.policy.read_quorum > 1:
-            return await self._agreed(stored, part)
-        return await self._first(stored, part)
+        if policy.read_quorum > 1:
+            return await self._agreed(stored, part, policy)
+        return await self._first(stored, part, policy)
 
     # -- inside ----------------------------------------------------------------------------
 
-    async def _first(self, stored: StoredObject, part: Slice) -> Fetched:
+    async def _first(self, stored: StoredObject, part: Slice, policy: Policy) -> Fetched:
         """One slice from the first replica that has it whole and right."""
         problems: list[PutterError] = []
         for node in self._order(part.nodes):
@@ -91,11 +91,10 @@ class Fetching:
             except PutterError as error:
                 problems.append(error)
                 self._note(node, stored, part, error)
-        return await self._without_whole(stored, part, problems)
+        return await self._without_whole(stored, part, policy, problems)
 
-    async def _agreed(self, stored: StoredObject, part: Slice) -> Fetched:
+    async def _agreed(self, stored: StoredObject, part: Slice, policy: Policy) -> Fetched:
         """The same from replicas of which R hold the same bytes, or as many as there are."""
-        policy = self.policy
         waiting = deque(node for node in self._order(part.nodes) if self._is_up(node))
         policy.verified(len(waiting))
         problems: list[PutterError] = []
@@ -129,17 +128,17 @@ class Fetching:
                     if node == source:
                         piece = taken
         if piece is None:
-            return await self._without_whole(stored, part, problems)
+            return await self._without_whole(stored, part, policy, problems)
         wrong = sum(isinstance(e, IntegrityError | NotFound) for e in problems)
         policy.verified(len(sums) + wrong)
         _compare(stored, part, sums)
-        piece.replicas = len(sums)
+        piece.replicas, piece.wanted = len(sums), policy.read_quorum
         if piece.replicas < policy.read_quorum:
             self._metrics.degraded_reads.inc()
         return piece
 
     async def _without_whole(
-        self, stored: StoredObject, part: Slice, problems: list[PutterError]
+        self, stored: StoredObject, part: Slice, policy: Policy, problems: list[PutterError]
     ) -> Fetched:
         """A slice that no replica has as a whole."""
         wrong = [e for e in problems if isinstance(e, IntegrityError | NotFound)]
@@ -149,7 +148,7 @@ class Fetching:
             both = Fetched()
             for half in (low, high):
                 if half.keep:
-                    both.add(await self.fetch(stored, half))
+                    both.add(await self.fetch(stored, half, policy))
             return both
         if wrong and len(wrong) == len(part.nodes):
             raise next((e for e in wrong if isinstance(e, IntegrityError)), wrong[0])

@@ -6,7 +6,6 @@ import asyncio
 import random
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from typing import Final
 
 from common.buffers import BufferPool
 from common.errors import NodesUnavailable, PutterError
@@ -46,7 +45,6 @@ class Fleet:
     Args:
         members: the register of Redis.
         static: ``(host, port)`` of putters named by hand.
-        policy: N, W, R and consistency.
         introduce: makes the Hello of each connection.
         keyring, network, pool, rng, metrics: of the router.
         options: shared by all links.
@@ -56,7 +54,6 @@ class Fleet:
         self,
         members: Members,
         static: tuple[tuple[str, int], ...],
-        policy: Policy,
         *,
         introduce: Callable[[], Hello],
         keyring: Keyring,
@@ -66,7 +63,6 @@ class Fleet:
         metrics: Metrics,
         options: LinkOptions,
     ) -> None:
-        self.policy: Final = policy
         self._members = members
         self._static = static
         self._introduce = introduce
@@ -212,15 +208,19 @@ class Fleet:
 
     # -- where to put ----------------------------------------------------------------------
 
-    def place(self, key: str) -> Placement:
+    def place(self, key: str, policy: Policy) -> Placement:
         """The nodes for a new extent.
+
+        Args:
+            key: names the extent.
+            policy: that counts for it.
 
         Raises:
             NodesUnavailable: nobody is there, or too few under ``strict``.
         """
         there, away = self._candidates()
-        self.policy.copies(len(there))
-        return place(key, there, away, self.policy.replicas)
+        policy.copies(len(there))
+        return place(key, there, away, policy.replicas)
 
     def choose_another(self, key: str, avoid: Collection[str]) -> str | None:
         """A live node for one more copy, None if there is none but those to be avoided."""

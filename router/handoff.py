@@ -19,6 +19,7 @@ from common.metrics import Metrics
 from common.records import ANYONE
 from router.fleet import Fleet
 from router.parcels import RecordsParcel
+from router.policies import Policies
 from router.quorum import Policy
 from router.replicas import Straight, until_durable
 
@@ -36,12 +37,14 @@ class RecordHandOff:
     Args:
         meta: knows who lacks what.
         fleet: the putters.
+        policies: how many putters a record needs.
         metrics: counters.
     """
 
-    def __init__(self, meta: Metadata, fleet: Fleet, metrics: Metrics) -> None:
+    def __init__(self, meta: Metadata, fleet: Fleet, policies: Policies, metrics: Metrics) -> None:
         self._meta = meta
         self._fleet = fleet
+        self._policies = policies
         self._metrics = metrics
         self._carrier = Straight(fleet)
 
@@ -68,7 +71,7 @@ class RecordHandOff:
             if not page:
                 break
             after = page[-1].place
-            targets = {each: self._target(each) for each in page}
+            targets = {each: await self._target(each) for each in page}
             for target in sorted({node for node in targets.values() if node}):
                 await self._send([each for each in page if targets[each] == target], target, pace)
             settled = [each for each in page if targets[each] is not None]
@@ -83,13 +86,13 @@ class RecordHandOff:
 
     # -- inside ----------------------------------------------------------------------------
 
-    def _target(self, missed: Missed) -> str | None:
+    async def _target(self, missed: Missed) -> str | None:
         """Who gets it: "" if enough others hold it already; None: nobody can take it now."""
         left_out = self._fleet.left_out
         if missed.node != ANYONE and missed.node not in left_out:
             return missed.node
         held = [node for node in missed.holders if node not in left_out]
-        if len(held) >= self._fleet.policy.replicas:
+        if len(held) >= (await self._policies.of(missed.bucket)).replicas:
             return ""
         avoid = {*missed.holders, *left_out}
         return self._fleet.choose_another(f"{missed.bucket}/{missed.stamp}", avoid)

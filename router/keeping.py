@@ -19,6 +19,7 @@ from common.records import Abort, Change
 from router.fleet import Fleet
 from router.parcels import Parcel, RecordsParcel
 from router.placement import NOTHING_OWED
+from router.policies import Policies
 from router.targets import as_putter_error
 
 _log = get_logger(__name__)
@@ -30,12 +31,14 @@ class Keeping:
     Args:
         meta: knows who lacks what.
         fleet: the putters.
+        policies: how many putters a record needs.
         timeout_ms: how long it may take.
     """
 
-    def __init__(self, meta: Metadata, fleet: Fleet, timeout_ms: int) -> None:
+    def __init__(self, meta: Metadata, fleet: Fleet, policies: Policies, timeout_ms: int) -> None:
         self._meta = meta
         self._fleet = fleet
+        self._policies = policies
         self._timeout_ms = timeout_ms
         self._late: set[asyncio.Task[None]] = set()
 
@@ -47,7 +50,8 @@ class Keeping:
         Who of the others should hold those without an object is noted by then.
 
         Args:
-            changes: what to keep, in one message; an abort is forgotten with its object.
+            changes: what to keep of one bucket, in one message; an abort is forgotten with its
+                object.
             name: of the file, or of the first of several.
             nodes: where they go if these are there; else wherever the name is placed.
 
@@ -57,12 +61,13 @@ class Keeping:
         Raises:
             PutterError: too few took them, or not in time, or Redis does not answer.
         """
+        policy = await self._policies.of(changes[0].bucket)
         owed: Mapping[str, str] = NOTHING_OWED
         if not nodes or not all(map(self._is_up, nodes)):
-            placement = self._fleet.place(name)
+            placement = self._fleet.place(name, policy)
             nodes, owed = placement.nodes, placement.owed
         entries = tuple((each.stamp, _object_of(each), records.encode(each)) for each in changes)
-        parcel = RecordsParcel(entries, nodes, self._fleet.policy, self._fleet, owed)
+        parcel = RecordsParcel(entries, nodes, policy, self._fleet, owed)
         parcel.dispatch()
         try:
             async with asyncio.timeout(self._timeout_ms / 1000):

@@ -28,6 +28,8 @@ from common.names import format_name
 from common.records import StoredObject, Version
 from router.fetched import Fetched
 from router.fetching import Fetching
+from router.policies import Policies
+from router.quorum import Policy
 from router.ranges import Slice, slices
 
 _log = get_logger(__name__)
@@ -41,6 +43,7 @@ class ReadPath:
     Args:
         meta: the coordinator.
         fetching: brings verified bytes of replicas.
+        policies: how many replicas a read has verified.
         metrics: counters.
         instance: of this router, for reader leases.
         pool: memory of pieces.
@@ -50,12 +53,14 @@ class ReadPath:
         self,
         meta: Metadata,
         fetching: Fetching,
+        policies: Policies,
         metrics: Metrics,
         instance: str,
         pool: BufferPool,
     ) -> None:
         self._meta = meta
         self._fetching = fetching
+        self._policies = policies
         self._metrics = metrics
         self._instance = instance
         self._pool = pool
@@ -106,11 +111,13 @@ class ReadPath:
 
     async def runs(self, version: Version, start: int, end: int) -> AsyncGenerator[Fetched, None]:
         """The same in pieces of about a run, as the frames lie in memory."""
+        bucket = version.bucket
+        policy = self._policies.known(bucket) or await self._policies.of(bucket)
         position = 0
         for stored in version.objects:
             low, high = max(start - position, 0), min(end - position, stored.size)
             if low < high:
-                pieces = self._object(version.bucket, stored, low, high)
+                pieces = self._object(bucket, stored, low, high, policy)
                 try:
                     async for piece in pieces:
                         self._metrics.served_bytes.inc(piece.size)
@@ -130,7 +137,9 @@ class ReadPath:
         part = next(slices(stored, start, end, self._piece_bytes(stored)), None)
         if part is None or part.keep != end - start:
             return None
-        piece = await self._only(stored, part)
+        bucket = version.bucket
+        policy = self._policies.known(bucket) or await self._policies.of(bucket)
+        piece = await self._only(stored, part, policy)
         self._metrics.served_bytes.inc(piece.size)
         return piece
 
@@ -147,14 +156,14 @@ class ReadPath:
         """
         if not piece.replicas:
             return {}
-        least, wanted = piece.replicas, self._fetching.policy.read_quorum
+        least = piece.replicas
         position = 0
         for stored in version.objects:
             for extent in stored.extents:
                 if position < end and start < position + extent.size and piece.size < end - start:
                     least = min(least, self._fetching.there(extent.nodes))
                 position += extent.size
-        return {"X-Replicas-Verified": f"{least}/{wanted}"}
+        return {"X-Replicas-Verified": f"{least}/{piece.wanted}"}
 
     def give(self, piece: Fetched) -> None:
         """Take the memory of a piece back; who still sends it keeps views of it."""
@@ -166,13 +175,13 @@ class ReadPath:
     # -- inside ----------------------------------------------------------------------------
 
     async def _object(
-        self, bucket: str, stored: StoredObject, start: int, end: int
+        self, bucket: str, stored: StoredObject, start: int, end: int, policy: Policy
     ) -> AsyncGenerator[Fetched, None]:
         """Bytes of one object; tickets of a long one are not freed while it is read."""
         parts = slices(stored, start, end, self._piece_bytes(stored))
         first = next(parts, None)
         if first is not None and first.keep == end - start:  # most reads; they need no task
-            yield await self._only(stored, first)
+            yield await self._only(stored, first, policy)
             return
         self._readers += 1
         reader = f"{self._instance}/{self._readers}"
@@ -182,7 +191,7 @@ class ReadPath:
             keeper = asyncio.get_running_loop().create_task(
                 self._keep_holding(bucket, stored, reader)
             )
-        pieces = self._ahead(stored, start, end)
+        pieces = self._ahead(stored, start, end, policy)
         try:
             async for piece in pieces:
                 yield piece
@@ -193,8 +202,8 @@ class ReadPath:
                 await asyncio.gather(keeper, return_exceptions=True)
                 await self._release(bucket, stored, reader)
 
-    async def _only(self, stored: StoredObject, part: Slice) -> Fetched:
-        piece = await self._take(stored, part)
+    async def _only(self, stored: StoredObject, part: Slice, policy: Policy) -> Fetched:
+        piece = await self._take(stored, part, policy)
         if part.keep == stored.size:
             hasher = ObjectHash()
             piece.hash_into(hasher)
@@ -206,7 +215,7 @@ class ReadPath:
         return piece
 
     async def _ahead(
-        self, stored: StoredObject, start: int, end: int
+        self, stored: StoredObject, start: int, end: int, policy: Policy
     ) -> AsyncGenerator[Fetched, None]:
         hasher = ObjectHash() if start == 0 and end == stored.size else None
         loop = asyncio.get_running_loop()
@@ -224,7 +233,7 @@ class ReadPath:
                     if part is None:
                         break
                     planned += part.keep
-                    ahead.append(loop.create_task(self._take(stored, part)))
+                    ahead.append(loop.create_task(self._take(stored, part, policy)))
                 if not ahead:
                     return
                 piece = await ahead[0]
@@ -246,11 +255,11 @@ class ReadPath:
         """The most of one fetch: a run, or a frame while memory is short."""
         return stored.frame_bytes if self._held.full else RUN_BYTES_TARGET
 
-    async def _take(self, stored: StoredObject, part: Slice) -> Fetched:
+    async def _take(self, stored: StoredObject, part: Slice, policy: Policy) -> Fetched:
         """Fetch a slice; it is counted until it goes back with `give`."""
         self._held.take(part.keep)
         try:
-            return await self._fetching.fetch(stored, part)
+            return await self._fetching.fetch(stored, part, policy)
         except BaseException:
             self._held.give(part.keep)
             raise

@@ -31,6 +31,7 @@ from router.fleet import Fleet
 from router.handoff import RecordHandOff
 from router.numbers import Numbers
 from router.pace import Pace
+from router.policies import Policies
 from router.replicas import Replicas
 from router.rounds import Rounds
 from router.surplus import Freeing
@@ -76,6 +77,7 @@ class Repair:
     Args:
         meta: the coordinator.
         fleet: the putters.
+        policies: how many putters a record needs.
         replicas: keeps records.
         copier: moves bytes.
         freeing: frees what is not needed any more.
@@ -91,6 +93,7 @@ class Repair:
         self,
         meta: Metadata,
         fleet: Fleet,
+        policies: Policies,
         replicas: Replicas,
         copier: Copier,
         freeing: Freeing,
@@ -103,6 +106,7 @@ class Repair:
     ) -> None:
         self._meta = meta
         self._fleet = fleet
+        self._policies = policies
         self._replicas = replicas
         self._copier = copier
         self._freeing = freeing
@@ -274,7 +278,7 @@ class Repair:
         kept = await self._replicas.keep_record(version, named)
         if target not in kept:
             raise NodesUnavailable(f"putter {target} does not take the commit record")
-        if len(kept) < min(len(named), self._fleet.policy.write_quorum):
+        if len(kept) < min(len(named), (await self._policies.of(bucket)).write_quorum):
             raise NodesUnavailable("too few putters take the commit record")
         if not await self._meta.repairs.amend(item.token, version):
             raise NodesUnavailable("it was described anew meanwhile")

@@ -27,9 +27,10 @@ from common.requests import current_request, resume_request
 from common.wire import frames
 from common.wire.session import RunHeader
 from router.blocks import Block
-from router.groups import Entry, Group, RegroupError
+from router.groups import Entry, Group, RegroupError, take_group
 from router.parcels import RecordEntry, RecordsParcel, RunsParcel
 from router.placement import Placement
+from router.quorum import Policy
 from router.targets import (
     VISIBLE,
     Target,
@@ -47,8 +48,6 @@ _log = get_logger(__name__)
 T = TypeVar("T")
 SMALL_BYTES_MAX: Final = 16 * KIB
 GROUPS_MAX: Final = 2
-GROUP_OBJECTS_MAX: Final = 256
-_GROUP_WIRE_BYTES_MAX: Final = 1024 * KIB
 _NAMED: Final = 8
 
 
@@ -71,8 +70,8 @@ class SmallWrites:
         """Objects that wait or are under way."""
         return len(self._waiting) + self._under_way
 
-    async def write(self, block: Block, target: Target) -> Written | None:
-        """Store an object that is complete in one block.
+    async def write(self, block: Block, target: Target, policy: Policy) -> Written | None:
+        """Store an object that is complete in one block; those of a group have one policy.
 
         Returns:
             What was written, with the block released; or None if its group failed: the block is
@@ -82,7 +81,7 @@ class SmallWrites:
             PutterError: the version was refused, and never comes to life.
         """
         loop = asyncio.get_running_loop()
-        entry = Entry(block, target, current_request(), loop.create_future())
+        entry = Entry(block, target, policy, current_request(), loop.create_future())
         self._waiting.append(entry)
         self._plan(loop)
         try:
@@ -109,7 +108,7 @@ class SmallWrites:
         self._start_planned = False
         if not self._worth_a_group():
             return
-        group = self._take()
+        group = take_group(self._waiting, self._path.frame_bytes)
         if not group:
             return
         loop = asyncio.get_running_loop()
@@ -125,22 +124,6 @@ class SmallWrites:
         self._under_way -= count
         if self._waiting:
             self._plan(task.get_loop())
-
-    def _take(self) -> list[Entry]:
-        group: list[Entry] = []
-        size = 0
-        while self._waiting and len(group) < GROUP_OBJECTS_MAX:
-            entry = self._waiting[0]
-            wire = frames.wire_bytes(len(entry.block.data), self._path.frame_bytes)
-            if group and size + wire > _GROUP_WIRE_BYTES_MAX:
-                break
-            self._waiting.popleft()
-            if entry.done.done():
-                entry.block.release()  # its sender gave up
-                continue
-            size += wire
-            group.append(entry)
-        return group
 
     async def _run(self, group: Group) -> None:
         entries = group.entries
@@ -197,7 +180,7 @@ class SmallWrites:
             entry.count = frames.frame_count(len(entry.block.data), frame_bytes)
             total += entry.count
         first = await path.numbers.tickets(total)
-        placement = path.fleet.place(f"{entries[0].object_id}/{first}")
+        placement = path.fleet.place(f"{entries[0].object_id}/{first}", group.policy)
         group.nodes = placement.nodes
         for entry in entries:
             entry.first = first
@@ -227,11 +210,12 @@ class SmallWrites:
         """The story of a group until all of it is durable."""
         nodes = placement.nodes
         await self._path.fleet.room(nodes)
-        runs = self._frame(group.entries, sum(each.count for each in group.entries), nodes)
+        total = sum(each.count for each in group.entries)
+        runs = self._frame(group.entries, total, nodes)
         group.versions = [
             self._describe(each, group.stamp + n, placement) for n, each in enumerate(group.entries)
         ]
-        await self._make_durable(runs, self._records(group.versions, nodes))
+        await self._make_durable(runs, self._records(group, nodes))
 
     def _begin(self, entry: Entry, nodes: tuple[str, ...]) -> Begin:
         return Begin(
@@ -260,7 +244,7 @@ class SmallWrites:
             at += size
             data_bytes += len(data)
         parcel = RunsParcel(
-            tuple(headers), total, data_bytes, out, nodes, path.fleet.policy, path.fleet
+            tuple(headers), total, data_bytes, out, nodes, group[0].policy, path.fleet
         )
         parcel.dispatch(_no_detour)
         parcel.when_settled(lambda: path.pool.give(out))
@@ -281,16 +265,16 @@ class SmallWrites:
             created_ms=path.clock.now_ms(),
             objects=(stored,),
             headers=entry.target.headers,
-            replicas=path.fleet.policy.replicas,
+            replicas=entry.policy.replicas,
         )
 
-    def _records(self, versions: list[Version], nodes: tuple[str, ...]) -> RecordsParcel:
+    def _records(self, group: Group, nodes: tuple[str, ...]) -> RecordsParcel:
         fleet = self._path.fleet
         entries: list[RecordEntry] = [
             (version.stamp, version.objects[0].object_id, records.encode(version))
-            for version in versions
+            for version in group.versions
         ]
-        parcel = RecordsParcel(tuple(entries), nodes, fleet.policy, fleet)
+        parcel = RecordsParcel(tuple(entries), nodes, group.policy, fleet)
         parcel.dispatch(_no_detour)
         return parcel
 

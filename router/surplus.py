@@ -24,6 +24,7 @@ from router.belonging import Belonging
 from router.fleet import Fleet
 from router.janitor import portions
 from router.links import NodeLink
+from router.policies import Policies
 from router.replicas import free
 
 _log = get_logger(__name__)
@@ -48,6 +49,7 @@ class Freeing:
         meta: the coordinator.
         fleet: the putters.
         belonging: which of them are not waited for.
+        policies: how many putters have to be there.
         metrics: counters.
         damaged: told of putters that do not hold what they should.
     """
@@ -57,12 +59,14 @@ class Freeing:
         meta: Metadata,
         fleet: Fleet,
         belonging: Belonging,
+        policies: Policies,
         metrics: Metrics,
         damaged: Damaged,
     ) -> None:
         self._meta = meta
         self._fleet = fleet
         self._belonging = belonging
+        self._policies = policies
         self._metrics = metrics
         self._damaged = damaged
         self._after = ""
@@ -122,11 +126,12 @@ class Freeing:
         """
         held: dict[str, list[Extent]] = {}
         given_up = self._fleet.given_up()
+        policy = await self._policies.of(item.bucket)
         for extent in item.elsewhere:
             up = [node for node in extent.nodes if self._is_up(node)]
             hoped = sum(node not in given_up for node in extent.nodes)
             # A surplus that stays may be in the way of a copy to just this putter.
-            if len(up) < max(1, min(hoped, self._fleet.policy.write_quorum)):
+            if len(up) < max(1, min(hoped, policy.write_quorum)):
                 return False
             for node in up:
                 held.setdefault(node, []).append(extent)

@@ -22,8 +22,10 @@ from common.meta.interface import Begin, Progress
 from common.records import Extent, StoredObject, Version
 from common.wire import frames
 from router.blocks import Block
+from router.debts import more_wanted
 from router.parcels import Parcel, RecordParcel, RunParcel
 from router.placement import NOTHING_OWED, Placement
+from router.quorum import Policy
 from router.ranges import join_extents
 from router.targets import SEND_AGAIN, Target
 
@@ -51,11 +53,13 @@ class Upload:
         path: what all writes share.
         bucket: where its name will be.
         object_id: ObjectID.
+        policy: how many putters have to hold it.
     """
 
-    def __init__(self, path: WritePath, bucket: str, object_id: str) -> None:
+    def __init__(self, path: WritePath, bucket: str, object_id: str, policy: Policy) -> None:
         self.bucket: Final = bucket
         self.object_id: Final = object_id
+        self.policy = policy
         self.begun = False
         self.recorded: Version | None = None
         """The version whose record was sent: it may be durable somewhere."""
@@ -159,7 +163,7 @@ class Upload:
             size,
             out,
             nodes,
-            path.fleet.policy,
+            self.policy,
             path.fleet,
             self._span.placement.owed,
         )
@@ -191,12 +195,14 @@ class Upload:
         """The version that this object becomes."""
         digest = self.digest
         self._rerouted = False
+        replicas = self.policy.replicas
+        extents = join_extents(self._all_extents(), EXTENT_BYTES_MAX)
         stored = StoredObject(
             object_id=self.object_id,
             size=self.size,
             frame_bytes=self._path.frame_bytes,
             blake3=digest,
-            extents=join_extents(self._all_extents(), EXTENT_BYTES_MAX),
+            extents=tuple(more_wanted(extent, replicas) for extent in extents),
         )
         return Version(
             bucket=self.bucket,
@@ -207,7 +213,7 @@ class Upload:
             created_ms=self._path.clock.now_ms(),
             objects=(stored,),
             headers=target.headers,
-            replicas=self._path.fleet.policy.replicas,
+            replicas=replicas,
         )
 
     @property
@@ -225,7 +231,7 @@ class Upload:
                 f"the commit record of {self.size} bytes on so many extents has {len(body)} bytes; "
                 f"at most {COMMIT_RECORD_BYTES_MAX} are kept"
             )
-        self._record = RecordParcel(self.object_id, version.stamp, body, nodes, fleet.policy, fleet)
+        self._record = RecordParcel(self.object_id, version.stamp, body, nodes, self.policy, fleet)
         self.recorded = version
         self._record.dispatch(self._announce)
 
@@ -311,7 +317,7 @@ class Upload:
             count = max(count, wanted // path.frame_bytes)
             self._span_runs *= 2
         first = await path.numbers.tickets(count)
-        placement = path.fleet.place(f"{self.object_id}/{first}")
+        placement = path.fleet.place(f"{self.object_id}/{first}", self.policy)
         self._span = _Span(first, count, placement)
         self._ranges.append((first, count))
         self._nodes.update(dict.fromkeys(placement.nodes))

@@ -25,6 +25,7 @@ from router.census import Census
 from router.fleet import Fleet
 from router.keeping import Keeping
 from router.links import NodeLink
+from router.policies import Policies
 from router.repair import Repair
 from router.rounds import Rounds
 
@@ -51,6 +52,7 @@ class Vacate:
         belonging: is told whose records count.
         census: walks.
         repair: pays what the walks note.
+        policies: how many putters a record needs.
         replace_after_ms: how long a putter may be away; 0: for ever.
     """
 
@@ -61,6 +63,7 @@ class Vacate:
         belonging: Belonging,
         census: Census,
         repair: Repair,
+        policies: Policies,
         replace_after_ms: int,
     ) -> None:
         self._meta = meta
@@ -68,8 +71,9 @@ class Vacate:
         self._belonging = belonging
         self._census = census
         self._repair = repair
+        self._policies = policies
         self._replace_after_ms = replace_after_ms
-        self._keeping = Keeping(meta, fleet, _CALL_MS)
+        self._keeping = Keeping(meta, fleet, policies, _CALL_MS)
         self._noted: frozenset[str] = frozenset()
         self._names: Counter[str] = Counter()
         self._writing = False
@@ -259,7 +263,7 @@ class Vacate:
     async def _keep(self, record: Change, without: str) -> None:
         """Make a record durable where it would go now."""
         name = records.name_of(record)
-        nodes = self._fleet.place(name).nodes
+        nodes = self._fleet.place(name, await self._policies.of(record.bucket)).nodes
         if without in nodes:
             raise NodesUnavailable("there is no further putter", hint="start one more")
         await self._keeping.keep([record], name)

@@ -29,6 +29,8 @@ from router.claims import NameClaim
 from router.fleet import Fleet
 from router.keeping import Keeping
 from router.numbers import Numbers
+from router.policies import Policies
+from router.quorum import Policy
 from router.small import SMALL_BYTES_MAX, SmallWrites
 from router.targets import (
     VISIBLE,
@@ -55,6 +57,7 @@ class WritePath:
     Args:
         meta: the coordinator.
         fleet: the putters.
+        policies: how many putters have to hold something.
         numbers: tickets, ObjectIDs, stamps.
         keyring: the first key writes.
         clock: wall clock.
@@ -69,6 +72,7 @@ class WritePath:
         self,
         meta: Metadata,
         fleet: Fleet,
+        policies: Policies,
         numbers: Numbers,
         keyring: Keyring,
         clock: Clock,
@@ -81,6 +85,7 @@ class WritePath:
     ) -> None:
         self.meta: Final = meta
         self.fleet: Final = fleet
+        self.policies: Final = policies
         self.numbers: Final = numbers
         self.keyring: Final = keyring
         self.clock: Final = clock
@@ -93,7 +98,7 @@ class WritePath:
         self._budget = Budget(INGEST_PENDING_BYTES_MAX)
         self._uploads: dict[str, Upload] = {}
         self._small = SmallWrites(self)
-        self._keeping = Keeping(meta, fleet, timeout_ms)
+        self._keeping = Keeping(meta, fleet, policies, timeout_ms)
         self._background: set[asyncio.Task[None]] = set()
         self._upkeep: asyncio.Task[None] | None = None
         self._stopping = False
@@ -127,24 +132,26 @@ class WritePath:
         return written
 
     async def _write(self, block: Block | None, source: Source, target: Target) -> Written:
-        if not self.fleet.up():
-            # A putter that was just restarted is back in a moment.
-            try:
+        try:
+            if not self.fleet.up():
+                # A putter that was just restarted is back in a moment.
                 await self.fleet.wait_up(min(self.timeout_ms, _PUTTER_PATIENCE_MS))
-            except PutterError:
-                if block is not None:
-                    block.release()
-                raise
+            bucket = target.bucket
+            policy = self.policies.known(bucket) or await self.policies.of(bucket)
+        except PutterError:
+            if block is not None:
+                block.release()
+            raise
         if block is None or target.if_match is not None:
-            return await self._write_specially(block, source, target)
+            return await self._write_specially(block, source, target, policy)
         if block.last and len(block.data) <= SMALL_BYTES_MAX:
-            written = await self._small.write(block, target)
+            written = await self._small.write(block, target, policy)
             if written is not None:
                 return written
-        return await self._write_alone(block, source, target)
+        return await self._write_alone(block, source, target, policy)
 
     async def _write_specially(
-        self, block: Block | None, source: Source, target: Target
+        self, block: Block | None, source: Source, target: Target, policy: Policy
     ) -> Written:
         """A file without a byte, or one with a condition: it claims its name before its record."""
         claim = None
@@ -153,30 +160,35 @@ class WritePath:
             claim = NameClaim(self.meta.claims, target, f"{self.instance}/{self._claims}")
         try:
             if block is None:
-                return await self._write_empty(target, claim)
+                return await self._write_empty(target, claim, policy)
             if claim is not None and block.last and len(block.data) <= SMALL_BYTES_MAX:
                 try:
                     await claim.take()
                 except BaseException:
                     block.release()
                     raise
-                written = await self._small.write(block, target)
+                written = await self._small.write(block, target, policy)
                 if written is not None:
                     return written
-            return await self._write_alone(block, source, target, claim)
+            return await self._write_alone(block, source, target, policy, claim)
         except BaseException:
             if claim is not None:
                 self.in_background(claim.give_back())
             raise
 
     async def _write_alone(
-        self, first: Block, source: Source, target: Target, claim: NameClaim | None = None
+        self,
+        first: Block,
+        source: Source,
+        target: Target,
+        policy: Policy,
+        claim: NameClaim | None = None,
     ) -> Written:
         """The story of an object that travels alone, of any size."""
         block: Block | None = first
         upload: Upload | None = None
         try:
-            upload = Upload(self, target.bucket, await self.numbers.object_id())
+            upload = Upload(self, target.bucket, await self.numbers.object_id(), policy)
             self._uploads[upload.object_id] = upload
             if claim is not None and first.last:
                 await claim.take()
@@ -188,6 +200,8 @@ class WritePath:
                 await upload.all_counted()
                 if claim is not None:
                     await claim.take()
+                # What travelled for long is described by the settings of its end.
+                upload.policy = await self.policies.of(target.bucket)
                 stamp = await self.numbers.stamp()
             version = upload.describe(target, stamp)
             await upload.record(version)
@@ -290,7 +304,9 @@ class WritePath:
         except PutterError as error:
             _log.warning("no abort is durable", versions=len(versions), reason=str(error))
 
-    async def _write_empty(self, target: Target, claim: NameClaim | None) -> Written:
+    async def _write_empty(
+        self, target: Target, claim: NameClaim | None, policy: Policy
+    ) -> Written:
         if not target.empty_allowed:
             raise EmptyObject(
                 "no bytes came before the end of the stream", hint="is the file empty?"
@@ -307,7 +323,7 @@ class WritePath:
             created_ms=self.clock.now_ms(),
             objects=(),
             headers=target.headers,
-            replicas=self.fleet.policy.replicas,
+            replicas=policy.replicas,
         )
         try:
             name = f"{target.bucket}/{target.key}"

@@ -198,6 +198,13 @@ class Store:
         return sum(putter.node is not None for putter in self.putters)
 
     @property
+    def policy(self) -> Policy:
+        """Of the routers, where a bucket says nothing else."""
+        policy = self._options["policy"]
+        assert isinstance(policy, Policy)
+        return policy
+
+    @property
     def router(self) -> Router:
         return self.routers[0]
 

@@ -23,6 +23,7 @@ _COMMANDS: Final[Mapping[str, str]] = {
     "status": "cluster:status",
     "explain": "explain:explain",
     "drain": "drain:drain",
+    "bucket": "bucket:bucket",
     "loopback": "loopback:loopback",
     "scrub": "scrub:scrub",
     "rebuild": "rebuild:rebuild",

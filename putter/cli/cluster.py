@@ -15,6 +15,7 @@ from putter.cli.output import (
     print_table,
 )
 from putter.cli.shell import Shell, help_of, warn
+from putter.client.buckets import BucketPolicy
 from putter.client.models import Stored
 from putter.client.status import ScrubState, StoreStatus
 
@@ -77,6 +78,11 @@ def _print_status(url: str, told: StoreStatus) -> None:
     typer.echo(f"redis:    {redis}")
     if most:
         typer.echo(f"tickets:  {used} of {most} ({100 * used / most:.2g} %)")
+    if told.policy is not None:
+        typer.echo(f"policy:   {_policy_cell(told.policy)}")
+    for each in told.buckets:
+        follow = "" if each.followed else "; what it holds already follows"
+        typer.echo(f"bucket:   {each.bucket}: {_policy_cell(each.policy)}{follow}")
     for state, count in told.objects.items():
         typer.echo(f"objects:  {count} {state}")
     if not told.nodes:
@@ -141,6 +147,13 @@ def _print_repair(told: StoreStatus) -> None:
             f"damaged:  {wound.count} tickets from {wound.first} of object {wound.object} on "
             f"{wound.node}: {wound.reason}"
         )
+
+
+def _policy_cell(policy: BucketPolicy) -> str:
+    return (
+        f"N = {policy.replicas}, W = {policy.write_quorum}, R = {policy.read_quorum}, "
+        f"{policy.consistency}"
+    )
 
 
 def _packed_cell(packing: Stored | None) -> str:

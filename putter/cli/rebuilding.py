@@ -22,7 +22,6 @@ from putter.cli.process import new_instance, version
 from router.catchup import CatchUp, CatchUpOptions, RebuildNeeded
 from router.fleet import Fleet
 from router.links import LinkOptions
-from router.quorum import Policy
 from router.replay import OnProgress, Tally
 from router.replicas import Replicas
 
@@ -149,7 +148,6 @@ def _fleet(settings: Settings, meta: Metadata, keyring: Keyring) -> tuple[Fleet,
     fleet = Fleet(
         meta.members,
         tuple(_address(node) for node in settings.nodes),
-        Policy(1, 1),
         introduce=introduce,
         keyring=keyring,
         network=TcpNetwork(),

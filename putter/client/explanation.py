@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
+from putter.client.buckets import BucketPolicy
+
 
 class Replica(msgspec.Struct, frozen=True):
     """A putter that holds some of a file.
@@ -58,10 +60,11 @@ class Explanation(msgspec.Struct, frozen=True):
 
     Attributes:
         bucket, key, size, version: the file.
-        replicas_wanted: N.
+        replicas_wanted: N, as it counts for the bucket now.
         replicas: putters that hold some of it.
         owed: putters that should hold some of it too.
         if_lost: by putter.
+        policy: what counts for the bucket.
         record_owed: of a file without a byte: putters that lack its commit record.
     """
 
@@ -74,3 +77,4 @@ class Explanation(msgspec.Struct, frozen=True):
     owed: tuple[Missing, ...]
     if_lost: dict[str, Loss]
     record_owed: tuple[str, ...] = ()
+    policy: BucketPolicy | None = None

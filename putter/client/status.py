@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from putter.client.buckets import BucketInfo, BucketPolicy
 from putter.client.models import Stored
 
 
@@ -258,6 +259,8 @@ class StoreStatus(msgspec.Struct, frozen=True):
         numbers: ``tickets_used`` and ``tickets_max``.
         repair: what putters are owed.
         incurable: what this router could not heal lately.
+        policy: what counts where a bucket has no settings of its own.
+        buckets: those that have.
         balance: how evenly the bytes are spread; None from a router that has not looked.
     """
 
@@ -270,4 +273,6 @@ class StoreStatus(msgspec.Struct, frozen=True):
     numbers: dict[str, int] = {}
     repair: tuple[Refill, ...] = ()
     incurable: tuple[Incurable, ...] = ()
+    policy: BucketPolicy | None = None
+    buckets: tuple[BucketInfo, ...] = ()
     balance: Balance | None = None

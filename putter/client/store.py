@@ -26,6 +26,7 @@ from common.errors import IntegrityError, ProtocolError, RangeInvalid
 from common.limits import LIST_PAGE_MAX
 from common.names import check_bucket, parse_name
 from common.tickets import format_id, parse_ticket
+from putter.client.buckets import BucketInfo, BucketList
 from putter.client.explanation import Explanation
 from putter.client.http import DEFAULT_URL, Answer, Connect, Exchange, connector
 from putter.client.models import Buckets, Entry, FileInfo, Page, TicketInfo, info_from_headers
@@ -253,6 +254,43 @@ class Store:
         """The names of all buckets."""
         return self._told(self._exchange.send("GET", "/metadata"), Buckets).buckets
 
+    def bucket(self, bucket: str) -> BucketInfo:
+        """The settings of a bucket, and what counts for it.
+
+        Raises:
+            NameInvalid: no valid bucket.
+        """
+        return self._told(self._exchange.send("GET", _bucket_path(bucket)), BucketInfo)
+
+    def set_bucket(self, bucket: str, changes: Mapping[str, int | str | None]) -> BucketInfo:
+        """Change settings of a bucket; when this returns, the change is durable.
+
+        Args:
+            bucket: its name.
+            changes: values by name; None: as in the whole store. Others stay.
+
+        Raises:
+            NameInvalid: no valid bucket.
+            UsageError: no such settings, or they contradict each other.
+            WriteConflict: somebody else is changing them.
+        """
+        fields = {"Content-Type": "application/json"}
+        body = msgspec.json.encode(changes)
+        answer = self._exchange.send("PUT", _bucket_path(bucket), headers=fields, body=body)
+        return self._told(answer, BucketInfo)
+
+    def reset_bucket(self, bucket: str) -> BucketInfo:
+        """Let a bucket be as the whole store again; durable when this returns.
+
+        Raises:
+            NameInvalid: no valid bucket.
+        """
+        return self._told(self._exchange.send("DELETE", _bucket_path(bucket)), BucketInfo)
+
+    def bucket_settings(self) -> BucketList:
+        """All buckets with their settings, and those of the store."""
+        return self._told(self._exchange.send("GET", "/buckets"), BucketList)
+
     def delete(self, name: str) -> None:
         """Delete a file; when this returns, the deletion is durable.
 
@@ -338,6 +376,10 @@ class Store:
 
 def _file_path(bucket: str, key: str) -> str:
     return f"/file/{quote(bucket, safe=_SAFE)}/{quote(key, safe=_SAFE)}"
+
+
+def _bucket_path(bucket: str) -> str:
+    return f"/bucket/{quote(check_bucket(bucket), safe=_SAFE)}"
 
 
 def _quoted(etag: str | None) -> str | None:

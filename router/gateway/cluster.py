@@ -18,10 +18,12 @@ from common.web import json_response
 from common.wire.handshake import Identity
 from common.wire.session import ScrubReply, Stat, StatReply
 from router.fleet import Fleet, NodeView
+from router.gateway.buckets import bucket_told, policy_told
 from router.gateway.describe import place_of_ticket
 from router.gateway.openapi import document
 from router.gateway.parts import balance, incurable, link_to, repair, told_of_workers
 from router.gateway.scrub import ScrubRoutes, ask, summary
+from router.policies import Policies
 from router.workers import Part, Workers
 
 _CALL_MS: Final = 5_000
@@ -34,6 +36,7 @@ class ClusterRoutes:
     Args:
         meta: the coordinator.
         fleet: the putters.
+        policies: how buckets are kept.
         workers: this router and the others that share its ports.
         identity: of this router.
         redis_address: for people, without password.
@@ -44,6 +47,7 @@ class ClusterRoutes:
         self,
         meta: Metadata,
         fleet: Fleet,
+        policies: Policies,
         workers: Workers,
         identity: Identity,
         redis_address: str,
@@ -51,6 +55,7 @@ class ClusterRoutes:
     ) -> None:
         self._meta = meta
         self._fleet = fleet
+        self._policies = policies
         self._workers = workers
         self._identity = identity
         self._redis_address = redis_address
@@ -158,12 +163,28 @@ class ClusterRoutes:
                 "routers": routers,
                 "workers": told_of_workers(by_worker),
                 "objects": {"writing": sum(part.writing for part in parts)},
+                "policy": policy_told(self._policies.store),
+                "buckets": await self._buckets(),
                 "repair": repair(parts),
                 "balance": balance(parts),
                 "incurable": incurable(parts),
                 "numbers": {"tickets_used": self._tickets_used(), "tickets_max": TICKETS_MAX},
             }
         )
+
+    async def _buckets(self) -> list[dict[str, Any]]:
+        """Buckets with settings of their own; none while Redis is away."""
+        try:
+            async with asyncio.timeout(_STATUS_MS / 1000):
+                configured = await self._meta.buckets.configured()
+        except (PutterError, TimeoutError):
+            return []
+        store = self._policies.store
+        return [
+            bucket_told(store, each.record.bucket, each)
+            for each in configured
+            if each.record.settings
+        ]
 
     async def _nodes(self, parts: dict[int, Part | None]) -> list[dict[str, Any]]:
         """What is known of each putter, and how the verification of its disk goes."""

@@ -9,14 +9,16 @@ from aiohttp import web
 
 from common.errors import PutterError
 from common.meta.interface import Metadata
-from common.records import ANYONE, Extent, Version
+from common.records import ANYONE, Extent
 from common.tickets import format_id
 from common.web import json_response
 from common.wire.session import ScrubReply
 from router.fleet import Fleet
+from router.gateway.buckets import policy_told
 from router.gateway.files import name_of
 from router.gateway.scrub import ask
 from router.handoff import debtors_of
+from router.policies import Policies
 from router.reads import ReadPath
 from router.surplus import held_of
 
@@ -31,12 +33,14 @@ class ExplainRoutes:
         meta: knows which putters lack the record of a file without a byte.
         reads: resolves names.
         fleet: the putters.
+        policies: how many replicas a file should have.
     """
 
-    def __init__(self, meta: Metadata, reads: ReadPath, fleet: Fleet) -> None:
+    def __init__(self, meta: Metadata, reads: ReadPath, fleet: Fleet, policies: Policies) -> None:
         self._meta = meta
         self._reads = reads
         self._fleet = fleet
+        self._policies = policies
 
     def add_to(self, application: web.Application) -> None:
         """Register the route."""
@@ -46,6 +50,7 @@ class ExplainRoutes:
         """Each putter that holds some of a file or should, what it says it holds, and the rest."""
         bucket, key = name_of(request.rel_url.raw_path, _PREFIX)
         version = await self._reads.resolve(bucket, key)
+        policy = await self._policies.of(bucket)
         extents = [extent for stored in version.objects for extent in stored.extents]
         named = sorted({node for extent in extents for node in extent.nodes})
         return json_response(
@@ -54,13 +59,14 @@ class ExplainRoutes:
                 "key": key,
                 "size": version.size,
                 "version": format_id(version.stamp),
-                "replicas_wanted": version.replicas,
+                "replicas_wanted": policy.replicas,
+                "policy": policy_told(policy),
                 "replicas": [await self._replica(node, extents) for node in named],
                 "owed": _owed(extents),
                 "record_owed": []
                 if extents
                 else [_shown(node) for node in await debtors_of(self._meta, bucket, version.stamp)],
-                "if_lost": {node: _without(version, extents, node) for node in named},
+                "if_lost": {node: _without(policy.replicas, extents, node) for node in named},
             }
         )
 
@@ -106,12 +112,12 @@ def _shown(node: str) -> str:
     return "any" if node == ANYONE else node
 
 
-def _without(version: Version, extents: Sequence[Extent], node: str) -> dict[str, Any]:
+def _without(replicas: int, extents: Sequence[Extent], node: str) -> dict[str, Any]:
     """How the file is if a putter is lost: copies of each byte, at the least."""
     left = min(len({*extent.nodes} - {node}) for extent in extents)
     lost = sum(extent.size for extent in extents if extent.nodes == (node,))
     return {
         "copies_left": left,
         "lost_bytes": lost,
-        "copied_again": left > 0 and left < version.replicas,
+        "copied_again": left > 0 and left < replicas,
     }

@@ -102,6 +102,20 @@ def document(version: str) -> dict[str, Any]:
                     {"200": _JSON, "404": None},
                 ),
             },
+            "/buckets": {"get": _operation("All buckets with their settings", {"200": _JSON})},
+            "/bucket/{bucket}": {
+                "parameters": [_NAME[0]],
+                "get": _operation("The settings of a bucket", {"200": _JSON, "400": None}),
+                "put": _operation(
+                    "Change the settings that the body names; null is the store's value",
+                    {"200": _JSON, "400": None, "409": None, "503": None},
+                )
+                | {"requestBody": {"required": True, "content": _JSON}},
+                "delete": _operation(
+                    "Let a bucket be as the store again",
+                    {"200": _JSON, "400": None, "409": None, "503": None},
+                ),
+            },
             "/ticket/{ticket}": {
                 "parameters": [
                     {

@@ -39,7 +39,7 @@ def described(name: str, command: Any) -> str:
     options = [each for each in command.params if each.param_type_name == "option"]
     flags_of_settings = {flag_of(field) for field in FIELDS}
     settings = [each for each in options if each.opts[0] in flags_of_settings]
-    if len(settings) > 3:
+    if len(settings) > 8:
         options = [each for each in options if each not in settings]
     else:
         settings = []

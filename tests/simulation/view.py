@@ -62,6 +62,7 @@ class View:
         self.counters = Noun(target.counters, self)
         self.objects = Noun(target.objects, self)
         self.files = Noun(target.files, self)
+        self.buckets = Noun(target.buckets, self)
         self.claims = Noun(target.claims, self)
         self.handoff = Noun(target.handoff, self)
         self.members = Noun(target.members, self)

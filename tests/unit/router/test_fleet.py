@@ -215,20 +215,25 @@ class TestWhereToPut:
     def test_as_many_as_wanted_of_those_that_are_there(self) -> None:
         async def scene(store: Store) -> None:
             fleet = store.router.fleet
-            places = Counter(node for n in range(300) for node in fleet.place(f"o/{n}").nodes)
+            places = Counter(
+                node for n in range(300) for node in fleet.place(f"o/{n}", store.policy).nodes
+            )
             assert sum(places.values()) == 600
             assert min(places.values()) > 120
-            assert all(len(set(fleet.place(f"o/{n}").nodes)) == 2 for n in range(20))
+            assert all(len(set(fleet.place(f"o/{n}", store.policy).nodes)) == 2 for n in range(20))
             await store.putters[2].crash()
             await until(lambda: len(fleet.up()) == 2)
-            assert {fleet.place(f"o/{n}").nodes for n in range(50)} <= {("p0", "p1"), ("p1", "p0")}
+            assert {fleet.place(f"o/{n}", store.policy).nodes for n in range(50)} <= {
+                ("p0", "p1"),
+                ("p1", "p0"),
+            }
             await store.putters[1].crash()
             await until(lambda: len(fleet.up()) == 1)
-            assert fleet.place("o").nodes == ("p0",)
+            assert fleet.place("o", store.policy).nodes == ("p0",)
             await store.putters[0].crash()
             await until(lambda: not fleet.up())
             with pytest.raises(NodesUnavailable):
-                fleet.place("o")
+                fleet.place("o", store.policy)
 
         with_store(scene, 3, policy=Policy(2, 2))
 
@@ -237,18 +242,26 @@ class TestWhereToPut:
             fleet, members = store.router.fleet, store.meta.members
             assert await members.declare("p0", Decision.DRAINING)
             await until(
-                lambda: {n for k in range(50) for n in fleet.place(f"{k}").nodes} == {"p1", "p2"}, 5
+                lambda: (
+                    {n for k in range(50) for n in fleet.place(f"{k}", store.policy).nodes}
+                    == {"p1", "p2"}
+                ),
+                5,
             )
             assert await members.declare("p1", Decision.GONE)
             await until(lambda: [link.node for link in fleet.up()] == ["p0", "p2"], 10)
             await until(
-                lambda: {n for k in range(50) for n in fleet.place(f"{k}").nodes} == {"p2"}, 5
+                lambda: (
+                    {n for k in range(50) for n in fleet.place(f"{k}", store.policy).nodes}
+                    == {"p2"}
+                ),
+                5,
             )
-            owed = {n for k in range(50) for n in fleet.place(f"{k}").owed}
+            owed = {n for k in range(50) for n in fleet.place(f"{k}", store.policy).owed}
             assert not owed & {"p0", "p1"}, "and none is kept for them"
             await store.putters[2].crash()
             await until(lambda: [link.node for link in fleet.up()] == ["p0"], 10)
-            assert fleet.place("k").nodes == ("p0",), "better there than nowhere"
+            assert fleet.place("k", store.policy).nodes == ("p0",), "better there than nowhere"
             assert await members.declare("p0", None)
 
         with_store(scene, 3)
@@ -257,7 +270,7 @@ class TestWhereToPut:
         async def scene(store: Store) -> None:
             fleet = store.router.fleet
             await until(lambda: fleet.expected() == 2)
-            firsts = Counter(fleet.place(f"o/{n}").nodes[0] for n in range(2000))
+            firsts = Counter(fleet.place(f"o/{n}", store.policy).nodes[0] for n in range(2000))
             assert 0.7 < firsts["p1"] / 2000 < 0.8, "three quarters of the space"
 
         with_store(scene, 2, capacities=(1 << 30, 3 << 30), policy=Policy(1, 1))
@@ -273,7 +286,7 @@ class TestWhereToPut:
             await fleet._update(
                 [s for s in await store.meta.members.seen() if s.member.role == "putter"]
             )
-            assert all("p2" in fleet.place(f"o/{n}").nodes for n in range(100))
+            assert all("p2" in fleet.place(f"o/{n}", store.policy).nodes for n in range(100))
 
         with_store(scene, 3, policy=Policy(2, 2))
 
@@ -284,11 +297,11 @@ class TestWhereToPut:
             assert link is not None
             link.full = True
             fleet._link_changed(link)
-            assert {fleet.place(f"o/{n}").nodes for n in range(50)} == {("p0",)}
+            assert {fleet.place(f"o/{n}", store.policy).nodes for n in range(50)} == {("p0",)}
             for other in fleet.up():
                 other.full = True
             fleet._link_changed(link)
-            assert len({fleet.place(f"o/{n}").nodes[0] for n in range(50)}) == 2, (
+            assert len({fleet.place(f"o/{n}", store.policy).nodes[0] for n in range(50)}) == 2, (
                 "one has to be asked"
             )
 
@@ -304,7 +317,9 @@ class TestWhereToPut:
             for free, again in gained.items():
                 await tell_free(fleet, p0=MIB, p1=free)
                 assert link.full != again, free
-                assert ("p1" in {fleet.place(f"o/{n}").nodes[0] for n in range(99)}) == again
+                assert (
+                    "p1" in {fleet.place(f"o/{n}", store.policy).nodes[0] for n in range(99)}
+                ) == again
 
         with_store(scene, policy=Policy(1, 1))
 
@@ -326,7 +341,7 @@ class TestWhereToPut:
         async def scene(store: Store) -> None:
             fleet = store.router.fleet
             await tell_free(fleet, p0=0, p1=MIB)
-            assert {fleet.place(f"o/{n}").nodes[0] for n in range(99)} == {"p1"}
+            assert {fleet.place(f"o/{n}", store.policy).nodes[0] for n in range(99)} == {"p1"}
 
         with_store(scene)
 

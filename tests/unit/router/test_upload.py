@@ -32,7 +32,7 @@ def test_what_was_true_earlier_does_not_arrive_later(
     async def main(world: World) -> None:
         store = await Store(world, 2).start()
         writes = store.router.writes
-        upload = Upload(writes, "photos", await writes.numbers.object_id())
+        upload = Upload(writes, "photos", await writes.numbers.object_id(), store.policy)
         data = payload(5_000)
         await upload.begin(Block(memoryview(data), memoryview(data), None))
         monkeypatch.setattr(MemoryObjects, "progress", slow)

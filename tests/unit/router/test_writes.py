@@ -27,8 +27,9 @@ from common.meta.interface import Commit, Outcome
 from common.meta.memory_tables import MemoryObjects
 from common.records import Abort, Tombstone, Version
 from router.blocks import ChunkSource
+from router.groups import GROUP_OBJECTS_MAX
 from router.quorum import Policy
-from router.small import GROUP_OBJECTS_MAX, SMALL_BYTES_MAX, SmallWrites
+from router.small import SMALL_BYTES_MAX, SmallWrites
 from router.targets import Target
 from tests.node_kit import play, until
 from tests.router_kit import FRAME, Store, in_chunks, metric, payload, tickets_of

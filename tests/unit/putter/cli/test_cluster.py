@@ -58,6 +58,28 @@ STATUS = {
     ],
     "routers": ["R1"],
     "objects": {"writing": 3},
+    "policy": {"replicas": 2, "write_quorum": 2, "read_quorum": 1, "consistency": "available"},
+    "buckets": [
+        {
+            "bucket": "photos",
+            "settings": {
+                "replicas": 3,
+                "write_quorum": None,
+                "read_quorum": None,
+                "consistency": None,
+            },
+            "policy": {
+                "replicas": 3,
+                "write_quorum": 2,
+                "read_quorum": 1,
+                "consistency": "available",
+            },
+            "version": "3F",
+            "changed_ms": 5,
+            "followed": False,
+            "others": [],
+        }
+    ],
     "numbers": {"tickets_used": 50, "tickets_max": 100},
     "repair": [],
     "incurable": [],
@@ -72,6 +94,10 @@ def test_status_for_people(shop: Any) -> None:
     assert "redis:    ok 127.0.0.1:6379\n" in text
     assert "tickets:  50 of 100 (50 %)\n" in text
     assert "objects:  3 writing\n" in text
+    assert "policy:   N = 2, W = 2, R = 1, available\n" in text
+    assert (
+        "bucket:   photos: N = 3, W = 2, R = 1, available; what it holds already follows\n" in text
+    )
     assert text.splitlines()[-1].split()[:7] == [
         "N1", "127.0.0.1:5000", "live", "tree", "up", "340", "ms",
     ]  # fmt: skip

@@ -25,6 +25,7 @@ TOLD = {
     ],
     "owed": [{"node": "N3", "held_by": "N2", "bytes": 3000}],
     "record_owed": [],
+    "policy": {"replicas": 2, "write_quorum": 2, "read_quorum": 1, "consistency": "available"},
     "if_lost": {
         "N1": {"copies_left": 1, "lost_bytes": 0, "copied_again": True},
         "N2": {"copies_left": 0, "lost_bytes": 3000, "copied_again": False},

@@ -12,6 +12,7 @@ from aiohttp import web
 from common.metrics import Metrics
 from common.web import Door, make_application
 from common.wire.handshake import Identity
+from router.gateway.buckets import BucketRoutes
 from router.gateway.cluster import ClusterRoutes
 from router.gateway.drain import DrainRoutes
 from router.gateway.explain import ExplainRoutes
@@ -26,9 +27,10 @@ def application() -> web.Application:
     made = make_application(Metrics("router"), Door("127.0.0.1", ""), lambda: "")
     FileRoutes(NOBODY, NOBODY, NOBODY, 1000).add_to(made)
     identity = Identity("r", "r")
-    ExplainRoutes(NOBODY, NOBODY, NOBODY).add_to(made)
+    ExplainRoutes(NOBODY, NOBODY, NOBODY, NOBODY).add_to(made)
+    BucketRoutes(NOBODY, NOBODY, NOBODY).add_to(made)
     DrainRoutes(NOBODY, NOBODY, NOBODY, NOBODY, NOBODY).add_to(made)
-    ClusterRoutes(NOBODY, NOBODY, NOBODY, identity, "", lambda: 0).add_to(made)
+    ClusterRoutes(NOBODY, NOBODY, NOBODY, NOBODY, identity, "", lambda: 0).add_to(made)
     return made
 
 

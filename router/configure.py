@@ -1,0 +1,121 @@
+"""Changes the settings of a bucket: a commit record first, then Redis, as with every change.
+
+Whoever changes some settings keeps the others, also those that this version does not know. So that
+no change is lost between two of them, one at a time is made for each bucket, under a lease.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any, Final
+
+from common.clock import Clock
+from common.errors import PutterError, WriteConflict
+from common.logs import get_logger
+from common.meta.buckets import Configured
+from common.meta.interface import Metadata
+from common.records import BucketSettings
+from router.keeping import Keeping
+from router.numbers import Numbers
+from router.policies import Policies, check_quorums, own_policy
+
+_log = get_logger(__name__)
+_LEASE_MS: Final = 60_000
+_WAIT_S: Final = 10.0
+_LOOK_S: Final = 0.05
+
+
+class Configure:
+    """One router's way to change settings of buckets.
+
+    Args:
+        meta: the coordinator.
+        policies: what this router goes by.
+        keeping: makes records durable.
+        numbers: stamps.
+        clock: dates changes.
+        instance: of this router.
+    """
+
+    def __init__(
+        self,
+        meta: Metadata,
+        policies: Policies,
+        keeping: Keeping,
+        numbers: Numbers,
+        clock: Clock,
+        instance: str,
+    ) -> None:
+        self._meta = meta
+        self._policies = policies
+        self._keeping = keeping
+        self._numbers = numbers
+        self._clock = clock
+        self._instance = instance
+        self._changes = 0
+
+    async def change(self, bucket: str, changes: Mapping[str, Any]) -> Configured | None:
+        """Change some settings of a bucket; the others stay.
+
+        Args:
+            bucket: its name.
+            changes: values by name; None for as in the whole store.
+
+        Returns:
+            The settings from now on, durable; None if the bucket has none, and never had any.
+
+        Raises:
+            UsageError: the settings contradict each other.
+            WriteConflict: another change of this bucket is under way, and does not come to an end.
+            PutterError: nothing changed, unless Redis did not answer at the end: then look.
+        """
+        self._changes += 1
+        lease, holder = f"bucket/{bucket}", f"{self._instance}/{self._changes}"
+        await self._take(lease, holder, bucket)
+        try:
+            return await self._change(bucket, changes)
+        finally:
+            await self._give(lease, holder)
+
+    # -- inside ----------------------------------------------------------------------------
+
+    async def _change(self, bucket: str, changes: Mapping[str, Any]) -> Configured | None:
+        before = await self._meta.buckets.get(bucket)
+        held = before.record.settings if before is not None else {}
+        settings = {n: value for n, value in {**held, **changes}.items() if value is not None}
+        check_quorums(self._policies.store, own_policy(settings))
+        if settings == held:
+            return before
+        stamp = await self._numbers.stamp()
+        record = BucketSettings(bucket, stamp, self._clock.now_ms(), settings)
+        holders = await self._keeping.keep([record], bucket)
+        if not await self._meta.buckets.change(record):
+            raise WriteConflict(
+                f"the settings of bucket {bucket!r} were changed meanwhile", hint="look at them"
+            )
+        self._policies.changed(bucket)
+        _log.info(
+            "settings of a bucket changed",
+            bucket=bucket,
+            changed=sorted(changes),
+            holders=len(holders),
+        )
+        return Configured(record, before.followed if before is not None else 0)
+
+    async def _take(self, lease: str, holder: str, bucket: str) -> None:
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + _WAIT_S
+        while not await self._meta.leases.acquire(lease, holder, _LEASE_MS):
+            if loop.time() > deadline:
+                raise WriteConflict(
+                    f"another change of the settings of bucket {bucket!r} is under way",
+                    hint="try again in a minute",
+                )
+            await asyncio.sleep(_LOOK_S)
+
+    async def _give(self, lease: str, holder: str) -> None:
+        try:
+            await self._meta.leases.release(lease, holder)
+        except PutterError as error:
+            _log.debug("a lease runs out by itself", reason=str(error))

@@ -1,0 +1,174 @@
+"""Which N, W, R and consistency count for a bucket: its own settings, else the store's.
+
+The settings of a bucket are in Redis. A router keeps what it read for at most two seconds: so long
+a change may take until all routers go by it. While a bucket is used, its settings are read again in
+the background after one second, so that hardly anybody waits for them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Final
+
+import msgspec
+from msgspec import Meta
+
+from common.errors import PutterError, UsageError
+from common.logs import get_logger
+from common.meta.buckets import Buckets
+from router.quorum import Consistency, Policy
+
+_log = get_logger(__name__)
+REFRESH_S: Final = 1.0
+"""After so long, settings are read again if they are asked for."""
+STALE_S: Final = 2.0
+"""No settings are used that were read longer ago."""
+
+_REMEMBERED_MAX: Final = 4_096
+"""Buckets; those beyond are asked for each time."""
+
+_Count = Annotated[int, Meta(ge=1, le=8)]
+
+
+class OwnPolicy(msgspec.Struct, frozen=True):
+    """What a bucket's settings say of N, W, R and consistency; None: as the store."""
+
+    replicas: _Count | None = None
+    write_quorum: _Count | None = None
+    read_quorum: _Count | None = None
+    consistency: Consistency | None = None
+
+
+NAMES: Final = OwnPolicy.__struct_fields__
+"""The settings of a bucket that are known here."""
+
+
+def own_policy(settings: Mapping[str, Any]) -> OwnPolicy:
+    """What settings say; other names are passed over.
+
+    Raises:
+        UsageError: a value that cannot be.
+    """
+    try:
+        return msgspec.convert({n: settings[n] for n in NAMES if n in settings}, OwnPolicy)
+    except msgspec.ValidationError as error:
+        raise UsageError(
+            f"settings of a bucket: {error}",
+            hint="replicas, write_quorum and read_quorum are 1…8, consistency is available or "
+            "strict; null is the store's value",
+        ) from error
+
+
+def policy_of(store: Policy, own: OwnPolicy) -> Policy:
+    """What counts for a bucket. A quorum is never larger than the replicas."""
+    replicas = own.replicas or store.replicas
+    return Policy(
+        replicas,
+        min(own.write_quorum or store.write_quorum, replicas),
+        own.consistency or store.consistency,
+        min(own.read_quorum or store.read_quorum, replicas),
+    )
+
+
+def check_quorums(store: Policy, own: OwnPolicy) -> None:
+    """Refuse quorums of a bucket that are larger than its replicas.
+
+    Raises:
+        UsageError: one is.
+    """
+    replicas = own.replicas or store.replicas
+    whose = "the bucket's" if own.replicas else "the store's"
+    for name in ("write_quorum", "read_quorum"):
+        quorum = getattr(own, name)
+        if quorum is not None and quorum > replicas:
+            raise UsageError(f"{name} {quorum} is more than {whose} replicas {replicas}")
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    policy: Policy
+    read_at: float
+
+
+class Policies:
+    """The policies of all buckets, as one router knows them.
+
+    Args:
+        buckets: knows the settings.
+        store: of the store as a whole.
+    """
+
+    def __init__(self, buckets: Buckets, store: Policy) -> None:
+        self.store: Final = store
+        self._buckets = buckets
+        self._held: dict[str, _Held] = {}
+        self._asking: dict[str, asyncio.Task[Policy]] = {}
+
+    def known(self, bucket: str) -> Policy | None:
+        """The policy of a bucket if it was read lately; else ask `of`."""
+        held = self._held.get(bucket)
+        if held is None:
+            return None
+        loop = asyncio.get_running_loop()
+        age_s = loop.time() - held.read_at
+        if age_s >= STALE_S:
+            return None
+        if age_s >= REFRESH_S and bucket not in self._asking:
+            self._ask(bucket, loop)
+        return held.policy
+
+    async def of(self, bucket: str) -> Policy:
+        """The policy of a bucket.
+
+        Raises:
+            MetadataUnavailable: Redis does not answer.
+        """
+        policy = self.known(bucket)
+        if policy is not None:
+            return policy
+        task = self._asking.get(bucket) or self._ask(bucket, asyncio.get_running_loop())
+        return await asyncio.shield(task)
+
+    def changed(self, bucket: str) -> None:
+        """The settings of a bucket were changed here: what was read before counts no more."""
+        self._held.pop(bucket, None)
+        self._asking.pop(bucket, None)
+
+    async def stop(self) -> None:
+        """End what is under way."""
+        asking, self._asking = list(self._asking.values()), {}
+        for task in asking:
+            task.cancel()
+        await asyncio.gather(*asking, return_exceptions=True)
+
+    # -- inside ----------------------------------------------------------------------------
+
+    def _ask(self, bucket: str, loop: asyncio.AbstractEventLoop) -> asyncio.Task[Policy]:
+        task = self._asking[bucket] = loop.create_task(self._read(bucket, loop.time()))
+        task.add_done_callback(lambda task: self._asked(bucket, task))
+        return task
+
+    async def _read(self, bucket: str, asked_at: float) -> Policy:
+        configured = await self._buckets.get(bucket)
+        policy = self.store
+        if configured is not None:
+            try:
+                policy = policy_of(self.store, own_policy(configured.record.settings))
+            except UsageError as error:
+                _log.error("a bucket goes by the store's settings", bucket=bucket, why=str(error))
+        if self._asking.get(bucket) is asyncio.current_task():
+            self._held.pop(bucket, None)
+            self._held[bucket] = _Held(policy, asked_at)
+            if len(self._held) > _REMEMBERED_MAX:
+                del self._held[next(iter(self._held))]
+        return policy
+
+    def _asked(self, bucket: str, task: asyncio.Task[Policy]) -> None:
+        if self._asking.get(bucket) is task:
+            del self._asking[bucket]
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            tell = _log.debug if isinstance(error, PutterError) else _log.error
+            tell("the settings of a bucket are not to be had", bucket=bucket, why=str(error))
