@@ -96,6 +96,13 @@ MEMBER_SUSPECT_MS: Final = 3_000
 MEMBER_LOST_MS: Final = 5_000
 OBJECT_LEASE_MS: Final = 30_000
 READER_LEASE_MS: Final = 30_000
+STALE_AFTER_MS: Final = 2_000
+"""How long a read waits for Redis that could go on without it."""
+STALE_READS_S: Final = 300
+"""How old what Redis said of a name may be then."""
+LATELY_NAMES_MAX: Final = 16_384
+"""Names that a router remembers for such reads."""
+LATELY_BYTES_MAX: Final = 64 * MIB
 ABORT_PATIENCE_MS: Final = 2_000
 """How long a sender waits for the abort of what it is then told to have failed."""
 CLAIM_LEASE_MS: Final = 10_000

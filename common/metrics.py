@@ -45,6 +45,7 @@ class Metrics:
         orphans_freed: objects that nobody knew of whose tickets were freed.
         degraded_writes: objects written on fewer than the wanted replicas.
         degraded_reads: fetches of about a run that were verified on fewer replicas than wanted.
+        stale_reads: reads of what a name held lately, while Redis was away.
         requests: answered web requests, by method and HTTP status.
         request_seconds: their duration, by method.
         acks: acks, by status; a router counts those it took, a putter those it gave.
@@ -144,6 +145,9 @@ class Metrics:
         )
         self.degraded_reads = self._counter(
             "putter_degraded_reads", "Fetches verified on fewer replicas than wanted."
+        )
+        self.stale_reads = self._counter(
+            "putter_stale_reads", "Reads of what a name held lately, while Redis was away."
         )
         self.write_seconds = self._histogram(
             "putter_write_seconds", "First byte of an object to its answer.", _REQUEST_BUCKETS

@@ -147,6 +147,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     redis_patience_ms: Annotated[
         _Duration, Meta(description="how long a request waits for Redis before it fails")
     ] = 30_000
+    stale_reads_s: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=86_400,
+            description="seconds for which reads of a name go on after Redis last confirmed it, "
+            "while Redis is away, under `available`; 0: never",
+        ),
+    ] = limits.STALE_READS_S
     grace_ms: Annotated[
         int,
         Meta(ge=0, le=_DAY_MS, description="time between a deletion and the freeing of its bytes"),

@@ -3,27 +3,14 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
 
 from common.buffers import BufferPool
-from common.callers import CallerLimits
 from common.clock import Clock
 from common.heartbeat import Heartbeat
 from common.keys import Keyring
-from common.limits import (
-    FRAME_DATA_BYTES_DEFAULT,
-    JANITOR_PERIOD_MS,
-    MARKS_PERIOD_MS,
-    REBALANCE_PERCENT,
-    REPAIR_BYTES_PER_S,
-    REPAIR_PERIOD_MS,
-    REPLACE_AFTER_S,
-    REPLICA_AWAY_MS,
-    SWEEP_PERIOD_MS,
-    WORKER_LINKS_MS,
-)
+from common.limits import WORKER_LINKS_MS
 from common.logs import get_logger
 from common.meta.interface import Member, Metadata
 from common.metrics import Metrics
@@ -55,11 +42,12 @@ from router.heal import Healer
 from router.ingest import IngestPort
 from router.janitor import Janitor
 from router.keeping import Keeping
+from router.lately import Lately
 from router.links import LinkOptions
 from router.numbers import Numbers
+from router.options import RouterOptions
 from router.pace import Pace
 from router.policies import Policies
-from router.quorum import Policy
 from router.reads import ReadPath
 from router.rebalance import Rebalance
 from router.repair import Repair
@@ -74,60 +62,6 @@ from router.writes import WritePath
 _log = get_logger(__name__)
 _STOP_MS: Final = 5_000
 """With what follows it less than the 10 seconds after which `docker stop` kills."""
-
-
-@dataclass(frozen=True)
-class RouterOptions:
-    """What the operator decides.
-
-    Attributes:
-        host: address to listen on.
-        ingest_port, ack_port: 0 = any free one.
-        web_port: None: no web door.
-        reuse_ports: share the ports of clients with the other workers of this router.
-        advertise_host: where putters bring acks; "" = where the session comes from.
-        nodes: ``(host, port)`` of putters named by hand.
-        policy: N, W, R, consistency.
-        frame_bytes: data bytes of a frame in new objects.
-        write_timeout_ms: how long a step of a write may stand still.
-        idle_ms: silence after which a stream fails.
-        callers: connections of each port.
-        failover_ms: how long a putter may be away before its frames go to another.
-        janitor_period_ms: time between two rounds.
-        replica_away_ms: how long an unfinished object waits for a putter that its record names.
-        marks_period_ms: time between two rounds of moving the marks.
-        sweep_period_ms: time between two walks for what nobody knows of; 0: never.
-        repair_period_ms: time between two looks at what putters are owed; 0: never.
-        repair_bytes_per_s: rate at which they are given it while nobody writes; 0: no bound.
-        rebalance_percent: of its share that a putter may be off before bytes move; 0: none moves.
-        replace_after_ms: how long a putter may be away before others get copies; 0: for ever.
-        rebuild_auto: bring a Redis that lost everything back without being asked.
-        token: of the web door where it is not on loopback.
-    """
-
-    host: str = "127.0.0.1"
-    ingest_port: int = 5001
-    ack_port: int = 5002
-    web_port: int | None = 5004
-    reuse_ports: bool = False
-    advertise_host: str = ""
-    nodes: tuple[tuple[str, int], ...] = ()
-    policy: Policy = field(default_factory=lambda: Policy(2, 2))
-    frame_bytes: int = FRAME_DATA_BYTES_DEFAULT
-    write_timeout_ms: int = 30_000
-    idle_ms: int = 60_000
-    callers: CallerLimits = field(default_factory=CallerLimits)
-    failover_ms: int = 2_000
-    janitor_period_ms: int = JANITOR_PERIOD_MS
-    replica_away_ms: int = REPLICA_AWAY_MS
-    marks_period_ms: int = MARKS_PERIOD_MS
-    sweep_period_ms: int = SWEEP_PERIOD_MS
-    repair_period_ms: int = REPAIR_PERIOD_MS
-    repair_bytes_per_s: int = REPAIR_BYTES_PER_S
-    rebalance_percent: int = REBALANCE_PERCENT
-    replace_after_ms: int = REPLACE_AFTER_S * 1000
-    rebuild_auto: bool = True
-    token: str = field(default="", repr=False)
 
 
 class Router:
@@ -191,19 +125,6 @@ class Router:
         self.numbers: Final = Numbers(
             meta.counters, self.fleet, self.catch_up, self.metrics, options.write_timeout_ms
         )
-        self.writes: Final = WritePath(
-            meta,
-            self.fleet,
-            self.policies,
-            self.numbers,
-            keyring,
-            clock,
-            pool,
-            self.metrics,
-            instance=identity.instance,
-            frame_bytes=options.frame_bytes,
-            timeout_ms=options.write_timeout_ms,
-        )
         self.healer: Final = Healer(
             meta,
             self.fleet,
@@ -219,6 +140,23 @@ class Router:
             self.metrics,
             identity.instance,
             pool,
+        )
+        self.lately: Final = Lately(
+            meta.files, self.policies, clock, self.reads, options.stale_reads_ms
+        )
+        self.writes: Final = WritePath(
+            meta,
+            self.fleet,
+            self.policies,
+            self.numbers,
+            keyring,
+            clock,
+            pool,
+            self.metrics,
+            self.lately,
+            instance=identity.instance,
+            frame_bytes=options.frame_bytes,
+            timeout_ms=options.write_timeout_ms,
         )
         self._ingest = IngestPort(
             self.writes,
@@ -364,6 +302,7 @@ class Router:
             await self._web.close_listener()
         await self.writes.stop(_STOP_MS)
         await self._ingest.stop()
+        await self.lately.stop()
         await self.rebalance.stop()
         await self.follow.stop()
         await self.vacate.stop()
@@ -386,7 +325,7 @@ class Router:
     def _make_web(self) -> WebPort:
         door = Door(self.options.host, self.options.token)
         application = make_application(self.metrics, door, self._not_ready, self.workers)
-        FileRoutes(self.writes, self.reads, self.metrics, self.options.idle_ms).add_to(application)
+        FileRoutes(self.writes, self.lately, self.metrics, self.options.idle_ms).add_to(application)
         BucketRoutes(self._meta, self.policies, self._configure).add_to(application)
         DrainRoutes(self._meta, self.fleet, self.vacate, self.repair, self.catch_up).add_to(
             application
@@ -401,7 +340,7 @@ class Router:
             self._redis_address,
             lambda: self.numbers.tickets_used,
         ).add_to(application)
-        lane = FileLane(self.reads, self.metrics, door)
+        lane = FileLane(self.lately, self.metrics, door)
         return WebPort(
             application,
             self.metrics,

@@ -119,6 +119,11 @@ class Policies:
             self._ask(bucket, loop)
         return held.policy
 
+    def last(self, bucket: str) -> Policy | None:
+        """What was last read of a bucket, however long ago."""
+        held = self._held.get(bucket)
+        return None if held is None else held.policy
+
     async def of(self, bucket: str) -> Policy:
         """The policy of a bucket.
 

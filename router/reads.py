@@ -12,6 +12,7 @@ grow.
 from __future__ import annotations
 
 import asyncio
+import copy
 from collections import deque
 from collections.abc import AsyncGenerator
 from typing import Final
@@ -19,7 +20,7 @@ from typing import Final
 from common.budget import Budget
 from common.buffers import BufferPool
 from common.checksum import ObjectHash
-from common.errors import IntegrityError, NotFound, PutterError
+from common.errors import IntegrityError, MetadataUnavailable, NotFound, PutterError
 from common.limits import READER_LEASE_MS, READS_PENDING_BYTES_MAX, RUN_BYTES_TARGET
 from common.logs import get_logger
 from common.meta.interface import Metadata
@@ -35,6 +36,7 @@ from router.ranges import Slice, slices
 _log = get_logger(__name__)
 _AHEAD: Final = 4
 _HOLD_ABOVE_BYTES: Final = 8 * RUN_BYTES_TARGET
+ASK_AGAIN: Final = "Redis does not answer: ask again in a moment"
 
 
 class ReadPath:
@@ -58,14 +60,24 @@ class ReadPath:
         instance: str,
         pool: BufferPool,
     ) -> None:
+        self.metrics: Final = metrics
+        self.policies: Final = policies
         self._meta = meta
         self._fetching = fetching
-        self._policies = policies
-        self._metrics = metrics
+        self._confirmed = True
         self._instance = instance
         self._pool = pool
         self._readers = 0
         self._held = Budget(READS_PENDING_BYTES_MAX)
+
+    def unconfirmed(self) -> ReadPath:
+        """The same, in the same memory, for versions that Redis does not confirm now.
+
+        It asks and tells Redis nothing. That bytes are gone means then that they were freed.
+        """
+        other = copy.copy(self)
+        other._confirmed = False  # noqa: SLF001 - it is one of ours
+        return other
 
     @property
     def held_bytes(self) -> int:
@@ -80,7 +92,7 @@ class ReadPath:
         """
         version = await self._meta.files.resolve(bucket, key)
         if version is None:
-            raise NotFound(f"there is no file {format_name(bucket, key)}")
+            raise absent(bucket, key)
         return version
 
     async def stream(
@@ -112,7 +124,7 @@ class ReadPath:
     async def runs(self, version: Version, start: int, end: int) -> AsyncGenerator[Fetched, None]:
         """The same in pieces of about a run, as the frames lie in memory."""
         bucket = version.bucket
-        policy = self._policies.known(bucket) or await self._policies.of(bucket)
+        policy = self.policies.known(bucket) or await self._policy(bucket)
         position = 0
         for stored in version.objects:
             low, high = max(start - position, 0), min(end - position, stored.size)
@@ -120,7 +132,7 @@ class ReadPath:
                 pieces = self._object(bucket, stored, low, high, policy)
                 try:
                     async for piece in pieces:
-                        self._metrics.served_bytes.inc(piece.size)
+                        self.metrics.served_bytes.inc(piece.size)
                         try:
                             yield piece
                         finally:
@@ -138,9 +150,9 @@ class ReadPath:
         if part is None or part.keep != end - start:
             return None
         bucket = version.bucket
-        policy = self._policies.known(bucket) or await self._policies.of(bucket)
+        policy = self.policies.known(bucket) or await self._policy(bucket)
         piece = await self._only(stored, part, policy)
-        self._metrics.served_bytes.inc(piece.size)
+        self.metrics.served_bytes.inc(piece.size)
         return piece
 
     def looked_at(self, version: Version, start: int, end: int, piece: Fetched) -> dict[str, str]:
@@ -186,7 +198,7 @@ class ReadPath:
         self._readers += 1
         reader = f"{self._instance}/{self._readers}"
         keeper = None
-        if end - start > _HOLD_ABOVE_BYTES:
+        if self._confirmed and end - start > _HOLD_ABOVE_BYTES:
             await self._hold(bucket, stored, reader)
             keeper = asyncio.get_running_loop().create_task(
                 self._keep_holding(bucket, stored, reader)
@@ -260,9 +272,18 @@ class ReadPath:
         self._held.take(part.keep)
         try:
             return await self._fetching.fetch(stored, part, policy)
-        except BaseException:
+        except BaseException as error:
             self._held.give(part.keep)
+            if isinstance(error, NotFound) and not self._confirmed:
+                raise MetadataUnavailable(
+                    f"the version that was known here is gone: {error}", hint=ASK_AGAIN
+                ) from None
             raise
+
+    async def _policy(self, bucket: str) -> Policy:
+        if not self._confirmed and (last := self.policies.last(bucket)) is not None:
+            return last
+        return await self.policies.of(bucket)
 
     async def _hold(self, bucket: str, stored: StoredObject, reader: str) -> None:
         held = await self._meta.objects.hold(bucket, stored.object_id, reader, READER_LEASE_MS)
@@ -282,6 +303,11 @@ class ReadPath:
             await self._meta.objects.release(bucket, stored.object_id, reader)
         except PutterError as error:
             _log.debug("a reader's lease runs out by itself", reason=str(error))
+
+
+def absent(bucket: str, key: str) -> NotFound:
+    """A name holds nothing."""
+    return NotFound(f"there is no file {format_name(bucket, key)}")
 
 
 def _check_whole(stored: StoredObject, digest: bytes) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Protocol
 
 from common.errors import (
     IntegrityError,
@@ -39,6 +39,18 @@ class Target:
     headers: dict[str, str] = field(default_factory=dict)
     if_match: str | None = None
     empty_allowed: bool = False
+
+
+class Changes(Protocol):
+    """Who is told what writes through this router have changed, once that is visible."""
+
+    def holds(self, version: Version) -> None:
+        """A name holds this version, or a newer one."""
+        ...
+
+    def deleted(self, bucket: str, key: str, stamp: int) -> None:
+        """A name holds nothing that is older than this."""
+        ...
 
 
 @dataclass(frozen=True)

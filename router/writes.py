@@ -34,6 +34,7 @@ from router.quorum import Policy
 from router.small import SMALL_BYTES_MAX, SmallWrites
 from router.targets import (
     VISIBLE,
+    Changes,
     Target,
     Written,
     as_putter_error,
@@ -63,6 +64,7 @@ class WritePath:
         clock: wall clock.
         pool: memory.
         metrics: counters.
+        changes: is told of each change.
         instance: of this router.
         frame_bytes: data bytes of a frame in new objects.
         timeout_ms: how long any one step may stand still.
@@ -78,6 +80,7 @@ class WritePath:
         clock: Clock,
         pool: BufferPool,
         metrics: Metrics,
+        changes: Changes,
         *,
         instance: str,
         frame_bytes: int,
@@ -95,6 +98,7 @@ class WritePath:
         self.frame_bytes: Final = frame_bytes
         self.timeout_ms: Final = timeout_ms
         self._count_written = metrics.objects_written.inc
+        self._changes = changes
         self._budget = Budget(INGEST_PENDING_BYTES_MAX)
         self._uploads: dict[str, Upload] = {}
         self._small = SmallWrites(self)
@@ -235,6 +239,7 @@ class WritePath:
         tombstone = Tombstone(bucket, key, await self.numbers.stamp(), self.clock.now_ms())
         await self._keeping.keep([tombstone], f"{bucket}/{key}")
         outcome = await self.meta.files.delete(tombstone)
+        self._changes.deleted(bucket, key, tombstone.stamp)
         return outcome in {Outcome.PUBLISHED, Outcome.SUPERSEDED}
 
     def start(self) -> None:
@@ -342,6 +347,7 @@ class WritePath:
         """Count a write that succeeded, and describe it."""
         written = Written(object_id, version, digest, holders)
         self._count_written()
+        self._changes.holds(version)
         if written.degraded:
             self.metrics.degraded_writes.inc()
             _log.warning(

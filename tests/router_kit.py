@@ -27,9 +27,10 @@ from common.wire.reader import MessageReader
 from common.wire.session import AnyMessage, Batch, encode
 from putter.node.app import NodeOptions, PutterNode
 from putter.storage.engine import Run
-from router.app import Router, RouterOptions
+from router.app import Router
 from router.blocks import ChunkSource
 from router.links import LinkOptions, NodeLink
+from router.options import RouterOptions
 from router.parcels import RecordParcel, RunParcel
 from router.quorum import Policy
 from router.targets import Target, Written

@@ -106,6 +106,7 @@ class _Call:
     group: str
     payload: Any
     since_ms: int
+    patience_ms: int
     tries: int = 1
     trouble: str = "no answer in time"
     result: Any = None
@@ -146,7 +147,9 @@ class Calls:
             MetadataUnavailable: no answer within the patience, or a refusal.
         """
         now_ms = self._clock.monotonic_ms()
-        return await self._gatherer(_Call(None, "", command, now_ms, absent=absent))
+        return await self._gatherer(
+            _Call(None, "", command, now_ms, self._patience_ms, absent=absent)
+        )
 
     async def run_all(self, commands: Sequence[Command]) -> list[Any]:
         """Several commands that do not depend on each other; their replies.
@@ -156,17 +159,29 @@ class Calls:
         """
         return list(await asyncio.gather(*(self.run(command) for command in commands)))
 
-    async def gather(self, verb: Verb, group: str, args: Args) -> Any:
+    async def gather(
+        self, verb: Verb, group: str, args: Args, patience_ms: int | None = None
+    ) -> Any:
         """One item of a verb, which shares a command with others of the same group.
+
+        Args:
+            verb: what to do.
+            group: the bucket (or sequence).
+            args: of this item.
+            patience_ms: how long it is tried; as all, if None.
 
         Raises:
             MetadataUnavailable: no answer within the patience, or a refusal.
         """
-        return await self.submit(verb, group, args)
+        return await self.submit(verb, group, args, patience_ms)
 
-    def submit(self, verb: Verb, group: str, args: Args) -> asyncio.Future[Any]:
+    def submit(
+        self, verb: Verb, group: str, args: Args, patience_ms: int | None = None
+    ) -> asyncio.Future[Any]:
         """The same, on its way at once; the future gives and raises what `gather` does."""
-        return self._gatherer.submit(_Call(verb, group, args, self._clock.monotonic_ms()))
+        now_ms = self._clock.monotonic_ms()
+        patience_ms = self._patience_ms if patience_ms is None else patience_ms
+        return self._gatherer.submit(_Call(verb, group, args, now_ms, patience_ms))
 
     def admit_with(self, admit: Admit) -> None:
         """Who is asked about buckets that are not served."""
@@ -234,7 +249,7 @@ class Calls:
     def _over(self, call: _Call) -> PutterError | None:
         """What a call gets whose patience is over."""
         waited_ms = self._clock.monotonic_ms() - call.since_ms
-        if waited_ms < self._patience_ms:
+        if waited_ms < call.patience_ms:
             return None
         if call.admission is None:
             return MetadataUnavailable(

@@ -48,9 +48,11 @@ class RedisFiles:
         self._delete = BucketVerb("delete", (grace_ms, tombstone_ms), registers=True)
         self._resolve = _ResolveVerb()
 
-    async def resolve(self, bucket: str, key: str) -> Version | None:
+    async def resolve(
+        self, bucket: str, key: str, patience_ms: int | None = None
+    ) -> Version | None:
         """The version the name holds now, or None."""
-        value = await self._calls.gather(self._resolve, bucket, (key,))
+        value = await self._calls.gather(self._resolve, bucket, (key,), patience_ms)
         return None if value is None else unpack_version(bucket, key, value)
 
     async def delete(self, tombstone: Tombstone) -> Outcome:

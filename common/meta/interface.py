@@ -312,8 +312,16 @@ class Page:
 class Files(Protocol):
     """Names and what they hold."""
 
-    async def resolve(self, bucket: str, key: str) -> Version | None:
-        """The version the name holds now, or None."""
+    async def resolve(
+        self, bucket: str, key: str, patience_ms: int | None = None
+    ) -> Version | None:
+        """The version the name holds now, or None.
+
+        Args:
+            bucket: bucket name.
+            key: key.
+            patience_ms: how long to wait for the coordinator; as all calls do, if None.
+        """
         ...
 
     async def delete(self, tombstone: Tombstone) -> Outcome:

@@ -211,7 +211,12 @@ class MemoryFiles:
         self._store = store
         self._times = times
 
-    async def resolve(self, bucket: str, key: str) -> Version | None:
+    async def resolve(
+        self,
+        bucket: str,
+        key: str,
+        patience_ms: int | None = None,  # noqa: ARG002 - it answers at once, whatever it answers
+    ) -> Version | None:
         """The version the name holds now, or None."""
 
         def effect(state: State) -> Version | None:

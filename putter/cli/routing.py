@@ -17,7 +17,8 @@ from common.transport import TcpNetwork
 from common.wire.handshake import Identity
 from putter.cli.process import new_instance, version
 from putter.cli.serve import token_of
-from router.app import Router, RouterOptions
+from router.app import Router
+from router.options import RouterOptions
 from router.quorum import Policy
 
 
@@ -56,6 +57,7 @@ def make_router(
             write_timeout_ms=settings.write_timeout_ms,
             idle_ms=settings.idle_timeout_ms,
             callers=CallerLimits(settings.connections_max, settings.connections_per_address),
+            stale_reads_ms=settings.stale_reads_s * 1000,
             rebuild_auto=settings.rebuild == "auto",
             repair_bytes_per_s=settings.repair_bytes_per_s,
             rebalance_percent=settings.rebalance_percent,

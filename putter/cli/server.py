@@ -20,6 +20,7 @@ _OF_ROUTERS: Final = frozenset(
         "consistency",
         "frame_bytes",
         "write_timeout_ms",
+        "stale_reads_s",
         "grace_ms",
     }
 )

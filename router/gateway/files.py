@@ -17,6 +17,7 @@ from common.errors import (
     IdleTimeout,
     NameInvalid,
     NotFound,
+    PreconditionFailed,
     PutterError,
     RangeInvalid,
     TooLarge,
@@ -36,7 +37,7 @@ from router.gateway.conditions import (
     write_condition,
 )
 from router.gateway.describe import file_details, file_summary
-from router.reads import ReadPath
+from router.lately import Found, Lately
 from router.targets import Target
 from router.writes import WritePath
 
@@ -77,14 +78,20 @@ class FileRoutes:
 
     Args:
         writes: the write path.
-        reads: the read path.
+        lately: what names hold, or held.
         metrics: counters.
         idle_ms: silence of an upload after which it fails.
     """
 
-    def __init__(self, writes: WritePath, reads: ReadPath, metrics: Metrics, idle_ms: int) -> None:
+    def __init__(
+        self,
+        writes: WritePath,
+        lately: Lately,
+        metrics: Metrics,
+        idle_ms: int,
+    ) -> None:
         self._writes = writes
-        self._reads = reads
+        self._lately = lately
         self._metrics = metrics
         self._idle_ms = idle_ms
 
@@ -123,23 +130,30 @@ class FileRoutes:
     async def get(self, request: web.Request) -> web.StreamResponse:
         """The bytes, or a range of them."""
         bucket, key = name_of(request.rel_url.raw_path)
-        version = await self._reads.resolve(bucket, key)
+        found = await self._lately.find(bucket, key)
+        version = found.version
         what = Representation(version.etag, version.created_ms, version.size)
-        if not check_read(request.headers, what):
-            headers = headers_of(version)
+        try:
+            changed = check_read(request.headers, what)
+        except PreconditionFailed as error:
+            raise found.undecided(error) from None
+        if not changed:
+            headers = headers_of(version) | self._lately.marks(found)
             del headers["Content-Length"]
             return web.Response(status=304, headers=headers)
         try:
             wanted = byte_range(request.headers, what)
         except RangeInvalid as error:
+            if found.age_s is not None:
+                raise found.undecided(error) from None
             response = error_response(error)
             response.headers["Content-Range"] = f"bytes */{version.size}"
             return response
         start, end = wanted or (0, version.size)
         status, headers = 200 if wanted is None else 206, headers_of(version, wanted)
         if request.method == "HEAD" or start == end:
-            return web.Response(status=status, headers=headers)
-        return await self._stream(request, version, start, end, status, headers)
+            return web.Response(status=status, headers=headers | self._lately.marks(found))
+        return await self._stream(request, found, (start, end), status, headers)
 
     async def delete(self, request: web.Request) -> web.StreamResponse:
         """Make the name hold nothing."""
@@ -151,24 +165,25 @@ class FileRoutes:
     async def details(self, request: web.Request) -> web.StreamResponse:
         """Everything that is known of a file."""
         bucket, key = name_of(request.rel_url.raw_path, "/metadata/")
-        return json_response(file_details(await self._reads.resolve(bucket, key)))
+        return json_response(file_details(await self._lately.reads.resolve(bucket, key)))
 
     # -- inside ----------------------------------------------------------------------------
 
     async def _stream(
         self,
         request: web.Request,
-        version: Version,
-        start: int,
-        end: int,
+        found: Found,
+        span: tuple[int, int],
         status: int,
         headers: dict[str, str],
     ) -> web.StreamResponse:
-        runs = self._reads.runs(version, start, end)
+        version, (start, end) = found.version, span
+        runs = found.reads.runs(version, start, end)
         try:
             # Nothing is promised to the client before the first bytes are there and verified.
             first = await anext(runs)
-            headers |= self._reads.looked_at(version, start, end, first)
+            headers |= self._lately.marks(found)
+            headers |= found.reads.looked_at(version, start, end, first)
             if first.size == end - start:
                 return web.Response(body=b"".join(first.parts), status=status, headers=headers)
             response = web.StreamResponse(status=status, headers=headers)

@@ -16,15 +16,14 @@ from aiohttp import web
 
 from common import names
 from common.checksum import Buffer
-from common.errors import PutterError, RangeInvalid
+from common.errors import PreconditionFailed, PutterError, RangeInvalid
 from common.logs import get_logger
 from common.metrics import Metrics
-from common.records import Version
 from common.web import Door, count_answer, error_response, note_failure, unexpected
 from common.web_lane import Ask, Outlet, head
 from router.gateway.conditions import Representation, byte_range, check_read
 from router.gateway.files import headers_of, name_of
-from router.reads import ReadPath
+from router.lately import Found, Lately
 
 _log = get_logger(__name__)
 _PREFIX: Final = "/file/"
@@ -35,13 +34,13 @@ class FileLane:
     """A `common.web_lane.Lane` for files.
 
     Args:
-        reads: the read path.
+        lately: what names hold, or held.
         metrics: counters.
         door: lets requests in.
     """
 
-    def __init__(self, reads: ReadPath, metrics: Metrics, door: Door) -> None:
-        self._reads = reads
+    def __init__(self, lately: Lately, metrics: Metrics, door: Door) -> None:
+        self._lately = lately
         self._metrics = metrics
         self._door = door
 
@@ -68,10 +67,14 @@ class FileLane:
     async def _get(self, ask: Ask, out: Outlet) -> int:
         """The status of the answer; 0 if there is none."""
         self._door.check(ask.headers)
-        version = await self._reads.resolve(*name_of(ask.path))
+        found = await self._lately.find(*name_of(ask.path))
+        version, reads, age_s = found
         what = Representation(version.etag, version.created_ms, version.size)
-        if not check_read(ask.headers, what):
-            return 0
+        try:
+            if not check_read(ask.headers, what):
+                return 0
+        except PreconditionFailed as error:
+            raise found.undecided(error) from None
         try:
             wanted = byte_range(ask.headers, what)
         except RangeInvalid:
@@ -81,33 +84,36 @@ class FileLane:
             return 0
         status = 200 if wanted is None else 206
         headers = headers_of(version, wanted)
-        piece = await self._reads.short(version, start, end)
+        piece = await reads.short(version, start, end)
+        if age_s is not None:
+            headers |= self._lately.marks(found)
         if piece is None:
-            await self._stream(version, start, end, status, headers, out)
+            await self._stream(found, start, end, status, headers, out)
         else:
             try:
                 if piece.replicas:
-                    headers |= self._reads.looked_at(version, start, end, piece)
+                    headers |= reads.looked_at(version, start, end, piece)
                 out.send([head(status, _REASONS[status], headers), *piece.parts])
                 await out.drain()
             finally:
-                self._reads.give(piece)
+                reads.give(piece)
         return status
 
     async def _stream(
         self,
-        version: Version,
+        found: Found,
         start: int,
         end: int,
         status: int,
         headers: dict[str, str],
         out: Outlet,
     ) -> None:
-        runs = self._reads.runs(version, start, end)
+        version = found.version
+        runs = found.reads.runs(version, start, end)
         try:
             # Nothing is promised to the client before the first bytes are there and verified.
             first = await anext(runs)
-            headers |= self._reads.looked_at(version, start, end, first)
+            headers |= found.reads.looked_at(version, start, end, first)
             out.send([head(status, _REASONS[status], headers), *first.parts])
             await out.drain()
             try:

@@ -28,8 +28,9 @@ from putter.node.verify import frames_verifier
 from putter.storage.memory_disk import MemoryDisk
 from putter.storage.segments.engine import SegmentsEngine
 from putter.storage.tree import TreeEngine
-from router.app import Router, RouterOptions
+from router.app import Router
 from router.blocks import ChunkSource
+from router.options import RouterOptions
 from router.quorum import Policy
 from router.targets import Target, Written
 from tests.simulation.loop import PROCESS, World

@@ -45,6 +45,7 @@ GOOD = {
     "replicas": "3",
     "write_quorum": "3",
     "read_quorum": "2",
+    "stale_reads_s": "60",
     "frame_bytes": "1458",
     "connections_max": "7",
     "workers": "4",
