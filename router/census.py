@@ -18,7 +18,7 @@ from common.logs import get_logger
 from common.meta.interface import Metadata
 from common.meta.repairs import Described
 from common.records import Extent
-from router.debts import kept, vacated
+from router.debts import kept, vacated, with_extents
 from router.walk import pages, redescribe
 
 _log = get_logger(__name__)
@@ -114,7 +114,7 @@ class Census:
         def change(extent: Extent) -> Extent:
             return vacated(kept(extent, leaving, each.version.replicas), leaving)
 
-        await redescribe(self._meta, each, change)
+        await redescribe(self._meta, each, with_extents(each.version, change))
         return {
             node
             for stored in each.version.objects

@@ -20,9 +20,10 @@ from common.limits import MIB
 from common.logs import get_logger
 from common.membership import State
 from common.meta.interface import Metadata
-from common.meta.repairs import Described
 from common.metrics import Metrics
+from common.records import Version
 from router.balance import Disk, Moves, settled, shares, uneven
+from router.debts import with_extents
 from router.fleet import Fleet
 from router.repair import Repair
 from router.rounds import Rounds
@@ -223,31 +224,54 @@ class Rebalance:
             for node in moves.takers & refills.keys()
         ):
             return 0
-        names = 0
-        before = moves.left_bytes
+        portion = _Portion(moves, moves.left_bytes - _PORTION_BYTES)
         async with aclosing(pages(self._meta, self._place)) as rest:
             async for place, page in rest:
                 if not await self._lease():
-                    return names
-                noted = await asyncio.gather(*(self._note(moves, each) for each in page))
-                names += sum(noted)
-                self._place = place
-                if before - moves.left_bytes >= _PORTION_BYTES or names >= _PORTION_NAMES:
-                    break
+                    return portion.names
+                changed = [(each, portion.take(each.version)) for each in page]
+                await asyncio.gather(
+                    *(redescribe(self._meta, each, version) for each, version in changed)
+                )
                 if moves.left_bytes < 1:
                     self._end()
                     break
+                if portion.full:
+                    break  # what is left of this page comes with the next portion
+                self._place = place
             else:
                 self._end()
-        return names
+        return portion.names
 
     def _end(self) -> None:
         """Everything was noted, or nothing fits."""
         balance = self.balance
         self._balance, self._moves, self._place = balance, None, Place()
 
-    async def _note(self, moves: Moves, each: Described) -> bool:
-        name = f"{each.version.bucket}/{each.version.key}"
-        before = moves.left_bytes
-        await redescribe(self._meta, each, lambda extent: moves.move(name, extent))
-        return moves.left_bytes != before
+
+class _Portion:
+    """What is noted at once.
+
+    Args:
+        moves: decides what moves.
+        until: bytes that may be left to be moved when it is full.
+    """
+
+    def __init__(self, moves: Moves, until: float) -> None:
+        self.moves = moves
+        self.names = 0
+        self._until = until
+
+    @property
+    def full(self) -> bool:
+        """Whether nothing more is noted with it."""
+        return self.moves.left_bytes <= self._until or self.names >= _PORTION_NAMES
+
+    def take(self, version: Version) -> Version:
+        """The version with what moves of it noted in its extents."""
+        name = f"{version.bucket}/{version.key}"
+        changed = with_extents(
+            version, lambda extent: extent if self.full else self.moves.move(name, extent)
+        )
+        self.names += changed != version
+        return changed

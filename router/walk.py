@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Final
 
@@ -11,8 +11,7 @@ from common.errors import PutterError
 from common.logs import get_logger
 from common.meta.interface import Metadata
 from common.meta.repairs import Described
-from common.records import Extent
-from router.debts import with_extents
+from common.records import Version
 
 _log = get_logger(__name__)
 _PAGE: Final = 500
@@ -56,13 +55,12 @@ async def pages(
             await asyncio.sleep(_PAUSE_S)
 
 
-async def redescribe(meta: Metadata, each: Described, change: Callable[[Extent], Extent]) -> bool:
-    """Change what the extents of a version owe.
+async def redescribe(meta: Metadata, each: Described, changed: Version) -> bool:
+    """Have the coordinator describe a version so that its extents owe something else.
 
     Returns:
         Whether the coordinator has taken the new description, if there is one.
     """
-    changed = with_extents(each.version, change)
     if changed == each.version:
         return True
     try:

@@ -249,3 +249,30 @@ def test_it_moves_in_portions_and_repair_is_never_flooded(monkeypatch: pytest.Mo
         assert 55 <= (await held(store))["p3"] <= 62
 
     with_store(scene)
+
+
+def test_a_portion_ends_in_the_middle_of_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However large the files are, and however many a page has."""
+    monkeypatch.setattr(router.rebalance, "_PORTION_BYTES", 6_000)
+
+    async def scene(store: Store) -> None:
+        data = await filled(store)
+        await joined(store)
+        rebalance = rebalance_of(store)
+        await rebalance.round()
+        await asyncio.sleep(16)
+        portions = 0
+        while rebalance._moves is not None or not portions:
+            await rebalance.round()
+            owed = sum(debt.size for debt in (await store.meta.repairs.debts()).values())
+            assert owed <= 8_000
+            portions += 1
+            while await store.router.repair.round():
+                pass
+            await asyncio.sleep(5)
+        assert portions > 10
+        assert 55 <= (await held(store))["p3"] <= 62
+        for key, body in data.items():
+            assert await store.read(key) == body
+
+    with_store(scene)
