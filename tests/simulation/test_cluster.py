@@ -45,7 +45,7 @@ FRAME_BYTES = 8 * KIB
 HEALING_S = 900.0
 SHAPES = (
     (Policy(2, 2), 3),
-    (Policy(2, 2), 4),
+    (Policy(2, 2, read_quorum=2), 4),
     (Policy(3, 2), 4),
     (Policy(2, 1), 3),
     (Policy(3, 3), 3),

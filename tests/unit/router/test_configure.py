@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from common.errors import NodesUnavailable, UsageError, WriteConflict
+from common.errors import MetadataUnavailable, NodesUnavailable, UsageError, WriteConflict
+from common.membership import Decision
 from common.records import BucketSettings
 from router.configure import Configure
 from router.quorum import Policy
@@ -148,6 +149,45 @@ def test_a_putter_that_is_away_gets_the_record_later() -> None:
         assert kept(store) == [done.record] * 2
 
     with_store(scene, 2)
+
+
+def test_a_change_that_redis_did_not_hear_of_is_not_lost() -> None:
+    """It is durable, so it comes true: nobody can tell whether somebody was told of it."""
+
+    async def scene(store: Store) -> None:
+        change = store.meta.buckets.change
+
+        async def away(record: BucketSettings) -> bool:
+            raise MetadataUnavailable("away")
+
+        store.meta.buckets.change = away  # type: ignore[method-assign]
+        with pytest.raises(MetadataUnavailable):
+            await configure(store).change("photos", {"replicas": 3})
+        store.meta.buckets.change = change  # type: ignore[method-assign]
+        assert await store.meta.buckets.get("photos") is None
+        [record, *_] = kept(store)
+        watermark = store.router.watermark
+        while not await watermark.round():
+            await asyncio.sleep(5)
+        held = await store.meta.buckets.get("photos")
+        assert held is not None
+        assert held.record == record
+
+    with_store(scene)
+
+
+def test_a_putter_that_is_emptied_hands_its_record_on() -> None:
+    async def scene(store: Store) -> None:
+        done = await configure(store).change("photos", {"replicas": 3})
+        assert done is not None
+        holder = next(each for each in store.putters if done.record in each.records)
+        assert await store.meta.members.declare(holder.name, Decision.DRAINING)
+        await asyncio.sleep(2)
+        await store.router.vacate.round()
+        others = [each for each in store.putters if each is not holder]
+        assert [done.record in each.records for each in others] == [True, True]
+
+    with_store(scene)
 
 
 def test_after_redis_lost_everything_the_settings_are_back() -> None:
