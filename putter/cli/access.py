@@ -14,6 +14,7 @@ from putter.client.http import DEFAULT_URL
 from putter.client.store import Store
 
 DEFAULT_DATA_DIR: Final = Path("data")
+TIMEOUT_S: Final = 60.0
 
 Url = Annotated[
     str,
@@ -57,16 +58,24 @@ def keyring(key_file: Path | None) -> Keyring:
     return load_keyring(key_path(key_file), create=False)
 
 
-def open_store(url: str, token: str | None, key_file: Path | None) -> Store:
+def open_store(
+    url: str, token: str | None, key_file: Path | None, *, timeout_s: float = TIMEOUT_S
+) -> Store:
     """A client for a command.
 
     A key file that was named must be readable; the default one is used if it can be.
+
+    Args:
+        url: of the web door.
+        token: for it; None: that of the key file.
+        key_file: None: the default one.
+        timeout_s: patience of each read and write on the socket.
 
     Raises:
         SettingInvalid: the key file that was named cannot be used.
         UsageError: the URL is none.
     """
-    return Store(url, token or _token_of(key_file))
+    return Store(url, token or _token_of(key_file), timeout_s=timeout_s)
 
 
 def _token_of(key_file: Path | None) -> str | None:

@@ -21,6 +21,7 @@ _COMMANDS: Final[Mapping[str, str]] = {
     "rm": "files:rm",
     "stat": "files:stat",
     "status": "cluster:status",
+    "nodes": "nodes:nodes",
     "explain": "explain:explain",
     "drain": "drain:drain",
     "bucket": "bucket:bucket",

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Annotated, Final
+
 import typer
 
+from common.errors import UsageError
 from common.keys import readable_by_others
 from putter.cli.access import URL, Json, KeyFile, Token, Url, key_path, keyring, open_store
 from putter.cli.output import (
@@ -20,19 +23,51 @@ from putter.client.models import Stored
 from putter.client.status import ScrubState, StoreStatus
 
 _REASONS_SHOWN = 5
+_INTERVAL_S: Final = 2.0
 
 keys = typer.Typer(cls=Shell, help="The cluster key.", no_args_is_help=True)
 
 
 def status(
-    url: Url = URL, token: Token = None, key_file: KeyFile = None, as_json: Json = False
+    url: Url = URL,
+    token: Token = None,
+    key_file: KeyFile = None,
+    watch: Annotated[
+        bool, typer.Option("--watch", "-w", help="Show it again and again, until Ctrl-C.")
+    ] = False,
+    interval: Annotated[
+        float | None,
+        typer.Option(
+            "--interval",
+            help=f"With --watch: seconds between two looks; else {_INTERVAL_S:g}.",
+            min=0.1,
+            max=3600,
+            metavar="SECONDS",
+        ),
+    ] = None,
+    as_json: Json = False,
 ) -> None:
-    """Tell how the cluster is: Redis, putters, links, tickets.
+    """Tell how the cluster is: Redis, putters, links, tickets, what is owed.
 
     Examples:
         putter status
+        putter status --watch
         putter status --json | python -m json.tool
     """
+    if interval is not None and not watch:
+        raise UsageError("--interval is for --watch")
+    if watch:
+        from putter.cli import watch as live  # needs more of rich than the others do
+
+        with open_store(url, token, key_file, timeout_s=live.ANSWER_S) as store:
+            live.watch(
+                store,
+                url,
+                _INTERVAL_S if interval is None else interval,
+                lambda told: _print_status(url, told),
+                as_json=as_json,
+            )
+        return
     with open_store(url, token, key_file) as store:
         told = store.status()
     if as_json:
@@ -76,6 +111,9 @@ def _print_status(url: str, told: StoreStatus) -> None:
     used, most = told.numbers.get("tickets_used", 0), told.numbers.get("tickets_max", 0)
     typer.echo(f"router:   {url} (version {told.version})")
     typer.echo(f"redis:    {redis}")
+    if told.workers:
+        answer = sum(each.answers for each in told.workers)
+        typer.echo(f"workers:  {answer} of {len(told.workers)} answer")
     if most:
         typer.echo(f"tickets:  {used} of {most} ({100 * used / most:.2g} %)")
     if told.policy is not None:

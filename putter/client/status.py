@@ -130,6 +130,7 @@ class NodeStatus(msgspec.Struct, frozen=True):
         link: ``up`` or ``down``.
         reason: why the link is down.
         version: of its software.
+        zone: where it stands; "" if nobody said.
         inflight_bytes: bytes sent and not yet acknowledged.
         scrub: the verification of its disk; None if it did not tell.
         packing: how it stores what it writes, the bytes are those since its start; None if it gave
@@ -146,6 +147,7 @@ class NodeStatus(msgspec.Struct, frozen=True):
     link: str = "down"
     reason: str = ""
     version: str = ""
+    zone: str = ""
     inflight_bytes: int = 0
     scrub: ScrubState | None = None
     packing: Stored | None = None
@@ -246,6 +248,40 @@ class Balance(msgspec.Struct, frozen=True):
     nodes: tuple[Share, ...] = ()
 
 
+class RouterStatus(msgspec.Struct, frozen=True):
+    """A router that is registered.
+
+    Attributes:
+        router: identity of this start of it.
+        address: ``host:port`` of its port for raw streams.
+        age_ms: time since its last sign of life.
+        version: of its software.
+        state: ``live``, ``suspect`` or ``down``.
+    """
+
+    router: str
+    address: str = ""
+    age_ms: int | None = None
+    version: str = ""
+    state: str = ""
+
+
+class WorkerStatus(msgspec.Struct, frozen=True):
+    """A worker of the router that answered.
+
+    Attributes:
+        worker: its number.
+        router: its identity; None if it did not answer.
+        answers: whether it did.
+        writing: objects under way.
+    """
+
+    worker: int
+    router: str | None = None
+    answers: bool = False
+    writing: int = 0
+
+
 class StoreStatus(msgspec.Struct, frozen=True):
     """The cluster as one router sees it.
 
@@ -255,6 +291,7 @@ class StoreStatus(msgspec.Struct, frozen=True):
         redis: the coordinator.
         nodes: the putters.
         routers: all routers.
+        workers: those of the router that answered, if it has several.
         objects: count of objects by state.
         numbers: ``tickets_used`` and ``tickets_max``.
         repair: what putters are owed.
@@ -268,7 +305,8 @@ class StoreStatus(msgspec.Struct, frozen=True):
     router: Any = None
     redis: RedisStatus = RedisStatus(ok=False)
     nodes: tuple[NodeStatus, ...] = ()
-    routers: tuple[Any, ...] = ()
+    routers: tuple[RouterStatus, ...] = ()
+    workers: tuple[WorkerStatus, ...] = ()
     objects: dict[str, int] = {}
     numbers: dict[str, int] = {}
     repair: tuple[Refill, ...] = ()

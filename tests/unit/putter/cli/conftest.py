@@ -28,9 +28,9 @@ class Shop:
         self.web = FakeWeb(lambda _: AssertionError("no request was expected"))
         self.stores: list[tuple[str, str | None]] = []
 
-        def make(url: str, token: str | None) -> Store:
+        def make(url: str, token: str | None, *, timeout_s: float) -> Store:
             self.stores.append((url, token))
-            return Store(url, token, connect=self.web)
+            return Store(url, token, connect=self.web, timeout_s=timeout_s)
 
         monkeypatch.setattr(access, "Store", make)
 

@@ -27,6 +27,7 @@ STATUS = {
             "link": "up",
             "reason": "",
             "version": "0.1.0",
+            "zone": "rack-7",
             "inflight_bytes": 0,
             "scrub": {
                 "number": 7,
@@ -56,7 +57,16 @@ STATUS = {
             },
         }
     ],
-    "routers": ["R1"],
+    "routers": [
+        {
+            "router": "R1",
+            "address": "127.0.0.1:5001",
+            "age_ms": 12,
+            "version": "0.1.0",
+            "state": "live",
+        }
+    ],
+    "workers": [],
     "objects": {"writing": 3},
     "policy": {"replicas": 2, "write_quorum": 2, "read_quorum": 1, "consistency": "available"},
     "buckets": [
@@ -101,6 +111,14 @@ def test_status_for_people(shop: Any) -> None:
     assert text.splitlines()[-1].split()[:7] == [
         "N1", "127.0.0.1:5000", "live", "tree", "up", "340", "ms",
     ]  # fmt: skip
+
+
+def test_status_tells_of_workers_where_there_are_several(shop: Any) -> None:
+    shop.answers(lambda _: as_json(STATUS))
+    assert "workers:" not in shop.run("status").stdout
+    workers = [{"worker": 0, "router": "R1", "answers": True}, {"worker": 1, "answers": False}]
+    shop.answers(lambda _: as_json(STATUS | {"workers": workers}))
+    assert "\nworkers:  1 of 2 answer\n" in shop.run("status").stdout
 
 
 def test_status_tells_what_is_owed_and_what_cannot_be_healed(shop: Any) -> None:
