@@ -40,7 +40,7 @@ class CallerLimits:
         """What one address may have."""
         if self.per_address is not None:
             return self.per_address or self.total
-        return self.total if _is_loopback(address) else ADDRESS_CONNECTIONS_MAX
+        return self.total if is_loopback(address) else ADDRESS_CONNECTIONS_MAX
 
 
 class Callers:
@@ -184,7 +184,8 @@ def _address(host: str) -> str:
 
 
 @lru_cache(maxsize=4096)
-def _is_loopback(address: str) -> bool:
+def is_loopback(address: str) -> bool:
+    """Whether an address, as `address_of` gives it, is of this machine."""
     try:
         return ipaddress.ip_address(address).is_loopback
     except ValueError:  # a network of IPv6, or a socket without an address

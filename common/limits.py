@@ -51,6 +51,8 @@ SIBLING_ANSWER_BYTES_MAX: Final = 16 * MIB
 """What one of them tells another: its metrics, its part of the status."""
 ADDRESS_CONNECTIONS_MAX: Final = 512
 """Of one remote address at one port, unless the operator says otherwise."""
+HANDSHAKES_MAX: Final = 512
+"""TLS handshakes of one port that are under way."""
 LEAVING_MAX: Final = 64
 """Refused connections of a port that are still read, so that no reset overtakes the answer."""
 WEB_LINE_BYTES_MAX: Final = 16 * KIB

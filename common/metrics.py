@@ -36,6 +36,7 @@ class Metrics:
     Attributes:
         registry: what `render` reads.
         connections: open connections, by port.
+        tls_expires_seconds: when the TLS certificate ends, seconds since 1970; 0 without one.
         refused: connections and requests that were turned away, by port and reason.
         ingest_bytes: bytes taken from clients, by port.
         served_bytes: bytes of files sent to clients.
@@ -115,6 +116,9 @@ class Metrics:
         self.connections = self._gauge("putter_connections", "Open connections.", "port")
         self.refused = self._counter(
             "putter_refused", "Connections and requests turned away.", "port", "reason"
+        )
+        self.tls_expires_seconds = self._gauge(
+            "putter_tls_expires_seconds", "When the TLS certificate ends, since 1970."
         )
         self.requests = self._counter(
             "putter_requests", "Answered web requests.", "method", "status"

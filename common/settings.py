@@ -235,6 +235,20 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             f"bound; without it {limits.ADDRESS_CONNECTIONS_MAX}, and no bound on this machine",
         ),
     ] = None
+    tls_cert: Annotated[
+        Path | None,
+        Meta(
+            description="PEM file of this process's certificate, those between it and the "
+            "authority behind it; with it sessions, acks and the web ports are encrypted"
+        ),
+    ] = None
+    tls_key: Annotated[
+        Path | None, Meta(description="PEM file of its private key, readable by nobody else")
+    ] = None
+    tls_ca: Annotated[
+        Path | None,
+        Meta(description="PEM file of the authorities whose certificates are accepted"),
+    ] = None
     log_format: Annotated[
         Literal["console", "json"], Meta(description="form of the log on standard error")
     ] = "console"
@@ -291,6 +305,8 @@ FIELDS: Final[Mapping[str, msgspec.structs.FieldInfo]] = {
     field.name: field for field in msgspec.structs.fields(Settings)
 }
 
+_TLS: Final = ("tls_cert", "tls_key", "tls_ca")
+
 _IN_WORDS: Final[Mapping[str, str]] = {
     "redis": "a URL",
     "nodes": "a list of host:port",
@@ -338,6 +354,10 @@ def contradiction(values: Mapping[str, Any]) -> tuple[str, tuple[str, ...]] | No
         if values[name] > values["replicas"]:
             wrong = f"{name} {values[name]} is more than replicas {values['replicas']}"
             return wrong, (name, "replicas")
+    given = [name for name in _TLS if values[name] is not None]
+    if given and len(given) < len(_TLS):
+        missing = next(name for name in _TLS if name not in given)
+        return f"{given[0]} is given, and {missing} is not: they go together", _TLS
     taken: dict[int, str] = {}
     for name in (name for name in FIELDS if name.endswith("_port")):
         port = values[name]

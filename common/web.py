@@ -13,10 +13,10 @@ from typing import Final, Protocol, cast
 import msgspec
 from aiohttp import web
 
-from common.errors import NotAuthorised, PutterError, Unavailable
+from common.errors import NotAuthorised, ProtocolError, PutterError, Unavailable
 from common.logs import get_logger
 from common.metrics import Metrics
-from common.requests import REQUEST_ID_HEADER, bind_request, current_request
+from common.requests import REQUEST_ID_HEADER, bind_request, current_request, new_request_id
 
 _log = get_logger(__name__)
 HEALTH_PATHS: Final = frozenset({"/healthz", "/readyz"})
@@ -74,6 +74,26 @@ def error_response(error: PutterError, request_id: str | None = None) -> web.Res
     if error.http == Unavailable.http:
         headers["Retry-After"] = "1"
     return json_response(body, error.http, **headers)
+
+
+def bare_answer(error: PutterError) -> bytes:
+    """The bytes of an error that is the last answer on a connection."""
+    request_id = new_request_id()  # bound to nothing: this is no task of its own
+    answer = error_response(error, request_id)
+    body = answer.body
+    assert isinstance(body, bytes)
+    headers = dict(answer.headers) | {"Content-Length": str(len(body)), "Connection": "close"}
+    headers[REQUEST_ID_HEADER] = request_id
+    lines = [f"HTTP/1.1 {answer.status} {answer.reason}"]
+    lines += [f"{name}: {value}" for name, value in headers.items()]
+    return "\r\n".join([*lines, "", ""]).encode() + body
+
+
+def speak_tls() -> bytes:
+    """What a client is told that speaks in plain to a port with TLS."""
+    return bare_answer(
+        ProtocolError("this port speaks TLS", hint="use https:// in place of http://")
+    )
 
 
 @lru_cache(maxsize=64)

@@ -21,6 +21,7 @@ from typing import Any, Final, cast
 from aiohttp import web
 
 from common.callers import CallerLimits, Callers
+from common.certificates import Certificates
 from common.errors import (
     ClientGone,
     IdleTimeout,
@@ -40,15 +41,17 @@ from common.limits import (
 )
 from common.logs import get_logger
 from common.metrics import Metrics
-from common.requests import REQUEST_ID_HEADER, bind_request, new_request_id
+from common.requests import REQUEST_ID_HEADER, bind_request
 from common.stalls import StallWatch
+from common.tls_ports import HELLO_BYTE, TlsDoor
 from common.transport import bind_error
-from common.web import HEALTH_PATHS, error_response
+from common.web import HEALTH_PATHS, bare_answer, error_response, speak_tls
 
 _log = get_logger(__name__)
 _STOP_S: Final = 5.0
 _BACKLOG: Final = 1024
 _REASON_CHARS_MAX: Final = 200
+_TLS_HELLO: Final = bytes([HELLO_BYTE])
 
 
 class WebPort:
@@ -59,6 +62,7 @@ class WebPort:
         metrics: counts connections.
         limits: connections beyond are turned away with a 503.
         connect: makes the protocol of a connection; a `WebConnection` if None.
+        certificates: connections are encrypted with; None: they are not.
     """
 
     def __init__(
@@ -67,8 +71,13 @@ class WebPort:
         metrics: Metrics,
         limits: CallerLimits,
         connect: Connect | None = None,
+        certificates: Certificates | None = None,
     ) -> None:
         self._connect = connect or WebConnection
+        self._tls: TlsDoor | None = None
+        if certificates is not None:
+            self._tls = TlsDoor("web", lambda: certificates.now.web, metrics, limits)
+            metrics.tls_expires_seconds.set_function(lambda: certificates.now.expires_s)
         self._runner = web.AppRunner(
             application, access_log=None, handler_cancellation=True, shutdown_timeout=_STOP_S
         )
@@ -92,9 +101,15 @@ class WebPort:
         server = self._runner.server
         assert server is not None
         loop = asyncio.get_running_loop()
+
+        def factory() -> asyncio.BaseProtocol:
+            return self._connect(server, self._connections, loop)
+
+        if self._tls is not None:
+            factory = self._tls.factory(factory, self._tls.refusal(speak_tls))
         try:
             self._listener = await loop.create_server(
-                lambda: self._connect(server, self._connections, loop),
+                factory,
                 host,
                 port,
                 backlog=_BACKLOG,
@@ -116,6 +131,8 @@ class WebPort:
         await self.close_listener()
         await self._runner.cleanup()
         self._connections.abort_leaving()
+        if self._tls is not None:
+            self._tls.leaving.abort()
 
 
 class Connections:
@@ -230,7 +247,7 @@ class WebConnection(web.RequestHandler):
                 self._await_head(WEB_PROBE_TIMEOUT_MS)
             return
         wire = cast("asyncio.Transport", transport)  # uvloop's is no subclass
-        self._say(wire, refusal)
+        wire.write(bare_answer(refusal))
         self._leave(wire)
 
     def data_received(self, data: bytes) -> None:
@@ -238,6 +255,10 @@ class WebConnection(web.RequestHandler):
         if self._leaving:
             return
         between = self._is_between_requests
+        if between and self._timer is None and data[:1] == _TLS_HELLO and self.transport:
+            self._log_malformed("TLS, which this port does not speak")
+            self._dismiss(ProtocolError("this port does not speak TLS", hint="use http://"))
+            return
         super().data_received(data)
         if self._messages and self._messages[-1][1] is not self._body:
             self._break_off("it breaks the rules")  # else it would have ended before
@@ -259,7 +280,7 @@ class WebConnection(web.RequestHandler):
         if self._answered == self._request_count:
             if self._timer is not None and self.transport is not None:
                 self._connections.refuse(ClientGone.code)
-                self._say(self.transport, ClientGone("the request ends in its head"))
+                self.transport.write(bare_answer(ClientGone("the request ends in its head")))
             return False
         self._break_off("the client ended it early")
         return True
@@ -364,25 +385,17 @@ class WebConnection(web.RequestHandler):
 
     def _head_too_slow(self, timeout_ms: int) -> None:
         self._timer = None
-        wire, self.transport = self.transport, None
-        if wire is None:
-            return
-        self.close()
-        self._connections.refuse(IdleTimeout.code)
-        self._say(wire, IdleTimeout(f"no whole request head within {timeout_ms} ms"))
-        self._leave(wire)
+        if self.transport is not None:
+            self._connections.refuse(IdleTimeout.code)
+            self._dismiss(IdleTimeout(f"no whole request head within {timeout_ms} ms"))
 
-    def _say(self, wire: asyncio.Transport, error: PutterError) -> None:
-        """Answer without a request."""
-        request_id = new_request_id()  # bound to nothing: this is no task of its own
-        answer = error_response(error, request_id)
-        body = answer.body
-        assert isinstance(body, bytes)
-        headers = dict(answer.headers) | {"Content-Length": str(len(body)), "Connection": "close"}
-        headers[REQUEST_ID_HEADER] = request_id
-        lines = [f"HTTP/1.1 {answer.status} {answer.reason}"]
-        lines += [f"{name}: {value}" for name, value in headers.items()]
-        wire.write("\r\n".join([*lines, "", ""]).encode() + body)
+    def _dismiss(self, error: PutterError) -> None:
+        """Answer without a request, and look at nothing more."""
+        wire, self.transport = self.transport, None
+        if wire is not None:
+            self.close()
+            wire.write(bare_answer(error))
+            self._leave(wire)
 
     def _leave(self, wire: asyncio.Transport) -> None:
         """End our side, and the connection once the client has ended its own, or soon.

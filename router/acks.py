@@ -11,14 +11,16 @@ import random
 from typing import Final, Protocol, cast
 
 from common.callers import CallerLimits, Callers, Leaving, address_of
+from common.certificates import Certificates
 from common.errors import IdleTimeout, NotAuthorised, ProtocolError, PutterError, TooManyConnections
 from common.keys import Keyring
 from common.limits import HANDSHAKE_TIMEOUT_MS
 from common.logs import Repeats, get_logger
 from common.metrics import Metrics
+from common.tls_ports import TlsDoor, node_network, unencrypted
 from common.transport import Listener, Network
 from common.wire.acks import AckDecoder
-from common.wire.greeting import ServerGreeting
+from common.wire.greeting import ServerGreeting, refusal_of
 from common.wire.handshake import CHALLENGE_BYTES, Identity
 from common.wire.session import Hello
 
@@ -132,6 +134,20 @@ class AckPort:
         if node in self._met:
             self.taker.ack_connection_renewed(node)
         self._met[node] = None
+
+
+def ack_network(
+    network: Network,
+    certificates: Certificates | None,
+    metrics: Metrics,
+    limits: CallerLimits,
+) -> Network:
+    """What an `AckPort` listens on: encrypted if there are certificates."""
+    if certificates is None:
+        return network
+    door = TlsDoor("acks", lambda: certificates.now.nodes, metrics, limits)
+    refusal = door.refusal(lambda: refusal_of(unencrypted()))
+    return node_network(network, certificates, door, lambda _: refusal)
 
 
 def _admit(hello: Hello) -> None:

@@ -7,6 +7,7 @@ from functools import partial
 from typing import Final
 
 from common.buffers import BufferPool
+from common.certificates import Certificates
 from common.clock import Clock
 from common.heartbeat import Heartbeat
 from common.keys import Keyring
@@ -15,13 +16,14 @@ from common.logs import get_logger
 from common.meta.interface import Member, Metadata
 from common.metrics import Metrics
 from common.siblings import Siblings
+from common.tls_ports import node_network
 from common.transport import Network
 from common.web import Door, make_application
 from common.web_lane import LaneConnection
 from common.web_port import WebPort
 from common.wire.handshake import CHALLENGE_BYTES, Identity
 from common.wire.session import Hello
-from router.acks import AckPort
+from router.acks import AckPort, ack_network
 from router.belonging import Belonging
 from router.catchup import CatchUp, CatchUpOptions
 from router.census import Census
@@ -77,6 +79,7 @@ class Router:
         rng: challenges, jitter.
         redis_address: for people, without password.
         siblings: the other workers of this router; None: it is alone.
+        certificates: sessions, acks and the web door are encrypted with; None: they are not.
     """
 
     def __init__(
@@ -90,6 +93,7 @@ class Router:
         rng: random.Random,
         redis_address: str = "",
         siblings: Siblings | None = None,
+        certificates: Certificates | None = None,
     ) -> None:
         self.options: Final = options
         self.identity: Final = identity
@@ -97,20 +101,27 @@ class Router:
         self._keyring = keyring
         self._rng = rng
         self._meta = meta
+        self._certificates = certificates
         pool = BufferPool()
         self.fleet: Final = Fleet(
             meta.members,
             options.nodes,
             introduce=self._introduce,
             keyring=keyring,
-            network=network,
+            network=node_network(network, certificates),
             pool=pool,
             rng=rng,
             metrics=self.metrics,
             options=LinkOptions(options.frame_bytes, failover_ms=options.failover_ms),
         )
         self._acks = AckPort(
-            self.fleet, identity, keyring, network, rng, self.metrics, options.callers
+            self.fleet,
+            identity,
+            keyring,
+            ack_network(network, certificates, self.metrics, options.callers),
+            rng,
+            self.metrics,
+            options.callers,
         )
         self.policies: Final = Policies(meta.buckets, options.policy)
         replicas = Replicas(self.fleet, keyring)
@@ -346,6 +357,7 @@ class Router:
             self.metrics,
             self.options.callers,
             partial(LaneConnection, lane=lane),
+            self._certificates,
         )
 
     def _not_ready(self) -> str:

@@ -21,6 +21,7 @@ from typing import Any
 
 from blake3 import blake3
 
+from common.certificates import web_client
 from common.keys import Keyring, load_keyring
 from tests.metadata_kit import ValkeyServer, free_port
 
@@ -137,6 +138,7 @@ class Cluster:
 
     Attributes:
         redis_url: of several servers that somebody else runs, in place of the Valkey.
+        tls_ca: verifies the certificates of the web ports, if they have any.
     """
 
     directory: Path
@@ -148,6 +150,7 @@ class Cluster:
     ack_ports: list[int] = field(default_factory=list)
     putter_ports: list[int] = field(default_factory=list)
     redis_url: str = ""
+    tls_ca: Path | None = None
 
     @property
     def keyring(self) -> Keyring:
@@ -231,7 +234,13 @@ class Cluster:
         timeout_s: float = 60.0,
     ) -> tuple[int, dict[str, str], bytes]:
         """One request; status, headers (lower case), body."""
-        client = http.client.HTTPConnection("127.0.0.1", self.web_ports[router], timeout=timeout_s)
+        port = self.web_ports[router]
+        client = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout_s)
+        if self.tls_ca is not None:
+            context = web_client(self.tls_ca)
+            client = http.client.HTTPSConnection(
+                "127.0.0.1", port, timeout=timeout_s, context=context
+            )
         with contextlib.closing(client):
             client.request(method, path, body, headers or {})
             response = client.getresponse()
@@ -278,12 +287,13 @@ def cluster(
     putter_flags: tuple[str, ...] = (),
     durable_valkey: bool = True,
     redis_url: str = "",
+    tls_ca: Path | None = None,
 ) -> Iterator[Cluster]:
     """A running store."""
     valkey_dir = directory / "valkey"
     valkey_dir.mkdir(parents=True)
     valkey = ValkeyServer(valkey_dir, *(AOF if durable_valkey else ()))
-    made = Cluster(directory, valkey, redis_url=redis_url)
+    made = Cluster(directory, valkey, redis_url=redis_url, tls_ca=tls_ca)
     copies = str(min(2, putters) if replicas is None else replicas)
     _ = made.keyring
     try:

@@ -38,6 +38,15 @@ KeyFile = Annotated[
         metavar="PATH",
     ),
 ]
+TlsCa = Annotated[
+    Path | None,
+    typer.Option(
+        "--tls-ca",
+        envvar="PUTTER_TLS_CA",
+        help="Authorities that the certificate of an https store may come from; else the system's.",
+        metavar="PATH",
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 URL = DEFAULT_URL
 
@@ -59,7 +68,12 @@ def keyring(key_file: Path | None) -> Keyring:
 
 
 def open_store(
-    url: str, token: str | None, key_file: Path | None, *, timeout_s: float = TIMEOUT_S
+    url: str,
+    token: str | None,
+    key_file: Path | None,
+    tls_ca: Path | None = None,
+    *,
+    timeout_s: float = TIMEOUT_S,
 ) -> Store:
     """A client for a command.
 
@@ -69,13 +83,14 @@ def open_store(
         url: of the web door.
         token: for it; None: that of the key file.
         key_file: None: the default one.
+        tls_ca: authorities of an ``https`` store; None: the system's.
         timeout_s: patience of each read and write on the socket.
 
     Raises:
-        SettingInvalid: the key file that was named cannot be used.
+        SettingInvalid: the key file that was named, or that of the authorities, cannot be used.
         UsageError: the URL is none.
     """
-    return Store(url, token or _token_of(key_file), timeout_s=timeout_s)
+    return Store(url, token or _token_of(key_file), timeout_s=timeout_s, tls_ca=tls_ca)
 
 
 def _token_of(key_file: Path | None) -> str | None:

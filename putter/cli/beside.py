@@ -92,6 +92,11 @@ class Beside:
             self._members = members
             await self._putter.wait_ready()
 
+    def hang_up(self) -> None:
+        """Let the putter read its files again."""
+        if self._putter is not None:
+            self._putter.hang_up()
+
     async def stop(self) -> None:
         """Stop the putter, then the Valkey, and give the directory back."""
         await self._supervisor.stop()

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from common.errors import UsageError
-from putter.cli.access import URL, Json, KeyFile, Token, Url, open_store
+from putter.cli.access import URL, Json, KeyFile, TlsCa, Token, Url, open_store
 from putter.cli.output import human_time, print_json, print_table
 from putter.cli.shell import Shell, help_of
 from putter.client.buckets import BucketInfo
@@ -28,6 +28,7 @@ def show(
     url: Url = URL,
     token: Token = None,
     key_file: KeyFile = None,
+    tls_ca: TlsCa = None,
     as_json: Json = False,
 ) -> None:
     """Tell the settings of a bucket, and what counts for it.
@@ -36,7 +37,7 @@ def show(
         putter bucket show photos
         putter bucket show photos --json
     """
-    with open_store(url, token, key_file) as store:
+    with open_store(url, token, key_file, tls_ca) as store:
         _print(store.bucket(name), as_json=as_json)
 
 
@@ -68,6 +69,7 @@ def change(
     url: Url = URL,
     token: Token = None,
     key_file: KeyFile = None,
+    tls_ca: TlsCa = None,
     as_json: Json = False,
 ) -> None:
     """Change settings of a bucket; those that are not named stay.
@@ -93,7 +95,7 @@ def change(
         changes[setting] = None
     if not changes:
         raise UsageError("name a setting to change", hint="putter bucket set --help")
-    with open_store(url, token, key_file) as store:
+    with open_store(url, token, key_file, tls_ca) as store:
         _print(store.set_bucket(name, changes), as_json=as_json)
 
 
@@ -102,6 +104,7 @@ def reset(
     url: Url = URL,
     token: Token = None,
     key_file: KeyFile = None,
+    tls_ca: TlsCa = None,
     as_json: Json = False,
 ) -> None:
     """Let a bucket be as the whole store again.
@@ -109,12 +112,16 @@ def reset(
     Examples:
         putter bucket reset photos
     """
-    with open_store(url, token, key_file) as store:
+    with open_store(url, token, key_file, tls_ca) as store:
         _print(store.reset_bucket(name), as_json=as_json)
 
 
 def list_all(
-    url: Url = URL, token: Token = None, key_file: KeyFile = None, as_json: Json = False
+    url: Url = URL,
+    token: Token = None,
+    key_file: KeyFile = None,
+    tls_ca: TlsCa = None,
+    as_json: Json = False,
 ) -> None:
     """List all buckets with what counts for each; a star is the bucket's own setting.
 
@@ -122,7 +129,7 @@ def list_all(
         putter bucket ls
         putter bucket ls --json
     """
-    with open_store(url, token, key_file) as store:
+    with open_store(url, token, key_file, tls_ca) as store:
         told = store.bucket_settings()
     if as_json:
         print_json(told)

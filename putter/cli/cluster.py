@@ -8,7 +8,7 @@ import typer
 
 from common.errors import UsageError
 from common.keys import readable_by_others
-from putter.cli.access import URL, Json, KeyFile, Token, Url, key_path, keyring, open_store
+from putter.cli.access import URL, Json, KeyFile, TlsCa, Token, Url, key_path, keyring, open_store
 from putter.cli.output import (
     human_age,
     human_size,
@@ -32,6 +32,7 @@ def status(
     url: Url = URL,
     token: Token = None,
     key_file: KeyFile = None,
+    tls_ca: TlsCa = None,
     watch: Annotated[
         bool, typer.Option("--watch", "-w", help="Show it again and again, until Ctrl-C.")
     ] = False,
@@ -59,7 +60,7 @@ def status(
     if watch:
         from putter.cli import watch as live  # needs more of rich than the others do
 
-        with open_store(url, token, key_file, timeout_s=live.ANSWER_S) as store:
+        with open_store(url, token, key_file, tls_ca, timeout_s=live.ANSWER_S) as store:
             live.watch(
                 store,
                 url,
@@ -68,7 +69,7 @@ def status(
                 as_json=as_json,
             )
         return
-    with open_store(url, token, key_file) as store:
+    with open_store(url, token, key_file, tls_ca) as store:
         told = store.status()
     if as_json:
         print_json(told)

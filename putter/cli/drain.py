@@ -8,7 +8,7 @@ from typing import Annotated, Final
 import typer
 
 from common.errors import UsageError
-from putter.cli.access import URL, Json, KeyFile, Token, Url, open_store
+from putter.cli.access import URL, Json, KeyFile, TlsCa, Token, Url, open_store
 from putter.cli.output import human_size, print_json, progress_bar
 from putter.client.status import Drain
 from putter.client.store import Store
@@ -21,6 +21,7 @@ def drain(
     url: Url = URL,
     token: Token = None,
     key_file: KeyFile = None,
+    tls_ca: TlsCa = None,
     cancel: Annotated[
         bool, typer.Option("--cancel", help="Take it back: what was not moved yet stays.")
     ] = False,
@@ -46,7 +47,7 @@ def drain(
     """
     if cancel and gone:
         raise UsageError("--cancel and --gone exclude each other")
-    with open_store(url, token, key_file) as store:
+    with open_store(url, token, key_file, tls_ca) as store:
         told = store.drain(node, "cancel" if cancel else "gone" if gone else "begin")
         if wait and not cancel:
             told = _until_empty(store, node)

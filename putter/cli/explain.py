@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from putter.cli.access import URL, Json, KeyFile, Token, Url, open_store
+from putter.cli.access import URL, Json, KeyFile, TlsCa, Token, Url, open_store
 from putter.cli.output import human_size, human_time, print_json, print_table
 from putter.client.explanation import Explanation, Loss, Replica
 
@@ -14,6 +14,7 @@ def explain(
     url: Url = URL,
     token: Token = None,
     key_file: KeyFile = None,
+    tls_ca: TlsCa = None,
     as_json: Json = False,
 ) -> None:
     """Tell where each replica of a file is, and what happens if a node is lost.
@@ -22,7 +23,7 @@ def explain(
         putter explain photos/cat.jpg
         putter explain photos/cat.jpg --json
     """
-    with open_store(url, token, key_file) as store:
+    with open_store(url, token, key_file, tls_ca) as store:
         told = store.explain(name)
     if as_json:
         print_json(told)

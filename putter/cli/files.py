@@ -12,7 +12,7 @@ import typer
 from common.errors import NotFound, PutterError, UsageError
 from common.names import check_bucket, parse_name
 from putter.cli import raw
-from putter.cli.access import URL, Json, KeyFile, Token, Url, open_store
+from putter.cli.access import URL, Json, KeyFile, TlsCa, Token, Url, open_store
 from putter.cli.output import (
     human_size,
     human_time,
@@ -42,6 +42,7 @@ def put(
     url: Url = URL,
     token: Token = None,
     key_file: KeyFile = None,
+    tls_ca: TlsCa = None,
     as_json: Json = False,
 ) -> None:
     """Store a file. When the command ends with 0, its bytes are durable.
@@ -51,7 +52,7 @@ def put(
         tar c src | putter put - backups/src.tar
     """
     source = sys.stdin.buffer if file == "-" else Path(file)
-    with open_store(url, token, key_file) as store, progress_bar(file) as progress:
+    with open_store(url, token, key_file, tls_ca) as store, progress_bar(file) as progress:
         info = store.put(
             name,
             source,
@@ -78,6 +79,7 @@ def get(
     url: Url = URL,
     token: Token = None,
     key_file: KeyFile = None,
+    tls_ca: TlsCa = None,
 ) -> None:
     """Copy a file from the store: whole and verified, or not at all.
 
@@ -89,7 +91,7 @@ def get(
         cat(name, url=url, token=token, key_file=key_file)
         return
     target = _target(name, file)
-    with open_store(url, token, key_file) as store, progress_bar(name) as progress:
+    with open_store(url, token, key_file, tls_ca) as store, progress_bar(name) as progress:
         store.download(name, target, progress)
 
 
@@ -106,6 +108,7 @@ def cat(
     url: Url = URL,
     token: Token = None,
     key_file: KeyFile = None,
+    tls_ca: TlsCa = None,
 ) -> None:
     """Write a file to standard output.
 
@@ -116,7 +119,7 @@ def cat(
         putter cat logs/today --range 0-99
     """
     start, end = parse_range(span)
-    with open_store(url, token, key_file) as store:
+    with open_store(url, token, key_file, tls_ca) as store:
         for chunk in store.iter(name, start, end):
             sys.stdout.buffer.write(chunk)
         sys.stdout.buffer.flush()
@@ -131,6 +134,7 @@ def ls(
     url: Url = URL,
     token: Token = None,
     key_file: KeyFile = None,
+    tls_ca: TlsCa = None,
     as_json: Json = False,
 ) -> None:
     """List the buckets, or the files of one. With --json one object a line.
@@ -139,7 +143,7 @@ def ls(
         putter ls
         putter ls photos/2026- --long
     """
-    with open_store(url, token, key_file) as store:
+    with open_store(url, token, key_file, tls_ca) as store:
         if place is None:
             _list_buckets(store, as_json=as_json)
             return
@@ -163,6 +167,7 @@ def rm(
     url: Url = URL,
     token: Token = None,
     key_file: KeyFile = None,
+    tls_ca: TlsCa = None,
 ) -> None:
     """Delete files, or free raw tickets on a putter.
 
@@ -178,7 +183,7 @@ def rm(
         raw.free_tickets(ticket, putter, key_file)
         return
     failures: list[PutterError] = []
-    with open_store(url, token, key_file) as store:
+    with open_store(url, token, key_file, tls_ca) as store:
         for name in names or []:
             try:
                 store.delete(name)
@@ -200,6 +205,7 @@ def stat(
     url: Url = URL,
     token: Token = None,
     key_file: KeyFile = None,
+    tls_ca: TlsCa = None,
     as_json: Json = False,
 ) -> None:
     """Tell all about a file, down to its tickets, or about one ticket.
@@ -210,7 +216,7 @@ def stat(
     """
     if (name is None) == (ticket is None):
         raise UsageError("stat takes either a name or --ticket", hint="putter stat photos/cat.jpg")
-    with open_store(url, token, key_file) as store:
+    with open_store(url, token, key_file, tls_ca) as store:
         told = store.ticket(ticket) if ticket is not None else store.stat(name or "")
         first = None if as_json else _first_ticket(store, told)
     if as_json:

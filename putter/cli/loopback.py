@@ -165,7 +165,8 @@ def _summed(progress: Progress | None, size: int) -> Advance:
 def _free(host: str, port: int, ring: Keyring, parts: list[Part]) -> int:
     from putter.client.session import free_raw
 
-    return free_raw(host, port, ring, [(part.first, part.count) for part in parts])
+    ranges = [(part.first, part.count) for part in parts]
+    return free_raw(host, port, ring, ranges, raw.session_certificates())
 
 
 def _free_after_failure(host: str, port: int, ring: Keyring, parts: list[Part]) -> int:

@@ -7,7 +7,7 @@ from typing import Literal
 import msgspec
 import typer
 
-from putter.cli.access import URL, Json, KeyFile, Token, Url, open_store
+from putter.cli.access import URL, Json, KeyFile, TlsCa, Token, Url, open_store
 from putter.cli.output import human_age, human_size, plain, print_json, print_table
 from putter.client.status import Refill, RouterStatus, StoreStatus
 
@@ -46,7 +46,11 @@ class NodeLine(msgspec.Struct, frozen=True):
 
 
 def nodes(
-    url: Url = URL, token: Token = None, key_file: KeyFile = None, as_json: Json = False
+    url: Url = URL,
+    token: Token = None,
+    key_file: KeyFile = None,
+    tls_ca: TlsCa = None,
+    as_json: Json = False,
 ) -> None:
     """List the members of the cluster: putters with their disks and debts, and routers.
 
@@ -54,7 +58,7 @@ def nodes(
         putter nodes
         putter nodes --json
     """
-    with open_store(url, token, key_file) as store:
+    with open_store(url, token, key_file, tls_ca) as store:
         told = store.status()
     found = lines_of(told)
     if as_json:

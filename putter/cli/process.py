@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gc
 import importlib.metadata
+import os
 import resource
 import secrets
 import signal
@@ -13,6 +14,8 @@ import sys
 from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
+from common.certificates import Certificates, certificates_of
+from common.errors import PutterError
 from common.keys import Keyring, load_keyring, readable_by_others
 from common.limits import CONNECTIONS_MAX
 from common.logs import get_logger
@@ -63,6 +66,28 @@ def open_keyring(settings: Settings) -> Keyring:
     return keyring
 
 
+def open_certificates(settings: Settings, signals: Signals) -> Certificates | None:
+    """What connections are encrypted with, if anything; read again when SIGHUP comes.
+
+    Raises:
+        SettingInvalid: the files cannot be used.
+    """
+    certificates = certificates_of(settings)
+    if certificates is None:
+        return None
+
+    def again() -> None:
+        try:
+            certificates.reload()
+        except PutterError as error:
+            _log.error("the TLS certificate was not replaced", reason=str(error), hint=error.hint)
+        else:
+            _log.info("read the TLS certificate again", file=str(settings.tls_cert))
+
+    signals.on_hangup.append(again)
+    return certificates
+
+
 def run(main: Coroutine[Any, Any, None]) -> None:
     """Run a process on uvloop where there is one, else on asyncio's own loop.
 
@@ -83,16 +108,24 @@ def run(main: Coroutine[Any, Any, None]) -> None:
 class Signals:
     """Turns SIGINT and SIGTERM into an awaitable; a second one ends the process at once.
 
+    SIGHUP makes the process read its files again. If it comes because the terminal of the process
+    is gone, it is a signal to stop.
+
     Attributes:
         listening: set by whoever has started up and waits for the signal itself.
+        on_hangup: called when SIGHUP comes.
     """
 
     def __init__(self) -> None:
         self.listening = False
+        self.on_hangup: list[Callable[[], None]] = []
+        self._had_terminal = _has_terminal()
         self._asked = asyncio.Event()
         loop = asyncio.get_running_loop()
         for name in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(name, self._stop, name)
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # `nohup` ignores it
+            loop.add_signal_handler(signal.SIGHUP, self._hang_up)
 
     async def wait(self) -> None:
         """Return when the process should stop."""
@@ -102,12 +135,29 @@ class Signals:
         """Stop for another reason."""
         self._asked.set()
 
+    def _hang_up(self) -> None:
+        if self._had_terminal and not _has_terminal():
+            self._stop(signal.SIGHUP)
+            return
+        _log.info("reading files again", signal="SIGHUP")
+        for call in self.on_hangup:
+            call()
+
     def _stop(self, name: signal.Signals) -> None:
         if self._asked.is_set():
             signal.signal(name, signal.SIG_DFL)
             signal.raise_signal(name)
         _log.info("stopping", signal=name.name)
         self._asked.set()
+
+
+def _has_terminal() -> bool:
+    """Whether this process has a controlling terminal."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True
 
 
 async def attend(main: Callable[[Signals], Coroutine[Any, Any, None]]) -> None:

@@ -6,15 +6,20 @@ whoever sent them can free them again.
 
 from __future__ import annotations
 
+import os
 from itertools import groupby
 from pathlib import Path
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
 from common.errors import NotFound, UsageError
+from common.settings import variable_of
 from common.tickets import parse_ticket
 from putter.cli.access import keyring
+
+if TYPE_CHECKING:
+    from common.certificates import Certificates
 
 DEFAULT_PUTTER: Final = "127.0.0.1:5000"
 
@@ -62,7 +67,22 @@ def free_tickets(tickets: list[str], putter: str, key_file: Path | None) -> None
 
     ranges = ranges_of(tickets)
     host, port = parse_address(putter)
-    freed = free_raw(host, port, keyring(key_file), ranges)
+    freed = free_raw(host, port, keyring(key_file), ranges, session_certificates())
     wanted = sum(count for _, count in ranges)
     if freed < wanted:
         raise NotFound(f"{putter} held {freed} of {wanted} tickets; those are freed now")
+
+
+def session_certificates() -> Certificates | None:
+    """Those that the variables of the settings name.
+
+    Raises:
+        SettingInvalid: they cannot be used.
+    """
+    names = [os.environ.get(variable_of(name)) for name in ("tls_cert", "tls_key", "tls_ca")]
+    cert, key, ca = (Path(name) if name else None for name in names)
+    if cert is None or key is None or ca is None:
+        return None
+    from common.certificates import Certificates
+
+    return Certificates(cert, key, ca)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from common.buffers import BufferPool
+from common.certificates import certificates_of
 from common.errors import MetadataUnavailable, PutterError
 from common.keys import Keyring, load_keyring
 from common.limits import LIST_PAGE_MAX
@@ -15,6 +16,7 @@ from common.meta.interface import Metadata
 from common.meta.redis_store import connect
 from common.metrics import Metrics
 from common.settings import Settings
+from common.tls_ports import node_network
 from common.transport import TcpNetwork
 from common.wire.handshake import CHALLENGE_BYTES
 from common.wire.session import Hello
@@ -150,7 +152,7 @@ def _fleet(settings: Settings, meta: Metadata, keyring: Keyring) -> tuple[Fleet,
         tuple(_address(node) for node in settings.nodes),
         introduce=introduce,
         keyring=keyring,
-        network=TcpNetwork(),
+        network=node_network(TcpNetwork(), certificates_of(settings)),
         pool=BufferPool(),
         rng=rng,
         metrics=Metrics("router"),

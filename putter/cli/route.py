@@ -9,7 +9,7 @@ from common.logs import get_logger
 from common.settings import Settings
 from putter.cli.beside import Beside
 from putter.cli.imports import importing
-from putter.cli.process import Signals, attend, open_keyring, raise_file_limit
+from putter.cli.process import Signals, attend, open_certificates, open_keyring, raise_file_limit
 
 _log = get_logger(__name__)
 _LINK_MS: Final = 60_000
@@ -34,11 +34,13 @@ async def route(settings: Settings) -> None:
 
 async def _run(settings: Settings, signals: Signals) -> None:
     keyring = open_keyring(settings)
+    certificates = open_certificates(settings, signals)
     async with contextlib.AsyncExitStack() as stack:
         beside: Beside | None = None
         if settings.redis is None:
             beside = Beside(settings)
             stack.push_async_callback(beside.stop)
+            signals.on_hangup.append(beside.hang_up)
             await beside.launch()
             settings = beside.settings
         with importing():  # the children use the time
@@ -51,7 +53,7 @@ async def _run(settings: Settings, signals: Signals) -> None:
         await metadata.wait_ready(_log.warning)
         if beside is not None:
             await beside.putter_ready(metadata.members)
-        router = make_router(settings, keyring, metadata)
+        router = make_router(settings, keyring, metadata, certificates=certificates)
         await router.start()
         stack.push_async_callback(router.stop)
         alone = beside is not None and beside.alone

@@ -8,6 +8,7 @@ from __future__ import annotations
 import random
 
 from common.callers import CallerLimits
+from common.certificates import Certificates
 from common.clock import SystemClock
 from common.keys import Keyring
 from common.meta.redis_store import RedisMetadata, connect
@@ -35,6 +36,7 @@ def make_router(
     keyring: Keyring,
     metadata: RedisMetadata,
     siblings: Siblings | None = None,
+    certificates: Certificates | None = None,
 ) -> Router:
     """A router made of settings; a worker of one if it has siblings."""
     instance = new_instance()
@@ -72,6 +74,7 @@ def make_router(
         random.SystemRandom(),
         metadata.address,
         siblings,
+        certificates,
     )
 
 

@@ -9,7 +9,7 @@ import msgspec
 import typer
 
 from common.errors import IntegrityError, NodesUnavailable, UsageError
-from putter.cli.access import URL, Json, KeyFile, Token, Url, open_store
+from putter.cli.access import URL, Json, KeyFile, TlsCa, Token, Url, open_store
 from putter.cli.output import human_size, human_time, plain, print_json, print_table, progress_bar
 from putter.cli.shell import warn
 from putter.client.sources import Progress
@@ -39,6 +39,7 @@ def scrub(
     url: Url = URL,
     token: Token = None,
     key_file: KeyFile = None,
+    tls_ca: TlsCa = None,
     node: Annotated[
         list[str] | None,
         typer.Option("--node", help="Only this putter; else all.", metavar="NODE"),
@@ -75,7 +76,7 @@ def scrub(
         raise UsageError("--status and --stop exclude each other")
     speed = None if rate is None else _bytes_of(rate)
     nodes = tuple(node or ())
-    with open_store(url, token, key_file) as store:
+    with open_store(url, token, key_file, tls_ca) as store:
         if stop or status:
             found = store.scrub("stop" if stop else "status", nodes)
         else:

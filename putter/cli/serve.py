@@ -19,6 +19,7 @@ from common.wire.handshake import Identity
 from putter.cli.process import (
     Signals,
     new_instance,
+    open_certificates,
     open_keyring,
     raise_file_limit,
     version,
@@ -47,6 +48,7 @@ async def serve(settings: Settings) -> None:
     raise_file_limit()
     signals = Signals()
     keyring = open_keyring(settings)
+    certificates = open_certificates(settings, signals)
     engine = open_engine(
         settings.storage,
         settings.putter_dir,
@@ -87,10 +89,11 @@ async def serve(settings: Settings) -> None:
         notes=open_notes(engine.layout, settings.putter_dir),
         starts=count_start(engine.layout, settings.putter_dir),
         on_superseded=signals.ask,
+        certificates=certificates,
     )
     door = Door(settings.host, token_of(settings, keyring.writing.token))
     application = make_application(node.metrics, door, lambda: node.trouble)
-    web = WebPort(application, node.metrics, callers)
+    web = WebPort(application, node.metrics, callers, certificates=certificates)
     try:
         await web.start(settings.host, settings.putter_web_port, "--putter-web-port")
         try:

@@ -40,7 +40,8 @@ def welcome(settings: Settings, doors: Doors, *, alone: bool) -> None:
         alone: whether it is a whole store.
     """
     host = _NEAR.get(settings.host, settings.host)
-    web = f"http://{address(host, doors.web_port)}"
+    scheme = "http" if settings.tls_cert is None else "https"
+    web = f"{scheme}://{address(host, doors.web_port)}"
     lines = [f"data-putter {version()} is ready."]
     if alone:
         data = plain(str(settings.data_dir))

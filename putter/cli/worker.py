@@ -22,7 +22,7 @@ from common.settings import Settings
 from common.settings_load import load
 from common.siblings import UnixSiblings
 from putter.cli.imports import importing
-from putter.cli.process import Signals, attend, open_keyring, run
+from putter.cli.process import Signals, attend, open_certificates, open_keyring, run
 from putter.cli.shell import report
 
 _log = get_logger(__name__)
@@ -37,11 +37,12 @@ async def work(settings: Settings, siblings: UnixSiblings, signals: Signals) -> 
     with importing():
         from putter.cli.routing import make_metadata, make_router
     keyring = open_keyring(settings)
+    certificates = open_certificates(settings, signals)
     async with contextlib.AsyncExitStack() as stack:
         metadata = make_metadata(settings)
         stack.push_async_callback(metadata.close)
         await metadata.wait_ready(_log.warning)
-        router = make_router(settings, keyring, metadata, siblings)
+        router = make_router(settings, keyring, metadata, siblings, certificates)
         await router.start()
         stack.push_async_callback(router.stop)
         signals.listening = True

@@ -22,6 +22,7 @@ from typing import Final
 
 import msgspec
 
+from common.certificates import certificates_of
 from common.errors import NodesUnavailable, PutterError, Unavailable
 from common.logs import get_logger
 from common.settings import Settings, flag_of
@@ -50,11 +51,13 @@ async def run_workers(settings: Settings, signals: Signals) -> None:
     """
     check_shareable()
     open_keyring(settings)
+    certificates_of(settings)  # what is wrong with them is told once, and at once
     async with contextlib.AsyncExitStack() as stack:
         beside: Beside | None = None
         if settings.redis is None:
             beside = Beside(settings)
             stack.push_async_callback(beside.stop)
+            signals.on_hangup.append(beside.hang_up)
             await beside.launch()
             settings = beside.settings
         settings = _reserve(settings, stack)
@@ -63,6 +66,7 @@ async def run_workers(settings: Settings, signals: Signals) -> None:
             await beside.valkey_ready()
         workers = Workers(settings, directory, beside.descriptors if beside is not None else ())
         stack.push_async_callback(workers.stop)
+        signals.on_hangup.append(workers.hang_up)
         await workers.launch()
         if beside is not None:
             await _putter_ready(beside, settings)
@@ -125,6 +129,11 @@ class Workers:
             raise NodesUnavailable(
                 f"not all workers were ready within {_LINK_S:.0f} s: {trouble or 'no answer'}"
             ) from None
+
+    def hang_up(self) -> None:
+        """Let all read their files again."""
+        for child in self._children:
+            child.hang_up()
 
     async def stop(self) -> None:
         """Stop all at the same time: each ends what is under way."""

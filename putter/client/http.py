@@ -7,9 +7,11 @@ router closed it meanwhile. Nothing else in the client knows `http.client`.
 from __future__ import annotations
 
 import http.client
+import ssl
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final, Protocol
 from urllib.parse import urlsplit
 
@@ -88,15 +90,18 @@ class _ErrorBody(msgspec.Struct):
     request_id: str = ""
 
 
-def connector(url: str, timeout_s: float) -> Connect:
+def connector(url: str, timeout_s: float, tls_ca: Path | None = None) -> Connect:
     """What opens connections to a web door.
 
     Args:
         url: ``http://host:port`` or ``https://host:port``, without a path.
         timeout_s: patience of each read and write on the socket.
+        tls_ca: file of the authorities that an ``https`` store's certificate may come from; the
+            system's if None.
 
     Raises:
         UsageError: the URL is none of that kind.
+        SettingInvalid: the file of authorities cannot be used.
     """
     parts = urlsplit(url)
     try:
@@ -105,8 +110,12 @@ def connector(url: str, timeout_s: float) -> Connect:
         raise UsageError(f"{url!r} is not the URL of a store: {error}") from error
     if parts.scheme not in ("http", "https") or not host or parts.path.strip("/") or parts.query:
         raise UsageError(f"{url!r} is not the URL of a store", hint=f"it looks like {DEFAULT_URL}")
-    kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-    return lambda: kind(host, port, timeout=timeout_s)
+    if parts.scheme == "http":
+        return lambda: http.client.HTTPConnection(host, port, timeout=timeout_s)
+    from common.certificates import web_client
+
+    context = web_client(tls_ca)
+    return lambda: http.client.HTTPSConnection(host, port, timeout=timeout_s, context=context)
 
 
 class Exchange:
@@ -206,6 +215,9 @@ class Exchange:
             with suppress(BrokenPipeError, ConnectionResetError):
                 connection.request(method, path, body, fields, encode_chunked=chunked)
             return connection.getresponse()
+        except ssl.SSLError:  # one kind of it is a ValueError, too
+            self.close()
+            raise
         except ValueError as error:
             self.close()
             raise UsageError(f"HTTP cannot carry this request: {error}") from error
@@ -223,7 +235,11 @@ class Exchange:
         fallback = f"{self._url} answered {response.status} {response.reason} to {method} {path}"
         raise error_from_answer(response.status, body, fallback)
 
-    def _unavailable(self, error: Exception) -> Unavailable:
+    def _unavailable(self, error: Exception) -> PutterError:
+        if isinstance(error, ssl.SSLError):
+            from common.tls_ports import tls_error
+
+            return tls_error(error, self._url)
         if isinstance(error, ConnectionRefusedError):
             return Unavailable(
                 f"nothing listens at {self._url}",

@@ -7,9 +7,11 @@ import random
 from collections.abc import Sequence
 
 from common.buffers import BufferPool
+from common.certificates import Certificates
 from common.errors import ProtocolError, error_for_status
 from common.keys import Keyring
 from common.sessions import ClientSession, open_session
+from common.tls_ports import node_network
 from common.transport import Network, TcpNetwork
 from common.wire.handshake import CHALLENGE_BYTES
 from common.wire.session import Done, Free, Hello
@@ -17,7 +19,13 @@ from common.wire.session import Done, Free, Hello
 _CALL_MS = 60_000
 
 
-def free_raw(host: str, port: int, keyring: Keyring, ranges: Sequence[tuple[int, int]]) -> int:
+def free_raw(
+    host: str,
+    port: int,
+    keyring: Keyring,
+    ranges: Sequence[tuple[int, int]],
+    certificates: Certificates | None = None,
+) -> int:
     """Remove raw tickets from a putter.
 
     Args:
@@ -25,6 +33,7 @@ def free_raw(host: str, port: int, keyring: Keyring, ranges: Sequence[tuple[int,
         port: its port of frames and sessions.
         keyring: the cluster keys.
         ranges: ``(first ticket, count)``.
+        certificates: the session is encrypted with; None: it is not.
 
     Returns:
         How many tickets were there and are removed now, durably.
@@ -34,7 +43,8 @@ def free_raw(host: str, port: int, keyring: Keyring, ranges: Sequence[tuple[int,
         NotAuthorised: the keys differ.
         PutterError: it could not remove them.
     """
-    return asyncio.run(free_raw_tickets(TcpNetwork(), host, port, keyring, ranges))
+    network = node_network(TcpNetwork(), certificates)
+    return asyncio.run(free_raw_tickets(network, host, port, keyring, ranges))
 
 
 async def free_raw_tickets(

@@ -50,20 +50,24 @@ class Store:
         token: str | None = None,
         timeout_s: float = 60.0,
         connect: Connect | None = None,
+        tls_ca: Path | None = None,
     ) -> None:
         """Prepare a client; nothing is connected yet.
 
         Args:
-            url: the web door, ``http://host:port``.
+            url: the web door, ``http://host:port`` or ``https://host:port``.
             token: bearer token; a store on loopback asks for none.
             timeout_s: patience of each read and write on the socket.
             connect: opens connections instead of the URL; for tests.
+            tls_ca: PEM file of the authorities that an ``https`` store's certificate may come from;
+                the system's if None.
 
         Raises:
             UsageError: the URL is none.
+            SettingInvalid: the file of authorities cannot be used.
         """
         self.url = url.rstrip("/")
-        self._exchange = Exchange(self.url, connect or connector(url, timeout_s), token)
+        self._exchange = Exchange(self.url, connect or connector(url, timeout_s, tls_ca), token)
 
     def __enter__(self) -> Self:
         return self

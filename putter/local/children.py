@@ -8,7 +8,9 @@ children one after the other.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import signal
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -128,6 +130,12 @@ class Child:
             raise
         self._now(State.RUNNING)
         self._watch = asyncio.get_running_loop().create_task(self._keep_alive())
+
+    def hang_up(self) -> None:
+        """SIGHUP: read files again. One that starts reads them anyway."""
+        if self.state is State.RUNNING and self._process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.send_signal(signal.SIGHUP)
 
     async def stop(self) -> None:
         """SIGTERM, a bounded wait, SIGKILL."""

@@ -38,9 +38,21 @@ _PORTS: Final = tuple(name for name in FIELDS if name.endswith("_port"))
 PUTTER_PORTS: Final = tuple(name for name in _PORTS if name.startswith("putter_"))
 ROUTER_PORTS: Final = tuple(name for name in _PORTS if name not in PUTTER_PORTS)
 OWNED: Final = frozenset(
-    {*_PORTS, "host", "advertise_host", "data_dir", "key_file", "redis", "nodes", "zone"}
+    {
+        *_PORTS,
+        "host",
+        "advertise_host",
+        "data_dir",
+        "key_file",
+        "redis",
+        "nodes",
+        "zone",
+        "tls_cert",
+        "tls_key",
+        "tls_ca",
+    }
 )
-"""Settings that the cluster gives to each process itself."""
+"""Settings that the cluster gives to each process itself; on loopback nothing is encrypted."""
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from typing import Final
 from common.budget import Budget
 from common.buffers import BufferPool
 from common.callers import CallerLimits
+from common.certificates import Certificates
 from common.clock import Clock, SystemClock
 from common.errors import PutterError
 from common.heartbeat import Heartbeat
@@ -21,6 +22,7 @@ from common.logs import get_logger
 from common.meta.interface import Member, Metadata
 from common.meta.packing import Packing
 from common.metrics import Metrics
+from common.tls_ports import TlsDoor, node_network
 from common.transport import Listener, Network
 from common.wire.handshake import Identity
 from putter.node.acks import AckLinks
@@ -86,6 +88,7 @@ class PutterNode:
         clock: dates the passes; the machine's if None.
         starts: how often the data directory was started; 0 if nobody counts.
         on_superseded: called when another process has taken the place of this one.
+        certificates: sessions and acks are encrypted with; None: they are not.
     """
 
     def __init__(
@@ -104,6 +107,7 @@ class PutterNode:
         clock: Clock | None = None,
         starts: int = 0,
         on_superseded: Callable[[], None] = lambda: None,
+        certificates: Certificates | None = None,
     ) -> None:
         self.options: Final = options
         self.identity: Final = identity
@@ -115,7 +119,11 @@ class PutterNode:
         check = NodeCheck(keyring)
         damage = Damage(notes.load(DAMAGE), self._count_damage)
         self._engine: Final = MarkedEngine(engine, notes, damage, check)
-        self._network = network
+        door = None
+        if certificates is not None:
+            nodes = certificates
+            door = TlsDoor("putter", lambda: nodes.now.nodes, self.metrics, options.callers)
+        self._network = network = node_network(network, certificates, door)
         self._metadata = metadata
         self._disk_thread = disk_thread
         self._readers = readers
@@ -149,7 +157,9 @@ class PutterNode:
             rng=rng,
         )
         self._upkeep = Upkeep(self._services.committer, self.metrics)
-        self._connections = Connections(self.metrics, options.callers)
+        self._connections = Connections(
+            self.metrics, options.callers, encrypted=certificates is not None
+        )
         self._listener: Listener | None = None
         self._heartbeat: Heartbeat | None = None
 

@@ -1,17 +1,29 @@
-"""The door on 5000: tells raw frames from sessions by their first eight bytes."""
+"""The door on 5000: tells raw frames from sessions by their first eight bytes.
+
+With certificates sessions are encrypted. Raw frames never are, and are then taken from this machine
+only; `common.tls_ports` looks at the first byte.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from typing import Final, Protocol, cast
 
-from common.callers import CallerLimits, Callers, Leaving, address_of
-from common.errors import IdleTimeout, NotAdmitted, NotAuthorised, PutterError, TooManyConnections
+from common.callers import CallerLimits, Callers, Leaving, address_of, is_loopback
+from common.errors import (
+    IdleTimeout,
+    NotAdmitted,
+    NotAuthorised,
+    ProtocolError,
+    PutterError,
+    TooManyConnections,
+)
 from common.limits import HANDSHAKE_TIMEOUT_MS, STALL_TIMEOUT_MS
 from common.logs import Repeats, get_logger
 from common.metrics import Metrics
 from common.stalls import StallWatch
 from common.tickets import FIELD_BYTES
+from common.tls_ports import HELLO_BYTE, unencrypted
 from common.wire.greeting import ServerGreeting, refusal_of
 from common.wire.handshake import CHALLENGE_BYTES, Peer
 from common.wire.session import GREETING, GREETING_STEM
@@ -44,9 +56,11 @@ class Connections:
     Args:
         metrics: where they are counted.
         limits: how many are served at a time.
+        encrypted: whether sessions have to be.
     """
 
-    def __init__(self, metrics: Metrics, limits: CallerLimits) -> None:
+    def __init__(self, metrics: Metrics, limits: CallerLimits, *, encrypted: bool = False) -> None:
+        self.encrypted: Final = encrypted
         self.repeats: Final = Repeats()
         self.leaving: Final = Leaving()
         self._callers = Callers("putter", metrics, limits)
@@ -212,6 +226,8 @@ class PutterConnection(asyncio.BufferedProtocol):
                 services.keyring, services.identity, challenge, services.admission.check
             )
             self._arm(min(self._idle_ms, HANDSHAKE_TIMEOUT_MS))
+            if self._connections.encrypted and not self._is_encrypted:
+                raise unencrypted()
             self._greet(self._first)
             return
         self._become_raw()
@@ -257,6 +273,7 @@ class PutterConnection(asyncio.BufferedProtocol):
         refusal = services.admission.refusal
         if refusal is not None:
             raise refusal
+        self._check_raw()
         raw = RawConnection(
             self._transport,
             services.committer,
@@ -275,6 +292,28 @@ class PutterConnection(asyncio.BufferedProtocol):
             view = view[size:]
             raw.buffer_updated(size)
         self._first = b"?"
+
+    @property
+    def _is_encrypted(self) -> bool:
+        assert self._transport is not None
+        return self._transport.get_extra_info("ssl_object") is not None
+
+    def _check_raw(self) -> None:
+        """Whether raw frames are taken here.
+
+        Raises:
+            ProtocolError: it is TLS, but none of a session.
+            NotAuthorised: sessions are encrypted here, and this comes from another machine.
+        """
+        if self._is_encrypted:
+            raise ProtocolError("raw frames are not taken over TLS, only sessions")
+        if self._first[0] == HELLO_BYTE:
+            raise ProtocolError("this port does not speak TLS (--tls-cert)")
+        if self._connections.encrypted and not is_loopback(address_of(self._peer)):
+            if len(self._first) >= FIELD_BYTES:
+                ack = self._first[:FIELD_BYTES] + bytes([NotAuthorised.status])
+                cast("asyncio.Transport", self._transport).write(ack)
+            raise NotAuthorised("raw frames of other machines are not taken beside TLS")
 
     def _refuse(self, error: PutterError) -> None:
         self._log_refusal(error)

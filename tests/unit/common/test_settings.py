@@ -49,8 +49,19 @@ GOOD = {
     "frame_bytes": "1458",
     "connections_max": "7",
     "workers": "4",
+    "tls_cert": "/etc/putter/node.pem",
+    "tls_key": "/etc/putter/node.key",
+    "tls_ca": "/etc/putter/ca.pem",
     "connections_per_address": "3",
 }
+
+
+_TLS = ("tls_cert", "tls_key", "tls_ca")
+TOGETHER: dict[str, dict[str, object]] = {
+    "write_quorum": {"replicas": 3},
+    **{name: {other: GOOD[other] for other in _TLS if other != name} for name in _TLS},
+}
+"""What a setting cannot do without."""
 
 
 def test_nothing_given_gives_the_defaults() -> None:
@@ -63,7 +74,7 @@ def test_nothing_given_gives_the_defaults() -> None:
 def test_every_field_reads_from_flag_variable_and_file_alike(name: str) -> None:
     text = GOOD.get(name, "1234")
     quoted = text if text.isdigit() else f'"{text}"'
-    base = {} if name != "write_quorum" else {"replicas": 3}
+    base = TOGETHER.get(name, {})
     from_flag = load({**base, name: text}, {})
     from_variable = load(base, {variable_of(name): text})
     from_file = load(base, {}, f"{name} = {quoted}")

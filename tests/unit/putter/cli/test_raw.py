@@ -30,7 +30,10 @@ def freed(monkeypatch: pytest.MonkeyPatch) -> Freed:
     """What would have been freed on a putter that holds everything."""
     seen: Freed = []
 
-    def free_raw(host: str, port: int, ring: Keyring, ranges: list[tuple[int, int]]) -> int:
+    def free_raw(
+        host: str, port: int, ring: Keyring, ranges: list[tuple[int, int]], certificates: object
+    ) -> int:
+        assert certificates is None
         seen.append((host, port, ring.writing.key_id, ranges))
         return sum(count for _, count in ranges)
 
