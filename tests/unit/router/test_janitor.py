@@ -369,7 +369,7 @@ class TestANamedPutterThatIsAway:
 
         with_orphan(scene, monkeypatch)
 
-    def test_another_frame_size_cannot_be_copied(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_another_frame_size_is_copied_as_it_is(self, monkeypatch: pytest.MonkeyPatch) -> None:
         async def scene(store: Store, version: Version) -> None:
             await store.routers.pop(0).stop()
             await store.add_router(frame_bytes=5_000)
@@ -378,7 +378,8 @@ class TestANamedPutterThatIsAway:
             await asyncio.sleep(REPLICA_AWAY_MS / 1000)
             await store.clean()
             found = await store.router.reads.resolve("photos", "cat")
-            assert found.objects[0].extents[0].nodes == ("p0",)
+            assert found.objects[0].extents[0].nodes == ("p0", "p1")
+            assert store.putters[1].tickets == set(tickets_of(version))
             assert await store.read() == DATA
 
         with_orphan(scene, monkeypatch)

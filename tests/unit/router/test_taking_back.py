@@ -23,6 +23,7 @@ from common.meta.interface import Commit, Kind, Outcome
 from common.meta.memory import MemoryCounters
 from common.meta.memory_tables import MemoryObjects
 from common.records import Abort, Version
+from router.keeping import Keeping
 from router.numbers import _Range
 from router.quorum import Policy
 from router.small import SMALL_BYTES_MAX, SmallWrites
@@ -97,12 +98,12 @@ class TestOneThatTravelledAlone:
             for putter in store.putters:
                 putter.engine.fail["put"] = NoSpace("full")
 
-            async def silent(self: WritePath, *_: Any) -> int:
+            async def silent(self: Keeping, *_: Any) -> int:
                 await asyncio.sleep(20)
                 raise StorageError("no answer")
 
             with pytest.MonkeyPatch.context() as patch:
-                patch.setattr(WritePath, "_keep", silent)
+                patch.setattr(Keeping, "keep", silent)
                 began = store.world.loop.time()
                 with pytest.raises(NoSpace):
                     await store.write(payload(50_000))
@@ -150,13 +151,13 @@ class TestAGroup:
     ) -> None:
         async def scene(store: Store) -> None:
             kept: list[int] = []
-            keep = WritePath._keep
+            keep = Keeping.keep
 
-            async def counted(self: WritePath, changes: Any, *rest: Any) -> int:
+            async def counted(self: Keeping, changes: Any, *rest: Any) -> tuple[str, ...]:
                 kept.append(len(changes))
                 return await keep(self, changes, *rest)
 
-            monkeypatch.setattr(WritePath, "_keep", counted)
+            monkeypatch.setattr(Keeping, "keep", counted)
             alone = WritePath._write_alone
             first_try: set[str] = set()
 
@@ -271,16 +272,16 @@ class TestAGroup:
     def test_refusals_share_one_message(self, monkeypatch: pytest.MonkeyPatch) -> None:
         async def scene(store: Store) -> None:
             kept: list[int] = []
-            keep = WritePath._keep
+            keep = Keeping.keep
 
-            async def counted(self: WritePath, changes: Any, *rest: Any) -> int:
+            async def counted(self: Keeping, changes: Any, *rest: Any) -> tuple[str, ...]:
                 kept.append(len(changes))
                 return await keep(self, changes, *rest)
 
             async def gone(self: MemoryObjects, item: Commit) -> Outcome:
                 return Outcome.GONE
 
-            monkeypatch.setattr(WritePath, "_keep", counted)
+            monkeypatch.setattr(Keeping, "keep", counted)
             monkeypatch.setattr(MemoryObjects, "commit", gone)
             results = await asyncio.gather(
                 *(store.write(payload(60, n), f"s{n}") for n in range(12)), return_exceptions=True
