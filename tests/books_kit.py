@@ -272,9 +272,9 @@ class Traffic:
         time.sleep(0.05)
 
 
-def send(port: int, data: bytes) -> str:
+def send(port: int, data: bytes, host: str = "127.0.0.1") -> str:
     """One raw stream. An answer that came before a broken send counts, too."""
-    with connect(port, 60.0) as client:
+    with connect(port, 60.0, host) as client:
         with contextlib.suppress(OSError):
             client.sendall(data)
             client.shutdown(socket.SHUT_WR)

@@ -257,9 +257,9 @@ def eventually_clean(
 # -- sockets -----------------------------------------------------------------------------
 
 
-def connect(port: int, timeout_s: float = 60.0) -> socket.socket:
-    """A TCP connection to a port of this machine."""
-    return socket.create_connection(("127.0.0.1", port), timeout=timeout_s)
+def connect(port: int, timeout_s: float = 60.0, host: str = "127.0.0.1") -> socket.socket:
+    """A TCP connection to a port, of this machine if no host is named."""
+    return socket.create_connection((host, port), timeout=timeout_s)
 
 
 def reset(client: socket.socket) -> None:

@@ -15,7 +15,7 @@ from contextvars import copy_context
 from dataclasses import dataclass, field
 from typing import Any, TypeVar, cast
 
-from common.errors import MetadataUnavailable, PutterError
+from common.errors import PutterError
 from common.keys import ClusterKey, Keyring
 from common.limits import FRAME_DATA_BYTES_MIN, MIB, REPLACE_AFTER_S
 from common.membership import Decision
@@ -30,6 +30,7 @@ from putter.storage.segments.engine import SegmentsEngine
 from putter.storage.tree import TreeEngine
 from router.app import Router
 from router.blocks import ChunkSource
+from router.catchup import CatchUp, CatchUpOptions
 from router.options import RouterOptions
 from router.quorum import Policy
 from router.targets import Target, Written
@@ -241,16 +242,27 @@ class Cluster:
         self.note(f"coordinator forgets everything, run {self.epochs}")
         self.meta.wipe(f"run-{self.epochs}")
 
-    async def declare(self, node: str, decision: Decision) -> bool:
-        """What the operator decides; False if the coordinator does not know the node, or is away.
+    async def give_up(self, node: str) -> bool:
+        """What an operator does about a disk that is lost: declare its putter gone for good.
 
-        It is noted once, and again after the coordinator forgot it.
+        Where a coordinator that lost everything does not know it, it is rebuilt without it.
+
+        Returns:
+            Whether that is durable.
         """
-        try:
-            if (await self.meta.members.decisions()).get(node) is decision:
+
+        async def decide(inside: Router) -> bool:
+            if await self.meta.members.declare(node, Decision.GONE):
+                await inside.catch_up.decided()
                 return True
-            return await self.meta.members.declare(node, decision)
-        except MetadataUnavailable:
+            options = CatchUpOptions(without=frozenset({node}))
+            rng = random.Random(self.rng.random())
+            meta = cast(Any, View(self.meta))
+            return await CatchUp(meta, inside.fleet, "operator", rng, options).step()
+
+        try:
+            return bool(await self.call(self.rng.choice(self.routers), decide))
+        except PutterError:
             return False
 
     def note(self, what: str) -> None:

@@ -7,7 +7,6 @@ import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
-from common.membership import Decision
 from tests.simulation.cluster import Cluster, SimPutter, SimRouter
 from tests.simulation.oracle import LOOK_S, healed, records_are_redundant
 
@@ -100,8 +99,8 @@ class Nemesis:
         """What an operator does who sees that a lost disk is waited for."""
         while True:
             await asyncio.sleep(LOOK_S)
-            for node in self._gone:
-                await self._cluster.declare(node, Decision.GONE)
+            if self._gone and await self._cluster.give_up(self._gone[0]):
+                self._gone.pop(0)
 
     # -- inside ----------------------------------------------------------------------------
 
@@ -223,7 +222,5 @@ class Nemesis:
         await self._cluster.wipe_putter(victim)
         self._gate.open.set()
         await self._wait()
-        while not await self._cluster.declare(lost, Decision.GONE):
-            await asyncio.sleep(LOOK_S)
         self._gone.append(lost)
         await self._cluster.start_putter(victim)
