@@ -170,8 +170,9 @@ class Fleet:
 
     def leave_out(self, nodes: frozenset[str]) -> None:
         """Give nothing new to these putters, and owe them nothing."""
-        self._left_out = nodes
-        self._eligible = None
+        if nodes != self._left_out:
+            self._left_out = nodes
+            self._eligible = None
 
     @property
     def left_out(self) -> frozenset[str]:

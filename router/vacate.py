@@ -135,8 +135,8 @@ class Vacate:
         standing = await self._meta.recovery.standing()
         leaving = self._fleet.leaving(self._replace_after_ms) | self._stopped(standing)
         leaving |= await self._strangers(standing)
+        self._fleet.leave_out(leaving)
         if leaving != self._noted:
-            self._fleet.leave_out(leaving)
             _log.warning(
                 "putters are emptied or taken back",
                 emptied=sorted(leaving - self._noted),

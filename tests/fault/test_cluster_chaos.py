@@ -10,6 +10,7 @@ namespaces are permitted. `PUTTER_ROUNDS` and `PUTTER_SEED_FIRST` run more round
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import random
 import signal
@@ -32,6 +33,7 @@ from tests.relay_kit import can_listen_on
 from tests.traffic_kit import SOAK
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(6 * 3600 if SOAK else 300)]
+_log = logging.getLogger(__name__)
 PUTTERS, ROUTERS = 4, 2
 ROUNDS = int(os.environ.get("PUTTER_ROUNDS", "0")) or (100 if SOAK else 3)
 SEED = int(os.environ.get("PUTTER_SEED_FIRST", "0"))
@@ -172,11 +174,13 @@ def live_through(store: ChaosCluster, seed: int, rounds: int) -> list[str]:
         for number in range(rounds):
             clients.wait_for_more(rng.randint(60, 200))
             turn = each.all[number] if number < 2 else rng.choice(each.all)
+            began_s = time.monotonic()
             told.append(turn())
             clients.wait_for_more(rng.randint(60, 200))
             clients.stop()
             store.wait_ready()
             clients.settle()
+            _log.info("%s; healed and judged after %.0f s", told[-1], time.monotonic() - began_s)
             clients.start()
         clients.stop()
         store.wait_redundant(HEALED_S)

@@ -13,6 +13,8 @@ from tests.simulation.oracle import LOOK_S, healed, records_are_redundant
 AWAY_S = (0.01, 0.5, 4.0, 9.0, 30.0)
 """How long a process or a line is away: from unnoticed to replaced."""
 REDUNDANT_S = 400.0
+_SETTLING_S = 5.0
+"""For resets that are on their way, and connections in their place."""
 
 
 @dataclass
@@ -81,6 +83,7 @@ class Nemesis:
             await asyncio.sleep(self._rng.uniform(0.05, 2.0))
             await self._rng.choice(self._calamities)()
         await self.heal()
+        await asyncio.sleep(_SETTLING_S)
 
     async def heal(self) -> None:
         """Start what is down, join what is cut."""

@@ -190,6 +190,24 @@ def test_two_routers_find_the_same() -> None:
     with_store(scene)
 
 
+def test_a_router_that_never_got_to_walk_takes_it_back_all_the_same() -> None:
+    async def scene(store: Store) -> None:
+        other = await store.add_router()
+
+        async def busy(leaving: object) -> None:
+            """Another router walks."""
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(other.vacate._census, "walk", busy)
+            await away(store, 0, AWAY_MS / 1000 + 40)
+            assert other.fleet.choose_another("x", {"p1", "p2"}) is None
+            await store.putters[0].start()
+            await asyncio.sleep(20)
+            assert other.fleet.choose_another("x", {"p1", "p2"}) == "p0"
+
+    with_store(scene)
+
+
 class TestDraining:
     def test_everything_moves_while_it_serves(self) -> None:
         async def scene(store: Store) -> None:
