@@ -48,12 +48,14 @@ class LinkPart(msgspec.Struct, frozen=True):
         up: whether it stands.
         reason: why not.
         inflight_bytes: sent and not acknowledged.
+        node: identity of the putter; "" if it is not known.
     """
 
     address: str
     up: bool
     reason: str = ""
     inflight_bytes: int = 0
+    node: str = ""
 
 
 class RefillPart(msgspec.Struct, frozen=True):

@@ -509,6 +509,7 @@ class Clients:
         op = self.history.ask(time.monotonic(), Kind.GET, key, who=who)
         with contextlib.suppress(*BROKEN):
             status, got, body = ask(router, "GET", f"/file/{BUCKET}/{key}", headers=headers)
+            op.stale = "x-putter-stale" in got
             if status == 404 and "there is no file" in json.loads(body)["message"]:
                 history_kit.done(op, time.monotonic(), NOTHING)
             elif status in {200, 206}:
@@ -524,7 +525,8 @@ class Clients:
 
         def read() -> None:
             op = self._read(router, key, 0, None, f"at last by {router.process.name}")
-            assert op.outcome is Outcome.DONE, f"{key} is not served by {router.process.name}"
+            fresh = op.outcome is Outcome.DONE and not op.stale
+            assert fresh, f"{key} is not served by {router.process.name}"
             found.append(op.value)
 
         eventually(read, 60.0, every_s=0.5)

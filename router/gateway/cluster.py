@@ -198,7 +198,7 @@ class ClusterRoutes:
             if isinstance(answer, ScrubReply)
         }
         return [
-            _node(view) | link_to(view.address, parts) | {"scrub": scrubs.get(view.node)}
+            _node(view) | link_to(view.address, parts, view.node) | {"scrub": scrubs.get(view.node)}
             for view in views
         ]
 

@@ -30,7 +30,7 @@ def part_of(
         instance=identity.instance,
         writing=writes.writing,
         links=tuple(
-            LinkPart(view.address, view.link == "up", view.reason, view.inflight_bytes)
+            LinkPart(view.address, view.link == "up", view.reason, view.inflight_bytes, view.node)
             for view in fleet.views()
         ),
         refills=tuple(
@@ -64,14 +64,21 @@ def told_of_workers(parts: Mapping[int, Part | None]) -> list[Told]:
     ]
 
 
-def link_to(address: str, parts: Mapping[int, Part | None]) -> Told:
-    """How a putter is linked to the workers that answer: up if it is to all."""
+def link_to(address: str, parts: Mapping[int, Part | None], node: str = "") -> Told:
+    """How a putter is linked to the workers that answer: up if it is to all.
+
+    Args:
+        address: of the putter.
+        parts: what each worker knows.
+        node: its identity, where it is known: another one may be at its address now.
+    """
     inflight_bytes = 0
     down: list[str] = []
     for number, part in sorted(parts.items()):
         if part is None:
             continue
-        mine = [each for each in part.links if each.address == address]
+        at = [each for each in part.links if each.address == address]
+        mine = [each for each in at if not (node and each.node) or each.node == node]
         inflight_bytes += sum(each.inflight_bytes for each in mine)
         if not any(each.up for each in mine):
             reason = next((each.reason for each in mine if each.reason), "")

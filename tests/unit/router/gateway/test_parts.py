@@ -21,6 +21,15 @@ def test_a_link_is_up_if_it_is_to_all_that_answer() -> None:
     assert link_to("b:1", both)["link"] == "down"
 
 
+def test_one_whose_address_another_one_has_now_is_down() -> None:
+    links = (LinkPart("a:1", up=False, node="old"), LinkPart("a:1", up=True, node="new"))
+    parts = {0: Part("x", links=links)}
+    assert link_to("a:1", parts, "new")["link"] == "up"
+    assert link_to("a:1", parts, "old")["link"] == "down"
+    nameless = {0: Part("x", links=(LinkPart("a:1", up=True),))}
+    assert link_to("a:1", nameless, "new")["link"] == "up"
+
+
 def test_of_a_router_that_is_alone_no_worker_is_told() -> None:
     alone = {0: Part("x", links=(DOWN,))}
     assert link_to("a:1", alone) == {"link": "down", "reason": "refused", "inflight_bytes": 0}
