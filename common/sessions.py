@@ -18,13 +18,12 @@ from common.limits import CONNECT_TIMEOUT_MS, HANDSHAKE_TIMEOUT_MS
 from common.transport import Network
 from common.wire.greeting import ClientGreeting
 from common.wire.handshake import Peer
-from common.wire.inventory import HoldingList
+from common.wire.inventory import Counts, DigestList, EntryList, HoldingList
 from common.wire.message import Message
 from common.wire.reader import MessageReader
 from common.wire.session import (
     AnyMessage,
     CeilingsReply,
-    Counts,
     Data,
     Done,
     Hello,
@@ -48,6 +47,8 @@ _REPLIES: Final = (
     CeilingsReply,
     Counts,
     HoldingList,
+    DigestList,
+    EntryList,
     ScrubReply,
     Done,
 )

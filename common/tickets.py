@@ -14,6 +14,7 @@ The vectorised functions work on whole ranges as columns of bytes, shape ``(coun
 
 from __future__ import annotations
 
+from hashlib import blake2b
 from typing import Final
 
 import numpy as np
@@ -42,6 +43,8 @@ _READ[_SPELL] = np.arange(BASE)
 _WEIGHTS: Final[Numbers] = BASE ** np.arange(FIELD_BYTES - 1, -1, -1, dtype=np.int64)
 _FEW: Final = 12
 """Up to so many fields, plain Python is faster than columns."""
+_OTHER: Final = 1 << 63
+"""Set in the keys of what is no ObjectID of a counter."""
 
 assert TICKETS_MAX == 2_901_713_047_668
 
@@ -105,6 +108,25 @@ def successor(text: str) -> str:
     if number >= TICKETS_MAX:
         raise TicketInvalid(f"{text!r} is the last ticket")
     return format_id(number)
+
+
+def object_key(object_id: str) -> int:
+    """A number for an ObjectID: its own if it has one below 2⁶³, else a hash above; 0 for ""."""
+    if not object_id:
+        return 0
+    try:
+        number = parse_id(object_id) + 1
+    except TicketInvalid:
+        number = _OTHER
+    if number < _OTHER:
+        return number
+    digest = blake2b(object_id.encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little") | _OTHER
+
+
+def object_id_of(object_key: int) -> str:
+    """The ObjectID of a key; "" where the key is a hash, or there is none."""
+    return format_id(object_key - 1) if 0 < object_key < _OTHER else ""
 
 
 def encode_field(number: int) -> bytes:

@@ -34,8 +34,9 @@ from common.records import (
     Version,
 )
 from common.tickets import parse_id
+from common.wire.inventory import Count, Counts
 from common.wire.message import split_payload as split
-from common.wire.session import Count, Counts, ListRecords, RecordList
+from common.wire.session import ListRecords, RecordList
 from router.fleet import Fleet
 from router.links import NodeLink
 

@@ -19,7 +19,7 @@ from common.meta.interface import Metadata
 from common.meta.repairs import Surplus
 from common.metrics import Metrics
 from common.records import Extent
-from common.wire.session import Count, Counts
+from common.wire.inventory import Count, Counts
 from router.belonging import Belonging
 from router.fleet import Fleet
 from router.janitor import portions

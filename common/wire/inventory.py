@@ -1,4 +1,4 @@
-"""Session messages about what a putter holds, by object."""
+"""Session messages about what a putter holds: by object, as digests of ranges, entry by entry."""
 
 from __future__ import annotations
 
@@ -20,3 +20,54 @@ class HoldingList(Message, tag="holdings", frozen=True):
     cursor: str
     holdings: tuple[tuple[int, int, str], ...]
     status: int = 0
+
+
+class Count(Message, tag="count", frozen=True):
+    """Client → putter: how many tickets of each range are there?"""
+
+    request: int
+    ranges: tuple[tuple[int, int], ...]
+
+
+class Counts(Message, tag="counts", frozen=True):
+    """Putter → client: the answer, in the order of the ranges."""
+
+    request: int
+    counts: tuple[int, ...]
+
+
+class AskDigests(Message, tag="digest", frozen=True):
+    """Client → putter: digests of the leaves ``low … high - 1`` (`common.digests.Grid`)."""
+
+    request: int
+    space: str
+    width: int
+    seed: int
+    low: int
+    high: int
+
+
+class DigestList(Message, tag="digests", frozen=True):
+    """Putter → client: `common.digests.Leaves` in the payload.
+
+    Those below ``behind`` are told; where it is lower than asked for, ask again from there.
+    """
+
+    request: int
+    behind: int
+
+
+class AskEntries(Message, tag="entries", frozen=True):
+    """Client → putter: what there is at the positions ``first … end - 1`` of a space, in order."""
+
+    request: int
+    space: str
+    first: int
+    end: int
+
+
+class EntryList(Message, tag="entry-list", frozen=True):
+    """Putter → client: `common.digests.Entries` in the payload, up to the position ``behind``."""
+
+    request: int
+    behind: int

@@ -31,7 +31,16 @@ from common.limits import (
     MESSAGE_PAYLOAD_BYTES_MAX,
 )
 from common.meta.interface import Ceilings
-from common.wire.inventory import HoldingList, ListHoldings
+from common.wire.inventory import (
+    AskDigests,
+    AskEntries,
+    Count,
+    Counts,
+    DigestList,
+    EntryList,
+    HoldingList,
+    ListHoldings,
+)
 from common.wire.message import Message
 from common.wire.verification import Sums, Verify
 
@@ -250,26 +259,16 @@ class Raise(Message, tag="raise", frozen=True):
 
 
 class CeilingsReply(Message, tag="ceilings", frozen=True):
-    """Putter → client: the ceilings that are durable now, and its highest record's number."""
+    """Putter → client: the ceilings that are durable now, and its highest record's number.
+
+    ``records`` is how many records it keeps; -1 from one that does not tell.
+    """
 
     request: int
     ceilings: Ceilings
     status: int = 0
     last_record: int = 0
-
-
-class Count(Message, tag="count", frozen=True):
-    """Client → putter: how many tickets of each range are there?"""
-
-    request: int
-    ranges: tuple[tuple[int, int], ...]
-
-
-class Counts(Message, tag="counts", frozen=True):
-    """Putter → client: the answer, in the order of the ranges."""
-
-    request: int
-    counts: tuple[int, ...]
+    records: int = -1
 
 
 class Done(Message, tag="done", frozen=True):
@@ -363,6 +362,10 @@ AnyMessage = (
     | Counts
     | ListHoldings
     | HoldingList
+    | AskDigests
+    | DigestList
+    | AskEntries
+    | EntryList
     | Scrub
     | ScrubReply
     | Done
@@ -379,6 +382,8 @@ Reply = (
     | CeilingsReply
     | Counts
     | HoldingList
+    | DigestList
+    | EntryList
     | ScrubReply
     | Done
 )

@@ -18,11 +18,10 @@ from common.errors import ProtocolError, PutterError
 from common.limits import ANSWERS_UNREAD_BYTES_MAX
 from common.metrics import Metrics
 from common.tickets import TICKETS_MAX
-from common.wire.inventory import ListHoldings
+from common.wire.inventory import AskDigests, AskEntries, Count, ListHoldings
 from common.wire.message import Message
 from common.wire.session import (
     AnyMessage,
-    Count,
     Done,
     FindRecord,
     Free,
@@ -39,6 +38,7 @@ from common.wire.session import (
 from common.wire.verification import Verify
 from putter.node.committer import Committer
 from putter.node.fence import Fence
+from putter.node.inventory import answer_inventory
 from putter.node.reading import Reading
 from putter.node.recounts import answer_count, answer_holdings, answer_list, answer_raise
 from putter.node.scrub import Scrubber, answer_scrub
@@ -153,6 +153,10 @@ class Queries:
                 self._spawn(lambda: answer_raise(message, self._committer), message.request)
             case ListHoldings():
                 self._spawn(lambda: self._list_holdings(message), message.request)
+            case AskDigests() | AskEntries():
+                self._spawn(
+                    lambda: answer_inventory(message, self._engine, self._readers), message.request
+                )
             case Count():
                 self._spawn(lambda: answer_count(message, self._committer), message.request)
             case Scrub():

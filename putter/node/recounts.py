@@ -9,16 +9,9 @@ from common.checksum import Buffer
 from common.errors import ProtocolError
 from common.limits import MESSAGE_PAYLOAD_BYTES_MAX
 from common.tickets import TICKETS_MAX
-from common.wire.inventory import HoldingList, ListHoldings
+from common.wire.inventory import Count, Counts, HoldingList, ListHoldings
 from common.wire.message import Message
-from common.wire.session import (
-    CeilingsReply,
-    Count,
-    Counts,
-    ListRecords,
-    Raise,
-    RecordList,
-)
+from common.wire.session import CeilingsReply, ListRecords, Raise, RecordList
 from putter.node.committer import Committer
 from putter.storage.engine import Engine, Record
 
@@ -58,7 +51,12 @@ async def answer_raise(message: Raise, committer: Committer) -> Answer:
 
     def lift(engine: Engine) -> CeilingsReply:
         raised = engine.raise_ceilings(message.ceilings)
-        return CeilingsReply(message.request, raised, last_record=last_record(engine))
+        return CeilingsReply(
+            message.request,
+            raised,
+            last_record=last_record(engine),
+            records=engine.record_count,
+        )
 
     return await committer.run(lift), b""
 

@@ -1,8 +1,8 @@
 """The seam to the disk: what every storage engine does.
 
 An engine is synchronous and used from one thread at a time, except `Engine.read`,
-`Engine.stat`, `Engine.scrub`, `Engine.inspect`, `Engine.holdings` and `Engine.capacity`, which
-other threads may call at any moment. It keeps
+`Engine.stat`, `Engine.scrub`, `Engine.inspect`, `Engine.holdings`, `Engine.entries`,
+`Engine.digests` and `Engine.capacity`, which other threads may call at any moment. It keeps
 
 * **tickets of runs**: written many at a time, in a namespace that the cluster's counters number;
 * **raw tickets**: written by raw connections, in a namespace of their own;
@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from common.checksum import Buffer
+from common.digests import Entries, Grid, Leaves, Space
 from common.meta.interface import Ceilings
 from common.wire.frames import Statuses
 from putter.storage.holdings import Holdings
@@ -306,6 +307,30 @@ class Engine(Protocol):
         Args:
             cursor: as the page before gave it; one that is not understood begins a walk.
             limit: look at about so many runs.
+
+        Raises:
+            StorageError: the disk refused.
+        """
+        ...
+
+    @property
+    def record_count(self) -> int:
+        """How many commit records are kept; any thread may ask."""
+        ...
+
+    def entries(self, space: Space, first: int, end: int) -> Entries:
+        """What there is at the positions ``first … end - 1`` of a space, in order.
+
+        Runs of tickets are cut at both ends; raw ones are left out. What is not synced may be
+        there or not. What has an ObjectID that is no number of a counter may be left out.
+
+        Raises:
+            StorageError: the disk refused.
+        """
+        ...
+
+    def digests(self, grid: Grid, low: int, high: int) -> Leaves:
+        """Digests of the leaves ``low … high - 1``: `common.digests.digest` of the same.
 
         Raises:
             StorageError: the disk refused.

@@ -13,6 +13,7 @@ from typing import Final
 
 import numpy as np
 
+from common.digests import Entries, Grid, Leaves, Space
 from common.errors import ChecksumMismatch, PutterError
 from common.limits import FRAME_HEADER_BYTES
 from common.meta.interface import Ceilings
@@ -262,6 +263,19 @@ class MarkedEngine:
     def holdings(self, cursor: str, limit: int) -> Holdings:
         """A page of all tickets but raw ones, by object."""
         return self._engine.holdings(cursor, limit)
+
+    @property
+    def record_count(self) -> int:
+        """How many commit records are kept."""
+        return self._engine.record_count
+
+    def entries(self, space: Space, first: int, end: int) -> Entries:
+        """What there is at the positions of a range; what is marked, too."""
+        return self._engine.entries(space, first, end)
+
+    def digests(self, grid: Grid, low: int, high: int) -> Leaves:
+        """Digests of the leaves ``low … high - 1``."""
+        return self._engine.digests(grid, low, high)
 
     def capacity(self) -> Capacity:
         """Of the disk."""

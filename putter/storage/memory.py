@@ -22,10 +22,11 @@ from typing import Final, TypeVar
 import numpy as np
 
 from common.checksum import CHECKSUM_BYTES, Buffer
+from common.digests import Entries, Grid, Leaves, Space, digest
 from common.errors import NoSpace
 from common.limits import FRAME_HEADER_BYTES, GIB, KIB, MESSAGE_PAYLOAD_BYTES_MAX, MIB
 from common.meta.interface import Ceilings
-from common.tickets import TICKETS_MAX
+from common.tickets import TICKETS_MAX, object_key
 from common.wire import frames
 from common.wire.frames import Statuses
 from common.wire.status import Status
@@ -324,6 +325,23 @@ class MemoryEngine:
         found = joined(Holding(each.first, each.count, each.object_id) for each in some)
         return Holdings(cursor_of(some[-1].end) if len(some) == limit else "", found)
 
+    @property
+    def record_count(self) -> int:
+        """How many commit records are kept."""
+        return len(self._index)
+
+    def entries(self, space: Space, first: int, end: int) -> Entries:
+        """What there is at the positions of a range."""
+        if space is not Space.TICKETS:
+            return self._index.entries(space, first, end)
+        with self._lock:
+            some = list(self._runs[False].within(first, end))
+        return Entries.of([_row(each) for each in some]).within(first, end)
+
+    def digests(self, grid: Grid, low: int, high: int) -> Leaves:
+        """Digests of the leaves ``low … high - 1``."""
+        return digest(self.entries(grid.space, low * grid.width, high * grid.width), grid)
+
     def capacity(self) -> Capacity:
         """Of the memory that was set aside."""
         with self._lock:
@@ -392,6 +410,12 @@ def _verified(stored: _Stored, first: int, end: int, check: Check, *, raw: bool)
         )
         for at, count in (() if statuses is None else bad_stretches(statuses))
     ]
+
+
+def _row(stored: _Stored) -> tuple[int, int, int, int, int]:
+    size = len(stored.frames) - stored.count * FRAME_HEADER_BYTES
+    key = object_key(stored.object_id)
+    return stored.first, stored.count, size, stored.frame_bytes, key
 
 
 def _stored(run: Run, count: int, rows: Buffer) -> _Stored:

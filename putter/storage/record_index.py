@@ -9,6 +9,9 @@ from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+from common.digests import Entries, Space, newest
+from common.tickets import object_key
+
 _DEAD_MAX = 64
 """Dropped numbers that may stand in the list besides as many as there are live ones."""
 
@@ -62,6 +65,22 @@ class RecordIndex:
     def of_object(self, object_id: str) -> Sequence[int]:
         """The numbers of the records that commit this object, ascending; "" commits nothing."""
         return tuple(self._by_object.get(object_id, ()))
+
+    def entries(self, space: Space, first: int, end: int) -> Entries:
+        """The newest record of each object, or the records without one; any thread may ask.
+
+        Args:
+            space: ``objects`` or ``records``.
+            first: lowest position.
+            end: behind the highest.
+        """
+        everything = list(self._entries.items())  # in one piece: others change it meanwhile
+        if space is Space.RECORDS:
+            found = [(e.stamp, number) for number, e in everything if not e.object_id]
+        else:
+            found = [(object_key(e.object_id), e.stamp) for _, e in everything if e.object_id]
+        some = sorted(pair for pair in found if first <= pair[0] < end)
+        return newest(Entries.of_keys([at for at, _ in some], [key for _, key in some]))
 
     def after(self, number: int) -> Iterator[int]:
         """The numbers above this one, ascending; the index must not change meanwhile."""

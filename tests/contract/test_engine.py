@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from common.digests import Entries, Grid, Space, digest
 from common.limits import MESSAGE_PAYLOAD_BYTES_MAX, MIB
 from common.meta.interface import Ceilings
-from common.tickets import TICKETS_MAX, parse_id
+from common.tickets import TICKETS_MAX, object_key, parse_id
 from common.wire import frames
 from common.wire.status import Status
 from putter.storage.damage import Damage
@@ -695,3 +696,114 @@ def test_a_walk_goes_on_while_things_come_and_go(engine: Engine) -> None:
         assert step < 1000
     seen = owners(found)
     assert all(seen[first] == "KEPT" for first in range(0, 4000, 10) if first % 40)
+
+
+# -- inventories and digests of them --------------------------------------------------------
+
+
+def rows(entries: Entries) -> list[tuple[int, ...]]:
+    names = ("first", "count", "size", "step", "key")
+    return list(zip(*(getattr(entries, name).tolist() for name in names), strict=True))
+
+
+def by_ticket(entries: Entries) -> dict[int, tuple[int, int]]:
+    """Object key and data bytes of each ticket."""
+    found: dict[int, tuple[int, int]] = {}
+    for first, count, size, step, key in rows(entries):
+        for n in range(count):
+            assert first + n not in found
+            found[first + n] = (key, min(step, size - n * step))
+    return found
+
+
+def test_the_inventory_of_tickets(engine: Engine) -> None:
+    engine.put(run_of(0, data_for(0, 20), object_id="A"))
+    engine.put(run_of(10, data_for(10, 16), object_id="B"))
+    engine.put(run_of(40_000, data_for(3, 8), object_id="B"))
+    engine.put(run_of(5, bytes(8), object_id=""), raw=True)
+    engine.sync()
+    a, b = object_key("A"), object_key("B")
+    wanted = {0: (a, 8), 1: (a, 8), 2: (a, 4), 10: (b, 8), 11: (b, 8), 40_000: (b, 8)}
+    assert by_ticket(engine.entries(Space.TICKETS, 0, TICKETS_MAX)) == wanted
+    some = by_ticket(engine.entries(Space.TICKETS, 1, 11))
+    assert some == {1: (a, 8), 2: (a, 4), 10: (b, 8)}, "runs are cut at both ends"
+    assert not len(engine.entries(Space.TICKETS, 12, 40_000))
+    engine.free([(1, 1), (10, 2)])
+    engine.sync()
+    left = {0: (a, 8), 2: (a, 4), 40_000: (b, 8)}
+    assert by_ticket(engine.entries(Space.TICKETS, 0, TICKETS_MAX)) == left
+
+
+def test_the_inventory_of_records(engine: Engine) -> None:
+    assert engine.record_count == 0
+    for stamp, object_id in ((50, "A"), (40, ""), (60, "B"), (70, "A"), (30, ""), (65, "")):
+        engine.put_record(record(stamp, object_id))
+    engine.sync()
+    assert engine.record_count == 6
+    a, b = object_key("A"), object_key("B")
+    objects = engine.entries(Space.OBJECTS, 0, 2**62)
+    assert rows(objects) == [(a, 1, 0, 0, 70), (b, 1, 0, 0, 60)], "the newest of each"
+    assert rows(engine.entries(Space.OBJECTS, b, b + 1)) == [(b, 1, 0, 0, 60)]
+    assert rows(engine.entries(Space.RECORDS, 0, 2**62)) == [
+        (30, 1, 0, 0, 5),
+        (40, 1, 0, 0, 2),
+        (65, 1, 0, 0, 6),
+    ]
+    assert rows(engine.entries(Space.RECORDS, 31, 65)) == [(40, 1, 0, 0, 2)]
+    engine.drop_records(["A"])
+    engine.sync()
+    assert engine.record_count == 4
+    assert rows(engine.entries(Space.OBJECTS, 0, 2**62)) == [(b, 1, 0, 0, 60)]
+
+
+def test_digests_are_those_of_the_inventory(make: Make) -> None:
+    """Whatever was removed, sealed, compacted and recovered meanwhile."""
+    rng = random.Random(5)
+    engine = make(1 << 30)
+    kept = dict[int, tuple[int, bytes]]()
+    tickets, last = Grid(Space.TICKETS, 64, 77), 60
+    objects = Grid(Space.OBJECTS, 8, 77)
+
+    def check() -> None:
+        for grid in (tickets, objects):
+            engine_digests = engine.digests(grid, 0, last)
+            whole = digest(engine.entries(grid.space, 0, last * grid.width), grid)
+            assert engine_digests.pack() == whole.pack()
+            some = engine.digests(grid, 7, 31)
+            assert some.pack() == whole.between(7, 31).pack()
+        expected = Entries.of(
+            [(at, 1, len(data), 8, object_key(f"{key}")) for at, (key, data) in kept.items()]
+        )
+        assert engine.digests(tickets, 0, last).pack() == digest(expected, tickets).pack()
+
+    for step in range(24):
+        first, count = rng.randrange(0, 3_800), rng.randrange(1, 30)
+        taken = [at for at in range(first, first + count) if at in kept]
+        if not taken:
+            data = data_for(first, 8 * count)
+            assert not any(put(engine, run_of(first, data, object_id=f"{step}")))
+            for n in range(count):
+                kept[first + n] = (step, data[8 * n : 8 * n + 8])
+            engine.put_record(record(100 + step, f"{step}"))
+        elif step % 3:
+            engine.free([(first, count)])
+            for at in taken:
+                del kept[at]
+        else:
+            engine.drop_records([f"{step - 2}"])
+        engine.sync()
+        check()
+        if step % 5 == 4:
+            engine.tend(1 << 20)
+            engine.sync()
+            check()
+        if step % 8 == 7 and engine.layout != "memory":
+            engine = make(1 << 30)
+            check()
+    assert len(kept) > 50
+
+
+def test_nothing_held_has_no_digest(engine: Engine) -> None:
+    for space in (Space.TICKETS, Space.OBJECTS):
+        assert not len(engine.digests(Grid(space, 1024, 3), 0, 4096))
+        assert not len(engine.entries(space, 0, 1 << 40))

@@ -18,13 +18,13 @@ from enum import IntEnum
 from typing import Final
 
 from common.errors import PutterError, StorageError
-from common.tickets import TICKETS_MAX
+from common.tickets import TICKETS_MAX, object_id_of
 from putter.storage.engine import Run, Upkeep
 from putter.storage.scrub import Finding, Part
 from putter.storage.segments.files import Files, place_of
 from putter.storage.segments.formats import Header, encode_pairs, seal_of
 from putter.storage.segments.packing import DamagedBlockError, Packer, data_key_of
-from putter.storage.segments.places import Place, RecordPlace, Removal, object_id_of
+from putter.storage.segments.places import Place, RecordPlace, Removal
 from putter.storage.segments.reader import Reader
 from putter.storage.segments.replay import Verify
 from putter.storage.segments.sealed_index import SealedIndex

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import secrets
 from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from threading import RLock
 from typing import Final
@@ -12,10 +13,11 @@ from typing import Final
 import numpy as np
 
 from common.checksum import CHECKSUM_BYTES
+from common.digests import Entries, Grid, Leaves, Space
 from common.errors import StorageError
 from common.limits import FRAME_HEADER_BYTES, MESSAGE_PAYLOAD_BYTES_MAX
 from common.meta.interface import Ceilings
-from common.tickets import FIELD_BYTES, encode_field
+from common.tickets import FIELD_BYTES, encode_field, object_key
 from common.wire import frames
 from common.wire.frames import Statuses
 from common.wire.status import Status
@@ -29,10 +31,11 @@ from putter.storage.segments.files import Files
 from putter.storage.segments.formats import run_header
 from putter.storage.segments.holdings import page
 from putter.storage.segments.index_file import DamagedIndexError
+from putter.storage.segments.inventory import Inventory
 from putter.storage.segments.key_use import KeyUse
 from putter.storage.segments.mending import Mender
 from putter.storage.segments.packing import AtRest, Made, Packer, Unpacker
-from putter.storage.segments.places import Place, object_key
+from putter.storage.segments.places import Place, joined_ranges, sizes_of
 from putter.storage.segments.reader import Reader
 from putter.storage.segments.recovery import Report, recover, state_of
 from putter.storage.segments.replay import Verify
@@ -113,8 +116,9 @@ class SegmentsEngine:
         self._scrub = SegmentScrub(
             self._catalog, self._files, self._reader, state.secret, self._lock, keys, prepare
         )
+        self._inventory = Inventory(self._catalog, self._lock)
         self._suspects = set[int]()
-        self._highest = {raw: self._highest_ticket(raw=raw) for raw in (False, True)}
+        self._highest = {raw: self._catalog.highest_ticket(raw=raw) for raw in (False, True)}
 
     @property
     def layout(self) -> str:
@@ -215,7 +219,7 @@ class SegmentsEngine:
         with self._lock:
             there = [
                 (part.first, part.count)
-                for first, end in _joined(ranges)
+                for first, end in joined_ranges(ranges)
                 for part in self._all_places(first, end, raw=raw)
                 if keys is None or part.object_key in keys
             ]
@@ -301,6 +305,21 @@ class SegmentsEngine:
         """A page of all tickets but raw ones, by object."""
         return page(self._catalog, self._lock, cursor, limit)
 
+    @property
+    def record_count(self) -> int:
+        """How many commit records are kept."""
+        return self._inventory.record_count
+
+    def entries(self, space: Space, first: int, end: int) -> Entries:
+        """What there is at the positions of a range, from the indexes."""
+        with self._suspecting():
+            return self._inventory.entries(space, first, end)
+
+    def digests(self, grid: Grid, low: int, high: int) -> Leaves:
+        """Digests of the leaves ``low … high - 1``, kept for sealed segments."""
+        with self._suspecting():
+            return self._inventory.digests(grid, low, high)
+
     def capacity(self) -> Capacity:
         """Of the disk, with what the open segment still takes; the reserve counts as used."""
         with self._lock:
@@ -367,8 +386,8 @@ class SegmentsEngine:
             _log.error("tickets %d + %d cannot be read: %s", place.first, place.count, error)
             return np.full(place.count, Status.IO_ERROR, np.uint8)
         held = frames.checksums(there, place.frame_bytes)
-        given = _sizes(len(rows), frame_bytes, place.count)
-        kept = _sizes(place.body_bytes, place.frame_bytes, place.count)
+        given = sizes_of(len(rows), frame_bytes, place.count)
+        kept = sizes_of(place.body_bytes, place.frame_bytes, place.count)
         columns = [np.frombuffer(each, "<u8") for each in (sums, held)]
         same = (columns[0] == columns[1]) & (given == kept)
         return np.where(same, np.uint8(Status.WRITTEN), np.uint8(Status.TICKET_TAKEN))
@@ -390,8 +409,14 @@ class SegmentsEngine:
     # -- inside: reading -------------------------------------------------------------------
 
     def _places(self, first: int, end: int, *, raw: bool, most: int = _PLACES) -> list[Place]:
-        try:
+        with self._suspecting():
             return self._catalog.places(first, end, raw=raw, limit=most)
+
+    @contextmanager
+    def _suspecting(self) -> Iterator[None]:
+        """What meets a damaged index says so."""
+        try:
+            yield
         except DamagedIndexError as error:
             self._suspect(error.segment)
             raise
@@ -421,27 +446,3 @@ class SegmentsEngine:
             parts = [self._reader.frames(each) for each in again]
         whole = sum(each.count for each in again) == place.count
         return b"".join(parts) if whole else None
-
-    def _highest_ticket(self, *, raw: bool) -> int:
-        return max(
-            (segment.index.highest_ticket(raw=raw) for segment in self._catalog.segments.values()),
-            default=0,
-        )
-
-
-def _joined(ranges: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
-    """``(first, count)`` ranges as ``(first, end)`` that do not overlap, in order."""
-    joined: list[tuple[int, int]] = []
-    for first, count in sorted(ranges):
-        if joined and first <= joined[-1][1]:
-            joined[-1] = (joined[-1][0], max(joined[-1][1], first + count))
-        else:
-            joined.append((first, first + count))
-    return joined
-
-
-def _sizes(wire: int, frame_bytes: int, count: int) -> Statuses:
-    """Data bytes of each of these frames."""
-    sizes = np.full(count, frame_bytes, np.int64)
-    sizes[-1] = wire - (count - 1) * (frame_bytes + FRAME_HEADER_BYTES) - FRAME_HEADER_BYTES
-    return sizes  # type: ignore[return-value]

@@ -5,10 +5,9 @@ from __future__ import annotations
 from contextlib import AbstractContextManager
 from itertools import islice
 
-from common.tickets import TICKETS_MAX
+from common.tickets import TICKETS_MAX, object_id_of
 from putter.storage.holdings import Holding, Holdings, joined
 from putter.storage.scrub import cursor_of, numbers_of
-from putter.storage.segments.places import object_id_of
 from putter.storage.segments.segment import Catalog
 
 

@@ -8,8 +8,9 @@ from collections.abc import Collection, Iterator
 import numpy as np
 import numpy.typing as npt
 
+from common.digests import Entries
 from putter.storage.run_table import RunTable
-from putter.storage.segments.places import Place, RecordPlace, Removal
+from putter.storage.segments.places import Place, RecordPlace, Removal, row_of
 
 
 class OpenIndex:
@@ -123,6 +124,27 @@ class OpenIndex:
                 self.live_bytes += part.length
             gone.append((low, high - low))
         return gone
+
+    # -- inventory -------------------------------------------------------------------------
+
+    @property
+    def record_count(self) -> int:
+        """How many commit records are there."""
+        return len(self._records)
+
+    def run_entries(self, first: int, end: int) -> Entries:
+        """The runs with some of the tickets ``first … end - 1``, whole."""
+        return Entries.of([row_of(place) for place in self._runs[False].within(first, end)])
+
+    def object_entries(self, first: int, end: int) -> Entries:
+        """Stamps of the records of the objects with these keys."""
+        found = [p for p in self._records.values() if first <= p.object_key < end and p.object_key]
+        return Entries.of_keys([p.object_key for p in found], [p.stamp for p in found])
+
+    def bare_entries(self, first: int, end: int) -> Entries:
+        """Numbers of the records without an object that have these stamps."""
+        found = [p for p in self._records.values() if first <= p.stamp < end and not p.object_key]
+        return Entries.of_keys([p.stamp for p in found], [p.number for p in found])
 
     # -- commit records --------------------------------------------------------------------
 

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from hashlib import blake2b
-from typing import Final
 
-from common.errors import TicketInvalid
+import numpy as np
+
 from common.limits import FRAME_HEADER_BYTES
-from common.tickets import format_id, parse_id
-
-_OTHER: Final = 1 << 63
-"""Set in the keys of what is no ObjectID of a counter."""
+from common.wire.frames import Statuses
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -29,7 +26,7 @@ class Place:
         body_bytes: length of their frames, which a packed run stores otherwise.
         frame_bytes: data bytes of every frame but the last.
         sequence: of the record.
-        object_key: `object_key` of the ObjectID.
+        object_key: `common.tickets.object_key` of the ObjectID.
         key_id: of the frames' checksums.
         packed: the frames are compressed or encrypted.
     """
@@ -79,6 +76,12 @@ class Place:
         )
 
 
+def row_of(place: Place) -> tuple[int, int, int, int, int]:
+    """A run for `common.digests.Entries.of`."""
+    size = place.body_bytes - place.count * FRAME_HEADER_BYTES
+    return place.first, place.count, size, place.frame_bytes, place.object_key
+
+
 @dataclass(frozen=True, slots=True)
 class RecordPlace:
     """A commit record.
@@ -89,7 +92,7 @@ class RecordPlace:
         length: of the record in bytes.
         number: that the node gave it.
         stamp: of the change.
-        object_key: `object_key` of the object that it commits.
+        object_key: `common.tickets.object_key` of the object that it commits.
         sequence: of the record.
     """
 
@@ -125,20 +128,19 @@ class Removal:
     dropped: bool = False
 
 
-def object_key(object_id: str) -> int:
-    """A number for an ObjectID: its own if it has one below 2⁶³, else a hash above; 0 for ""."""
-    if not object_id:
-        return 0
-    try:
-        number = parse_id(object_id) + 1
-    except TicketInvalid:
-        number = _OTHER
-    if number < _OTHER:
-        return number
-    digest = blake2b(object_id.encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "little") | _OTHER
+def joined_ranges(ranges: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """``(first, count)`` ranges as ``(first, end)`` that do not overlap, in order."""
+    joined: list[tuple[int, int]] = []
+    for first, count in sorted(ranges):
+        if joined and first <= joined[-1][1]:
+            joined[-1] = (joined[-1][0], max(joined[-1][1], first + count))
+        else:
+            joined.append((first, first + count))
+    return joined
 
 
-def object_id_of(object_key: int) -> str:
-    """The ObjectID of a key; "" where the key is a hash, or there is none."""
-    return format_id(object_key - 1) if 0 < object_key < _OTHER else ""
+def sizes_of(wire: int, frame_bytes: int, count: int) -> Statuses:
+    """Data bytes of each of these frames."""
+    sizes = np.full(count, frame_bytes, np.int64)
+    sizes[-1] = wire - (count - 1) * (frame_bytes + FRAME_HEADER_BYTES) - FRAME_HEADER_BYTES
+    return sizes  # type: ignore[return-value]

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from common.tickets import object_key
 from putter.storage.block_file import BLOCK_BYTES, BlockFile
 from putter.storage.segments.formats import (
     HEADER_BYTES,
@@ -23,7 +24,7 @@ from putter.storage.segments.formats import (
 )
 from putter.storage.segments.open_index import OpenIndex
 from putter.storage.segments.packing import Unpacker
-from putter.storage.segments.places import Place, RecordPlace, Removal, object_key
+from putter.storage.segments.places import Place, RecordPlace, Removal
 from putter.storage.segments.scan import Found, Gap, scan
 
 Verify = Callable[[str, int, int, bytes], bool | None]

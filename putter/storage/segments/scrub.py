@@ -17,7 +17,7 @@ import numpy as np
 from common.checksum import Buffer
 from common.errors import StorageError
 from common.limits import FRAME_HEADER_BYTES
-from common.tickets import TICKETS_MAX
+from common.tickets import TICKETS_MAX, object_id_of
 from common.wire.frames import Statuses
 from common.wire.status import Status
 from putter.storage.block_file import BLOCK_BYTES
@@ -34,7 +34,7 @@ from putter.storage.scrub import (
 from putter.storage.segments.files import ROOT, Files, index_path, place_of
 from putter.storage.segments.formats import Header, Kind, decode_head, seal_of
 from putter.storage.segments.key_use import KeyUse
-from putter.storage.segments.places import Place, RecordPlace, Removal, object_id_of
+from putter.storage.segments.places import Place, RecordPlace, Removal
 from putter.storage.segments.reader import Reader
 from putter.storage.segments.sealed_index import SealedIndex
 from putter.storage.segments.segment import Catalog, Segment

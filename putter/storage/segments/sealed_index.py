@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from common.checksum import Buffer
+from common.digests import Entries
 from common.errors import StorageError
 from common.limits import FRAME_HEADER_BYTES
 from putter.storage.block_file import BLOCK_BYTES
@@ -30,7 +31,9 @@ from putter.storage.segments.index_file import (
     DamagedIndexError,
     IndexHead,
 )
-from putter.storage.segments.places import Place, RecordPlace, Removal
+from putter.storage.segments.places import Place, RecordPlace, Removal, row_of
+
+_I8: Final = np.int64
 
 
 class SealedIndex:
@@ -135,6 +138,59 @@ class SealedIndex:
                     self.live_bytes += part.length
             gone.append((start, stop - start))
         return gone
+
+    # -- inventory -------------------------------------------------------------------------
+
+    @property
+    def record_count(self) -> int:
+        """How many commit records are there."""
+        gone = self._gone.get("record")
+        listed = self.head.counts[[name for name, _ in COLUMNS].index("number")]
+        return listed - (0 if gone is None else int(np.count_nonzero(gone)))
+
+    def run_entries(self, first: int, end: int) -> Entries:
+        """The runs with some of the tickets ``first … end - 1``, whole."""
+        low, high = self._bounds["run"]
+        if first > high or end <= low:
+            return Entries.of([])
+        span = slice(*self._span("run", first, end))
+        rows, counts = self._column("run")[span], self._column("run")["count"][span].astype(_I8)
+        some = Entries(
+            self._column("run_first")[span].astype(_I8),
+            counts,
+            rows["body_bytes"].astype(_I8) - counts * FRAME_HEADER_BYTES,
+            (rows["frame_bytes"] & np.uint32(PACKED - 1)).astype(_I8),
+            rows["object"].astype(np.uint64),
+        )
+        gone = self._gone.get("run")
+        if gone is not None:
+            some = some.rows(~gone[span])
+        left = [row_of(place) for place in self._left[False].within(first, end)]
+        return Entries.joined([some, Entries.of(left)]) if left else some
+
+    def object_entries(self, first: int, end: int) -> Entries:
+        """Stamps of the records of the objects with these keys."""
+        keys, rows = self._records_of(max(first, 1), end)
+        return Entries.of_keys(keys, self._column("record")["stamp"][rows])
+
+    def bare_entries(self, first: int, end: int) -> Entries:
+        """Numbers of the records without an object that have these stamps."""
+        low, high = self._bounds["stamp"]
+        if first > high or end <= low:
+            return Entries.of([])
+        _, rows = self._records_of(0, 1)
+        stamps = self._column("record")["stamp"][rows].astype(np.uint64)
+        some = (stamps >= np.uint64(first)) & (stamps < np.uint64(end))
+        return Entries.of_keys(stamps[some], self._column("number")[rows][some])
+
+    def _records_of(self, first: int, end: int) -> tuple[Column, Column]:
+        """Keys and rows of the records of objects with the keys ``first … end - 1``."""
+        keys = self._column("object")
+        span = slice(*np.searchsorted(keys, np.array([first, end], np.uint64)))
+        rows = self._column("by_object")[span].astype(np.intp)
+        gone = self._gone.get("record")
+        there = np.ones(len(rows), np.bool_) if gone is None else ~gone[rows]
+        return keys[span][there], rows[there]
 
     # -- commit records --------------------------------------------------------------------
 

@@ -98,6 +98,11 @@ class Catalog:
                 at = part.end
         return parts
 
+    def highest_ticket(self, *, raw: bool) -> int:
+        """Behind the highest ticket; 0 if there is none."""
+        segments = self.segments.values()
+        return max((each.index.highest_ticket(raw=raw) for each in segments), default=0)
+
     # -- commit records --------------------------------------------------------------------
 
     def with_stamp(self, stamp: int) -> int | None:

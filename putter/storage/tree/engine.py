@@ -6,9 +6,10 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from itertools import islice
 from typing import Final
 
+from common.digests import Entries, Grid, Leaves, Space, digest
 from common.errors import NoSpace, StorageError
 from common.meta.interface import Ceilings
-from common.tickets import TICKETS_MAX
+from common.tickets import TICKETS_MAX, object_key
 from common.wire.frames import Statuses
 from putter.storage.disk import Disk
 from putter.storage.engine import Capacity, NumberedRecord, Piece, Record, Run, TicketInfo, Upkeep
@@ -199,6 +200,25 @@ class TreeEngine:
             info = self.stat(ticket)
             found.append(Holding(ticket, 1, "" if info is None else info.object_id))
         return Holdings(cursor_of(at) if len(found) == limit else "", joined(found))
+
+    @property
+    def record_count(self) -> int:
+        """How many commit records are kept."""
+        return len(self._records.index)
+
+    def entries(self, space: Space, first: int, end: int) -> Entries:
+        """What there is at the positions of a range; of tickets every mark is read."""
+        if space is not Space.TICKETS:
+            return self._records.index.entries(space, first, end)
+        within = tickets_within(self._disk.names, TICKETS, first, min(end, TICKETS_MAX) - first)
+        marks = [mark for ticket in within if (mark := self._tickets.stat(ticket)) is not None]
+        return Entries.of(
+            [(m.ticket, 1, m.size, m.frame_bytes, object_key(m.object_id)) for m in marks]
+        )
+
+    def digests(self, grid: Grid, low: int, high: int) -> Leaves:
+        """Digests of the leaves ``low … high - 1``."""
+        return digest(self.entries(grid.space, low * grid.width, high * grid.width), grid)
 
     def capacity(self) -> Capacity:
         """Of the file system; the reserve counts as used."""

@@ -90,6 +90,11 @@ class RecordTree:
                 return numbered
         return None
 
+    @property
+    def index(self) -> RecordIndex:
+        """Which record has which number."""
+        return self._index
+
     def drop(self, object_ids: Sequence[str]) -> int:
         """Forget the records that commit these objects; their files go at the next sync."""
         numbers = [number for name in set(object_ids) for number in self._index.of_object(name)]

@@ -18,15 +18,22 @@ from common.limits import (
 )
 from common.meta.interface import Ceilings
 from common.wire import session
-from common.wire.inventory import HoldingList, ListHoldings
+from common.wire.inventory import (
+    AskDigests,
+    AskEntries,
+    Count,
+    Counts,
+    DigestList,
+    EntryList,
+    HoldingList,
+    ListHoldings,
+)
 from common.wire.message import Message, split_payload
 from common.wire.reader import Buffers, MessageReader
 from common.wire.session import (
     AnyMessage,
     Batch,
     CeilingsReply,
-    Count,
-    Counts,
     Data,
     Done,
     FindRecord,
@@ -83,6 +90,10 @@ MESSAGES: list[Message] = [
     Count(1, ((2, 3), (4, 5))),
     ListHoldings(1, "3.7", 100),
     HoldingList(1, "", ((5, 6, "ZZ"), (7, 1, "A")), 3),
+    AskDigests(1, "tickets", 1024, 2**64 - 1, 0, 4096),
+    DigestList(1, 4096),
+    AskEntries(1, "objects", 5, 1 << 62),
+    EntryList(1, 700),
     Counts(1, (3, 0)),
     Scrub(1, "start", 2, 3),
     ScrubReply(

@@ -7,8 +7,8 @@ import pytest
 from common import records
 from common.meta.interface import Ceilings
 from common.records import Abort, Tombstone
-from common.wire.inventory import HoldingList, ListHoldings
-from common.wire.session import Count, Counts, Done, ListRecords, Raise, RecordList
+from common.wire.inventory import Count, Counts, HoldingList, ListHoldings
+from common.wire.session import Done, ListRecords, Raise, RecordList
 from common.wire.status import Status
 from putter.node.recounts import last_record
 from putter.storage.engine import Record

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from common.limits import KIB
+from common.tickets import object_id_of, object_key
 from common.wire.status import Status
 from putter.storage.damage import Damage
 from putter.storage.marked import MarkedEngine
@@ -15,7 +16,7 @@ from putter.storage.memory_disk import MemoryDisk
 from putter.storage.notes import MemoryNotes
 from putter.storage.scrub import Part
 from putter.storage.segments.engine import SegmentsEngine
-from putter.storage.segments.places import Place, object_id_of, object_key
+from putter.storage.segments.places import Place
 from tests.storage_kit import (
     CHECK,
     bad_tickets,
