@@ -1,10 +1,10 @@
 """The cluster key: one file, one key a line, separate subkeys for each use.
 
-The file holds 64 hex digits a line. The first key writes, all of them verify. From each key four
+The file holds 64 hex digits a line. The first key writes, all of them verify. From each key five
 subkeys are derived (BLAKE3 derive-key), so that no use can be played against another: frame
-checksums, session proofs, the token of the web door, and what the nodes wrap their data keys with.
-A key's id, which every record names,
-is derived as well and tells nothing about the key.
+checksums, session proofs, the token of the web door, what the nodes wrap their data keys with, and
+digests of inventories. A key's id, which every record names, is derived as well and tells nothing
+about the key.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ _CHECKSUM: Final = "data-putter 2026 frame checksum"
 _HANDSHAKE: Final = "data-putter 2026 session handshake"
 _TOKEN: Final = "data-putter 2026 web token"  # noqa: S105 - a public context string, not a secret
 _ENVELOPE: Final = "data-putter 2026 data key envelope"
+_DIGEST: Final = "data-putter 2026 inventory digest"
 _ID: Final = "data-putter 2026 key id"
 
 
@@ -35,6 +36,7 @@ class ClusterKey:
     handshake: bytes = field(repr=False)
     token: str = field(repr=False)
     envelope: bytes = field(repr=False)
+    digest: bytes = field(repr=False)
 
     @classmethod
     def from_material(cls, material: bytes) -> ClusterKey:
@@ -54,6 +56,7 @@ class ClusterKey:
             handshake=derive_key(_HANDSHAKE, material),
             token=derive_key(_TOKEN, material).hex(),
             envelope=derive_key(_ENVELOPE, material),
+            digest=derive_key(_DIGEST, material),
         )
 
 

@@ -119,6 +119,8 @@ SWEEP_PERIOD_MS: Final = 6 * 3_600_000
 REPAIR_PERIOD_MS: Final = 2_000
 """Between two looks at what putters are owed."""
 REPAIR_BYTES_PER_S: Final = 256 * MIB
+AUDIT_PERIOD_S: Final = 24 * 3_600
+"""Between two comparisons of what putters hold with what they should."""
 REBALANCE_PERCENT: Final = 10
 """Of its share that a putter may be off before bytes move."""
 REPLACE_AFTER_S: Final = 1_800

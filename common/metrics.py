@@ -84,6 +84,8 @@ class Metrics:
         repaired_bytes: bytes copied for that.
         handed_records: records without an object that were given to putters that lacked them.
         healed: damages of replicas that were healed.
+        audit_found: what comparing inventories found to be missing or too much, by what.
+        audit_completed_seconds: when this router last compared them, seconds since 1970.
         surplus_freed: objects freed on putters that held them in the place of others.
     """
 
@@ -241,6 +243,12 @@ class Metrics:
         )
         self.healed = self._counter(
             "putter_healed", "Damages of replicas that were healed from good ones."
+        )
+        self.audit_found = self._counter(
+            "putter_audit_found", "What comparing inventories found missing or too much.", "what"
+        )
+        self.audit_completed_seconds = self._gauge(
+            "putter_audit_completed_seconds", "When inventories were last compared, since 1970."
         )
         self.surplus_freed = self._counter(
             "putter_surplus_freed", "Objects freed on putters that need not hold them any more."

@@ -211,6 +211,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             "through it; an eighth of it while somebody does; 0: no bound",
         ),
     ] = limits.REPAIR_BYTES_PER_S
+    audit_period_hours: Annotated[
+        int,
+        Meta(
+            ge=0,
+            description="hours between two comparisons of what putters hold with what they "
+            "should; 0: none but what `putter repair` asks for",
+        ),
+    ] = limits.AUDIT_PERIOD_S // 3_600
     rebalance_percent: Annotated[
         int,
         Meta(

@@ -24,6 +24,7 @@ from common.web_port import WebPort
 from common.wire.handshake import CHALLENGE_BYTES, Identity
 from common.wire.session import Hello
 from router.acks import AckPort, ack_network
+from router.audit import Audit
 from router.belonging import Belonging
 from router.catchup import CatchUp, CatchUpOptions
 from router.census import Census
@@ -39,6 +40,7 @@ from router.gateway.explain import ExplainRoutes
 from router.gateway.files import FileRoutes
 from router.gateway.lane import FileLane
 from router.gateway.parts import part_of
+from router.gateway.repair import RepairRoutes
 from router.handoff import RecordHandOff
 from router.heal import Healer
 from router.ingest import IngestPort
@@ -208,6 +210,19 @@ class Router:
             options.repair_period_ms,
             Pace(options.repair_bytes_per_s, lambda: self.writes.busy),
         )
+        self.audit: Final = Audit(
+            meta,
+            self.fleet,
+            replicas,
+            self.policies,
+            self.numbers,
+            keyring,
+            clock,
+            self.metrics,
+            self.healer.report,
+            identity.instance,
+            options.audit_period_ms,
+        )
         self.vacate: Final = Vacate(
             meta,
             self.fleet,
@@ -294,6 +309,7 @@ class Router:
         self.vacate.start()
         if options.repair_period_ms:
             self.follow.start()
+        self.audit.start()
         self.rebalance.start()
         _log.info(
             "router listens",
@@ -316,6 +332,7 @@ class Router:
         await self.lately.stop()
         await self.rebalance.stop()
         await self.follow.stop()
+        await self.audit.stop()
         await self.vacate.stop()
         await self.healer.stop()
         await self.repair.stop()
@@ -342,6 +359,7 @@ class Router:
             application
         )
         ExplainRoutes(self._meta, self.reads, self.fleet, self.policies).add_to(application)
+        RepairRoutes(self.fleet, self.audit, self.workers).add_to(application)
         ClusterRoutes(
             self._meta,
             self.fleet,
@@ -371,7 +389,13 @@ class Router:
 
     def _part(self) -> Part:
         return part_of(
-            self.identity, self.writes, self.fleet, self.repair, self.healer, self.rebalance
+            self.identity,
+            self.writes,
+            self.fleet,
+            self.repair,
+            self.healer,
+            self.rebalance,
+            self.audit,
         )
 
     def _introduce(self) -> Hello:

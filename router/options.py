@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from common.callers import CallerLimits
 from common.limits import (
+    AUDIT_PERIOD_S,
     FRAME_DATA_BYTES_DEFAULT,
     JANITOR_PERIOD_MS,
     MARKS_PERIOD_MS,
@@ -42,6 +43,7 @@ class RouterOptions:
         marks_period_ms: time between two rounds of moving the marks.
         sweep_period_ms: time between two walks for what nobody knows of; 0: never.
         repair_period_ms: time between two looks at what putters are owed; 0: never.
+        audit_period_ms: time between two comparisons of inventories; 0: only when asked for.
         repair_bytes_per_s: rate at which they are given it while nobody writes; 0: no bound.
         rebalance_percent: of its share that a putter may be off before bytes move; 0: none moves.
         replace_after_ms: how long a putter may be away before others get copies; 0: for ever.
@@ -70,6 +72,7 @@ class RouterOptions:
     sweep_period_ms: int = SWEEP_PERIOD_MS
     repair_period_ms: int = REPAIR_PERIOD_MS
     repair_bytes_per_s: int = REPAIR_BYTES_PER_S
+    audit_period_ms: int = AUDIT_PERIOD_S * 1_000
     rebalance_percent: int = REBALANCE_PERCENT
     replace_after_ms: int = REPLACE_AFTER_S * 1000
     stale_reads_ms: int = STALE_READS_S * 1000

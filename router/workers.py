@@ -89,6 +89,7 @@ class Part(msgspec.Struct, frozen=True):
         refills: what putters are owed.
         incurable: what it could not heal lately.
         balance: how evenly the bytes are spread, as it is told; None if it does not look.
+        audit: the comparison under way and the last one, as it is told.
     """
 
     instance: str
@@ -97,6 +98,7 @@ class Part(msgspec.Struct, frozen=True):
     refills: tuple[RefillPart, ...] = ()
     incurable: tuple[IncurablePart, ...] = ()
     balance: dict[str, Any] | None = None
+    audit: dict[str, Any] = {}
 
 
 class Workers:

@@ -161,6 +161,7 @@ class Store:
             "marks_period_ms": 10**9,
             "sweep_period_ms": 0,
             "repair_period_ms": 0,
+            "audit_period_ms": 0,
         } | options
 
     async def start(self, routers: int = 1) -> Store:

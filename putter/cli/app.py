@@ -25,6 +25,7 @@ _COMMANDS: Final[Mapping[str, str]] = {
     "explain": "explain:explain",
     "drain": "drain:drain",
     "bucket": "bucket:bucket",
+    "repair": "repair:repair",
     "loopback": "loopback:loopback",
     "scrub": "scrub:scrub",
     "rebuild": "rebuild:rebuild",

@@ -158,6 +158,10 @@ def _print_status(url: str, told: StoreStatus) -> None:
 
 def _print_repair(told: StoreStatus) -> None:
     """What putters are owed, and what cannot be healed; nothing if all is as it should be."""
+    found = told.audit.found
+    if told.audit.running and found is not None:
+        missing = found.objects + found.records + found.bare
+        typer.echo(f"compared: {found.names} names so far, {missing} things are missing")
     if told.repair:
         typer.echo("\nowed to putters:")
         print_table(

@@ -62,6 +62,7 @@ def make_router(
             stale_reads_ms=settings.stale_reads_s * 1000,
             rebuild_auto=settings.rebuild == "auto",
             repair_bytes_per_s=settings.repair_bytes_per_s,
+            audit_period_ms=settings.audit_period_hours * 3_600_000,
             rebalance_percent=settings.rebalance_percent,
             replace_after_ms=settings.replace_after_s * 1000,
             token=token_of(settings, keyring.writing.token),

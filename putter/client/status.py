@@ -183,6 +183,88 @@ class Refill(msgspec.Struct, frozen=True):
     records: int = 0
 
 
+class AuditFound(msgspec.Struct, frozen=True):
+    """What a comparison of what putters hold with what they should has found.
+
+    Attributes:
+        names: that were gone through.
+        objects: extents of objects that putters lack, for each of them.
+        tickets: in these.
+        records: commit records of objects that putters lacked, and were given.
+        bare: records without an object that too few putters have.
+        strays: objects of which putters hold something that nothing places there.
+        lost: extents that no putter which should hold them has whole.
+        unsure: extents of which that could not be told: putters are away.
+    """
+
+    names: int = 0
+    objects: int = 0
+    tickets: int = 0
+    records: int = 0
+    bare: int = 0
+    strays: int = 0
+    lost: int = 0
+    unsure: int = 0
+
+
+class AuditRound(msgspec.Struct, frozen=True):
+    """A comparison that came to its end.
+
+    Attributes:
+        started_ms, ended_ms: wall clock, milliseconds since 1970.
+        silent: putters that were not compared.
+        found: what it found.
+    """
+
+    started_ms: int
+    ended_ms: int
+    silent: tuple[str, ...] = ()
+    found: AuditFound = AuditFound()
+
+
+class AuditState(msgspec.Struct, frozen=True):
+    """Comparisons of what putters hold with what they should.
+
+    Attributes:
+        running: whether this router makes one.
+        wanted: why one is going to begin.
+        found: by the one under way, so far.
+        last: the last one of this router; None since its start.
+    """
+
+    running: bool = False
+    wanted: tuple[str, ...] = ()
+    found: AuditFound | None = None
+    last: AuditRound | None = None
+
+
+class RefillNow(Refill, frozen=True):
+    """The same with whether the putter can be given it now."""
+
+    up: bool = False
+
+
+class Repairs(msgspec.Struct, frozen=True):
+    """What putters are owed, and how that is found.
+
+    Attributes:
+        audit: of this router.
+        elsewhere: another router makes a comparison.
+        owed: what putters should hold and do not.
+    """
+
+    audit: AuditState = AuditState()
+    elsewhere: bool = False
+    owed: tuple[RefillNow, ...] = ()
+
+    @property
+    def to_be_paid(self) -> tuple[RefillNow, ...]:
+        """What can be given to putters that are there now."""
+        return tuple(
+            each for each in self.owed if each.up and each.objects + each.records > len(each.stuck)
+        )
+
+
 class Incurable(msgspec.Struct, frozen=True):
     """Tickets of a putter that could not be healed."""
 
@@ -298,6 +380,7 @@ class StoreStatus(msgspec.Struct, frozen=True):
         incurable: what this router could not heal lately.
         policy: what counts where a bucket has no settings of its own.
         buckets: those that have.
+        audit: comparisons of what putters hold with what they should.
         balance: how evenly the bytes are spread; None from a router that has not looked.
     """
 
@@ -313,4 +396,5 @@ class StoreStatus(msgspec.Struct, frozen=True):
     incurable: tuple[Incurable, ...] = ()
     policy: BucketPolicy | None = None
     buckets: tuple[BucketInfo, ...] = ()
+    audit: AuditState = AuditState()
     balance: Balance | None = None

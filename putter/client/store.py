@@ -32,7 +32,7 @@ from putter.client.http import DEFAULT_URL, Answer, Connect, Exchange, connector
 from putter.client.models import Buckets, Entry, FileInfo, Page, TicketInfo, info_from_headers
 from putter.client.reader import Reader, save
 from putter.client.sources import Progress, Source, opened
-from putter.client.status import Drain, Drains, NodeScrub, Scrubs, StoreStatus
+from putter.client.status import Drain, Drains, NodeScrub, Repairs, Scrubs, StoreStatus
 
 JSON_BYTES_MAX: Final = 64 * 1024 * 1024
 """A file of many extents has a long description."""
@@ -345,6 +345,22 @@ class Store:
                 answer = self._exchange.send("GET", "/drain")
         told = self._told(answer, Drains)
         return next((each for each in told.nodes if each.node == node), None)
+
+    def repair(
+        self, action: Literal["begin", "status"] = "status", nodes: Sequence[str] = ()
+    ) -> Repairs:
+        """Have what putters hold compared with what they should, or ask how far that is.
+
+        Args:
+            action: to begin, or only to ask.
+            nodes: compare only what these hold; all if none is named.
+
+        Raises:
+            NotFound: no such putter.
+        """
+        query = f"?{urlencode([('node', node) for node in nodes])}" if nodes else ""
+        method = "PUT" if action == "begin" else "GET"
+        return self._told(self._exchange.send(method, f"/repair{query}"), Repairs)
 
     def scrub(
         self,

@@ -21,7 +21,7 @@ from router.fleet import Fleet, NodeView
 from router.gateway.buckets import bucket_told, policy_told
 from router.gateway.describe import place_of_ticket
 from router.gateway.openapi import document
-from router.gateway.parts import balance, incurable, link_to, repair, told_of_workers
+from router.gateway.parts import audit, balance, incurable, link_to, repair, told_of_workers
 from router.gateway.scrub import ScrubRoutes, ask, summary
 from router.policies import Policies
 from router.workers import Part, Workers
@@ -167,6 +167,7 @@ class ClusterRoutes:
                 "buckets": await self._buckets(),
                 "repair": repair(parts),
                 "balance": balance(parts),
+                "audit": audit(parts),
                 "incurable": incurable(parts),
                 "numbers": {"tickets_used": self._tickets_used(), "tickets_max": TICKETS_MAX},
             }

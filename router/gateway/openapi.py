@@ -137,6 +137,14 @@ def document(version: str) -> dict[str, Any]:
                 | {"parameters": [_query("rate", "bytes per second; 0 as fast as can be")]},
                 "delete": _operation("Give up the passes under way", {"200": _JSON, "404": None}),
             },
+            "/repair": {
+                "get": _operation("What putters are owed, and how that is found", {"200": _JSON}),
+                "put": _operation(
+                    "Compare what putters hold with what they should",
+                    {"200": _JSON, "404": None, "503": None},
+                )
+                | {"parameters": [_query("node", "only this putter; may be given several times")]},
+            },
             "/drain": {
                 "get": _operation(
                     "Putters that are emptied, and what is left on them", {"200": _JSON}

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from typing import Any
 
 from common.tickets import format_id
 from common.wire.handshake import Identity
+from router.audit import Audit
 from router.fleet import Fleet
 from router.heal import Healer, Incurable
 from router.rebalance import Balance, Rebalance
@@ -24,6 +26,7 @@ def part_of(
     repair: Repair,
     healer: Healer,
     rebalance: Rebalance,
+    audit: Audit,
 ) -> Part:
     """What this worker knows and the others do not."""
     return Part(
@@ -46,6 +49,7 @@ def part_of(
         ),
         incurable=tuple(_incurable(each) for each in healer.incurable()),
         balance=_balance(rebalance.balance),
+        audit=_audit(audit),
     )
 
 
@@ -137,6 +141,35 @@ def incurable(parts: Iterable[Part]) -> list[Told]:
 def balance(parts: Iterable[Part]) -> Told | None:
     """How evenly the bytes are spread: one of them looks, if any."""
     return next((part.balance for part in parts if part.balance is not None), None)
+
+
+def audit(parts: Iterable[Part]) -> Told:
+    """The comparison of inventories that is under way, and the last one of all workers."""
+    told = [part.audit for part in parts if part.audit]
+    last = [each["last"] for each in told if each["last"]]
+    return {
+        "running": any(each["running"] for each in told),
+        "wanted": sorted({why for each in told for why in each["wanted"]}),
+        "found": next((each["found"] for each in told if each["running"]), None),
+        "last": max(last, key=lambda each: int(each["ended_ms"]), default=None),
+    }
+
+
+def _audit(audit: Audit) -> Told:
+    last = audit.last
+    return {
+        "running": audit.found is not None,
+        "wanted": audit.wanted,
+        "found": None if audit.found is None else asdict(audit.found),
+        "last": None
+        if last is None
+        else {
+            "started_ms": last.started_ms,
+            "ended_ms": last.ended_ms,
+            "silent": list(last.silent),
+            "found": asdict(last.found),
+        },
+    }
 
 
 def _balance(balance: Balance | None) -> Told | None:

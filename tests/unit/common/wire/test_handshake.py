@@ -43,7 +43,7 @@ def proof_of(one: ClientHandshake, welcome: Welcome) -> Proof:
 
 def _renamed(key: ClusterKey, key_id: str) -> ClusterKey:
     """A key that goes by the id of another."""
-    return ClusterKey(key_id, key.checksum, key.handshake, key.token, key.envelope)
+    return ClusterKey(key_id, key.checksum, key.handshake, key.token, key.envelope, key.digest)
 
 
 def test_both_sides_prove_themselves() -> None:

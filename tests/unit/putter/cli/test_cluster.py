@@ -94,6 +94,7 @@ STATUS = {
     "repair": [],
     "incurable": [],
     "balance": None,
+    "audit": {"running": False, "wanted": [], "found": None, "last": None},
 }
 
 
@@ -196,6 +197,14 @@ def test_status_tells_why_a_link_is_down(shop: Any) -> None:
     node = {"node": "N1", "address": "h:5000", "state": "down", "reason": reason}
     shop.answers(lambda _: as_json({"version": "0.1.0", "nodes": [node]}))
     assert f"no link:  N1 at h:5000: {reason}" in shop.run("status").stdout.splitlines()
+
+
+def test_status_tells_that_inventories_are_compared(shop: Any) -> None:
+    found = {"names": 1234, "objects": 5, "bare": 6, "records": 7}
+    audit = {"running": True, "wanted": [], "found": found, "last": None}
+    shop.answers(lambda _: as_json(STATUS | {"audit": audit}))
+    lines = shop.run("status").stdout.splitlines()
+    assert "compared: 1234 names so far, 18 things are missing" in lines
 
 
 def test_status_without_nodes(shop: Any) -> None:
