@@ -7,6 +7,7 @@ import http.client
 import json
 import random
 import shutil
+import subprocess
 import threading
 import time
 from abc import ABC, abstractmethod
@@ -214,6 +215,24 @@ class ChaosCluster:
         """Kill Valkey; all that it knew is lost."""
         self.valkey.kill()
         self.valkey.forget()
+
+    def rebuild_without(self, lost: list[str]) -> None:
+        """What an operator does about disks that are lost when Valkey is, too."""
+        argv = self._kit.command(
+            *("rebuild", "--redis", f"redis://127.0.0.1:{self.valkey.port}", "--wait", "60"),
+            *("--key-file", str(self.directory / "cluster.key")),
+            *(word for node in lost for word in ("--without", node)),
+        )
+        done = subprocess.run(
+            argv,
+            cwd=self.directory,
+            env=self._kit.environment(),
+            capture_output=True,
+            text=True,
+            timeout=180,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
 
     def wait_ready(self, limit_s: float = 90.0) -> None:
         """Until every router has a session with every putter that runs, and serves."""

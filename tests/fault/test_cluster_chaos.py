@@ -130,11 +130,11 @@ class Round:
         return f"wipe {victim.process.name}"
 
     def forget(self) -> str:
-        """Valkey loses everything; what a lost disk knew is not waited for."""
-        if self._store.wiped:
-            return "nothing: a putter that was wiped would be waited for"
+        """Valkey loses everything; putters whose disks were lost are not waited for."""
         self._store.forget()
         self._store.valkey.start()
+        if self._store.wiped:
+            self._store.rebuild_without(self._store.wiped)
         return "wipe Valkey"
 
     # -- inside ----------------------------------------------------------------------------

@@ -10,11 +10,21 @@ from pathlib import Path
 from typing import Any
 
 from tests.store_kit import Cluster, cluster, eventually
-from tests.traffic_kit import SOAK, everything, extents, node_ids, on_disk, payload
+from tests.traffic_kit import (
+    SOAK,
+    everything,
+    extents,
+    node_ids,
+    on_disk,
+    payload,
+    ticket_files,
+)
 
 OBJECTS = 5_000 if SOAK else 120
 SENDERS = 8
 HEAL_S = 240.0 if SOAK else 90.0
+LARGE = 110 if SOAK else 0
+LARGE_BYTES = 2 << 20
 
 
 def send_all(store: Cluster, count: int, seed: str) -> dict[str, bytes]:
@@ -82,19 +92,24 @@ def test_a_node_that_comes_back_gets_what_it_missed(tmp_path: Path) -> None:
         eventually(lambda: _expect(status(store)["nodes"], nodes[0], "down"))
         kept |= send_all(store, OBJECTS, "while it was away")
         assert on_disk(store)[nodes[0]] == share
-        debt = {"objects": 0}
+        debt = {"objects": 0, "bytes": 0}
 
         def told() -> None:
-            owed = [e["objects"] for e in status(store)["repair"] if e["node"] == nodes[0]]
-            before, debt["objects"] = debt["objects"], sum(owed)
-            assert before == debt["objects"] > 0
+            owed = [each for each in status(store)["repair"] if each["node"] == nodes[0]]
+            before = dict(debt)
+            debt.update({what: sum(each[what] for each in owed) for what in debt})
+            assert before == debt
+            assert debt["objects"] > 0
 
         eventually(told, every_s=3.0)
         assert OBJECTS // 2 < debt["objects"] < OBJECTS, "two of three"
 
+        copied = copied_bytes(store)
         store.putters[0].start()
         wait_healed(store)
         gained = on_disk(store)[nodes[0]] - share
+        missed = sum(data_bytes(path) for n, path in ticket_files(store, 0).items() if n in gained)
+        assert copied_bytes(store) - copied == missed == debt["bytes"], "no byte more, none less"
         assert len(share - on_disk(store)[nodes[0]]) == 0
         assert len(gained) >= debt["objects"]
         check_all(store, kept)
@@ -110,10 +125,29 @@ def test_a_node_that_comes_back_gets_what_it_missed(tmp_path: Path) -> None:
         assert all(store.read(name) == kept[name] for name in mine)
 
 
-def test_one_that_comes_back_empty_gets_a_share_again(tmp_path: Path) -> None:
-    flags = ("--grace-ms", "2000", "--replace-after-s", "8")
+def copied_bytes(store: Cluster) -> int:
+    """What the router has given to putters that lacked it."""
+    lines = store.http("GET", "/metrics")[2].decode().splitlines()
+    return int(sum(float(x.split()[1]) for x in lines if x.startswith("putter_repaired_bytes_t")))
+
+
+def uneven(store: Cluster) -> float:
+    """How far the one that holds least is below the mean."""
+    held = [len(tickets) for tickets in on_disk(store).values()]
+    return 1 - 3 * min(held) / sum(held)
+
+
+def data_bytes(ticket: Path) -> int:
+    return (ticket / "obj").stat().st_size
+
+
+def test_one_that_comes_back_empty_gets_its_share_again(tmp_path: Path) -> None:
+    flags = ("--grace-ms", "2000", "--replace-after-s", "8", "--frame-bytes", str(1 << 20))
     with cluster(tmp_path, putters=3, router_flags=flags) as store:
-        kept = send_all(store, OBJECTS // 2, "before")
+        kept = send_all(store, OBJECTS if SOAK else OBJECTS // 2, "before")
+        for n in range(LARGE):  # so many bytes that they are evened out, too
+            data = payload(LARGE_BYTES, n % 5) + n.to_bytes(2)
+            kept[f"objects/{store.send(data).object_id}"] = data
         before = node_ids(store)
         store.putters[0].kill()
         shutil.rmtree(tmp_path / "node0" / "putter")
@@ -125,9 +159,18 @@ def test_one_that_comes_back_empty_gets_a_share_again(tmp_path: Path) -> None:
 
         eventually(nobody_waits_for_it, HEAL_S, every_s=1.0)
         wait_healed(store)
+        if LARGE:
+            eventually(lambda: uneven(store) < 0.2, HEAL_S, every_s=1.0)
+            wait_healed(store)
         after = node_ids(store)
         assert after[0] != before[0], "an empty directory is a new node"
-        assert on_disk(store)[after[0]], "and it has got a share"
+        sizes = [
+            sum(data_bytes(path) for path in ticket_files(store, number).values())
+            for number in range(3)
+        ]
+        assert sum(sizes) == 2 * sum(map(len, kept.values())), "two of everything"
+        # Where it was lost there are two to choose from; what is large is evened out afterwards.
+        assert sizes[0] > sum(sizes) * (0.29 if LARGE else 0.05), sizes
         check_all(store, kept)
 
 
