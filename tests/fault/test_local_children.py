@@ -32,6 +32,7 @@ pytestmark = pytest.mark.slow
 CLIENTS = 4
 OBJECT_BYTES_MAX = 60_000
 ROUNDS = 10 if SOAK else 2
+SOCKETS = "putter-sockets-*"
 GONE_S = 10.0
 
 
@@ -237,17 +238,17 @@ def test_a_socket_that_a_killed_store_left_elsewhere_is_removed(
         monkeypatch.setenv("TMPDIR", name)
         deep = tmp_path.joinpath(*["deep" * 6] * 5)
         with local_store(tmp_path / "home", deep) as store:
-            (first,) = Path(name).iterdir()
+            (first,) = Path(name).glob(SOCKETS)
             assert stat.S_IMODE(first.stat().st_mode) == 0o700
             store.process.kill()
             store.wait_gone(GONE_S)
-            assert [*Path(name).iterdir()] == [first]
+            assert [*Path(name).glob(SOCKETS)] == [first]
             store.start()
-            (second,) = Path(name).iterdir()
+            (second,) = Path(name).glob(SOCKETS)
             assert second != first
             assert store.send(b"x" * 1000).ok
             assert store.process.stop() == 0
-            assert [*Path(name).iterdir()] == []
+            assert [*Path(name).glob(SOCKETS)] == []
 
 
 def test_a_child_that_hangs_is_told_soon_and_named_at_the_end(tmp_path: Path) -> None:
