@@ -80,6 +80,7 @@ class Traffic:
     files: dict[str, Name] = field(default_factory=dict)
     failures: list[str] = field(default_factory=list)
     reads: int = 0
+    stale_reads: int = 0
     slowest_s: float = 0.0
     stopping: threading.Event = field(default_factory=threading.Event)
     threads: list[threading.Thread] = field(default_factory=list)
@@ -134,7 +135,7 @@ class Traffic:
             assert self.sent.get(found) == size, f"nobody sent object {object_id}"
             assert found not in acknowledged, f"object {object_id} is there twice"
         for name in self.files:
-            assert self._read(name, router), f"{name} is not served"
+            eventually(lambda name=name: self._read(name, router), 30)
 
     # -- clients ---------------------------------------------------------------------------
 
@@ -238,12 +239,18 @@ class Traffic:
     def _read(self, name: str, router: int) -> bool:
         """Read one name; False if it is not served now."""
         known = self.files.get(name, Name())
-        status, body = self._ask("GET", name, router)
+        with self._timed():
+            status, headers, body = self.store.http("GET", f"/file/{name}", router=router)
         if status in REFUSALS:
             self._failed(body.decode())
             return False
         assert status in {200, 404}, body
         found = digest(body) if status == 200 else None
+        if "x-putter-stale" in headers:
+            # Another router may have changed it meanwhile.
+            assert found in known.changes, f"{name} is nothing that was sent: {found}"
+            self.stale_reads += 1
+            return False
         if found not in known.possible:
             older = found in known.changes
             what = "older than what was acknowledged" if older else "nothing that was sent"
