@@ -32,7 +32,7 @@ pytestmark = pytest.mark.slow
 CLIENTS = 4
 OBJECT_BYTES_MAX = 60_000
 ROUNDS = 10 if SOAK else 2
-SOCKETS = "putter-sockets-*"
+SOCKETS = "putter-*"
 GONE_S = 10.0
 
 
