@@ -92,6 +92,7 @@ bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.bench_idle
 	$(BIN)/python -m benchmarks.bench_start
 	$(BIN)/python -m benchmarks.bench_start_segments
+	$(BIN)/python -m benchmarks.bench_audit
 
 lock:
 	$(PYTHON) tools/lock.py --upgrade

@@ -10,7 +10,7 @@ among each other where Redis describes nothing (`router.bare`):
 * soon after putters were given up or taken back, as with them go records without an object;
 * when somebody asks for it.
 
-One router at a time does it, under a lease.
+One router at a time makes a round, and one looks whether it is time for one, under leases.
 """
 
 from __future__ import annotations
@@ -43,6 +43,8 @@ _log = get_logger(__name__)
 _LEASE: Final = "audit"
 _LEASE_MS: Final = 60_000
 _DONE: Final = "audit/done"
+_WATCH: Final = "audit/watch"
+_WATCH_MS: Final = 60_000
 _MOMENT_MS: Final = 1
 _NOBODY: Final = ""
 """Among those that were not compared: something else stood in the way."""
@@ -123,6 +125,7 @@ class Audit:
         self._instance = instance
         self._period_ms = period_ms
         self._reasons = _Reasons()
+        self._watches = False
         self._epoch = ""
         self._left_out: frozenset[str] = frozenset()
         self._told: dict[str, tuple[str, int]] = {}
@@ -191,6 +194,9 @@ class Audit:
         standing = await self._meta.recovery.standing()
         if not standing.complete or self.found is not None:
             return False
+        if not await self._meta.leases.acquire(_WATCH, self._instance, _WATCH_MS):
+            self._watches = False
+            return False
         await self._watch(standing)
         if not await self._is_time() or not await self._lease():
             return False
@@ -202,7 +208,11 @@ class Audit:
 
     async def _watch(self, standing: Standing) -> None:
         """Note reasons to begin soon."""
-        if self._epoch and standing.epoch != self._epoch:
+        if not self._watches:  # another router did until now, or nobody
+            self._watches, self._epoch = True, standing.epoch
+            self._left_out = self._fleet.left_out
+            self._told.clear()
+        if standing.epoch != self._epoch:
             self._want("Redis was restarted")
         self._epoch = standing.epoch
         if self._fleet.left_out != self._left_out:

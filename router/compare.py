@@ -37,8 +37,8 @@ from router.walk import pages, redescribe
 
 _log = get_logger(__name__)
 _ALONE: Final = Policy(1, 1)
-_HELD_MAX: Final = 1_000_000
-"""Entries of putters that are looked at in one walk: about 200 MB."""
+_HELD_MAX: Final = 500_000
+"""Entries of putters that are looked at in one walk: about 100 MB."""
 _LISTED_LEAVES: Final = 64
 _STRAYS_MAX: Final = 10_000
 """Objects on one putter that nothing places there and that are looked at in one walk."""

@@ -196,7 +196,7 @@ class Repair:
 
         try:
             return await self._handoff.give(debtor, pace, lambda: self._lease(debtor))
-        except NodesUnavailable as error:
+        except PutterError as error:
             _log.info("records are handed on later", node=debtor, reason=str(error))
             return 0
 

@@ -489,6 +489,20 @@ class TestWhen:
 
         with_store(scene, audit_period_ms=24 * int(HOUR_S) * 1000)
 
+    def test_one_router_of_several_does_it(self) -> None:
+        async def scene(store: Store) -> None:
+            await store.add_router()
+            await filled(store)
+            await asyncio.sleep(120)
+            before = [router.audit.last for router in store.routers]
+            assert sum(each is not None for each in before) == 1
+            store.meta.wipe("run-2")
+            await asyncio.sleep(200)
+            after = [router.audit.last for router in store.routers]
+            assert sum(b is not a for b, a in zip(before, after, strict=True)) == 1
+
+        with_store(scene, audit_period_ms=24 * int(HOUR_S) * 1000)
+
     def test_who_was_away_is_compared_when_it_is_back(self) -> None:
         async def scene(store: Store) -> None:
             await filled(store)
