@@ -179,9 +179,42 @@ async def held_of(link: NodeLink, ranges: list[tuple[int, int]]) -> int:
     return held
 
 
+async def verified_by(
+    link: NodeLink, ranges: list[tuple[int, int]]
+) -> tuple[int, list[int | None]]:
+    """How many tickets of ranges a putter says it holds, and since when they are verified.
+
+    Args:
+        link: to the putter.
+        ranges: ``(first, count)``.
+
+    Returns:
+        The tickets; and for each of the stretches in which they were asked for milliseconds since
+        1970, 0 for one that was not verified since it was written, None if it cannot tell.
+
+    Raises:
+        PutterError: it does not answer.
+    """
+    held = 0
+    since: list[int | None] = []
+    for part in portions(ranges, _COUNT_TICKETS_MAX):
+        if part:
+            reply = await _ask(link, part, verified=True)
+            held += sum(reply.counts)
+            told = reply.verified_ms or (-1,) * len(part)
+            since += [None if each < 0 else each for each in told]
+    return held, since
+
+
 async def _count(link: NodeLink, ranges: tuple[tuple[int, int], ...]) -> int:
-    answers = await link.call(lambda request: Count(request, ranges), timeout_ms=_CALL_MS)
+    return sum((await _ask(link, ranges)).counts)
+
+
+async def _ask(
+    link: NodeLink, ranges: tuple[tuple[int, int], ...], *, verified: bool = False
+) -> Counts:
+    answers = await link.call(lambda request: Count(request, ranges, verified), timeout_ms=_CALL_MS)
     reply = answers[-1][0]
     if not isinstance(reply, Counts):
         raise NodesUnavailable(f"putter {link.node} does not count its tickets")
-    return sum(reply.counts)
+    return reply

@@ -23,17 +23,24 @@ class HoldingList(Message, tag="holdings", frozen=True):
 
 
 class Count(Message, tag="count", frozen=True):
-    """Client → putter: how many tickets of each range are there?"""
+    """Client → putter: how many tickets of each range are there, and when were they verified?"""
 
     request: int
     ranges: tuple[tuple[int, int], ...]
+    verified: bool = False
 
 
 class Counts(Message, tag="counts", frozen=True):
-    """Putter → client: the answer, in the order of the ranges."""
+    """Putter → client: the answer, in the order of the ranges.
+
+    ``verified_ms`` is there if it was asked for: since when all that is stored of a range was read
+    from the disk and found whole, milliseconds since 1970; 0 if a part was not since it was
+    written; -1 if the putter cannot tell.
+    """
 
     request: int
     counts: tuple[int, ...]
+    verified_ms: tuple[int, ...] = ()
 
 
 class AskDigests(Message, tag="digest", frozen=True):

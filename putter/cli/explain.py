@@ -41,7 +41,16 @@ def _print(told: Explanation) -> None:
             typer.echo(f"owed:     the record to {node}")
         return
     print_table(
-        ("node", "link", "bytes", "tickets", "held", "verified", "if it is lost"),
+        (
+            "node",
+            "link",
+            "bytes",
+            "tickets",
+            "held",
+            "verified",
+            "disk verified",
+            "if it is lost",
+        ),
         [_row(each, told.if_lost[each.node]) for each in told.replicas],
         left=2,
     )
@@ -51,9 +60,8 @@ def _print(told: Explanation) -> None:
 
 
 def _row(replica: Replica, loss: Loss) -> tuple[str, ...]:
-    verified = "never" if replica.link == "up" else "-"
-    if replica.verified_ms:
-        verified = f"{human_time(replica.verified_ms)}Z".replace(" ", "T")
+    verified = "not yet" if replica.verified is False else _when(replica.verified_ms) or "-"
+    disk = _when(replica.disk_verified_ms) or ("never" if replica.link == "up" else "-")
     return (
         replica.node,
         replica.link,
@@ -61,8 +69,13 @@ def _row(replica: Replica, loss: Loss) -> tuple[str, ...]:
         str(replica.tickets),
         "-" if replica.held is None else str(replica.held),
         verified,
+        disk,
         _fate(loss),
     )
+
+
+def _when(ms: int | None) -> str:
+    return f"{human_time(ms)}Z".replace(" ", "T") if ms else ""
 
 
 def _fate(loss: Loss) -> str:

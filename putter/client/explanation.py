@@ -15,7 +15,10 @@ class Replica(msgspec.Struct, frozen=True):
         link: ``up`` or ``down``, as the router sees it.
         extents, bytes, tickets: what it should hold of the file.
         held: how many of these tickets it says it holds; None if it cannot be asked.
-        verified_ms: end of the last whole verification of its disk, milliseconds since 1970.
+        verified: whether a verification of its disk has read all of it since it was written there,
+            and found it whole; None if the putter cannot tell.
+        verified_ms: since when all of it is; milliseconds since 1970.
+        disk_verified_ms: end of the last whole verification of its disk; the same.
     """
 
     node: str
@@ -24,7 +27,9 @@ class Replica(msgspec.Struct, frozen=True):
     bytes: int
     tickets: int
     held: int | None = None
+    verified: bool | None = None
     verified_ms: int | None = None
+    disk_verified_ms: int | None = None
 
 
 class Missing(msgspec.Struct, frozen=True):

@@ -158,7 +158,10 @@ class Queries:
                     lambda: answer_inventory(message, self._engine, self._readers), message.request
                 )
             case Count():
-                self._spawn(lambda: answer_count(message, self._committer), message.request)
+                self._spawn(
+                    lambda: answer_count(message, self._committer, self._scrubber),
+                    message.request,
+                )
             case Scrub():
                 self._spawn(lambda: answer_scrub(message, self._scrubber), message.request)
             case _:

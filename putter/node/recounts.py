@@ -13,6 +13,7 @@ from common.wire.inventory import Count, Counts, HoldingList, ListHoldings
 from common.wire.message import Message
 from common.wire.session import CeilingsReply, ListRecords, Raise, RecordList
 from putter.node.committer import Committer
+from putter.node.scrub import Scrubber
 from putter.storage.engine import Engine, Record
 
 Answer = tuple[Message, Buffer]
@@ -61,8 +62,8 @@ async def answer_raise(message: Raise, committer: Committer) -> Answer:
     return await committer.run(lift), b""
 
 
-async def answer_count(message: Count, committer: Committer) -> Answer:
-    """How many tickets of each range are stored."""
+async def answer_count(message: Count, committer: Committer, scrubber: Scrubber) -> Answer:
+    """How many tickets of each range are stored, and when they were verified."""
     for first, count in message.ranges:
         if first < 0 or count < 1 or first + count > TICKETS_MAX:
             raise ProtocolError(f"tickets {first} + {count} do not exist")
@@ -75,7 +76,9 @@ async def answer_count(message: Count, committer: Committer) -> Answer:
             for first, count in message.ranges
         )
 
-    return Counts(message.request, await committer.run(counts)), b""
+    found = await committer.run(counts)
+    verified_ms = await scrubber.verified_ms(message.ranges) if message.verified else ()
+    return Counts(message.request, found, verified_ms), b""
 
 
 def answer_holdings(message: ListHoldings, engine: Engine) -> Answer:

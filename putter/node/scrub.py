@@ -8,6 +8,7 @@ kept in a note, so that it goes on after a restart.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from concurrent.futures import Executor
 from typing import Final
 
@@ -22,6 +23,7 @@ from common.metrics import Metrics
 from common.wire.message import Message
 from common.wire.session import Flaw, Scrub, ScrubReply
 from putter.node.committer import Committer
+from putter.node.passes import LastPass, Pass, note_place, position_of
 from putter.storage.marked import MarkedEngine
 from putter.storage.scrub import Check, Finding, Part, Scrubbed
 
@@ -41,66 +43,11 @@ _BUSY: Final = 4
 _REST: Final = 4
 """A pass that nobody asked for reads at most a quarter of the time: small objects cost more."""
 _MARKS_AT_ONCE: Final = 4
-_FORMAT: Final = 1
+
+NOT_VERIFIED: Final = 0
+UNKNOWN: Final = -1
 
 _log = get_logger(__name__)
-
-
-class Pass(msgspec.Struct):
-    """The pass under way.
-
-    Attributes:
-        number: passes of a node are numbered.
-        started_ms: when it began, milliseconds since 1970.
-        demanded: somebody asked for it.
-        rate: bytes/s; 0 as fast as can be. Of a pass that nobody asked for, not used.
-        cursor: where it goes on.
-        verified_bytes: so far.
-        total_bytes: about how many there are; None if nobody knows.
-        findings: damages so far.
-        blocked: something could not be looked at as a whole.
-        mended: of the damages, that were made again at once.
-    """
-
-    number: int
-    started_ms: int
-    demanded: bool
-    rate: int
-    cursor: str = ""
-    verified_bytes: int = 0
-    total_bytes: int | None = None
-    findings: int = 0
-    blocked: bool = False
-    mended: int = 0
-
-
-class LastPass(msgspec.Struct, frozen=True):
-    """The last pass that came to its end."""
-
-    number: int
-    started_ms: int
-    ended_ms: int
-    verified_bytes: int
-    findings: int
-    mended: int = 0
-
-
-class Position(msgspec.Struct):
-    """The note: where the scrub of a node is.
-
-    Attributes:
-        format: of the note.
-        number: of the pass under way, or else of the newest.
-        now: the pass under way.
-        last: the last one that came to its end.
-        held_ms: when a pass was stopped; the next begins a period later.
-    """
-
-    format: int = _FORMAT
-    number: int = 0
-    now: Pass | None = None
-    last: LastPass | None = None
-    held_ms: int = 0
 
 
 class Scrubber:
@@ -137,7 +84,7 @@ class Scrubber:
         self._clock = clock
         self._rate = rate_bytes_per_s
         self._period_ms = int(period_s * 1000)
-        self._at = _position(engine.notes.load(NOTE))
+        self._at = position_of(engine.notes.load(NOTE))
         self._at.number = engine.pass_number = max(self._at.number, engine.pass_number)
         self._wake = asyncio.Event()
         self._saved_s = 0.0
@@ -217,6 +164,47 @@ class Scrubber:
             ),
         )  # fmt: skip
 
+    async def verified_ms(self, ranges: Sequence[tuple[int, int]]) -> tuple[int, ...]:
+        """When tickets were read from the disk last, and found whole.
+
+        Args:
+            ranges: first ticket and how many.
+
+        Returns:
+            For each range a time since which all that is stored of it was verified, milliseconds
+            since 1970; `NOT_VERIFIED` if a part came after the last pass, or is damaged;
+            `UNKNOWN` if the layout cannot tell.
+        """
+        now, last = self._at.now, self._at.last
+        passes = []
+        if now is not None and now.cursor:
+            passes.append((now.started_ms, now.stood, now.cursor))
+        if last is not None:
+            if not last.end:
+                return (UNKNOWN,) * len(ranges)
+            passes.append((last.started_ms, last.stood, last.end))
+        damaged = [mark.finding for mark in self._engine.damage if mark.finding.of_tickets]
+
+        def look() -> tuple[int, ...]:
+            return tuple(
+                NOT_VERIFIED
+                if any(each.first < first + count and first < each.end for each in damaged)
+                else self._looked_at(passes, first, count)
+                for first, count in ranges
+            )
+
+        return await asyncio.get_running_loop().run_in_executor(self._readers, look)
+
+    def _looked_at(
+        self, passes: list[tuple[int, list[tuple[str, int]], str]], first: int, count: int
+    ) -> int:
+        for started_ms, stood, reached in passes:
+            cursors = [*(cursor for cursor, _ in stood), reached]
+            before = self._engine.looked_at(cursors, first, count)
+            if before is not None:
+                return (started_ms, *(at_ms for _, at_ms in stood))[before]
+        return NOT_VERIFIED
+
     # -- the passes ------------------------------------------------------------------------
 
     async def _run(self) -> None:
@@ -277,8 +265,9 @@ class Scrubber:
             return  # it was stopped, or begun anew
         self._count(now, piece, found)
         if not piece.cursor:
-            await self._end(now)
+            await self._end(now, piece.end)
             return
+        note_place(now, self._clock.now_ms())
         if loop.time() - self._saved_s >= SAVE_S:
             await self._save()
         took_s = loop.time() - started_s
@@ -311,10 +300,16 @@ class Scrubber:
         self._metrics.scrubbed_bytes.inc(piece.verified_bytes)
         self._show()
 
-    async def _end(self, now: Pass) -> None:
-        ended_ms = self._clock.now_ms()
+    async def _end(self, now: Pass, end: str) -> None:
         self._at.last = LastPass(
-            now.number, now.started_ms, ended_ms, now.verified_bytes, now.findings, now.mended
+            number=now.number,
+            started_ms=now.started_ms,
+            ended_ms=self._clock.now_ms(),
+            verified_bytes=now.verified_bytes,
+            findings=now.findings,
+            mended=now.mended,
+            stood=now.stood,
+            end=end,
         )
         self._at.now = None
         if not now.blocked:
@@ -386,15 +381,3 @@ async def answer_scrub(message: Scrub, scrubber: Scrubber) -> tuple[Message, Buf
         case _:
             raise ProtocolError(f"a scrub cannot {message.action[:20]!r}")
     return scrubber.told(message.request, message.flaws), b""
-
-
-def _position(note: bytes | None) -> Position:
-    """What a note says; the beginning if it says nothing."""
-    if note is None:
-        return Position()
-    try:
-        found = msgspec.json.decode(note, type=Position)
-    except msgspec.MsgspecError as error:
-        _log.warning("the position of the scrub is lost", reason=str(error))
-        return Position()
-    return found if found.format == _FORMAT else Position()

@@ -279,6 +279,21 @@ class Engine(Protocol):
         """
         ...
 
+    def looked_at(self, cursors: Sequence[str], first: int, count: int) -> int | None:
+        """When a pass looked at tickets, by where it stood meanwhile.
+
+        Args:
+            cursors: of one pass, in their order; the last may be `Scrubbed.end`.
+            first: number of the first ticket.
+            count: how many.
+
+        Returns:
+            How many of the cursors stood before all of these tickets: what is stored of them was
+            looked at later than that. None if the pass, where it stood last, had not looked at
+            all of it, if nothing is stored, or if the layout cannot tell.
+        """
+        ...
+
     def inspect(self, first: int, count: int, check: Check, *, raw: bool = False) -> list[Finding]:
         """Verify what is stored of some tickets, and say what is damaged, as `scrub` does."""
         ...

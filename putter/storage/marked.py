@@ -252,6 +252,10 @@ class MarkedEngine:
         """Verify the next piece of everything; marks nothing."""
         return self._engine.scrub(cursor, budget_bytes, check)
 
+    def looked_at(self, cursors: Sequence[str], first: int, count: int) -> int | None:
+        """Where a pass stood before it looked at tickets."""
+        return self._engine.looked_at(cursors, first, count)
+
     def inspect(self, first: int, count: int, check: Check, *, raw: bool = False) -> list[Finding]:
         """Verify what is stored of some tickets; marks nothing."""
         return self._engine.inspect(first, count, check, raw=raw)

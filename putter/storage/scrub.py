@@ -97,12 +97,15 @@ class Scrubbed:
         verified_bytes: that were read and looked at.
         total_bytes: about how many a whole pass reads; None if that is not known.
         findings: what is damaged.
+        end: at the end of the pass, what stands for that in `Engine.looked_at`; "" where the layout
+            cannot tell.
     """
 
     cursor: str
     verified_bytes: int
     total_bytes: int | None
     findings: tuple[Finding, ...] = ()
+    end: str = ""
 
 
 class Check(Protocol):
@@ -155,9 +158,9 @@ class Gathered:
         self.verified_bytes += size
         self.findings += findings
 
-    def done(self, cursor: str, total_bytes: int | None) -> Scrubbed:
+    def done(self, cursor: str, total_bytes: int | None, end: str = "") -> Scrubbed:
         """The answer."""
-        return Scrubbed(cursor, self.verified_bytes, total_bytes, tuple(self.findings))
+        return Scrubbed(cursor, self.verified_bytes, total_bytes, tuple(self.findings), end)
 
 
 def numbers_of(cursor: str, count: int) -> tuple[int, ...]:

@@ -20,7 +20,7 @@ from router.gateway.scrub import ask
 from router.handoff import debtors_of
 from router.policies import Policies
 from router.reads import ReadPath
-from router.surplus import held_of
+from router.surplus import verified_by
 
 _CALL_MS: Final = 5_000
 _PREFIX: Final = "/explain/"
@@ -82,18 +82,29 @@ class ExplainRoutes:
             "bytes": sum(extent.size for extent in mine),
             "tickets": sum(extent.count for extent in mine),
             "held": None,
+            "verified": None,
             "verified_ms": None,
+            "disk_verified_ms": None,
         }
         if link is None or not up:
             return told
         try:
-            told["held"] = await held_of(link, [(extent.first, extent.count) for extent in mine])
+            held, since = await verified_by(link, [(each.first, each.count) for each in mine])
         except PutterError:
             return told | {"link": "down"}
         [scrub] = await ask([link], timeout_ms=_CALL_MS)
         if isinstance(scrub, ScrubReply) and scrub.last_ended_ms:
-            told["verified_ms"] = scrub.last_ended_ms
-        return told
+            told["disk_verified_ms"] = scrub.last_ended_ms
+        return told | {"held": held} | _verified(since)
+
+
+def _verified(since: Sequence[int | None]) -> dict[str, Any]:
+    """Whether all of it was verified where it lies, and since when."""
+    known = [each for each in since if each is not None]
+    if not known or len(known) < len(since):
+        return {}
+    oldest = min(known)
+    return {"verified": oldest > 0, "verified_ms": oldest or None}
 
 
 def _owed(extents: Sequence[Extent]) -> list[dict[str, Any]]:

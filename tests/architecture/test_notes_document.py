@@ -10,7 +10,8 @@ from pathlib import Path
 
 import msgspec
 
-from putter.node.scrub import NOTE, LastPass, Pass, Position
+from putter.node.passes import LastPass, Pass, Position
+from putter.node.scrub import NOTE
 from putter.storage.damage import Damage
 from putter.storage.marked import DAMAGE
 from putter.storage.memory_disk import MemoryDisk
@@ -29,10 +30,13 @@ def written() -> dict[str, str]:
     position = Position(
         number=3,
         now=Pass(
-            3, STARTED_MS + 9_000, demanded=True, rate=67_108_864, cursor="12.4.1.61455",
+            3, STARTED_MS + 9_000, demanded=True, rate=67_108_864, cursor="12.4.1.61455.90210",
             verified_bytes=402_653_184, total_bytes=1_503_238_553, findings=1,
+            stood=[("12.2.0.0.90210", STARTED_MS + 9_400)],
         ),
-        last=LastPass(2, STARTED_MS, STARTED_MS + 5_000, 1_500_000_000, 0),
+        last=LastPass(2, STARTED_MS, STARTED_MS + 5_000, 1_500_000_000, 0,
+            stood=[("9.5.0.0.70111", STARTED_MS + 2_000)], end="9.10.0.0.70111",
+        ),
     )  # fmt: skip
     notes.save(NOTE, msgspec.json.encode(position))
     damage = Damage()

@@ -527,6 +527,29 @@ def test_a_pass_tells_how_much_it_verified(engine: Engine) -> None:
     assert piece.total_bytes is None or piece.total_bytes >= 10_000
 
 
+def test_what_a_pass_looked_at_is_told_rightly_or_not_at_all(engine: Engine) -> None:
+    for first in (0, 100):
+        engine.put(run_of(first, data_for(first, 10_000), frame_bytes=1000))
+        engine.sync()
+    cursors, cursor = [], ""
+    while not cursors or cursor:
+        piece = engine.scrub(cursor, 1, CHECK)
+        cursor = piece.cursor
+        cursors.append(cursor or piece.end)
+    engine.put(run_of(50, data_for(50, 1000), frame_bytes=1000))
+    engine.sync()
+    assert engine.looked_at(cursors, 50, 1) is None, "it came later"
+    assert engine.looked_at(cursors, 0, 110) is None, "a part of it did"
+    assert engine.looked_at(cursors, 200, 1) is None, "it is not there"
+    assert engine.looked_at(["no cursor"], 0, 10) is None
+    before = [engine.looked_at(cursors, first, 10) for first in (0, 100)]
+    if engine.layout == "segments":
+        assert all(each is not None and each < len(cursors) for each in before)
+        assert engine.looked_at(cursors[:1], 100, 10) is None, "it had just begun"
+    else:
+        assert before == [None, None]
+
+
 @pytest.mark.parametrize("raw", [False, True])
 @pytest.mark.parametrize("budget_bytes", [1, 1 << 20])
 def test_a_pass_finds_the_damaged_tickets_and_no_others(

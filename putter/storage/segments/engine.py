@@ -94,10 +94,10 @@ class SegmentsEngine:
         self._lock = RLock()
         self._files = Files(disk, segment_bytes)
         self._reserve = Reserve(self._files, reserve_bytes)
-        state = state_of(self._files, random_bytes, report := Report())
+        self._report = report = Report()
+        state = state_of(self._files, random_bytes, report)
         found = recover(self._files, state, verify, report)
         self._catalog = found.catalog
-        self._report = report
         self._at_rest = at_rest = at_rest or AtRest()
         self._packer = Packer(at_rest, state.secret)
         self._writer = Writer(self._files, found, self._reserve, self._lock, self._packer)
@@ -112,10 +112,8 @@ class SegmentsEngine:
             self._catalog, self._files, self._reader, self._writer, verify, self._lock, key_files
         )
         keys = KeyUse(key_files, self._files, state.secret, self._compactor.copied_keys)
-        prepare = self._mender.prepare
-        self._scrub = SegmentScrub(
-            self._catalog, self._files, self._reader, state.secret, self._lock, keys, prepare
-        )
+        prepare, seen = self._mender.prepare, (self._catalog, self._files, self._reader)
+        self._scrub = SegmentScrub(*seen, state.secret, self._lock, keys, prepare)
         self._inventory = Inventory(self._catalog, self._lock)
         self._suspects = set[int]()
         self._highest = {raw: self._catalog.highest_ticket(raw=raw) for raw in (False, True)}
@@ -292,6 +290,10 @@ class SegmentsEngine:
     def scrub(self, cursor: str, budget_bytes: int, check: Check) -> Scrubbed:
         """Verify the next piece of everything."""
         return self._scrub.step(cursor, budget_bytes, check)
+
+    def looked_at(self, cursors: Sequence[str], first: int, count: int) -> int | None:
+        """Where a pass stood before it looked at tickets."""
+        return self._scrub.looked_at(cursors, first, count)
 
     def inspect(self, first: int, count: int, check: Check, *, raw: bool = False) -> list[Finding]:
         """Verify what is stored of some tickets."""

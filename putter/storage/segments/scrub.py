@@ -6,7 +6,7 @@ meanwhile was verified when it was copied; what is written anew was verified whe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from enum import IntEnum
 from itertools import islice
@@ -34,11 +34,16 @@ from putter.storage.scrub import (
 from putter.storage.segments.files import ROOT, Files, index_path, place_of
 from putter.storage.segments.formats import Header, Kind, decode_head, seal_of
 from putter.storage.segments.key_use import KeyUse
+from putter.storage.segments.open_index import OpenIndex
 from putter.storage.segments.places import Place, RecordPlace, Removal
 from putter.storage.segments.reader import Reader
 from putter.storage.segments.sealed_index import SealedIndex
 from putter.storage.segments.segment import Catalog, Segment
 
+_NUMBERS: Final = 5
+"""In a cursor: the newest segment when the pass began, where the pass is in the order of segments,
+stages and tickets, and what bounds the sequence numbers that this newest segment had then."""
+_SEALED: Final = 1 << 62
 _AT_ONCE: Final = 64
 """Entries of an index that are taken under the lock together."""
 _SKIP: Final = -1
@@ -96,9 +101,12 @@ class SegmentScrub:
         return done
 
     def _step(self, cursor: str, budget_bytes: int, check: Check) -> Scrubbed:
-        last, number, stage, at = numbers_of(cursor, 4)
+        last, number, stage, at, bound = numbers_of(cursor, _NUMBERS)
         with self._lock:
-            last = self._last = last or max(self._catalog.segments, default=0)
+            if not last:
+                last = max(self._catalog.segments, default=0)
+                bound = _bound_of(self._catalog.segments.get(last))
+            self._last = last
             total = sum(
                 segment.index.live_bytes
                 for segment in self._catalog.segments.values()
@@ -108,7 +116,7 @@ class SegmentScrub:
         while not piece.full:
             segment = self._segment(number, last)
             if segment is None:
-                return piece.done("", total)
+                return piece.done("", total, cursor_of(last, last + 1, 0, 0, bound))
             if segment.number != number:
                 number, stage, at = segment.number, _Stage.WHOLE, 0
             with self._reader.pinned(number) as there:
@@ -121,7 +129,27 @@ class SegmentScrub:
                     at = reached
             if stage == _Stage.WHOLE and at == _AGAIN:
                 break
-        return piece.done(cursor_of(last, number, stage, at), total)
+        return piece.done(cursor_of(last, number, stage, at, bound), total)
+
+    def looked_at(self, cursors: Sequence[str], first: int, count: int) -> int | None:
+        """See `putter.storage.engine.Engine.looked_at`."""
+        stood = [numbers_of(cursor, _NUMBERS) for cursor in cursors]
+        places = list(self._places(first, first + count))
+        if not stood or not places or not all(_is_behind(stood[-1], each) for each in places):
+            return None
+        # A pass goes through the segments in their order, and through each by tickets.
+        lowest = min(places, key=lambda each: (each.segment, each.end))
+        return next(at for at, each in enumerate(stood) if _is_behind(each, lowest))
+
+    def _places(self, at: int, end: int) -> Iterator[Place]:
+        """Where tickets lie now."""
+        while at < end:
+            with self._lock:
+                some = self._catalog.places(at, end, raw=False, limit=_AT_ONCE)
+            if not some:
+                return
+            yield from some
+            at = some[-1].end
 
     def inspect(self, first: int, count: int, check: Check, *, raw: bool) -> list[Finding]:
         """What is damaged of the copies of tickets that count, or of what tells where they lie."""
@@ -340,6 +368,23 @@ class SegmentScrub:
         at = removal.record + header.body_at
         body = self._reader.load(removal.segment, at, header.body_bytes)
         return seal_of(self._secret, body) == header.body_sum
+
+
+def _bound_of(segment: Segment | None) -> int:
+    """Behind the sequence numbers of what a segment has; what is added to it later is above."""
+    if segment is None or not isinstance(segment.index, OpenIndex):
+        return _SEALED
+    return segment.index.highest_sequence + 1
+
+
+def _is_behind(cursor: Sequence[int], place: Place) -> bool:
+    """Whether a pass that stands there has looked at this place."""
+    last, number, stage, at, bound = cursor
+    if place.segment > last or (place.segment == last and place.sequence >= bound):
+        return False  # it came when the pass had begun
+    if place.segment != number:
+        return place.segment < number
+    return stage > _Stage.RUNS or (stage == _Stage.RUNS and place.end <= at)
 
 
 def _blank(rows: Buffer, frame_bytes: int) -> Statuses:

@@ -88,6 +88,7 @@ MESSAGES: list[Message] = [
     Raise(1, Ceilings(2, 3, 4)),
     CeilingsReply(1, Ceilings(2, 3, 4), 5, 6),
     Count(1, ((2, 3), (4, 5))),
+    Count(1, ((2, 3),), verified=True),
     ListHoldings(1, "3.7", 100),
     HoldingList(1, "", ((5, 6, "ZZ"), (7, 1, "A")), 3),
     AskDigests(1, "tickets", 1024, 2**64 - 1, 0, 4096),
@@ -95,6 +96,7 @@ MESSAGES: list[Message] = [
     AskEntries(1, "objects", 5, 1 << 62),
     EntryList(1, 700),
     Counts(1, (3, 0)),
+    Counts(1, (3, 0), (1_700_000_000_000, -1)),
     Scrub(1, "start", 2, 3),
     ScrubReply(
         1,

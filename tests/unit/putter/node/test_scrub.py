@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -16,14 +16,14 @@ from common.limits import MIB
 from common.metrics import Metrics
 from common.wire.session import Scrub
 from putter.node.committer import Committer
+from putter.node.passes import STOOD_MAX, LastPass, Pass, Position, note_place
 from putter.node.scrub import (
     DEMANDED_BYTES_PER_S,
     LOOK_S,
+    NOT_VERIFIED,
     NOTE,
     SAVE_S,
-    LastPass,
-    Pass,
-    Position,
+    UNKNOWN,
     Scrubber,
     answer_scrub,
 )
@@ -509,3 +509,100 @@ def test_a_session_starts_asks_and_stops() -> None:
             await answer_scrub(Scrub(4, "dance"), bench.scrubber)
 
     scene(Scripted(*pieces(1000, 1000)), main, rate=0)
+
+
+# -- since when something is verified ----------------------------------------------------------
+
+
+class Told(Scripted):
+    """Says where a pass stood before it came to tickets, by the first of them."""
+
+    def __init__(self, *answers: Scrubbed | Exception, before: dict[int, int]) -> None:
+        super().__init__(*answers)
+        self.before = before
+        self.passes: list[list[str]] = []
+
+    def looked_at(self, cursors: Sequence[str], first: int, count: int) -> int | None:
+        self.passes.append(list(cursors))
+        before = self.before.get(first)
+        return before if before is not None and before < len(cursors) else None
+
+
+def test_it_is_told_since_when_tickets_are_verified() -> None:
+    engine = Told(
+        Scrubbed("a", MIB // 8, None),
+        Scrubbed("b", MIB // 8, None),
+        Scrubbed("", MIB // 8, None, end="z"),
+        before={5: 0, 6: 1, 7: 2},
+    )
+
+    async def main(bench: Bench) -> None:
+        await until(lambda: bench.scrubber._at.last is not None)
+        last = bench.scrubber._at.last
+        assert last is not None
+        assert [cursor for cursor, _ in last.stood] == ["a", "b"]
+        told = await bench.scrubber.verified_ms([(5, 1), (6, 1), (7, 1), (8, 1)])
+        assert told == (last.started_ms, last.stood[0][1], last.stood[1][1], NOT_VERIFIED)
+        assert engine.passes[-1] == ["a", "b", "z"]
+        assert last.started_ms <= told[1] <= told[2] <= last.ended_ms
+        assert bench.position.last == last, "also after a restart"
+
+    scene(engine, main)
+
+
+def test_the_pass_under_way_counts_for_what_it_has_reached() -> None:
+    engine = Told(
+        Scrubbed("", 0, None, end="z"), Scrubbed("a", MIB // 8, None), before={5: 0, 6: 1}
+    )
+
+    async def main(bench: Bench) -> None:
+        await until(lambda: bench.scrubber._at.last is not None)
+        await bench.scrubber.demand(rate=1)
+        await until(lambda: (found := bench.scrubber._at.now) is not None and bool(found.cursor))
+        now, last = bench.scrubber._at.now, bench.scrubber._at.last
+        assert now is not None
+        assert last is not None
+        told = await bench.scrubber.verified_ms([(5, 1), (6, 1), (7, 1)])
+        assert told == (now.started_ms, now.stood[0][1], NOT_VERIFIED)
+
+    scene(engine, main)
+
+
+def test_what_is_damaged_is_not_verified() -> None:
+    finding = Finding(Part.TICKETS, 5, 2, "A", "x", "rot")
+    engine = Told(Scrubbed("", 10, None, (finding,), end="z"), before=dict.fromkeys(range(10), 0))
+    engine.put(run_of(4, data_for(0, 4 * 1458), object_id="A"))
+    engine.put(spoilt(run_of(4, data_for(0, 4 * 1458), object_id="A"), 1, 2))
+
+    async def main(bench: Bench) -> None:
+        bench.damage.add(finding, 1)
+        await until(lambda: bench.scrubber._at.last is not None)
+        bench.damage.add(finding, 1)
+        told = await bench.scrubber.verified_ms([(4, 1), (4, 2), (6, 1), (7, 1)])
+        assert [each > 0 for each in told] == [True, False, False, True]
+
+    scene(engine, main)
+
+
+def test_a_layout_that_cannot_tell_says_so() -> None:
+    async def main(bench: Bench) -> None:
+        assert await bench.scrubber.verified_ms([(1, 1)]) in {(NOT_VERIFIED,), (UNKNOWN,)}
+        await until(lambda: bench.scrubber._at.last is not None)
+        assert await bench.scrubber.verified_ms([(1, 1), (2, 1)]) == (UNKNOWN, UNKNOWN)
+
+    scene(FaultyEngine(), main)
+
+
+@pytest.mark.parametrize("step_ms", [1, 100, 60_000])
+def test_of_a_long_pass_a_bounded_number_of_places_is_kept(step_ms: int) -> None:
+    now = Pass(1, 1_000_000, demanded=False, rate=0)
+    pieces = 5_000
+    for piece in range(1, pieces + 1):
+        now.cursor = str(piece)
+        note_place(now, now.started_ms + piece * step_ms)
+    assert STOOD_MAX // 4 <= len(now.stood) <= STOOD_MAX
+    places = [int(cursor) for cursor, _ in now.stood]
+    assert places == sorted(set(places))
+    assert [at_ms for _, at_ms in now.stood] == [now.started_ms + n * step_ms for n in places]
+    gaps = [after - before for before, after in pairwise([0, *places, pieces])]
+    assert max(gaps) <= pieces / 8, "about even"

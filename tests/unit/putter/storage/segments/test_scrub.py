@@ -7,8 +7,10 @@ from collections.abc import Callable
 
 import pytest
 
+from common.checksum import Buffer
 from common.limits import KIB
 from common.tickets import object_id_of, object_key
+from common.wire.frames import Statuses
 from common.wire.status import Status
 from putter.storage.damage import Damage
 from putter.storage.marked import MarkedEngine
@@ -345,3 +347,96 @@ def test_other_damage_that_compaction_finds_is_marked(
     tend(marked)
     assert [mark.finding.part for mark in marked.damage] == [part]
     assert place.segment in engine._catalog.segments
+
+
+# -- when something was looked at --------------------------------------------------------------
+
+
+class Watching:
+    """A check that notes the first ticket of each run that it is shown."""
+
+    def __init__(self) -> None:
+        self.shown: list[int] = []
+
+    def frames(self, key_id: str, first: int, frame_bytes: int, rows: Buffer) -> Statuses | None:
+        self.shown.append(first)
+        return CHECK.frames(key_id, first, frame_bytes, rows)
+
+    def record(self, body: bytes) -> bool:
+        return CHECK.record(body)
+
+
+def whole_pass(engine: SegmentsEngine, budget_bytes: int = 1) -> tuple[list[str], dict[int, int]]:
+    """Where a pass stood after each piece, and in which piece a run was shown."""
+    cursors: list[str] = []
+    shown: dict[int, int] = {}
+    cursor = ""
+    while True:
+        check = Watching()
+        piece = engine.scrub(cursor, budget_bytes, check)
+        shown |= dict.fromkeys(check.shown, len(cursors))
+        cursor = piece.cursor
+        cursors.append(cursor or piece.end)
+        if not cursor:
+            return cursors, shown
+
+
+@pytest.mark.parametrize("budget_bytes", [1, 20 * KIB, 1 << 30])
+def test_it_is_known_in_which_piece_a_run_was_looked_at(
+    engine: SegmentsEngine, budget_bytes: int
+) -> None:
+    cursors, shown = whole_pass(engine, budget_bytes)
+    assert len(shown) == 12
+    for first, piece in shown.items():
+        assert engine.looked_at(cursors, first, 10) == piece
+        assert engine.looked_at(cursors[: piece + 1], first, 10) == piece
+        assert engine.looked_at(cursors[:piece], first, 10) is None
+    assert engine.looked_at(cursors, 0, 1200) == min(shown.values()), "the earliest of many"
+    last = max(shown.values())
+    assert engine.looked_at(cursors[:last], 0, 1200) is None, "not all of it"
+    assert engine.looked_at(cursors, 50, 10) is None, "there is nothing"
+    assert engine.looked_at([], 0, 10) is None
+
+
+def test_what_came_since_the_pass_began_was_not_looked_at(engine: SegmentsEngine) -> None:
+    first = engine.scrub("", 1, CHECK)
+    engine.put(run_of(5000, data_for(1, KIB), frame_bytes=KIB, object_id="during"))
+    engine.sync()
+    cursor, end = first.cursor, ""
+    while cursor:
+        piece = engine.scrub(cursor, 1 << 30, CHECK)
+        cursor, end = piece.cursor, piece.end
+    engine.put(run_of(6000, data_for(2, KIB), frame_bytes=KIB, object_id="after"))
+    engine.sync()
+    assert engine.looked_at([end], 0, 10) == 0
+    assert engine.looked_at([end], 5000, 1) is None
+    assert engine.looked_at([end], 6000, 1) is None
+    cursors, _ = whole_pass(engine)
+    assert engine.looked_at(cursors, 5000, 1) is not None
+    assert engine.looked_at(cursors, 6000, 1) is not None
+
+
+def test_what_compaction_moved_waits_for_the_next_pass(engine: SegmentsEngine) -> None:
+    cursors, _ = whole_pass(engine)
+    assert engine.looked_at(cursors, 5, 5) is not None
+    before = place_of(engine, 105)
+    engine.free([(100 * step, 9) for step in range(12)])
+    tend(engine)
+    assert place_of(engine, 109).segment != before.segment
+    newest = max(int(cursor.split(".")[0]) for cursor in cursors)
+    for step in range(12):
+        ticket = 100 * step + 9
+        seen = engine.looked_at(cursors, ticket, 1) is not None
+        assert seen == (place_of(engine, ticket).segment <= newest)
+    again, _ = whole_pass(engine)
+    assert all(engine.looked_at(again, 100 * step + 9, 1) is not None for step in range(12))
+
+
+def test_it_is_known_after_a_restart(disk: MemoryDisk, engine: SegmentsEngine) -> None:
+    cursors, shown = whole_pass(engine)
+    engine.close()
+    reopened = engine_on(disk)
+    reopened.put(run_of(7000, data_for(3, KIB), frame_bytes=KIB, object_id="later"))
+    reopened.sync()
+    assert {first: reopened.looked_at(cursors, first, 10) for first in shown} == shown
+    assert reopened.looked_at(cursors, 7000, 1) is None
