@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import secrets
 import stat
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -61,13 +62,32 @@ class ClusterKey:
 
 
 class Keyring:
-    """The keys of a cluster in the order of their file: the first writes, all verify."""
+    """The keys of a cluster in the order of their file: the first writes, all verify.
+
+    A ring lives as long as its process; its keys may be replaced meanwhile, so whoever needs one
+    asks for it each time. Any thread may ask.
+    """
 
     def __init__(self, keys: list[ClusterKey]) -> None:
         if not keys:
             raise SettingInvalid("a key ring needs at least one key")
         self._keys = keys
         self._by_id = {key.key_id: key for key in keys}
+        self._replaced: list[Callable[[], None]] = []
+
+    def replace(self, other: Keyring) -> None:
+        """Take the keys of another ring in place of the own ones, then tell all that `listen`.
+
+        Raises:
+            PutterError: somebody could not do what is due then; the keys are replaced all the same.
+        """
+        self._keys, self._by_id = other._keys, other._by_id
+        for call in self._replaced:
+            call()
+
+    def listen(self, call: Callable[[], None]) -> None:
+        """Have something called each time the keys were replaced."""
+        self._replaced.append(call)
 
     @property
     def writing(self) -> ClusterKey:
@@ -98,10 +118,9 @@ class Keyring:
             )
         return key
 
-    def shared(self, key_ids: list[str]) -> ClusterKey | None:
-        """The first key of ours that the other side has too, or None."""
-        theirs = set(key_ids)
-        return next((key for key in self._keys if key.key_id in theirs), None)
+    def shared(self, key_ids: Sequence[str]) -> ClusterKey | None:
+        """The first key of the other side that we have too, or None."""
+        return next((self._by_id[each] for each in key_ids if each in self._by_id), None)
 
 
 def generate_key_line() -> str:

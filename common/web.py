@@ -14,6 +14,7 @@ import msgspec
 from aiohttp import web
 
 from common.errors import NotAuthorised, ProtocolError, PutterError, Unavailable
+from common.keys import Keyring
 from common.logs import get_logger
 from common.metrics import Metrics
 from common.requests import REQUEST_ID_HEADER, bind_request, current_request, new_request_id
@@ -112,12 +113,14 @@ class Door:
 
     Args:
         listens_on: the address that the port listens on.
-        token: the bearer token.
+        token: the bearer token; "": those that are derived from the cluster keys.
+        keyring: the cluster keys; while one takes the place of another, the tokens of both count.
     """
 
-    def __init__(self, listens_on: str, token: str) -> None:
+    def __init__(self, listens_on: str, token: str, keyring: Keyring | None = None) -> None:
         self._loopback = is_loopback(listens_on)
-        self._token = token.encode()
+        self._token = token
+        self._keyring = keyring
 
     def check(self, headers: Mapping[str, str]) -> None:
         """Let a request in.
@@ -136,13 +139,17 @@ class Door:
                 )
             return
         scheme, _, given = headers.get("Authorization", "").partition(" ")
-        if scheme.lower() != "bearer" or not hmac.compare_digest(
-            given.strip().encode(errors="replace"), self._token
-        ):
+        if scheme.lower() != "bearer" or not self._knows(given.strip().encode(errors="replace")):
             raise NotAuthorised(
                 "this address asks for a bearer token",
                 hint="`putter keys token` prints it where the cluster key is",
             )
+
+    def _knows(self, given: bytes) -> bool:
+        tokens = [self._token] if self._token else []
+        if not tokens and self._keyring is not None:
+            tokens = [key.token for key in self._keyring.keys]
+        return any(hmac.compare_digest(given, token.encode()) for token in tokens)
 
 
 def unexpected(error: Exception, path: str) -> web.Response:

@@ -351,7 +351,7 @@ class Router:
     # -- inside ----------------------------------------------------------------------------
 
     def _make_web(self) -> WebPort:
-        door = Door(self.options.host, self.options.token)
+        door = Door(self.options.host, self.options.token, self._keyring)
         application = make_application(self.metrics, door, self._not_ready, self.workers)
         FileRoutes(self.writes, self.lately, self.metrics, self.options.idle_ms).add_to(application)
         BucketRoutes(self._meta, self.policies, self._configure).add_to(application)

@@ -178,7 +178,7 @@ class ServerHandshake:
     def _welcome(self, hello: Hello) -> Welcome:
         if len(hello.challenge) != CHALLENGE_BYTES:
             raise ProtocolError(f"a challenge has {CHALLENGE_BYTES} bytes")
-        key = self._keyring.shared(list(hello.key_ids))
+        key = self._keyring.shared(hello.key_ids)
         if key is None:
             raise NotAuthorised("no cluster key in common", hint=_KEY_HINT)
         self._admit(hello)

@@ -10,6 +10,7 @@ from common.settings import Settings
 from putter.cli.beside import Beside
 from putter.cli.imports import importing
 from putter.cli.process import Signals, attend, open_certificates, open_keyring, raise_file_limit
+from putter.cli.rereading import KeyReader
 
 _log = get_logger(__name__)
 _LINK_MS: Final = 60_000
@@ -35,7 +36,10 @@ async def route(settings: Settings) -> None:
 async def _run(settings: Settings, signals: Signals) -> None:
     keyring = open_keyring(settings)
     certificates = open_certificates(settings, signals)
+    keys = KeyReader(settings.key_path, keyring)
+    signals.on_hangup.append(keys.read)
     async with contextlib.AsyncExitStack() as stack:
+        stack.push_async_callback(keys.stop)
         beside: Beside | None = None
         if settings.redis is None:
             beside = Beside(settings)

@@ -17,7 +17,6 @@ from common.siblings import Siblings
 from common.transport import TcpNetwork
 from common.wire.handshake import Identity
 from putter.cli.process import new_instance, version
-from putter.cli.serve import token_of
 from router.app import Router
 from router.options import RouterOptions
 from router.quorum import Policy
@@ -65,7 +64,7 @@ def make_router(
             audit_period_ms=settings.audit_period_hours * 3_600_000,
             rebalance_percent=settings.rebalance_percent,
             replace_after_ms=settings.replace_after_s * 1000,
-            token=token_of(settings, keyring.writing.token),
+            token=settings.token or "",
         ),
         Identity(instance, instance, version()),
         keyring,

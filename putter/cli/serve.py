@@ -24,6 +24,7 @@ from putter.cli.process import (
     raise_file_limit,
     version,
 )
+from putter.cli.rereading import KeyReader, in_use_on
 from putter.node.app import NodeOptions, PutterNode
 from putter.node.verify import frames_verifier
 from putter.storage.factory import Protection, count_start, open_engine, open_notes
@@ -31,11 +32,6 @@ from putter.storage.factory import Protection, count_start, open_engine, open_no
 _log = get_logger(__name__)
 _READERS: Final = 4
 _MEMORY_BYTES: Final = 4 * GIB
-
-
-def token_of(settings: Settings, derived: str) -> str:
-    """The token of the web door: the one that was set, else the key's."""
-    return settings.token or derived
 
 
 async def serve(settings: Settings) -> None:
@@ -65,6 +61,8 @@ async def serve(settings: Settings) -> None:
     metadata = _coordinator(settings)
     disk_thread = ThreadPoolExecutor(1, "disk")
     readers = ThreadPoolExecutor(_READERS, "reader")
+    keys = KeyReader(settings.key_path, keyring, in_use_on(engine, readers))
+    signals.on_hangup.append(keys.read)
     callers = CallerLimits(settings.connections_max, settings.connections_per_address)
     node = PutterNode(
         NodeOptions(
@@ -91,7 +89,7 @@ async def serve(settings: Settings) -> None:
         on_superseded=signals.ask,
         certificates=certificates,
     )
-    door = Door(settings.host, token_of(settings, keyring.writing.token))
+    door = Door(settings.host, settings.token or "", keyring)
     application = make_application(node.metrics, door, lambda: node.trouble)
     web = WebPort(application, node.metrics, callers, certificates=certificates)
     try:
@@ -107,6 +105,7 @@ async def serve(settings: Settings) -> None:
     try:
         await signals.wait()
     finally:
+        await keys.stop()
         await node.stop()
         await web.stop()
         if metadata is not None:

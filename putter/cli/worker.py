@@ -23,6 +23,7 @@ from common.settings_load import load
 from common.siblings import UnixSiblings
 from putter.cli.imports import importing
 from putter.cli.process import Signals, attend, open_certificates, open_keyring, run
+from putter.cli.rereading import KeyReader
 from putter.cli.shell import report
 
 _log = get_logger(__name__)
@@ -38,7 +39,10 @@ async def work(settings: Settings, siblings: UnixSiblings, signals: Signals) -> 
         from putter.cli.routing import make_metadata, make_router
     keyring = open_keyring(settings)
     certificates = open_certificates(settings, signals)
+    keys = KeyReader(settings.key_path, keyring)
+    signals.on_hangup.append(keys.read)
     async with contextlib.AsyncExitStack() as stack:
+        stack.push_async_callback(keys.stop)
         metadata = make_metadata(settings)
         stack.push_async_callback(metadata.close)
         await metadata.wait_ready(_log.warning)

@@ -10,8 +10,11 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
+
 from common.budget import Budget, Gate
 from common.errors import ProtocolError, PutterError
+from common.keys import ClusterKey
 from common.limits import (
     COMMIT_RECORD_BYTES_MAX,
     CONNECTION_PENDING_BYTES_MAX,
@@ -20,6 +23,7 @@ from common.limits import (
 )
 from common.tickets import TICKETS_MAX
 from common.wire import frames
+from common.wire.frames import Statuses
 from common.wire.handshake import Peer
 from common.wire.message import split_payload
 from common.wire.reader import MessageReader
@@ -115,6 +119,7 @@ class SessionConnection:
         self._transport = transport
         self._peer = peer
         self._committer: Committer = services.committer
+        self._keyring = services.keyring
         self._pool = services.pool
         self._metrics = services.metrics
         self._acks = acks
@@ -236,10 +241,28 @@ class SessionConnection:
         if self._fence.covers(object_id):
             run = Run(first, part, frame_bytes, object_id, key.key_id)
             return _PendingRun(run, count, Status.TICKET_TAKEN, size)
-        statuses = frames.check(part, first, frame_bytes, key.checksum)
+        key, statuses = self._keyed(part, first, frame_bytes)
         self._metrics.frames.inc(count)
         run = Run(first, part, frame_bytes, object_id, key.key_id)
         return _PendingRun(run, count, frames.worst(statuses), size)
+
+    def _keyed(self, part: memoryview, first: int, frame_bytes: int) -> tuple[ClusterKey, Statuses]:
+        """The key of a run, and the status of each of its frames.
+
+        As a rule it is the key of the session; the client may have begun to write with another one
+        since.
+        """
+        greeted = self._peer.key
+        statuses = frames.check(part, first, frame_bytes, greeted.checksum)
+        if not statuses.any() and greeted.key_id in self._keyring.ids:
+            return greeted, statuses
+        bad = np.full_like(statuses, Status.CHECKSUM_MISMATCH)
+        for key in self._keyring.keys:
+            if key.key_id != greeted.key_id:
+                found = frames.check(part, first, frame_bytes, key.checksum)
+                if not found.any():
+                    return key, found
+        return greeted, statuses if statuses.any() else bad
 
     def _finished(self, job: _BatchJob, _error: PutterError | None) -> None:
         size = job.size

@@ -124,7 +124,9 @@ def open_data_keys(
         keys[current[0].key_id] = fresh
     if stale or current != wrapped:
         envelope.save(current)
-    return DataKeys(current[0].key_id, keys, KeyFiles(disk, current))
+    files = KeyFiles(disk, current)
+    keyring.listen(lambda: files.rewrap(envelope, keys))
+    return DataKeys(current[0].key_id, keys, files)
 
 
 class KeyFiles:
@@ -172,6 +174,24 @@ class KeyFiles:
         """
         with self._lock:
             _replace(self._disk, path, _encode(self._wrapped))
+
+    def rewrap(self, envelope: _Envelope, keys: Mapping[bytes, bytes]) -> None:
+        """Wrap all of them with the cluster key that writes now; durable when it returns.
+
+        New records go on with the data key that they had: a new one is made at the next start.
+
+        Args:
+            envelope: wraps.
+            keys: all keys by their ids.
+
+        Raises:
+            NoSpace, StorageError: the files are as they were, or one of them is.
+        """
+        with self._lock:
+            current = envelope.rewrapped(self._wrapped, keys)
+            if current != self._wrapped:
+                envelope.save(current)
+                self._wrapped = current
 
     def prune(self, used: Collection[bytes]) -> list[bytes]:
         """Remove old keys from both files; durable when it returns.

@@ -28,10 +28,13 @@ class Holdings:
     Attributes:
         cursor: where to go on; "" at the end.
         entries: neighbours of one object joined.
+        keys: ids of the cluster keys that their checksums were made with, and those of tickets
+            that are left out.
     """
 
     cursor: str
     entries: tuple[Holding, ...]
+    keys: frozenset[str] = frozenset()
 
 
 def joined(entries: Iterable[Holding]) -> tuple[Holding, ...]:

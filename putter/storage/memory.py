@@ -327,7 +327,8 @@ class MemoryEngine:
         with self._lock:
             some = list(islice(self._runs[False].within(at, TICKETS_MAX), limit))
         found = joined(Holding(each.first, each.count, each.object_id) for each in some)
-        return Holdings(cursor_of(some[-1].end) if len(some) == limit else "", found)
+        keys = frozenset(each.key_id for each in some)
+        return Holdings(cursor_of(some[-1].end) if len(some) == limit else "", found, keys)
 
     @property
     def record_count(self) -> int:

@@ -685,6 +685,24 @@ def test_what_is_held_is_listed_by_object(engine: Engine, limit: int) -> None:
     assert walk(engine, 1000)[0] == Holding(0, 1, "A")
 
 
+def test_pages_of_what_is_held_name_the_cluster_keys(engine: Engine) -> None:
+    for number in range(20):
+        key_id = "aaaaaaaa" if number == 13 else "bbbbbbbb"
+        engine.put(run_of(number * 10, bytes(8), object_id="A", key_id=key_id))
+    engine.sync()
+    found: list[frozenset[str]] = []
+    cursor = ""
+    while cursor or not found:
+        page = engine.holdings(cursor, 3)
+        found.append(page.keys)
+        cursor = page.cursor
+    assert sum("aaaaaaaa" in keys for keys in found) == 1
+    assert frozenset().union(*found) == {"aaaaaaaa", "bbbbbbbb"}
+    engine.free([(130, 1)])
+    engine.sync()
+    assert engine.holdings("", 1_000).keys == {"bbbbbbbb"}
+
+
 def test_nothing_held_is_nothing_listed(engine: Engine) -> None:
     assert engine.holdings("", 10) == Holdings("", ())
 

@@ -26,17 +26,19 @@ def page(
     """
     number, at = numbers_of(cursor, 2)
     found: list[Holding] = []
+    keys: set[str] = set()
     while len(found) < limit:
         with lock:
             later = min((each for each in catalog.segments if each >= number), default=None)
             if later is None:
-                return Holdings("", joined(found))
+                return Holdings("", joined(found), frozenset(keys))
             if later != number:
                 number, at = later, 0
             index = catalog.segments[number].index
             places = list(islice(index.runs(at, TICKETS_MAX, raw=False), limit - len(found)))
+        keys.update(place.key_id for place in places)
         found += [
             Holding(place.first, place.count, object_id_of(place.object_key)) for place in places
         ]
         number, at = (number, places[-1].end) if places else (number + 1, 0)
-    return Holdings(cursor_of(number, at), joined(found))
+    return Holdings(cursor_of(number, at), joined(found), frozenset(keys))

@@ -198,12 +198,16 @@ class TreeEngine:
         """A page of all tickets but raw ones, by object."""
         (at,) = numbers_of(cursor, 1)
         found: list[Holding] = []
+        keys: set[str] = set()
         within = tickets_within(self._disk.names, TICKETS, at, TICKETS_MAX - at)
         for ticket in islice(within, limit):
             at = ticket + 1
             info = self.stat(ticket)
             found.append(Holding(ticket, 1, "" if info is None else info.object_id))
-        return Holdings(cursor_of(at) if len(found) == limit else "", joined(found))
+            if info is not None:
+                keys.add(info.key_id)
+        cursor = cursor_of(at) if len(found) == limit else ""
+        return Holdings(cursor, joined(found), frozenset(keys))
 
     @property
     def record_count(self) -> int:

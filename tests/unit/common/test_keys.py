@@ -61,10 +61,23 @@ def test_a_key_that_is_not_in_the_ring_is_not_authorised() -> None:
     assert "--key-file" in caught.value.hint
 
 
-def test_the_shared_key_is_our_first_that_the_other_side_has() -> None:
+def test_the_keys_of_a_ring_are_replaced_where_it_is() -> None:
+    ring = Keyring([key(FIRST)])
+    told: list[str] = []
+    ring.listen(lambda: told.append(ring.writing.key_id))
+    ring.replace(Keyring([key(SECOND), key(FIRST)]))
+    assert ring.ids == [key(SECOND).key_id, key(FIRST).key_id]
+    assert ring.writing == ring.named(key(SECOND).key_id) == key(SECOND)
+    ring.replace(Keyring([key(SECOND)]))
+    with pytest.raises(NotAuthorised):
+        ring.named(key(FIRST).key_id)
+    assert told == [key(SECOND).key_id] * 2
+
+
+def test_the_shared_key_is_the_first_of_the_other_side_that_we_have() -> None:
     ours = Keyring([key(FIRST), key(SECOND)])
     assert ours.shared([key(THIRD).key_id, key(SECOND).key_id]) == key(SECOND)
-    assert ours.shared([key(SECOND).key_id, key(FIRST).key_id]) == key(FIRST)
+    assert ours.shared([key(SECOND).key_id, key(FIRST).key_id]) == key(SECOND)
     assert ours.shared([key(THIRD).key_id]) is None
     assert ours.shared([]) is None
 

@@ -19,6 +19,7 @@ from common.errors import (
     RangeInvalid,
     ShuttingDown,
 )
+from common.keys import ClusterKey, Keyring
 from common.metrics import Metrics
 from common.web import (
     Door,
@@ -169,6 +170,27 @@ class TestElsewhere:
             Door("localhost", TOKEN).check({"Host": "evil"})
         with pytest.raises(NotAuthorised):
             Door("10.0.0.1", TOKEN).check({})
+
+
+def test_the_tokens_of_all_cluster_keys_count_while_one_takes_the_place_of_another() -> None:
+    def lets_in(token: str) -> bool:
+        try:
+            door.check({"Authorization": f"Bearer {token}"})
+        except NotAuthorised:
+            return False
+        return True
+
+    old, new = (ClusterKey.from_material(bytes([n]) * 32) for n in (1, 2))
+    ring = Keyring([old])
+    door = Door("10.0.0.1", "", ring)
+    assert [lets_in(each.token) for each in (old, new)] == [True, False]
+    ring.replace(Keyring([new, old]))
+    assert [lets_in(each.token) for each in (old, new)] == [True, True]
+    ring.replace(Keyring([new]))
+    assert [lets_in(each.token) for each in (old, new)] == [False, True]
+    assert not lets_in("")
+    door = Door("10.0.0.1", TOKEN, ring)
+    assert [lets_in(each) for each in (TOKEN, new.token)] == [True, False]
 
 
 class TestHealth:

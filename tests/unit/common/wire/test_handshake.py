@@ -87,9 +87,9 @@ class TestKeys:
             ([FIRST, SECOND], [SECOND], SECOND),
             ([SECOND], [FIRST, SECOND], SECOND),
             ([OTHER, SECOND], [FIRST, SECOND], SECOND),
-            ([SECOND, FIRST], [FIRST, SECOND], FIRST),
+            ([SECOND, FIRST], [FIRST, SECOND], SECOND),
         ],
-        ids=["server has one", "client has one", "both have another first", "server's order"],
+        ids=["server has one", "client has one", "both have another first", "client's order"],
     )
     def test_any_common_key_of_the_rings_will_do(
         self, ours: list[ClusterKey], theirs: list[ClusterKey], used: ClusterKey

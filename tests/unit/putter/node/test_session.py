@@ -172,18 +172,35 @@ class TestRuns:
 
         with_node(engine, talk)
 
-    def test_the_key_of_the_session_is_the_one_both_hold(self, engine: FaultyEngine) -> None:
+    def test_frames_may_have_any_key_of_the_ring(self, engine: FaultyEngine) -> None:
+        """A client may begin to write with another key in the course of a session."""
+
         async def talk(network: MemoryNetwork, client: Client) -> None:
             other = await Client(Keyring([SECOND_KEY])).open(network)
-            other.store(run_of(7, key=SECOND_KEY), run_of(50, key=KEY))
-            bad = (50, 4, Status.CHECKSUM_MISMATCH)
-            assert await other.hears(1) == [RunsDone(((7, 4, 0), bad))]
+            other.store(run_of(7, key=SECOND_KEY), run_of(50, key=KEY), run_of(90, key=OTHER_KEY))
+            bad = (90, 4, Status.CHECKSUM_MISMATCH)
+            assert await other.hears(1) == [RunsDone(((7, 4, 0), (50, 4, 0), bad))]
             other.session.close()
 
         with_node(engine, talk, Keyring([KEY, SECOND_KEY]))
-        info = engine.stat(7)
-        assert info is not None
-        assert info.key_id == SECOND_KEY.key_id
+        infos = [engine.stat(7), engine.stat(50), engine.stat(90)]
+        found = [info.key_id if info is not None else None for info in infos]
+        assert found == [SECOND_KEY.key_id, KEY.key_id, None]
+
+    def test_a_key_that_is_gone_writes_no_more(self, engine: FaultyEngine) -> None:
+        ring = Keyring([SECOND_KEY, KEY])
+
+        async def talk(network: MemoryNetwork, client: Client) -> None:
+            old = await Client(Keyring([KEY])).open(network)
+            old.store(run_of(7, key=KEY))
+            assert await old.hears(1) == [RunsDone(((7, 4, 0),))]
+            ring.replace(Keyring([SECOND_KEY]))
+            old.store(run_of(50, key=KEY))
+            bad = (50, 4, Status.CHECKSUM_MISMATCH)
+            assert (await old.hears(2))[1:] == [RunsDone((bad,))]
+            old.session.close()
+
+        with_node(engine, talk, ring)
 
     def test_who_names_an_ack_port_gets_acks_there(self, engine: FaultyEngine) -> None:
         async def main(world: World) -> None:

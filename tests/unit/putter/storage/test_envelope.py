@@ -90,6 +90,19 @@ def test_a_new_cluster_key_wraps_all_and_brings_a_new_data_key() -> None:
     assert made(disk, NEW, OLD) == after
 
 
+def test_a_cluster_key_that_is_replaced_wraps_all_at_once() -> None:
+    disk, ring = MemoryDisk(), Keyring([OLD])
+    before = open_data_keys(disk, NODE, ring, encrypt=True, expected=False)
+    assert before is not None
+    ring.replace(Keyring([NEW, OLD]))
+    assert before.files.damaged() == []
+    assert opened(disk, NEW, encrypt=False) == before, "the old cluster key is needed no more"
+    content = disk.read(MAIN)
+    ring.replace(Keyring([NEW]))
+    assert disk.read(MAIN) == content
+    assert made(disk, NEW).writing != before.writing, "a new data key comes with the next start"
+
+
 def test_a_node_that_only_reads_wraps_anew_and_makes_its_key_later() -> None:
     disk = MemoryDisk()
     before = made(disk, OLD)
