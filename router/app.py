@@ -355,9 +355,7 @@ class Router:
         application = make_application(self.metrics, door, self._not_ready, self.workers)
         FileRoutes(self.writes, self.lately, self.metrics, self.options.idle_ms).add_to(application)
         BucketRoutes(self._meta, self.policies, self._configure).add_to(application)
-        DrainRoutes(self._meta, self.fleet, self.vacate, self.repair, self.catch_up).add_to(
-            application
-        )
+        DrainRoutes(self._meta, self.vacate, self.workers, self.catch_up).add_to(application)
         ExplainRoutes(self._meta, self.reads, self.fleet, self.policies).add_to(application)
         RepairRoutes(self.fleet, self.audit, self.workers).add_to(application)
         ClusterRoutes(
@@ -396,6 +394,7 @@ class Router:
             self.healer,
             self.rebalance,
             self.audit,
+            self.vacate,
         )
 
     def _introduce(self) -> Hello:

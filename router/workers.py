@@ -90,6 +90,8 @@ class Part(msgspec.Struct, frozen=True):
         incurable: what it could not heal lately.
         balance: how evenly the bytes are spread, as it is told; None if it does not look.
         audit: the comparison under way and the last one, as it is told.
+        left: putters that leave: names that were on each when it walked last.
+        empty: of these, which are not needed any more.
     """
 
     instance: str
@@ -99,6 +101,8 @@ class Part(msgspec.Struct, frozen=True):
     incurable: tuple[IncurablePart, ...] = ()
     balance: dict[str, Any] | None = None
     audit: dict[str, Any] = {}
+    left: dict[str, int] = {}
+    empty: frozenset[str] = frozenset()
 
 
 class Workers:

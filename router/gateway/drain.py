@@ -9,12 +9,11 @@ from aiohttp import web
 from common.errors import NotFound, UsageError
 from common.membership import Decision
 from common.meta.interface import Metadata
-from common.records import ANYONE
 from common.web import json_response
 from router.catchup import CatchUp
-from router.fleet import Fleet
-from router.repair import Repair
+from router.gateway.parts import drains
 from router.vacate import Vacate
+from router.workers import Workers
 
 
 class DrainRoutes:
@@ -22,19 +21,15 @@ class DrainRoutes:
 
     Args:
         meta: keeps the decisions.
-        fleet: the putters.
-        vacate: empties them.
-        repair: moves the bytes.
+        vacate: empties putters.
+        workers: this router and the others that share its ports.
         catch_up: has the putters keep the decisions.
     """
 
-    def __init__(
-        self, meta: Metadata, fleet: Fleet, vacate: Vacate, repair: Repair, catch_up: CatchUp
-    ) -> None:
+    def __init__(self, meta: Metadata, vacate: Vacate, workers: Workers, catch_up: CatchUp) -> None:
         self._meta = meta
-        self._fleet = fleet
         self._vacate = vacate
-        self._repair = repair
+        self._workers = workers
         self._catch_up = catch_up
 
     def add_to(self, application: web.Application) -> None:
@@ -73,18 +68,6 @@ class DrainRoutes:
         return json_response({"nodes": await self._nodes()})
 
     async def _nodes(self) -> list[dict[str, Any]]:
-        left = self._vacate.left
-        debt = self._repair.refills().get(ANYONE)
+        parts = [part for part in (await self._workers.parts()).values() if part is not None]
         decided = await self._meta.members.decisions()
-        return [
-            {
-                "node": node,
-                "decision": decided.get(node, ""),
-                "names_left": left.get(node),
-                "moving_objects": debt.debt.objects if debt else 0,
-                "moving_bytes": debt.debt.size if debt else 0,
-                "eta_s": round(debt.eta_s) if debt and debt.eta_s is not None else None,
-                "done": node in self._vacate.empty,
-            }
-            for node in sorted({*decided, *left})
-        ]
+        return drains(parts, {node: decision.value for node, decision in decided.items()})

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict
 from typing import Any
 
+from common.records import ANYONE
 from common.tickets import format_id
 from common.wire.handshake import Identity
 from router.audit import Audit
@@ -13,6 +14,7 @@ from router.fleet import Fleet
 from router.heal import Healer, Incurable
 from router.rebalance import Balance, Rebalance
 from router.repair import Repair
+from router.vacate import Vacate
 from router.workers import IncurablePart, LinkPart, Part, RefillPart
 from router.writes import WritePath
 
@@ -27,6 +29,7 @@ def part_of(
     healer: Healer,
     rebalance: Rebalance,
     audit: Audit,
+    vacate: Vacate,
 ) -> Part:
     """What this worker knows and the others do not."""
     return Part(
@@ -50,6 +53,8 @@ def part_of(
         incurable=tuple(_incurable(each) for each in healer.incurable()),
         balance=_balance(rebalance.balance),
         audit=_audit(audit),
+        left=dict(vacate.left),
+        empty=vacate.empty,
     )
 
 
@@ -136,6 +141,28 @@ def incurable(parts: Iterable[Part]) -> list[Told]:
         for each in part.incurable
     }
     return [found[key] for key in sorted(found)]
+
+
+def drains(parts: Collection[Part], decided: Mapping[str, str]) -> list[Told]:
+    """The putters that are emptied, with what was decided of them.
+
+    One is done when all say so: whoever has not walked since it was decided may say what was true
+    before. The most names are told that any of them counted.
+    """
+    counted = [part.left for part in parts]
+    debt = next((each for each in repair(parts) if each["node"] == ANYONE), None)
+    return [
+        {
+            "node": node,
+            "decision": decided.get(node, ""),
+            "names_left": max((left[node] for left in counted if node in left), default=None),
+            "moving_objects": debt["objects"] if debt else 0,
+            "moving_bytes": debt["bytes"] if debt else 0,
+            "eta_s": debt["eta_s"] if debt else None,
+            "done": all(node in part.empty for part in parts),
+        }
+        for node in sorted({*decided, *(node for left in counted for node in left)})
+    ]
 
 
 def balance(parts: Iterable[Part]) -> Told | None:

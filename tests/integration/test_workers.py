@@ -16,7 +16,7 @@ import pytest
 
 from tests.local_kit import LocalStore, local_store
 from tests.store_kit import Answer, Cluster, Process, cluster, digest, eventually, read_line
-from tests.traffic_kit import connect, payload
+from tests.traffic_kit import at, connect, node_ids, payload
 
 pytestmark = pytest.mark.slow
 CLIENTS = 48
@@ -354,3 +354,19 @@ def test_a_router_beside_a_redis_of_somebody_else(tmp_path: Path) -> None:
         assert len(worker_pids(None, parent.pid)) == 2
         assert parent.stop() == 0
         assert "Traceback" not in parent.text()
+
+
+def test_a_putter_is_drained_when_all_workers_say_so(tmp_path: Path) -> None:
+    with cluster(tmp_path, putters=3, replicas=2, router_flags=("--workers", "2")) as store:
+        node = node_ids(store)[0]
+        for number in range(12):
+            assert store.send(payload(40_000, ("drain", number))).ok
+        done = at(store, "drain", node)
+        assert done.code == 0, done.err
+        assert "may be switched off" in done.text
+        for _ in range(10):  # by whichever worker
+            told = json.loads(Told(store).get("/drain"))["nodes"]
+            assert [(each["node"], each["done"]) for each in told] == [(node, True)]
+        store.putters[0].kill()
+        for name in store.names():
+            assert store.read(f"objects/{name}")

@@ -31,7 +31,7 @@ def application() -> web.Application:
     ExplainRoutes(NOBODY, NOBODY, NOBODY, NOBODY).add_to(made)
     BucketRoutes(NOBODY, NOBODY, NOBODY).add_to(made)
     RepairRoutes(NOBODY, NOBODY, NOBODY).add_to(made)
-    DrainRoutes(NOBODY, NOBODY, NOBODY, NOBODY, NOBODY).add_to(made)
+    DrainRoutes(NOBODY, NOBODY, NOBODY, NOBODY).add_to(made)
     ClusterRoutes(NOBODY, NOBODY, NOBODY, NOBODY, identity, "", lambda: 0).add_to(made)
     return made
 

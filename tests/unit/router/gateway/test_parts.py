@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from router.gateway.parts import balance, incurable, link_to, repair, told_of_workers
+from router.gateway.parts import balance, drains, incurable, link_to, repair, told_of_workers
 from router.workers import IncurablePart, LinkPart, Part, RefillPart
 
 DOWN = LinkPart("a:1", up=False, reason="refused")
@@ -87,3 +87,20 @@ def test_what_several_could_not_heal_is_told_once() -> None:
         ("A", "0Z", 3),
         ("B", "1A", 1),
     ]
+
+
+def test_a_putter_is_empty_when_all_say_so() -> None:
+    leaving = {"n": 0, "m": 7}
+    first = Part("x", left=leaving, empty=frozenset({"n"}), refills=(RefillPart("*", 2, 0, 500),))
+    told = {each["node"]: each for each in drains([first], {"n": "draining"})}
+    assert (told["n"]["done"], told["m"]["done"]) == (True, False)
+    assert (told["n"]["decision"], told["m"]["decision"]) == ("draining", "")
+    assert told["m"]["names_left"] == 7
+    assert (told["m"]["moving_objects"], told["m"]["moving_bytes"]) == (2, 500)
+    for second in (Part("y"), Part("y", left={"n": 3})):
+        told = {each["node"]: each for each in drains([first, second], {"n": "draining"})}
+        assert not told["n"]["done"]
+        assert told["n"]["names_left"] == second.left.get("n", 0)
+    both = drains([first, Part("y", left={"n": 0}, empty=frozenset({"n"}))], {})
+    assert [each["done"] for each in both if each["node"] == "n"] == [True]
+    assert drains([Part("y")], {"k": "gone"})[0]["names_left"] is None
