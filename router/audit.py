@@ -5,7 +5,7 @@ failure. So the putters' inventories are compared with what Redis describes (`ro
 among each other where Redis describes nothing (`router.bare`):
 
 * when nobody has done it for as long as the operator wants;
-* soon after a putter came back with fewer commit records than it had told of before;
+* soon after a putter came back without some commit records that it had before, as far as it tells;
 * soon after Redis came back in another run, as what was noted there may be lost;
 * soon after putters were given up or taken back, as with them go records without an object;
 * when somebody asks for it.
@@ -232,18 +232,13 @@ class Audit:
                 _log.debug("a putter does not tell", node=link.node, reason=str(error))
                 continue
             reply = answers[-1][0]
-            if not isinstance(reply, CeilingsReply) or reply.records < 0:
+            if not isinstance(reply, CeilingsReply) or reply.gone < 0:
                 continue
-            instance, records = self._told.get(link.node, ("", 0))
-            if instance not in ("", link.instance) and reply.records < records:
-                _log.warning(
-                    "a putter came back with less than it had",
-                    node=link.node,
-                    records=reply.records,
-                    before=records,
-                )
+            instance, gone = self._told.get(link.node, ("", 0))
+            if instance not in ("", link.instance) and reply.gone > gone:
+                # Dropped between the last look and its end, or lost: who could tell?
                 self._want(f"putter {link.node} came back with less")
-            self._told[link.node] = (link.instance, reply.records)
+            self._told[link.node] = (link.instance, reply.gone)
 
     def _want(self, why: str, delay_s: float = _SOON_S) -> None:
         at = asyncio.get_running_loop().time() + delay_s

@@ -261,14 +261,15 @@ class Raise(Message, tag="raise", frozen=True):
 class CeilingsReply(Message, tag="ceilings", frozen=True):
     """Putter → client: the ceilings that are durable now, and its highest record's number.
 
-    ``records`` is how many records it keeps; -1 from one that does not tell.
+    ``gone`` is how many of the numbers that it gave to records have none now, as they were dropped
+    or lost; -1 from one that does not tell.
     """
 
     request: int
     ceilings: Ceilings
     status: int = 0
     last_record: int = 0
-    records: int = -1
+    gone: int = -1
 
 
 class Done(Message, tag="done", frozen=True):

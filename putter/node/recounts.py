@@ -56,7 +56,7 @@ async def answer_raise(message: Raise, committer: Committer) -> Answer:
             message.request,
             raised,
             last_record=last_record(engine),
-            records=engine.record_count,
+            gone=engine.last_number - engine.record_count,
         )
 
     return await committer.run(lift), b""

@@ -395,7 +395,7 @@ class TestRecords:
 class TestRaise:
     def test_they_only_go_up(self, engine: FaultyEngine) -> None:
         async def scene(client: Client, ask: Ask) -> None:
-            assert await only(ask(Raise, Ceilings())) == CeilingsReply(1, Ceilings(), records=0)
+            assert await only(ask(Raise, Ceilings())) == CeilingsReply(1, Ceilings(), gone=0)
             first = await only(ask(Raise, Ceilings(5, 6, 7)))
             assert first.ceilings == Ceilings(5, 6, 7)
             second = await only(ask(Raise, Ceilings(1, 60, 1)))

@@ -52,7 +52,12 @@ def test_whoever_asks_for_the_ceilings_hears_the_last_number() -> None:
     engine.put_record(Record(7, "A", b"x"))
 
     async def scene(client: Client, ask: Ask) -> None:
-        assert (await only(ask(Raise, Ceilings()))).last_record == 1
+        reply = await only(ask(Raise, Ceilings()))
+        assert (reply.last_record, reply.gone) == (1, 0)
+        engine.put_record(Record(8, "B", b"x"))
+        engine.drop_records(["B"])
+        reply = await only(ask(Raise, Ceilings()))
+        assert (reply.last_record, reply.gone) == (1, 1)
 
     with_session(engine, scene)
 
