@@ -32,12 +32,12 @@ from tests.netns_kit import namespaces, why_not
 from tests.relay_kit import can_listen_on
 from tests.traffic_kit import SOAK
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(6 * 3600 if SOAK else 300)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(6 * 3600 if SOAK else 900)]
 _log = logging.getLogger(__name__)
 PUTTERS, ROUTERS = 4, 2
 ROUNDS = int(os.environ.get("PUTTER_ROUNDS", "0")) or (100 if SOAK else 3)
 SEED = int(os.environ.get("PUTTER_SEED_FIRST", "0"))
-HEALED_S = 240.0
+HEALED_S = 480.0
 
 
 @contextlib.contextmanager

@@ -160,13 +160,14 @@ class Cluster:
         putter.disk.crash(self.rng)
         putter.node = None
 
-    async def wipe_putter(self, putter: SimPutter) -> None:
-        """It dies, and its disk with it; the next start is that of a new node."""
+    async def wipe_putter(self, putter: SimPutter, *, same: bool) -> None:
+        """It dies, and its disk with it; the next start is that of a new node, or of the same."""
         await self.crash_putter(putter)
         self.note(f"wipe {putter.name}")
         putter.disk = MemoryDisk()
-        putter.wipes += 1
-        putter.starts = 0
+        if not same:
+            putter.wipes += 1
+            putter.starts = 0
 
     def open_engine(self, putter: SimPutter) -> TreeEngine | SegmentsEngine:
         """The engine on a putter's disk, as a start finds it."""
