@@ -9,7 +9,6 @@ place in the read. All of it goes by the slice: about a run.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable
 from typing import Final
 
@@ -22,6 +21,7 @@ from common.records import StoredObject
 from common.wire import frames
 from common.wire.session import Data, Read
 from common.wire.verification import Sums, Verify
+from router.agreement import Agreement
 from router.fetched import Fetched, verified
 from router.fleet import Fleet
 from router.links import NodeLink
@@ -30,6 +30,8 @@ from router.ranges import Slice, halves
 
 _log = get_logger(__name__)
 _CALL_MS: Final = 15_000
+_AVOID_S: Final = 10.0
+"""So long others are asked first after a putter did not answer."""
 _SUM: Final = 8
 
 
@@ -58,6 +60,7 @@ class Fetching:
         self._metrics = metrics
         self._pool = pool
         self._damaged = damaged
+        self._late: dict[str, float] = {}
 
     def there(self, nodes: tuple[str, ...]) -> int:
         """How many of these putters can be asked now."""
@@ -95,38 +98,24 @@ class Fetching:
 
     async def _agreed(self, stored: StoredObject, part: Slice, policy: Policy) -> Fetched:
         """The same from replicas of which R hold the same bytes, or as many as there are."""
-        waiting = deque(node for node in self._order(part.nodes) if self._is_up(node))
-        policy.verified(len(waiting))
-        problems: list[PutterError] = []
-        sums: dict[str, bytes] = {}
-        piece: Fetched | None = None
-        while piece is None or len(sums) < policy.read_quorum:
-            lacking = policy.read_quorum - len(sums)
-            asked = [waiting.popleft() for _ in range(min(max(lacking, 1), len(waiting)))]
-            if piece is None and not asked and sums:
-                asked = [next(iter(sums))]  # all others failed: one that verified it sends it, too
-                del sums[asked[0]]
-            if not asked:
-                break
-            source = asked[0] if piece is None else ""
-            taken = Fetched()
-            told = await asyncio.gather(
-                *(
-                    self._sums_of(node, stored, part, taken if node == source else None)
-                    for node in asked
-                ),
-                return_exceptions=True,
-            )
-            for node, answer in zip(asked, told, strict=True):
-                if isinstance(answer, PutterError):
-                    problems.append(answer)
-                    self._note(node, stored, part, answer)
-                elif isinstance(answer, BaseException):
-                    raise answer
-                else:
-                    sums[node] = answer
-                    if node == source:
-                        piece = taken
+        there = [node for node in self._order(part.nodes) if self._is_up(node)]
+        policy.verified(len(there))
+        patient = policy.consistency == "strict"
+        prompt = there if patient else [node for node in there if not self._is_late(node)]
+
+        async def ask(node: str, taken: Fetched | None) -> bytes:
+            try:
+                return await self._sums_of(node, stored, part, taken)
+            except PutterError as error:
+                self._note(node, stored, part, error)
+                raise
+
+        agreement = Agreement(
+            prompt or there, policy.read_quorum, patient=patient, ask=ask, late=self._note_late
+        )
+        await agreement.reach()
+        piece, sums = agreement.piece, agreement.sums
+        problems = list(agreement.problems.values())
         if piece is None:
             return await self._without_whole(stored, part, policy, problems)
         wrong = sum(isinstance(e, IntegrityError | NotFound) for e in problems)
@@ -244,6 +233,8 @@ class Fetching:
         """A replica could not be used."""
         if isinstance(error, IntegrityError | NotFound):
             self._damaged(node, stored.object_id, part.first, part.count)
+        elif isinstance(error, NodesUnavailable) and self._is_up(node):
+            self._note_late(node)
         if isinstance(error, IntegrityError):
             _log.error(
                 "a replica is bad",
@@ -252,6 +243,19 @@ class Fetching:
                 first=part.first,
                 reason=str(error),
             )
+
+    def _note_late(self, node: str) -> None:
+        """A putter that is connected does not answer: for a while others are asked first."""
+        self._late[node] = asyncio.get_running_loop().time() + _AVOID_S
+
+    def _is_late(self, node: str) -> bool:
+        until = self._late.get(node)
+        if until is None:
+            return False
+        if until > asyncio.get_running_loop().time():
+            return True
+        del self._late[node]
+        return False
 
     def _link(self, node: str) -> NodeLink:
         link = self._fleet.link(node)
@@ -264,13 +268,13 @@ class Fetching:
         return link is not None and link.up
 
     def _order(self, nodes: tuple[str, ...]) -> list[str]:
-        """Connected replicas first, the least busy before the others."""
+        """Connected replicas first, those that answer, and the least busy before the others."""
 
-        def burden(node: str) -> tuple[bool, int]:
+        def burden(node: str) -> tuple[bool, bool, int]:
             link = self._fleet.link(node)
             if link is None:
-                return True, 0
-            return not link.up, link.inflight_bytes
+                return True, False, 0
+            return not link.up, self._is_late(node), link.inflight_bytes
 
         return sorted(nodes, key=burden)
 

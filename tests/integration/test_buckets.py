@@ -43,8 +43,12 @@ def test_settings_of_buckets_from_end_to_end(tmp_path: Path) -> None:
         assert put(store, "photos/a", payload(1_000, "a"))["nodes_written"] == 3
         assert put(store, "files/a", payload(1_000, "a"))["nodes_written"] == 2
         assert put(store, "photos/large", payload(3_000_000, "a"))["nodes_written"] == 3
-        _, headers, body = store.http("GET", "/file/photos/a")
-        assert (headers["x-replicas-verified"], body) == ("2/2", payload(1_000, "a"))
+
+        def verified() -> None:
+            _, headers, body = store.http("GET", "/file/photos/a")
+            assert (headers["x-replicas-verified"], body) == ("2/2", payload(1_000, "a"))
+
+        eventually(verified)
         assert "x-replicas-verified" not in store.http("GET", "/file/files/a")[1]
 
         def taken_up() -> None:

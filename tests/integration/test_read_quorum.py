@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
+import signal
 import sys
 from pathlib import Path
 
 import pytest
 
 from tests.store_kit import ROOT, Cluster, Process, cluster, eventually
-from tests.traffic_kit import payload
+from tests.traffic_kit import node_ids, payload
 
 pytestmark = pytest.mark.slow
 QUIET = ("--scrub-bytes-per-s", "0")
@@ -51,8 +53,8 @@ def test_a_rotten_replica_is_found_by_a_read_and_healed(
         tmp_path, putters=2, storage=storage, router_flags=BOTH, putter_flags=QUIET
     ) as store:
         assert store.http("PUT", f"/file/{NAME}", data)[0] == 201
-        assert get(store) == (200, "2/2", data)
-        assert metric(store, "putter_degraded_reads_total") == 0
+        # A loaded machine may be late with one of them.
+        eventually(lambda: get(store) == (200, "2/2", data))
 
         flip_in(store.directory / f"node{victim}", data[1_000:1_100])
         status, said, body = get(store, Range="bytes=500-1999")
@@ -73,7 +75,8 @@ def test_a_long_way_through_the_other_door_says_the_same(tmp_path: Path) -> None
     with cluster(tmp_path, putters=2, router_flags=BOTH, putter_flags=QUIET) as store:
         assert store.http("PUT", f"/file/{NAME}", data)[0] == 201
         # A header that nobody asks for sends a request past the short way.
-        assert get(store, **{"X-Long-Way": "1"}) == get(store) == (200, "2/2", data)
+        for way in ({"X-Long-Way": "1"}, {}):
+            eventually(lambda way=way: get(store, **way) == (200, "2/2", data))
 
 
 def test_with_too_few_alive_strict_refuses_and_available_says_so(tmp_path: Path) -> None:
@@ -117,3 +120,17 @@ def test_a_router_that_runs_alone_has_one_replica(tmp_path: Path) -> None:
         lone.kill()
     assert "read_quorum 2 is more than the one putter" in lone.text()
     assert "Traceback" not in lone.text()
+
+
+def test_a_frozen_putter_is_done_without(tmp_path: Path) -> None:
+    data = payload(200_000, "frozen")
+    with cluster(tmp_path, putters=3, router_flags=BOTH, putter_flags=QUIET) as store:
+        assert store.http("PUT", f"/file/{NAME}", data)[0] == 201
+        holder = json.loads(store.http("GET", f"/explain/{NAME}")[2])["replicas"][0]["node"]
+        frozen = store.putters[node_ids(store).index(holder)]
+        frozen.signal(signal.SIGSTOP)
+        try:
+            assert get(store) == (200, "1/2", data), "late, and right"
+        finally:
+            frozen.signal(signal.SIGCONT)
+        eventually(lambda: get(store)[1] == "2/2")

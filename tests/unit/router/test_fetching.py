@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -15,6 +16,7 @@ from common.limits import MIB
 from common.records import Version
 from common.wire import frames
 from putter.storage.engine import Run
+from router.agreement import LATE_S
 from router.quorum import Policy
 from tests.node_kit import KEY, play, until
 from tests.router_kit import FRAME, Store, metric, payload, tickets_of
@@ -208,6 +210,49 @@ class TestAbsentReplicas:
             assert await store.read() == data
 
         with_file(scene, Policy(2, 1, "strict", read_quorum=2))
+
+    @pytest.mark.parametrize("silent", [0, 1])
+    def test_one_that_says_nothing_is_waited_for_once(self, silent: int) -> None:
+        async def scene(store: Store, version: Version, data: bytes) -> None:
+            store.network.partition("r0", f"p{silent}")
+            loop = store.world.loop
+            began = loop.time()
+            assert await store.read() == data
+            assert LATE_S <= loop.time() - began < 2 * LATE_S + 1
+            began = loop.time()
+            assert await store.read() == data
+            assert await told(store, version) == "1/2"
+            assert loop.time() - began < 1
+            store.network.heal()
+            await asyncio.sleep(20)
+            await until(lambda: len(store.router.fleet.up()) == 2, 30)
+            assert await told(store, version) == "2/2"
+
+        with_file(scene, Policy(2, 2, read_quorum=2))
+
+    def test_a_third_one_is_asked_in_place_of_one_that_says_nothing(self) -> None:
+        async def scene(store: Store, version: Version, data: bytes) -> None:
+            for silent in ("p0", "p1", "p2"):
+                store.network.partition("r0", silent)
+                began = store.world.loop.time()
+                assert await told(store, version) == "2/2"
+                assert store.world.loop.time() - began < 2 * LATE_S + 1
+                store.network.heal()
+                await asyncio.sleep(20)
+                await until(lambda: len(store.router.fleet.up()) == 3, 30)
+
+        with_file(scene, Policy(3, 3, read_quorum=2))
+
+    def test_with_one_replica_a_silent_one_is_asked_last_for_a_while(self) -> None:
+        async def scene(store: Store, version: Version, data: bytes) -> None:
+            store.network.partition("r0", "p0")
+            assert await store.read() == data
+            began = store.world.loop.time()
+            assert await store.read() == data
+            assert store.world.loop.time() - began < 1
+            store.network.heal()
+
+        with_file(scene, Policy(2, 2))
 
     @pytest.mark.parametrize("consistency", ["available", "strict"])
     def test_one_that_leaves_in_the_middle(self, consistency: Any) -> None:
