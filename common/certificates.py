@@ -2,7 +2,8 @@
 
 Between nodes both sides show a certificate that the authority signed. No name is looked for in it:
 nodes are known by their identity, not by their address, and the greeting proves in both directions
-that they hold the cluster key. Clients of a web port verify certificate and name, and show none.
+that they hold the cluster key, and that the server is who showed this certificate. Clients of a web
+port verify certificate and name, and show none.
 """
 
 from __future__ import annotations
@@ -14,9 +15,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
+from common.checksum import object_digest
 from common.errors import SettingInvalid
 from common.logs import get_logger
 from common.settings import Settings
+from common.tls import TlsContext
 
 _log = get_logger(__name__)
 _SOON_DAYS: Final = 14
@@ -88,10 +91,11 @@ def load(cert: Path, key: Path, ca: Path) -> Contexts:
             or lets others read the private key.
     """
     _check_private(key)
-    expires = _check_times(cert)
-    web = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    nodes = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    expires, digest = _look_at(cert)
+    web = TlsContext(ssl.PROTOCOL_TLS_SERVER)
+    nodes = TlsContext(ssl.PROTOCOL_TLS_SERVER)
+    client = TlsContext(ssl.PROTOCOL_TLS_CLIENT)
+    nodes.digest = digest
     client.check_hostname = False
     for context in (web, nodes, client):
         context.minimum_version = ssl.TLSVersion.TLSv1_2
@@ -164,9 +168,10 @@ def _check_private(key: Path) -> None:
         )
 
 
-def _check_times(cert: Path) -> float:
-    """When the first certificate of a file ends; warns if that is soon."""
+def _look_at(cert: Path) -> tuple[float, bytes]:
+    """When the first certificate of a file ends, and its digest; warns if it ends soon."""
     from cryptography import x509  # takes a while, and most processes need it not
+    from cryptography.hazmat.primitives.serialization import Encoding
 
     try:
         found = x509.load_pem_x509_certificate(cert.read_bytes())
@@ -185,4 +190,4 @@ def _check_times(cert: Path) -> float:
     left = end - now
     if left.days < _SOON_DAYS:
         _log.warning("the TLS certificate ends soon", file=str(cert), days=left.days)
-    return end.timestamp()
+    return end.timestamp(), object_digest(found.public_bytes(Encoding.DER))

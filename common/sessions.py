@@ -15,7 +15,7 @@ from common.checksum import Buffer
 from common.errors import NodesUnavailable, ProtocolError, PutterError, Unavailable
 from common.keys import Keyring
 from common.limits import CONNECT_TIMEOUT_MS, HANDSHAKE_TIMEOUT_MS
-from common.transport import Network
+from common.transport import Network, channel_of
 from common.wire.greeting import ClientGreeting
 from common.wire.handshake import Peer
 from common.wire.inventory import Counts, DigestList, EntryList, HoldingList
@@ -103,6 +103,7 @@ class ClientSession(asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Say hello."""
         self._transport = cast("asyncio.Transport", transport)  # uvloop's is no subclass
+        self._greeting.bind(channel_of(transport))
         self._transport.write(self._greeting.opening)
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - asyncio's signature

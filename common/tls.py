@@ -16,7 +16,7 @@ import ssl
 from collections.abc import Callable, Sequence
 from typing import Any, Final, cast
 
-from common.checksum import Buffer
+from common.checksum import Buffer, object_digest
 from common.errors import Unavailable
 from common.limits import HANDSHAKE_TIMEOUT_MS, KIB
 
@@ -24,6 +24,17 @@ _READ_BYTES: Final = 256 * KIB
 _JOINED_BYTES_MAX: Final = 64 * KIB
 
 Factory = Callable[[], asyncio.BaseProtocol]
+
+
+class TlsContext(ssl.SSLContext):
+    """A context that knows its own certificate.
+
+    Attributes:
+        digest: BLAKE3 of the certificate (DER), by which the two ends of a connection can tell that
+            it ends at the other one; empty if it has none.
+    """
+
+    digest: bytes = b""
 
 
 class TlsTransport(asyncio.Transport):
@@ -40,11 +51,13 @@ class TlsTransport(asyncio.Transport):
         self._wire = wire
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
-        """See asyncio; also ``ssl_object`` and ``sslcontext``."""
+        """See asyncio; also ``ssl_object``, ``sslcontext``, and ``channel``: see `TlsContext`."""
         if name == "ssl_object":
             return self._tls.engine
         if name == "sslcontext":
             return self._tls.engine.context
+        if name == "channel":
+            return self._tls.channel
         return self._wire.get_extra_info(name, default)
 
     def is_closing(self) -> bool:
@@ -201,6 +214,15 @@ class TlsConnection(asyncio.Protocol):
         if self._wire is not None and not self._wire.is_closing():
             self._wire.resume_reading()
             asyncio.get_running_loop().call_soon(self._deliver_later)
+
+    @property
+    def channel(self) -> bytes:
+        """The digest of the server's certificate; empty if it is not known."""
+        if not self.engine.server_side:
+            shown = self.engine.getpeercert(binary_form=True)
+            return object_digest(shown) if shown else b""
+        context = self.engine.context
+        return context.digest if isinstance(context, TlsContext) else b""
 
     # -- for the two sides -----------------------------------------------------------------
 

@@ -118,6 +118,12 @@ def address(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
+def channel_of(transport: asyncio.BaseTransport) -> bytes:
+    """The digest of the server's certificate, under TLS; else empty."""
+    found = transport.get_extra_info("channel")
+    return found if isinstance(found, bytes) else b""
+
+
 def abort(transport: asyncio.BaseTransport) -> None:
     """Drop a connection so that the peer sees a reset, not an orderly end.
 

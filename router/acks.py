@@ -18,7 +18,7 @@ from common.limits import HANDSHAKE_TIMEOUT_MS
 from common.logs import Repeats, get_logger
 from common.metrics import Metrics
 from common.tls_ports import TlsDoor, node_network, unencrypted
-from common.transport import Listener, Network
+from common.transport import Listener, Network, channel_of
 from common.wire.acks import AckDecoder
 from common.wire.greeting import ServerGreeting, refusal_of
 from common.wire.handshake import CHALLENGE_BYTES, Identity
@@ -174,6 +174,7 @@ class AckConnection(asyncio.BufferedProtocol):
         """Somebody connected."""
         self._transport = cast("asyncio.Transport", transport)  # uvloop's is no subclass
         self._peer = self._transport.get_extra_info("peername")
+        self._greeting.bind(channel_of(transport))
         refusal = self._port.opened(self, self._peer)
         if refusal is not None:
             self._refused = True

@@ -66,6 +66,10 @@ class ServerGreeting(_Greeting):
         self._greeted = False
         self._unsent = b""
 
+    def bind(self, channel: bytes) -> None:
+        """Under TLS: the digest of the certificate that was shown to the client."""
+        self._handshake.channel = channel
+
     @property
     def peer(self) -> Peer | None:
         """Who the client is, once it has proved itself."""
@@ -107,6 +111,10 @@ class ClientGreeting(_Greeting):
     def __init__(self, keyring: Keyring, hello: Hello) -> None:
         super().__init__()
         self._handshake = ClientHandshake(keyring, hello)
+
+    def bind(self, channel: bytes) -> None:
+        """Under TLS: the digest of the certificate that the server showed."""
+        self._handshake.channel = channel
 
     @property
     def opening(self) -> bytes:

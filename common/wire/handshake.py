@@ -9,8 +9,9 @@ client                                   server
 ```
 
 A proof is keyed BLAKE3, with the handshake subkey, over the role of its maker and both messages
-(the Welcome without its proof), so neither can be replayed, reflected or altered. Wrong, missing
-or unknown keys end in `Refused` with status 5.
+(the Welcome without its proof), so neither can be replayed, reflected or altered. Under TLS the
+digest of the server's certificate goes in as well, so that nobody can stand between the two and
+pass the greeting on. Wrong, missing or unknown keys end in `Refused` with status 5.
 """
 
 from __future__ import annotations
@@ -81,10 +82,15 @@ class Peer:
 
 
 class ClientHandshake:
-    """The client's side. Send `hello`; then feed each message to `receive`."""
+    """The client's side. Send `hello`; then feed each message to `receive`.
+
+    Attributes:
+        channel: digest of the certificate that the server showed; empty without TLS.
+    """
 
     def __init__(self, keyring: Keyring, hello: Hello) -> None:
         self.hello: Final = hello
+        self.channel = b""
         self.peer: Peer | None = None
         self._keyring = keyring
         self._ready = False
@@ -111,13 +117,13 @@ class ClientHandshake:
             raise error
         if isinstance(message, Welcome) and self.peer is None:
             key = self._keyring.named(message.key_id)
-            expected = _proof(key, b"server", self.hello, message)
+            expected = _proof(key, b"server", self.hello, message, self.channel)
             if not hmac.compare_digest(expected, message.proof):
                 raise NotAuthorised(
                     f"putter {message.node[:32]!r} does not hold our cluster key", hint=_KEY_HINT
                 )
             self.peer = Peer(self.hello, message, key)
-            return Proof(_proof(key, b"client", self.hello, message))
+            return Proof(_proof(key, b"client", self.hello, message, self.channel))
         if isinstance(message, Ready) and self.peer is not None:
             self._ready = True
             return None
@@ -132,6 +138,9 @@ class ServerHandshake:
         identity: of this side.
         challenge: random bytes, new for each connection.
         admit: looks at the client's `Hello`, and raises what it is refused with.
+
+    Attributes:
+        channel: digest of the certificate that was shown to the client; empty without TLS.
     """
 
     def __init__(
@@ -142,6 +151,7 @@ class ServerHandshake:
         admit: Callable[[Hello], None] = lambda _: None,
     ) -> None:
         self.peer: Peer | None = None
+        self.channel = b""
         self._admit = admit
         self._keyring = keyring
         self._identity = identity
@@ -168,7 +178,7 @@ class ServerHandshake:
             return self._welcome(message)
         if isinstance(message, Proof) and self._offer is not None:
             offer = self._offer
-            expected = _proof(offer.key, b"client", offer.hello, offer.welcome)
+            expected = _proof(offer.key, b"client", offer.hello, offer.welcome, self.channel)
             if not hmac.compare_digest(expected, message.proof):
                 raise NotAuthorised("wrong proof: the cluster keys differ", hint=_KEY_HINT)
             self.peer = offer
@@ -194,12 +204,13 @@ class ServerHandshake:
             version=self._identity.version,
             storage=self._identity.storage,
         )
-        signed = msgspec.structs.replace(welcome, proof=_proof(key, b"server", hello, welcome))
+        proof = _proof(key, b"server", hello, welcome, self.channel)
+        signed = msgspec.structs.replace(welcome, proof=proof)
         self._offer = Peer(hello, signed, key)
         return signed
 
 
-def _proof(key: ClusterKey, maker: bytes, hello: Hello, welcome: Welcome) -> bytes:
+def _proof(key: ClusterKey, maker: bytes, hello: Hello, welcome: Welcome, channel: bytes) -> bytes:
     unsigned = msgspec.structs.replace(welcome, proof=b"")
     greeting = transcript(hello)
     return keyed_digest(
@@ -208,4 +219,5 @@ def _proof(key: ClusterKey, maker: bytes, hello: Hello, welcome: Welcome) -> byt
         len(greeting).to_bytes(4, "big"),
         greeting,
         transcript(unsigned),
+        channel,
     )

@@ -25,7 +25,7 @@ from common.limits import (
     RECONNECT_DELAY_MS_MIN,
 )
 from common.logs import Repeats, get_logger
-from common.transport import Network
+from common.transport import Network, channel_of
 from common.wire import acks
 from common.wire.greeting import ClientGreeting
 from common.wire.handshake import CHALLENGE_BYTES, Identity
@@ -56,6 +56,7 @@ class _Sender(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)  # uvloop's is no subclass
+        self._greeting.bind(channel_of(transport))
         self.transport.write(self._greeting.opening)
 
     def data_received(self, data: bytes) -> None:

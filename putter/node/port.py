@@ -24,6 +24,7 @@ from common.metrics import Metrics
 from common.stalls import StallWatch
 from common.tickets import FIELD_BYTES
 from common.tls_ports import HELLO_BYTE, unencrypted
+from common.transport import channel_of
 from common.wire.greeting import ServerGreeting, refusal_of
 from common.wire.handshake import CHALLENGE_BYTES, Peer
 from common.wire.session import GREETING, GREETING_STEM
@@ -225,6 +226,8 @@ class PutterConnection(asyncio.BufferedProtocol):
             self._greeting = ServerGreeting(
                 services.keyring, services.identity, challenge, services.admission.check
             )
+            assert self._transport is not None
+            self._greeting.bind(channel_of(self._transport))
             self._arm(min(self._idle_ms, HANDSHAKE_TIMEOUT_MS))
             if self._connections.encrypted and not self._is_encrypted:
                 raise unencrypted()

@@ -12,14 +12,19 @@ from typing import Any, cast
 import pytest
 import structlog
 
+from common.buffers import BufferPool
 from common.callers import CallerLimits
 from common.certificates import load
-from common.errors import NotAuthorised, Unavailable
+from common.errors import NotAuthorised, PutterError, Unavailable
 from common.limits import HANDSHAKE_TIMEOUT_MS, MIB
 from common.metrics import Metrics
+from common.sessions import ClientSession, open_session
 from common.tls import TlsTransport
 from common.tls_ports import TlsDoor, TlsNetwork
-from tests.node_kit import Wire, network_of, play, until
+from common.transport import channel_of
+from common.wire.greeting import ServerGreeting
+from common.wire.handshake import Identity
+from tests.node_kit import RING, Wire, hello_of, network_of, play, until
 from tests.router_kit import metric
 from tests.simulation.loop import World
 from tests.tls_kit import Authority
@@ -299,6 +304,95 @@ class TestWhoIsLetIn:
                 await network.connect(Wire, "plain", PORT, timeout_ms=TIMEOUT_MS)
 
         with_site(authority, scene)
+
+
+class Between:
+    """Ends a client's TLS, with a certificate of the same authority, and passes all on."""
+
+    def __init__(self, site: Site, authority: Authority) -> None:
+        self._contexts = load(*authority.issue("between"), authority.ca)
+        self._host = site.network.host("between")
+
+    async def start(self) -> None:
+        door = TlsDoor("web", lambda: self._contexts.nodes, Metrics("router"), CallerLimits())
+        network = TlsNetwork(self._host, lambda: self._contexts.client, door)
+        await network.listen(lambda: Half(network), "between", PORT)
+
+
+class Half(asyncio.Protocol):
+    def __init__(self, network: TlsNetwork | None, other: Half | None = None) -> None:
+        self._network = network
+        self.other = other
+        self.waiting = b""
+        self.transport: asyncio.Transport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast("asyncio.Transport", transport)
+        if self._network is not None:
+            network = self._network
+            self._task = asyncio.get_running_loop().create_task(
+                network.connect(lambda: Half(None, self), "server", PORT, timeout_ms=TIMEOUT_MS)
+            )
+        elif self.other is not None:
+            self.other.other = self
+            self.transport.write(self.other.waiting)
+
+    def data_received(self, data: bytes) -> None:
+        if self.other is not None and self.other.transport is not None:
+            self.other.transport.write(data)
+        else:
+            self.waiting += data
+
+
+class Greeter(asyncio.Protocol):
+    """A server's side of greetings."""
+
+    def __init__(self) -> None:
+        self.greeting = ServerGreeting(RING, Identity("p0", "p0.1"), bytes(16))
+        self.error: PutterError | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast("asyncio.Transport", transport)
+        self.greeting.bind(channel_of(transport))
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            self.transport.write(self.greeting.receive(data))
+        except PutterError as error:
+            self.error = error
+            self.transport.close()
+
+
+class TestGreetings:
+    """The cluster key vouches for the certificate."""
+
+    def test_a_session_begins(self, authority: Authority) -> None:
+        async def scene(world: World, site: Site) -> None:
+            site.made = Greeter
+            network = TlsNetwork(site.network.host("client"), lambda: site.contexts.client)
+            session, peer = await open_session(network, "server", PORT, client_session)
+            assert peer.welcome.node == "p0"
+            session.close()
+
+        with_site(authority, scene)
+
+    def test_nobody_can_pass_a_greeting_on(self, authority: Authority) -> None:
+        """Not even with a certificate that both sides accept."""
+
+        async def scene(world: World, site: Site) -> None:
+            site.made = Greeter
+            await Between(site, authority).start()
+            network = TlsNetwork(site.network.host("client"), lambda: site.contexts.client)
+            with pytest.raises(NotAuthorised, match="does not hold our cluster key"):
+                await open_session(network, "between", PORT, client_session)
+            await until(lambda: bool(site.accepted))
+            assert site.accepted[0].greeting.peer is None
+
+        with_site(authority, scene)
+
+
+def client_session() -> ClientSession:
+    return ClientSession(RING, hello_of(), BufferPool())
 
 
 class TestBounds:
