@@ -33,6 +33,8 @@ _log = get_logger(__name__)
 _LEASE: Final = "follow"
 _LEASE_MS: Final = 60_000
 _LOOK_S: Final = 5.0
+_AGAIN_S: Final = 60.0
+"""Between two walks through a bucket of which some files could not follow yet."""
 _PAGE: Final = 200
 _PAUSE_S: Final = 0.02
 """Between two pages: a walk must not be felt."""
@@ -70,7 +72,7 @@ class Follow:
         self._numbers = numbers
         self._instance = instance
         self._settled_us = round(STALE_S * 1e6) + _TRIES * timeout_ms * 1000
-        self._walked: dict[str, int] = {}
+        self._walked: dict[str, tuple[int, float]] = {}  # stamp, and when to walk again
         self._rounds = Rounds(self.round, _LOOK_S, "following settings")
 
     def start(self) -> None:
@@ -99,16 +101,17 @@ class Follow:
             if each.followed == stamp:
                 self._walked.pop(bucket, None)
                 continue
-            last = await self._numbers.stamp() - stamp >= self._settled_us
-            if self._walked.get(bucket) == stamp and not last:
+            now = asyncio.get_running_loop().time()
+            walked, again_at = self._walked.get(bucket, (0, now))
+            if walked == stamp and now < again_at:
                 continue
+            left_us = stamp + self._settled_us - await self._numbers.stamp()
             found, whole = await self._walk(each)
             changed += found
-            if whole:
-                self._walked[bucket] = stamp
-                if last:
-                    await self._meta.buckets.followed(bucket, stamp)
-                    _log.info("all files of a bucket follow its settings", bucket=bucket)
+            self._walked[bucket] = stamp, now + (left_us / 1e6 if whole else _AGAIN_S)
+            if whole and left_us <= 0:
+                await self._meta.buckets.followed(bucket, stamp)
+                _log.info("all files of a bucket follow its settings", bucket=bucket)
         return changed
 
     # -- inside ----------------------------------------------------------------------------

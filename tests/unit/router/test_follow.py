@@ -172,6 +172,26 @@ def test_those_that_are_away_and_their_stand_ins_go_first() -> None:
     with_store(scene)
 
 
+def test_what_cannot_follow_now_is_tried_again_after_a_while() -> None:
+    async def scene(store: Store) -> None:
+        files = await fill(store)
+        keep_record = store.router.follow._replicas.keep_record
+        store.router.follow._replicas.keep_record = nobody  # type: ignore[method-assign]
+        await configure(store, replicas=1)
+        assert await store.router.follow.round() == 2, "those without a byte need no record"
+        store.router.follow._replicas.keep_record = keep_record  # type: ignore[method-assign]
+        assert await store.router.follow.round() == 0, "not at once"
+        await asyncio.sleep(61)
+        await settle(store)
+        await check(store, files, 1)
+
+    with_store(scene)
+
+
+async def nobody(*_: Any) -> list[str]:
+    return []
+
+
 def test_one_that_is_drained_is_not_among_those_that_stay() -> None:
     async def scene(store: Store) -> None:
         files = await fill(store, 12)
