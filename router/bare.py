@@ -87,7 +87,7 @@ class BareRecords:
             PutterError: a putter does not tell, or Redis does not answer.
         """
         noted, at, most = 0, 0, await self._most()
-        while at < _END:
+        while links and at < _END:
             pages = await asyncio.gather(
                 *(entries_page(link, Space.RECORDS, at, _END) for link in links)
             )

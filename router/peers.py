@@ -76,6 +76,9 @@ class Peers:
         Raises:
             PutterError: Redis or no putter took it.
         """
+        up = tuple(sorted({link.node for link in self._fleet.up()}))
+        if not up:
+            raise NodesUnavailable("no putter is there to keep the list of members")
         old = self.newest.peers if self.newest is not None else ()
         addresses = {peer.node: peer.address for peer in old}
         addresses |= {link.node: f"{link.host}:{link.port}" for link in self._fleet.up()}
@@ -84,7 +87,6 @@ class Peers:
         decided = await self._meta.members.decisions()
         words = {node: decided[node].value for node in sorted(decided)}
         members = Members(await self.stamp(epoch), peers, words)
-        up = tuple(sorted({link.node for link in self._fleet.up()}))
         body = records.encode(members)
         parcel = RecordParcel("", members.stamp, body, up, Policy(len(up), 1), self._fleet)
         parcel.dispatch()

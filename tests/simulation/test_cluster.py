@@ -243,6 +243,7 @@ async def scenario(world: World, seed: int) -> tuple[Life, list[str]]:
         await check(cluster, life, clients[0])
         operator.cancel()
         await asyncio.gather(operator, return_exceptions=True)
+        assert operator.cancelled(), operator.exception()
         await cluster.stop()
         oracle.check_disks(cluster)
     return life, cluster.trace

@@ -12,6 +12,7 @@ from common.errors import NotFound
 from common.membership import Decision
 from common.records import Tombstone, Version
 from putter.storage.engine import Run
+from router.bare import BareRecords
 from router.compare import Found
 from tests.node_kit import FaultyEngine
 from tests.router_kit import SimPutter, Store, metric, payload, tickets_of
@@ -528,3 +529,15 @@ class TestWhen:
             assert nothing(await audit(store))
 
         with_store(scene)
+
+
+def test_where_no_putter_is_expected_no_record_is_missed() -> None:
+    async def scene(store: Store) -> None:
+        async def on() -> None:
+            raise AssertionError("there is nothing to go through")
+
+        router = store.router
+        work = BareRecords(store.meta, router.fleet, router.policies, on)
+        assert await work.run([]) == 0
+
+    with_store(scene)

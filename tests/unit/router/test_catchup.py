@@ -11,7 +11,13 @@ import pytest
 from msgspec.structs import replace
 
 from common import records
-from common.errors import MetadataUnavailable, NotFound, PreconditionFailed, StorageError
+from common.errors import (
+    MetadataUnavailable,
+    NodesUnavailable,
+    NotFound,
+    PreconditionFailed,
+    StorageError,
+)
 from common.membership import Decision
 from common.meta.interface import Commit, Outcome
 from common.meta.memory_tables import MemoryObjects
@@ -359,6 +365,18 @@ class TestMembers:
             last = max(members_on(store, 0), key=lambda each: each.stamp)
             assert [peer.node for peer in last.peers] == ["p0", "p1"]
             assert last.decided == {"p2": "gone"}
+
+        with_store(scene, 3, replace_after_ms=0)
+
+    def test_without_a_putter_nothing_is_decided_for_good(self) -> None:
+        async def scene(store: Store) -> None:
+            await asyncio.sleep(10)
+            for putter in store.putters:
+                await putter.crash()
+            await asyncio.sleep(10)
+            assert await store.meta.members.declare("p2", Decision.DRAINING)
+            with pytest.raises(NodesUnavailable):
+                await store.router.catch_up.decided()
 
         with_store(scene, 3, replace_after_ms=0)
 
