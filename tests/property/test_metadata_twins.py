@@ -15,6 +15,7 @@ from msgspec.structs import replace
 from common.clock import ManualClock
 from common.errors import ObjectGone
 from common.meta.claims import Claim
+from common.meta.handoff import Missed
 from common.meta.interface import Ceilings, Commit, EpochUnknown, Kind, Metadata, Progress
 from common.meta.memory import MemoryMetadata
 from common.meta.recovery import Finding
@@ -149,6 +150,18 @@ def _followed(stamp: int) -> Step:
     return lambda store: store.buckets.followed(BUCKET, stamp)
 
 
+def _missed(node: str, stamp: int) -> Missed:
+    return Missed(node, BUCKET, stamp, ("n1",), b"\xff \0" * stamp)
+
+
+def _miss(missed: list[Missed]) -> Step:
+    return lambda store: store.handoff.note(missed)
+
+
+def _give(missed: list[Missed]) -> Step:
+    return lambda store: store.handoff.given(missed)
+
+
 def _lease(kind: Kind, count: int) -> Step:
     async def lease(store: Metadata) -> Any:
         found = await store.counters.lease(kind, count)
@@ -161,6 +174,9 @@ def _lease(kind: Kind, count: int) -> Step:
 
 # A change has its stamp alone.
 SETTINGS = st.builds(lambda stamp: _configured(stamp, {"replicas": stamp}), STAMPS)
+MISSED = st.lists(
+    st.builds(_missed, st.sampled_from(["n4", "n5", "*"]), STAMPS), min_size=1, max_size=3
+)
 FINDINGS = st.one_of(
     st.builds(
         _found,
@@ -212,6 +228,8 @@ STEPS = st.one_of(
     st.builds(_reader, st.sampled_from(["hold", "release"]), IDS, st.sampled_from(["x", "y"])),
     st.builds(_configure, SETTINGS),
     st.builds(_followed, STAMPS),
+    st.builds(_miss, MISSED),
+    st.builds(_give, MISSED),
     st.builds(_lease, st.sampled_from([Kind.TICKETS, Kind.OBJECTS]), st.integers(1, 3)),
 )
 
@@ -242,6 +260,8 @@ async def everything(store: Metadata) -> list[Any]:
             for node in ("n4", "n5", "*")
         ],
         [(each.place, each.ranges, each.whole) for each in await store.repairs.surplus(100)],
+        await store.handoff.lacking(),
+        [await store.handoff.missed(node, 100) for node in ("n4", "n5", "*")],
     ]
 
 
