@@ -2,8 +2,8 @@
 
 ```
 parent ── holds the shared ports, listens on none
-  ├── worker 0    5001, 5003, 5004 (shared)    its ack port: the one of the settings
-  ├── worker 1    the same                     its ack port: any free one
+  ├── worker 0    5001, 5004 (shared)    its ack port: the one of the settings
+  ├── worker 1    the same               its ack port: any free one
   └── …
 ```
 
@@ -38,7 +38,7 @@ from putter.local.shortdir import short_directory
 
 _log = get_logger(__name__)
 SHARED: Final = ("ingest_port", "web_port")
-"""The ports of clients, which every worker listens on."""
+"""The ports of clients, which every worker listens on (with `RouterOptions.reuse_ports`)."""
 _POLL_S: Final = 0.02
 _LINK_S: Final = 60.0
 
