@@ -132,7 +132,11 @@ class Router:
             self.fleet,
             identity.instance,
             rng,
-            CatchUpOptions(auto=options.rebuild_auto, wait_ms=options.write_timeout_ms),
+            CatchUpOptions(
+                options.rebuild_auto,
+                wait_ms=options.write_timeout_ms,
+                away_max=options.policy.missing_max,
+            ),
             mend=replicas.complete,
         )
         self.numbers: Final = Numbers(

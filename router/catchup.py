@@ -18,6 +18,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -60,12 +61,14 @@ class CatchUpOptions:
         without: putters that are not waited for: they are gone for good.
         again: replay everything once more, marks or not.
         wait_ms: patience for a putter to connect.
+        away_max: so many putters may be away where Redis lost its tail; None: any number.
     """
 
     auto: bool = True
     without: frozenset[str] = frozenset()
     again: bool = False
     wait_ms: int = 30_000
+    away_max: int | None = None
 
 
 class CatchUp:
@@ -280,19 +283,14 @@ class CatchUp:
 
         floor = kept.ceilings.highest(replay.tally.floor).highest(standing.ceilings)
         self.silent = self._silent(kept)
-        if standing.fresh and self.silent:
+        away = sorted(self._away(standing, kept))
+        needed = self._needed(standing, away)
+        if needed is not None:
             await keep(self._fleet.up(), floor)
-            self._settle(
-                RebuildNeeded(
-                    f"Redis lost everything, and these putters did not answer: "
-                    f"{', '.join(self.silent)}",
-                    hint="start them; or, if they are gone for good, "
-                    f"`putter rebuild --without {self.silent[0].split()[0]}`",
-                )
-            )
+            self._settle(needed)
             return False
-        await replay.settle(self._away(standing, kept))
-        if self.silent or set(standing.marks) - set(kept.last_records):
+        await replay.settle(away)
+        if away:
             floor = further(floor)
         if not await self._meta.counters.establish(standing.epoch, floor):
             return False
@@ -311,6 +309,25 @@ class CatchUp:
         )
         self._settle(None)
         return True
+
+    def _needed(self, standing: Standing, away: Sequence[str]) -> RebuildNeeded | None:
+        """Why those that answered are not enough; None if they are."""
+        if standing.fresh and self.silent:
+            return RebuildNeeded(
+                f"Redis lost everything, and these putters did not answer: "
+                f"{', '.join(self.silent)}",
+                hint="start them; or, if they are gone for good, "
+                f"`putter rebuild --without {self.silent[0].split()[0]}`",
+            )
+        if self._options.away_max is not None and len(away) > self._options.away_max:
+            return RebuildNeeded(
+                f"Redis may have lost what only these putters hold: {', '.join(away)}",
+                hint=f"start them, or say of one that it is lost: `putter drain {away[0]} --gone`; "
+                "under --consistency available they are not waited for",
+            )
+        if away:
+            _log.warning("what only putters that are away hold comes with them", putters=away)
+        return None
 
     async def _tell_peers(self, standing: Standing, kept: Kept) -> None:
         """Forget putters that are gone for good, and have the others know of each other."""
@@ -344,7 +361,7 @@ class CatchUp:
     def _away(self, standing: Standing, kept: Kept) -> set[str]:
         """Putters that may know more than those that answered."""
         known = set(standing.marks) - set(kept.last_records) - self._without
-        return known.union(self._silent(kept))
+        return known.union(each.split()[0] for each in self._silent(kept))
 
     async def _welcome(self, standing: Standing) -> None:
         """See to putters that were not there when Redis was last brought up to date."""

@@ -16,6 +16,8 @@ from router.links import NodeLink
 
 _log = get_logger(__name__)
 _CALL_MS: Final = 10_000
+_FURTHER_STEPS: Final = 16 * CEILING_STEPS
+"""More leases than routers take in the seconds that a Redis loses."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,7 @@ async def keep(links: Sequence[NodeLink], ceilings: Ceilings) -> Kept:
 def further(floor: Ceilings) -> Ceilings:
     """A silent putter may keep ceilings that were raised since Redis and the others heard of it."""
     return Ceilings(
-        floor.tickets + CEILING_STEPS * TICKET_LEASE,
-        floor.objects + CEILING_STEPS * OBJECT_LEASE,
+        floor.tickets + _FURTHER_STEPS * TICKET_LEASE,
+        floor.objects + _FURTHER_STEPS * OBJECT_LEASE,
         floor.stamps + STAMP_HORIZON_US,
     )

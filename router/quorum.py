@@ -70,6 +70,14 @@ class Policy:
             )
         return min(self.read_quorum, answering)
 
+    @property
+    def missing_max(self) -> int | None:
+        """How many putters may be away while Redis is brought back from the others.
+
+        Under ``strict`` one of those that made a write count has to be there; None: any number.
+        """
+        return self.write_quorum - 1 if self.consistency == "strict" else None
+
     def degraded(self, holders: int) -> bool:
         """Whether fewer putters than wanted hold something."""
         return holders < self.replicas
