@@ -182,7 +182,15 @@ def test_the_janitor_runs_once(store: LocalStore) -> None:
 # -- one of them dies ----------------------------------------------------------------------
 
 
-def test_a_killed_worker_loses_nothing_and_comes_back(store: LocalStore) -> None:
+@pytest.fixture
+def own(tmp_path: Path) -> Iterator[LocalStore]:
+    """A store of one test: what a killed worker leaves behind is freed later."""
+    with local_store(tmp_path, workers=2) as running:
+        yield running
+
+
+def test_a_killed_worker_loses_nothing_and_comes_back(own: LocalStore) -> None:
+    store = own
     pids = worker_pids(store)
     assert set(pids) == {0, 1}
     before = told(store).instances
