@@ -23,8 +23,9 @@ _ALONE: Final = _references_of_one()
 class BufferPool(Buffers):
     """Hands out writable buffers and takes them back.
 
-    Sizes are rounded up to powers of two for keeping; what is handed out has exactly the length
-    that was asked for. A buffer that is never given back is simply garbage collected.
+    Sizes are rounded up a little for keeping, by an eighth at most where they are large; what is
+    handed out has exactly the length that was asked for. A buffer that is never given back is
+    simply garbage collected.
 
     One that is given back while somebody still has a view of it is lent until the last view is
     gone: a transport holds the bytes that it did not send yet, also those that nobody waits for any
@@ -32,6 +33,7 @@ class BufferPool(Buffers):
     """
 
     _SMALLEST = 16 * KIB
+    _STEPS = 8
     _LOOKS = 4
 
     def __init__(self, kept_bytes_max: int = 32 * MIB) -> None:
@@ -92,4 +94,6 @@ class BufferPool(Buffers):
             self._kept_bytes += room
 
     def _room(self, size: int) -> int:
-        return max(self._SMALLEST, 1 << (size - 1).bit_length())
+        """Eight sizes between two powers of two: a run is a power of two, and its headers."""
+        step = max(self._SMALLEST, (1 << (size.bit_length() - 1)) // self._STEPS)
+        return -(-size // step) * step

@@ -133,3 +133,12 @@ def test_a_view_that_is_gone_does_no_harm() -> None:
     np.frombuffer(buffer, np.uint8)[:] = 0
     pool.give(buffer)
     assert pool.kept_bytes == 16 * KIB
+
+
+@pytest.mark.parametrize("size", [1, 16 * KIB, 16 * KIB + 1, 70_000, MIB, MIB + 256, 5 * MIB - 1])
+def test_little_is_kept_beyond_what_was_asked_for(size: int) -> None:
+    pool = BufferPool()
+    pool.give(pool.take(size))
+    assert size <= pool.kept_bytes <= max(size + 16 * KIB, size * 9 / 8)
+    pool.take(size)
+    assert pool.kept_bytes == 0, "it serves the same wish again"
