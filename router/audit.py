@@ -52,6 +52,8 @@ _LOOK_S: Final = 10.0
 _CALL_MS: Final = 15_000
 _SOON_S: Final = 30.0
 """Between a reason to begin and the beginning: what is being repaired need not be found."""
+_REST: Final = 20
+"""After a round there is none for so many times as long as it took, unless somebody asks."""
 _AGAIN_S: Final = 300.0
 """Until a putter is asked that was not there, or did not tell, at the last round."""
 
@@ -130,6 +132,7 @@ class Audit:
         self._left_out: frozenset[str] = frozenset()
         self._told: dict[str, tuple[str, int]] = {}
         self._next_s = _SOON_S
+        self._rest_s = 0.0
         self._renew_at = 0.0
         self._missed: frozenset[str] = frozenset()
         self._rounds = Rounds(self.look, _LOOK_S if period_ms else 0, "comparing inventories")
@@ -247,6 +250,8 @@ class Audit:
 
     async def _is_time(self) -> bool:
         now = asyncio.get_running_loop().time()
+        if now < self._rest_s:
+            return False
         if self._reasons.words:
             return now >= self._reasons.at
         if now < self._next_s:
@@ -280,7 +285,7 @@ class Audit:
         """Compare everything once."""
         assert self.found is not None
         found, reasons = self.found, self.wanted
-        started_ms = self._clock.now_ms()
+        started_ms, began = self._clock.now_ms(), asyncio.get_running_loop().time()
         silent = frozenset({_NOBODY})
         try:
             if not nodes:
@@ -289,7 +294,9 @@ class Audit:
         finally:
             self.found = None
             self._missed |= silent
-            self._next_s = asyncio.get_running_loop().time() + self._period_ms / 1000
+            now = asyncio.get_running_loop().time()
+            self._next_s = now + self._period_ms / 1000
+            self._rest_s = now + _REST * (now - began)
             self._count(found)
             await self._meta.leases.release(_LEASE, self._instance)
         told = tuple(sorted(silent - {_NOBODY}))
@@ -347,7 +354,7 @@ class Audit:
         if away:
             return away
         lacking = await self._meta.handoff.lacking()
-        if lacking.keys() - {ANYONE}:
+        if lacking.keys() - {ANYONE} - self._fleet.left_out:
             return frozenset({_NOBODY})  # what is on its way to somebody is not given to others
         try:
             bare = BareRecords(self._meta, self._fleet, self._policies, self._go_on)

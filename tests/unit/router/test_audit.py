@@ -490,6 +490,39 @@ class TestWhen:
 
         with_store(scene, audit_period_ms=24 * int(HOUR_S) * 1000)
 
+    def test_rounds_that_take_long_are_rare(self) -> None:
+        async def scene(store: Store) -> None:
+            await filled(store)
+            await asyncio.sleep(120)
+            audit = store.router.audit
+            first = audit.last
+            now = asyncio.get_running_loop().time
+            assert audit._rest_s > now() - 120, "it rests for longer than the round took"
+            audit._rest_s = now() + 500  # as after half a minute of walking
+            store.meta.wipe("run-2")
+            await asyncio.sleep(450)
+            assert audit.last is first
+            await asyncio.sleep(150)
+            assert audit.last is not first
+
+        with_store(scene, audit_period_ms=24 * int(HOUR_S) * 1000)
+
+    def test_what_cannot_be_given_to_anybody_does_not_start_rounds(self) -> None:
+        """Records are owed to a putter that was given up, and there is no other one."""
+
+        async def scene(store: Store) -> None:
+            await lose(store, 0)
+            await store.write(b"", "empty")
+            assert await store.meta.members.declare("p0", Decision.GONE)
+            await asyncio.sleep(300)
+            first = store.router.audit.last
+            assert first is not None
+            assert await store.meta.handoff.lacking()
+            await asyncio.sleep(1_500)
+            assert store.router.audit.last is first
+
+        with_store(scene, putters=2, audit_period_ms=24 * int(HOUR_S) * 1000)
+
     def test_one_router_of_several_does_it(self) -> None:
         async def scene(store: Store) -> None:
             await store.add_router()
