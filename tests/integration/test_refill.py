@@ -132,9 +132,17 @@ def copied_bytes(store: Cluster) -> int:
 
 
 def uneven(store: Cluster) -> float:
-    """How far the one that holds least is below the mean."""
-    held = [len(tickets) for tickets in on_disk(store).values()]
-    return 1 - 3 * min(held) / sum(held)
+    """How far the one that holds the fewest bytes is below the mean."""
+    held = held_bytes(store)
+    return 1 - len(held) * min(held) / sum(held)
+
+
+def held_bytes(store: Cluster) -> list[int]:
+    """Data bytes on each putter's disk."""
+    return [
+        sum(data_bytes(path) for path in ticket_files(store, number).values())
+        for number in range(len(store.putters))
+    ]
 
 
 def data_bytes(ticket: Path) -> int:
@@ -160,17 +168,14 @@ def test_one_that_comes_back_empty_gets_its_share_again(tmp_path: Path) -> None:
         eventually(nobody_waits_for_it, HEAL_S, every_s=1.0)
         wait_healed(store)
         if LARGE:
-            eventually(lambda: uneven(store) < 0.2, HEAL_S, every_s=1.0)
+            eventually(lambda: uneven(store) < 0.2, HEAL_S, every_s=5.0)
             wait_healed(store)
         after = node_ids(store)
         assert after[0] != before[0], "an empty directory is a new node"
-        sizes = [
-            sum(data_bytes(path) for path in ticket_files(store, number).values())
-            for number in range(3)
-        ]
+        sizes = held_bytes(store)
         assert sum(sizes) == 2 * sum(map(len, kept.values())), "two of everything"
         # Where it was lost there are two to choose from; what is large is evened out afterwards.
-        assert sizes[0] > sum(sizes) * (0.29 if LARGE else 0.05), sizes
+        assert sizes[0] > sum(sizes) * (0.26 if LARGE else 0.05), sizes
         check_all(store, kept)
 
 
