@@ -247,7 +247,7 @@ class Router:
         )
         wait_ms = options.write_timeout_ms
         keeping = Keeping(meta, self.fleet, self.policies, wait_ms)
-        self._configure = Configure(
+        self.configure: Final = Configure(
             meta, self.policies, keeping, self.numbers, clock, identity.instance
         )
         self.follow: Final = Follow(
@@ -358,7 +358,7 @@ class Router:
         door = Door(self.options.host, self.options.token, self._keyring)
         application = make_application(self.metrics, door, self._not_ready, self.workers)
         FileRoutes(self.writes, self.lately, self.metrics, self.options.idle_ms).add_to(application)
-        BucketRoutes(self._meta, self.policies, self._configure).add_to(application)
+        BucketRoutes(self._meta, self.policies, self.configure).add_to(application)
         DrainRoutes(self._meta, self.vacate, self.workers, self.catch_up).add_to(application)
         ExplainRoutes(self._meta, self.reads, self.fleet, self.policies).add_to(application)
         RepairRoutes(self.fleet, self.audit, self.workers).add_to(application)

@@ -42,7 +42,9 @@ def troubles(cluster: Cluster) -> list[str]:
         for router in cluster.routers
         if router.router is not None and router.router.catch_up.trouble
     ]
-    for bucket in state.buckets.values():
+    for name, bucket in state.buckets.items():
+        if bucket.settings is not None and bucket.followed != bucket.settings.stamp:
+            found.append(f"files of bucket {name} do not follow its settings yet")
         found += [
             f"object {o} is {each.state}"
             for o, each in bucket.objects.items()
@@ -59,7 +61,7 @@ def troubles(cluster: Cluster) -> list[str]:
             what = f"{version.key}, tickets from {format_id(extent.first)}"
             if extent.owed:
                 found.append(f"{what}: owed {extent.owed}")
-            if len(extent.nodes) != min(cluster.policy.replicas, len(live)):
+            if len(extent.nodes) != min(replicas_of(cluster, state, version), len(live)):
                 found.append(f"{what}: on {extent.nodes}")
             if not live.issuperset(extent.nodes):
                 found.append(f"{what}: on {extent.nodes}, of which only {sorted(live)} live")
@@ -90,6 +92,13 @@ def held(state: State) -> list[Version]:
         for name in bucket.names.values()
         if name.version is not None
     ]
+
+
+def replicas_of(cluster: Cluster, state: State, version: Version) -> int:
+    """How many putters should hold a version."""
+    settings = state.buckets[version.bucket].settings
+    own: int | None = settings.settings.get("replicas") if settings is not None else None
+    return own or cluster.policy.replicas
 
 
 def extents(version: Version) -> Iterator[tuple[StoredObject, Extent]]:

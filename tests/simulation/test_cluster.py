@@ -13,6 +13,7 @@ import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 import structlog
@@ -63,6 +64,7 @@ class Life:
     raw: dict[str, bytes] = field(default_factory=dict)
     empty: set[str] = field(default_factory=set)
     stamps: set[int] = field(default_factory=set)
+    settings: dict[int, dict[str, Any]] = field(default_factory=dict)
 
     def new(self, rng: random.Random, size: int) -> tuple[str, bytes]:
         data = rng.randbytes(size)
@@ -103,8 +105,10 @@ class Client:
                     await self._delete(router, key)
                 elif dice < 0.90:
                     await self.get(router, key)
-                elif dice < 0.95:
+                elif dice < 0.94:
                     await self._send(router)
+                elif dice < 0.97:
+                    await self._configure(router)
                 else:
                     await self._empty(router)
             await asyncio.sleep(self._rng.uniform(0, 1.0))
@@ -176,6 +180,21 @@ class Client:
             assert words[3] not in self._life.raw, "an ObjectID was given twice"
             self._life.raw[words[3]] = data
         self._cluster.note(" ".join(words))
+
+    async def _configure(self, router: SimRouter) -> None:
+        """Another number of replicas for the bucket, more than the store's or the same."""
+        policy, putters = self._cluster.policy, len(self._cluster.putters)
+        more = self._rng.choice((None, min(policy.replicas + 1, putters)))
+        verified = self._rng.choice((None, policy.replicas))
+        changes = {"replicas": more, "read_quorum": verified, self._name: self._rng.random()}
+        try:
+            done = await self._cluster.call(router, lambda r: r.configure.change(BUCKET, changes))
+        except PutterError as error:
+            self._cluster.note(f"settings: {error.code}")
+        else:
+            if done is not None:
+                self._note_stamp(done.record.stamp)
+                self._life.settings[done.record.stamp] = done.record.settings
 
     async def _empty(self, router: SimRouter) -> None:
         key = f"empty-{self._name}-{self._rng.randrange(1 << 30)}"
@@ -264,6 +283,12 @@ async def check(cluster: Cluster, life: Life, reader: Client) -> None:
     for key, data in life.raw.items():
         assert names[key].objects[0].blake3 == object_digest(data)
     assert life.empty <= names.keys()
+    if life.settings:
+        kept = cluster.meta.snapshot().buckets[BUCKET].settings
+        latest = max(life.settings)
+        assert kept is not None
+        assert kept.stamp >= latest, "a change of settings was lost"
+        assert kept.stamp > latest or kept.settings == life.settings[latest]
 
 
 @contextmanager

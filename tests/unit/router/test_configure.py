@@ -28,7 +28,7 @@ def with_store(scene: Callable[[Store], Awaitable[None]], putters: int = 3, **op
 
 
 def configure(store: Store, router: int = 0) -> Configure:
-    return store.routers[router]._configure
+    return store.routers[router].configure
 
 
 def kept(store: Store) -> list[BucketSettings]:

@@ -29,7 +29,7 @@ def with_store(scene: Callable[[Store], Awaitable[None]], putters: int = 4, **op
 
 
 async def configure(store: Store, **changes: Any) -> None:
-    await store.router._configure.change("photos", changes)
+    await store.router.configure.change("photos", changes)
 
 
 async def fill(store: Store, count: int = 6) -> dict[str, bytes]:
