@@ -14,12 +14,16 @@ class ListHoldings(Message, tag="list-holdings", frozen=True):
 
 
 class HoldingList(Message, tag="holdings", frozen=True):
-    """Putter → client: (first ticket, count, ObjectID); ``cursor`` is "" at the end."""
+    """Putter → client: (first ticket, count, ObjectID); ``cursor`` is "" at the end.
+
+    ``keys`` are the ids of the cluster keys that their checksums were made with.
+    """
 
     request: int
     cursor: str
     holdings: tuple[tuple[int, int, str], ...]
     status: int = 0
+    keys: tuple[str, ...] = ()
 
 
 class Count(Message, tag="count", frozen=True):

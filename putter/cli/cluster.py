@@ -17,6 +17,7 @@ from putter.cli.output import (
     print_json,
     print_table,
 )
+from putter.cli.raw import DEFAULT_PUTTER, Putter, parse_address, session_certificates
 from putter.cli.shell import Shell, help_of, warn
 from putter.client.buckets import BucketPolicy
 from putter.client.models import Stored
@@ -103,8 +104,32 @@ def show_keys(key_file: KeyFile = None, as_json: Json = False) -> None:
         typer.echo(f"{key_id}  {'writes' if at == 0 else 'verifies'}")
 
 
+def show_needed_keys(
+    putter: Putter = DEFAULT_PUTTER, key_file: KeyFile = None, as_json: Json = False
+) -> None:
+    """List the ids of the cluster keys that checksums on a putter's disk were made with.
+
+    It looks through all tickets but raw ones, which takes some seconds per million runs.
+
+    Examples:
+        putter keys needed --putter 10.0.0.11:5000
+    """
+    from putter.client.session import keys_needed
+
+    ring = keyring(key_file)
+    host, port = parse_address(putter)
+    needed = keys_needed(host, port, ring, session_certificates())
+    if as_json:
+        print_json([{"id": key_id, "here": key_id in ring.ids} for key_id in needed])
+        return
+    for key_id in needed:
+        place = "" if key_id in ring.ids else "  not in this key file"
+        typer.echo(f"{key_id}{place}")
+
+
 keys.command("token", help=help_of(print_token))(print_token)
 keys.command("show", help=help_of(show_keys))(show_keys)
+keys.command("needed", help=help_of(show_needed_keys))(show_needed_keys)
 
 
 def _print_status(url: str, told: StoreStatus) -> None:

@@ -1,10 +1,11 @@
-"""A short session with one putter, for the command line: removing raw tickets."""
+"""A short session with one putter, for the command line: raw tickets, and keys."""
 
 from __future__ import annotations
 
 import asyncio
 import random
 from collections.abc import Sequence
+from functools import partial
 
 from common.buffers import BufferPool
 from common.certificates import Certificates
@@ -14,9 +15,11 @@ from common.sessions import ClientSession, open_session
 from common.tls_ports import node_network
 from common.transport import Network, TcpNetwork
 from common.wire.handshake import CHALLENGE_BYTES
+from common.wire.inventory import HoldingList, ListHoldings
 from common.wire.session import Done, Free, Hello
 
 _CALL_MS = 60_000
+_PAGE = 2_000
 
 
 def free_raw(
@@ -47,22 +50,54 @@ def free_raw(
     return asyncio.run(free_raw_tickets(network, host, port, keyring, ranges))
 
 
+def keys_needed(
+    host: str, port: int, keyring: Keyring, certificates: Certificates | None = None
+) -> list[str]:
+    """The ids of the cluster keys that a putter needs to verify what it holds.
+
+    It looks through all of its tickets but raw ones.
+
+    Args:
+        host: where the putter listens.
+        port: its port of frames and sessions.
+        keyring: the cluster keys.
+        certificates: the session is encrypted with; None: it is not.
+
+    Raises:
+        Unavailable: it cannot be reached.
+        NotAuthorised: the keys differ.
+        PutterError: its disk refused.
+    """
+    network = node_network(TcpNetwork(), certificates)
+    return asyncio.run(keys_named(network, host, port, keyring))
+
+
+async def keys_named(network: Network, host: str, port: int, keyring: Keyring) -> list[str]:
+    """The same over any network; see `keys_needed`."""
+    session = await _open(network, host, port, keyring)
+    found: set[str] = set()
+    cursor, walked = "", False
+    try:
+        while cursor or not walked:
+            ask = partial(ListHoldings, cursor=cursor, limit=_PAGE)
+            answers = await session.call(ask, timeout_ms=_CALL_MS)
+            reply = answers[-1][0]
+            if isinstance(reply, Done):
+                raise error_for_status(reply.status, f"{host}:{port}: {reply.reason}")
+            if not isinstance(reply, HoldingList):
+                raise ProtocolError(f"{host}:{port} answered something else")
+            found.update(reply.keys)
+            cursor, walked = reply.cursor, True
+    finally:
+        session.close()
+    return sorted(found)
+
+
 async def free_raw_tickets(
     network: Network, host: str, port: int, keyring: Keyring, ranges: Sequence[tuple[int, int]]
 ) -> int:
     """The same over any network; see `free_raw`."""
-    rng = random.SystemRandom()
-    hello = Hello(
-        role="client",
-        node="command-line",
-        instance=rng.randbytes(6).hex(),
-        frame_bytes=0,
-        key_ids=tuple(keyring.ids),
-        challenge=rng.randbytes(CHALLENGE_BYTES),
-    )
-    session, _ = await open_session(
-        network, host, port, lambda: ClientSession(keyring, hello, BufferPool())
-    )
+    session = await _open(network, host, port, keyring)
     try:
         answers = await session.call(
             lambda request: Free(request, tuple(ranges), raw=True), timeout_ms=_CALL_MS
@@ -75,3 +110,19 @@ async def free_raw_tickets(
     if reply.status:
         raise error_for_status(reply.status, f"{host}:{port}: {reply.reason}")
     return reply.count
+
+
+async def _open(network: Network, host: str, port: int, keyring: Keyring) -> ClientSession:
+    rng = random.SystemRandom()
+    hello = Hello(
+        role="client",
+        node="command-line",
+        instance=rng.randbytes(6).hex(),
+        frame_bytes=0,
+        key_ids=tuple(keyring.ids),
+        challenge=rng.randbytes(CHALLENGE_BYTES),
+    )
+    session, _ = await open_session(
+        network, host, port, lambda: ClientSession(keyring, hello, BufferPool())
+    )
+    return session

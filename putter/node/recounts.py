@@ -85,7 +85,7 @@ def answer_holdings(message: ListHoldings, engine: Engine) -> Answer:
     """A page of what is stored, by object. Any thread may ask."""
     page = engine.holdings(message.cursor, max(1, min(message.limit, _HOLDINGS_MAX)))
     rows = tuple((each.first, each.count, each.object_id) for each in page.entries)
-    return HoldingList(message.request, page.cursor, rows), b""
+    return HoldingList(message.request, page.cursor, rows, keys=tuple(sorted(page.keys))), b""
 
 
 def last_record(engine: Engine) -> int:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -99,6 +101,20 @@ def read_again(processes: list[Process], said: str = "read the cluster keys agai
     eventually(all_have)
 
 
+def needed(store: Cluster, putter: int) -> set[str]:
+    """What the command says that a putter needs."""
+    words = ("keys", "needed", "--putter", f"127.0.0.1:{store.putter_ports[putter]}", "--json")
+    done = subprocess.run(
+        store.command(*words),
+        env=store.environment() | {"PUTTER_KEY_FILE": str(store.directory / "cluster.key")},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    return {each["id"] for each in json.loads(done.stdout)}
+
+
 def test_a_key_takes_the_place_of_another_under_load(tmp_path: Path) -> None:
     first, second = generate_key_line(), generate_key_line()
     old_id = parse_key_file(first, "first").writing.key_id
@@ -141,6 +157,7 @@ def test_a_key_takes_the_place_of_another_under_load(tmp_path: Path) -> None:
             read_again(store.putters, f"lacks {old_id}, which checksums on this disk were made")
             load.more()
         assert load.failures == []
+        assert needed(store, 0) == {old_id, new_id}
         for putter in store.putters:
             assert f"is wrapped with cluster key {new_id}" in putter.text()
         write_keys(store, second, first)
@@ -162,6 +179,7 @@ def test_a_key_takes_the_place_of_another_under_load(tmp_path: Path) -> None:
         eventually(let_go)
         read_again(store.routers)
         assert store.read("new/kept") == kept
+        assert needed(store, 0) | needed(store, 1) == {new_id}
         for process in store.processes:
             process.stop()
             process.start()

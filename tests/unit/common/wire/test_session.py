@@ -90,7 +90,7 @@ MESSAGES: list[Message] = [
     Count(1, ((2, 3), (4, 5))),
     Count(1, ((2, 3),), verified=True),
     ListHoldings(1, "3.7", 100),
-    HoldingList(1, "", ((5, 6, "ZZ"), (7, 1, "A")), 3),
+    HoldingList(1, "", ((5, 6, "ZZ"), (7, 1, "A")), 3, ("07cff310",)),
     AskDigests(1, "tickets", 1024, 2**64 - 1, 0, 4096),
     DigestList(1, 4096),
     AskEntries(1, "objects", 5, 1 << 62),
