@@ -148,7 +148,7 @@ class PreconditionFailed(PutterError):
 
 
 class WriteConflict(PutterError):
-    """Another conditional write of the same name is under way, and not decided yet."""
+    """Another conditional write of the name, or change of the settings, is not decided yet."""
 
     code = "conflict"
     status = Status.MALFORMED
