@@ -9,6 +9,8 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.store_kit import Cluster, cluster, eventually
 from tests.traffic_kit import (
     SOAK,
@@ -20,9 +22,10 @@ from tests.traffic_kit import (
     ticket_files,
 )
 
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600 if SOAK else 300)]
 OBJECTS = 5_000 if SOAK else 120
 SENDERS = 8
-HEAL_S = 240.0 if SOAK else 90.0
+HEAL_S = 600.0 if SOAK else 90.0
 LARGE = 110 if SOAK else 0
 LARGE_BYTES = 2 << 20
 
