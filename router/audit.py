@@ -298,7 +298,7 @@ class Audit:
             self._next_s = now + self._period_ms / 1000
             self._rest_s = now + _REST * (now - began)
             self._count(found)
-            await self._meta.leases.release(_LEASE, self._instance)
+            await self._give_lease()
         told = tuple(sorted(silent - {_NOBODY}))
         self.last = Round(started_ms, self._clock.now_ms(), found, told)
         if not nodes and self._period_ms:
@@ -317,6 +317,12 @@ class Audit:
             lost=found.lost,
             unsure=found.unsure,
         )
+
+    async def _give_lease(self) -> None:
+        try:
+            await self._meta.leases.release(_LEASE, self._instance)
+        except PutterError:
+            _log.debug("the lease runs out by itself")
 
     async def _compare(
         self, standing: Standing, nodes: Collection[str], found: Found

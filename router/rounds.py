@@ -41,7 +41,9 @@ class Rounds:
             await asyncio.gather(self._task, return_exceptions=True)
 
     async def _run(self) -> None:
-        while True:
+        task = asyncio.current_task()
+        assert task is not None
+        while not task.cancelling():  # also where a round's cleaning up hid that it was cancelled
             await asyncio.sleep(self._pause_s)
             bind_request()
             try:

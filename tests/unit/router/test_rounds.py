@@ -84,3 +84,23 @@ def test_without_a_pause_none_is_made() -> None:
         assert not made
 
     play(scene)
+
+
+def test_stopping_ends_a_round_that_cannot_clean_up() -> None:
+    async def scene(_: World) -> None:
+        made: list[int] = []
+
+        async def work() -> None:
+            made.append(1)
+            try:
+                await asyncio.sleep(1_000)
+            finally:
+                raise NodesUnavailable("Redis is away, too")
+
+        rounds = Rounds(work, 1, "something that gives a lease back")
+        rounds.start()
+        await asyncio.sleep(5)
+        await rounds.stop()
+        assert made == [1]
+
+    play(scene)
