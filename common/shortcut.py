@@ -35,7 +35,8 @@ class Shortcuts:
     """The sockets of one user in one network namespace.
 
     Args:
-        directory: theirs; None: one in the directory for temporary files.
+        directory: theirs; None: one in the directory for temporary files, or no sockets where
+            nothing can be written.
     """
 
     def __init__(self, directory: Path | None = None) -> None:
@@ -83,7 +84,7 @@ class Shortcuts:
             return None
         loop = asyncio.get_running_loop()
         try:
-            self._directory.mkdir(mode=0o700, exist_ok=True)
+            path.parent.mkdir(mode=0o700, exist_ok=True)
             if not self._is_ours():
                 _log.debug("no Unix sockets: others can enter the directory", path=str(path.parent))
                 return None
@@ -100,13 +101,15 @@ class Shortcuts:
     def _path(self, host: str, port: int) -> Path | None:
         """The socket of an address; None where there is none."""
         name = _LOOPBACK if host == "localhost" else host
-        if os.name != "posix" or not (name.startswith("127.") or name == "::1"):
+        if self._directory is None or not (name.startswith("127.") or name == "::1"):
             return None
         path = self._directory / f"{_namespace()}-{name}-{port}"
         return path if len(os.fsencode(path)) <= _PATH_BYTES_MAX else None
 
     def _is_ours(self) -> bool:
         """Whether nobody else can put something into the directory."""
+        if self._directory is None:
+            return False
         try:
             found = self._directory.lstat()
         except OSError:
@@ -136,9 +139,14 @@ class Shortcut:
                 self._path.unlink()
 
 
-def _usual_directory() -> Path:
-    user = os.geteuid() if os.name == "posix" else 0
-    return Path(tempfile.gettempdir()) / f"data-putter-{user}"
+def _usual_directory() -> Path | None:
+    if os.name != "posix":
+        return None
+    try:
+        return Path(tempfile.gettempdir()) / f"data-putter-{os.geteuid()}"
+    except OSError as error:  # a container whose file system can only be read
+        _log.debug("no Unix sockets: nothing temporary can be written", reason=str(error))
+        return None
 
 
 def _namespace() -> int:

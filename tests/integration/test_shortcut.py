@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import tempfile
 from pathlib import Path
 from typing import ClassVar
 
@@ -158,6 +159,22 @@ async def test_one_that_is_not_on_loopback_is_never_looked_for(directory: Path) 
 
 def test_each_user_has_a_directory_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     found = Shortcuts()._directory
+    assert found is not None
     assert found.name == f"data-putter-{os.geteuid()}"
     monkeypatch.setattr(os, "geteuid", lambda: 4711)
-    assert Shortcuts()._directory.name == "data-putter-4711"
+    other = Shortcuts()._directory
+    assert other is not None
+    assert other.name == "data-putter-4711"
+
+
+async def test_where_nothing_can_be_written_there_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a container with a file system that can only be read."""
+
+    def none() -> str:
+        raise FileNotFoundError("No usable temporary directory found")
+
+    monkeypatch.setattr(tempfile, "gettempdir", none)
+    network = TcpNetwork()
+    listener = await network.listen(Guest, HOST, 0, shortcut=True)
+    assert await family(network, HOST, listener.port) == socket.AF_INET
+    await listener.close()
