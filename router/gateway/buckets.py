@@ -32,7 +32,7 @@ class BucketRoutes:
     def __init__(self, meta: Metadata, policies: Policies, configure: Configure) -> None:
         self._meta = meta
         self._policies = policies
-        self._configure = configure
+        self.configure = configure
 
     def add_to(self, application: web.Application) -> None:
         """Register the routes."""
@@ -67,7 +67,7 @@ class BucketRoutes:
         bucket = check_bucket(request.match_info["bucket"])
         changes = await _changes(request)
         return json_response(
-            bucket_told(self._policies.store, bucket, await self._configure.change(bucket, changes))
+            bucket_told(self._policies.store, bucket, await self.configure.change(bucket, changes))
         )
 
     async def reset(self, request: web.Request) -> web.StreamResponse:
@@ -75,7 +75,7 @@ class BucketRoutes:
         bucket = check_bucket(request.match_info["bucket"])
         nothing = dict.fromkeys(NAMES)
         return json_response(
-            bucket_told(self._policies.store, bucket, await self._configure.change(bucket, nothing))
+            bucket_told(self._policies.store, bucket, await self.configure.change(bucket, nothing))
         )
 
 

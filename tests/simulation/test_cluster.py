@@ -108,7 +108,7 @@ class Client:
                 elif dice < 0.94:
                     await self._send(router)
                 elif dice < 0.97:
-                    await self._configure(router)
+                    await self.configure(router)
                 else:
                     await self._empty(router)
             await asyncio.sleep(self._rng.uniform(0, 1.0))

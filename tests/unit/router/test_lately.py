@@ -171,7 +171,7 @@ class TestWithPutters:
         own: Consistency = "strict" if store_wide == "available" else "available"
 
         async def scene(store: Store) -> None:
-            await store.router._configure.change("photos", {"consistency": own})
+            await store.router.configure.change("photos", {"consistency": own})
             assert (await find(store)).age_s is None
             store.meta.down = True
             await asyncio.sleep(30)
