@@ -462,3 +462,21 @@ async def test_a_bucket_that_moves_is_completed_by_whoever_looks_after_it(
             shards.move(BUCKET, cluster[(home + step) % 3])
             assert await store.files.resolve(BUCKET, "a") == what
     await store.close()
+
+
+async def test_a_server_that_wants_replicas_and_has_none_is_waited_for(tmp_path: Path) -> None:
+    server = ValkeyServer(tmp_path)
+    with running(server):
+        store = connect(server.url, patience_ms=60_000)
+        await complete(store)
+        await establish(store)
+        assert server.ask("CONFIG SET min-replicas-to-write 1") == "+OK\r\n"
+        waiting = asyncio.create_task(publish(store, version("a", 10, stored("A"))))
+        lease = asyncio.create_task(store.counters.lease(Kind.TICKETS, 1))
+        while server.ask("INFO errorstats").count("errorstat_NOREPLICAS") == 0:
+            await asyncio.sleep(0.01)
+        assert not waiting.done()
+        assert server.ask("CONFIG SET min-replicas-to-write 0") == "+OK\r\n"
+        assert await waiting is Outcome.PUBLISHED
+        granted(await lease)
+        await store.close()
