@@ -33,7 +33,7 @@ from tests.simulation.nemesis import Gate, Nemesis
 
 SEEDS = range(
     int(os.environ.get("PUTTER_SEED_FIRST", "0")),
-    int(os.environ.get("PUTTER_SEEDS", "0")) or (3_000 if os.environ.get("PUTTER_SOAK") else 150),
+    int(os.environ.get("PUTTER_SEEDS", "0")) or (3_000 if os.environ.get("PUTTER_SOAK") else 120),
 )
 BUCKET = "bucket"
 NAMES = 5
