@@ -129,8 +129,8 @@ class Audit:
         self._reasons = _Reasons()
         self._watches = False
         self._epoch = ""
-        self._left_out: frozenset[str] = frozenset()
-        self._told: dict[str, tuple[str, int]] = {}
+        self._turns = 0
+        self._told: dict[str, tuple[str, int, int]] = {}
         self._next_s = _SOON_S
         self._rest_s = 0.0
         self._renew_at = 0.0
@@ -213,14 +213,14 @@ class Audit:
         """Note reasons to begin soon."""
         if not self._watches:  # another router did until now, or nobody
             self._watches, self._epoch = True, standing.epoch
-            self._left_out = self._fleet.left_out
+            self._turns = self._fleet.turns
             self._told.clear()
         if standing.epoch != self._epoch:
             self._want("Redis was restarted")
         self._epoch = standing.epoch
-        if self._fleet.left_out != self._left_out:
-            self._want("putters are given up or taken back")
-        self._left_out = self._fleet.left_out
+        if self._fleet.turns != self._turns:
+            self._want("putters were given up or taken back")
+        self._turns = self._fleet.turns
         up = self._fleet.up()
         back = self._missed & {_NOBODY, *(link.node for link in up)}
         if back:
@@ -237,11 +237,13 @@ class Audit:
             reply = answers[-1][0]
             if not isinstance(reply, CeilingsReply) or reply.gone < 0:
                 continue
-            instance, gone = self._told.get(link.node, ("", 0))
-            if instance not in ("", link.instance) and reply.gone > gone:
+            instance, gone, last = self._told.get(link.node, ("", 0, 0))
+            if instance not in ("", link.instance) and (
+                reply.gone > gone or reply.last_record < last
+            ):
                 # Dropped between the last look and its end, or lost: who could tell?
                 self._want(f"putter {link.node} came back with less")
-            self._told[link.node] = (link.instance, reply.gone)
+            self._told[link.node] = (link.instance, reply.gone, reply.last_record)
 
     def _want(self, why: str, delay_s: float = _SOON_S) -> None:
         at = asyncio.get_running_loop().time() + delay_s

@@ -77,6 +77,7 @@ class Fleet:
         self._eligible: tuple[list[Candidate], list[Candidate]] | None = None
         self._known: dict[str, Candidate] = {}
         self._left_out: frozenset[str] = frozenset()
+        self.turns = 0  # how often others were left out than before
         self._seen: dict[str, Seen] = {}
         self._least_free: dict[str, int] = {}  # of putters that are full
         self._homeless: dict[str, list[Parcel]] = {}  # for putters that left, by node
@@ -171,6 +172,7 @@ class Fleet:
     def leave_out(self, nodes: frozenset[str]) -> None:
         """Give nothing new to these putters, and owe them nothing."""
         if nodes != self._left_out:
+            self.turns += 1
             self._left_out = nodes
             self._eligible = None
 
