@@ -20,10 +20,12 @@ from tests.traffic_kit import on_disk, ticket_files
 
 SIZES = (0, 1, 1458, 70_000, 1_200_000)
 
+NEVER_STALE = ("--stale-reads-s", "0")
+
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[Cluster]:
-    with cluster(tmp_path, putters=3, replicas=2) as made:
+    with cluster(tmp_path, putters=3, replicas=2, router_flags=NEVER_STALE) as made:
         yield made
 
 
@@ -246,7 +248,9 @@ def test_a_replica_that_lacks_bytes_gets_them(tmp_path: Path, mode: str) -> None
 
 
 def test_an_interrupted_rebuild_goes_on_where_it_stopped(tmp_path: Path) -> None:
-    with cluster(tmp_path, putters=2, replicas=2, storage="segments") as store:
+    with cluster(
+        tmp_path, putters=2, replicas=2, storage="segments", router_flags=NEVER_STALE
+    ) as store:
         with concurrent.futures.ThreadPoolExecutor(16) as pool:
             names = [f"many/{n:05}" for n in range(6000)]
             statuses = list(pool.map(lambda name: put(store, name, name.encode()), names))
