@@ -160,14 +160,13 @@ class Cluster:
         putter.disk.crash(self.rng)
         putter.node = None
 
-    async def wipe_putter(self, putter: SimPutter, *, same: bool) -> None:
-        """It dies, and its disk with it; the next start is that of a new node, or of the same."""
+    async def wipe_putter(self, putter: SimPutter) -> None:
+        """It dies, and its disk with it; the next start is that of a new node."""
         await self.crash_putter(putter)
         self.note(f"wipe {putter.name}")
         putter.disk = MemoryDisk()
-        if not same:
-            putter.wipes += 1
-            putter.starts = 0
+        putter.wipes += 1
+        putter.starts = 0
 
     def open_engine(self, putter: SimPutter) -> TreeEngine | SegmentsEngine:
         """The engine on a putter's disk, as a start finds it."""

@@ -56,7 +56,6 @@ class Nemesis:
         self._rng = rng
         self._gate = gate
         self._wipes = wipes
-        self._forgets = forgets
         self._gone: list[str] = []
         self._calamities: list[Callable[[], Awaitable[None]]] = [
             self._crash_putter,
@@ -223,13 +222,8 @@ class Nemesis:
             return
         _, victim = self._some()
         lost = victim.identity
-        # That it came back as the same one is a thing that a coordinator may forget.
-        same = not self._forgets and self._rng.random() < 0.4
-        await self._cluster.wipe_putter(victim, same=same)
+        await self._cluster.wipe_putter(victim)
         self._gate.open.set()
         await self._wait()
-        while same and not await self._cluster.give_up(lost):
-            await asyncio.sleep(LOOK_S)  # an empty disk is no reason to believe that it is the node
-        if not same:
-            self._gone.append(lost)
+        self._gone.append(lost)
         await self._cluster.start_putter(victim)
