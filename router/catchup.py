@@ -335,7 +335,8 @@ class CatchUp:
             await self._meta.recovery.forget(node)
         if standing.fresh or self._without or set(kept.last_records) - set(standing.marks):
             try:
-                await self._peers.tell(standing.epoch, kept.last_records, self._without)
+                nodes = {*standing.marks, *kept.last_records}
+                await self._peers.tell(standing.epoch, nodes, self._without)
             except PutterError as error:
                 _log.warning("the putters were not told of each other", why=str(error))
 

@@ -63,14 +63,13 @@ class Peers:
         _log.warning("what was decided of putters is in force again", decided=dict(members.decided))
         return True
 
-    async def tell(
-        self, epoch: str, nodes: Collection[str] = (), without: Collection[str] = ()
-    ) -> None:
+    async def tell(self, epoch: str, nodes: Collection[str], without: Collection[str] = ()) -> None:
         """Have every connected putter keep the list of all, and what is decided of them.
 
         Args:
             epoch: the run of Redis.
-            nodes: putters that belong to it, besides those that are known.
+            nodes: putters that belong to it, besides those that are connected. What is known here
+                from before does not count: another process may have left some out since.
             without: putters that do not.
 
         Raises:
@@ -82,7 +81,7 @@ class Peers:
         old = self.newest.peers if self.newest is not None else ()
         addresses = {peer.node: peer.address for peer in old}
         addresses |= {link.node: f"{link.host}:{link.port}" for link in self._fleet.up()}
-        listed = {*nodes, *addresses}.difference(without)
+        listed = {*nodes, *(link.node for link in self._fleet.up())}.difference(without)
         peers = tuple(Peer(node, addresses.get(node, "?")) for node in sorted(listed))
         decided = await self._meta.members.decisions()
         words = {node: decided[node].value for node in sorted(decided)}

@@ -28,7 +28,7 @@ from router.quorum import Policy
 from router.replay import Tally
 from tests.metadata_kit import begin
 from tests.node_kit import play, until
-from tests.router_kit import Store, payload, tickets_of
+from tests.router_kit import SimPutter, Store, payload, tickets_of
 from tests.simulation.loop import World
 
 Scene = Callable[[Store], Awaitable[None]]
@@ -334,6 +334,44 @@ class TestMembers:
                 assert await store.read(key) == DATA
             last = max(members_on(store, 0), key=lambda each: each.stamp)
             assert [peer.node for peer in last.peers] == ["p0", "p1"]
+
+        with_store(scene, 3)
+
+    def test_one_that_another_process_left_out_is_not_listed_again(self) -> None:
+        """What a router remembers of the cluster may be older than a rebuild by hand."""
+
+        async def scene(store: Store) -> None:
+            await store.write(DATA, "a")
+            await store.putters[2].crash()
+            store.meta.wipe("run-2")
+            options = CatchUpOptions(without=frozenset({"p2"}))
+            by_hand = CatchUp(
+                store.meta, store.router.fleet, "by hand", store.world.random, options
+            )
+            while not await by_hand.step():
+                await asyncio.sleep(0.1)
+            new = SimPutter(store, "p3")
+            store.putters.append(new)
+            await new.start()
+            await ready(store)
+            last = max(members_on(store, 3), key=lambda each: each.stamp)
+            assert [peer.node for peer in last.peers] == ["p0", "p1", "p3"]
+            store.meta.wipe("run-3")
+            await ready(store)
+            assert await store.read("a") == DATA
+
+        with_store(scene, 3)
+
+    def test_one_that_is_away_stays_listed(self) -> None:
+        async def scene(store: Store) -> None:
+            await store.putters[2].crash()
+            new = SimPutter(store, "p3")
+            store.putters.append(new)
+            await new.start()
+            await ready(store)
+            last = max(members_on(store, 3), key=lambda each: each.stamp)
+            assert [peer.node for peer in last.peers] == ["p0", "p1", "p2", "p3"]
+            assert last.peers[2] == Peer("p2", "p2:5000"), "where it was last"
 
         with_store(scene, 3)
 
