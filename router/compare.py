@@ -333,7 +333,8 @@ class Comparison:
     async def _note_strays(self, held: Mapping[Place, Held]) -> None:
         """What putters hold of objects that nothing places there becomes a surplus.
 
-        What no bucket knows is the business of `router.sweep`.
+        That goes for what Redis was told of, too: a write that went elsewhere in the end leaves
+        bytes on who took it too late. What no bucket knows is the business of `router.sweep`.
         """
         for (node, space), there in held.items():
             if space is not Space.TICKETS:
@@ -342,7 +343,7 @@ class Comparison:
 
             async def note(object_id: str, node: str = node) -> None:
                 state = await self._meta.objects.get(object_id)
-                if state is None or state.state != "written" or node in state.nodes:
+                if state is None or state.state != "written":
                     return
                 noted = await self._meta.repairs.reach(state.bucket, object_id, node)
                 self._found.strays += noted

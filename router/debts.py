@@ -17,8 +17,8 @@ def paid(extent: Extent, debtor: str, node: str, replicas: int) -> Extent:
     """The extent once a putter has what was owed.
 
     Whoever held it in that putter's place takes the place of another one that nobody stands in
-    for; if there is none, it need not hold it any more. If that one leaves and stood in for another
-    one, too, that is now the business of the putter that has it.
+    for, or is the one that was not chosen yet; else it need not hold it any more. If that one
+    leaves and stood in for another one, too, that is now the business of the putter that has it.
 
     Args:
         extent: owes ``debtor``.
@@ -41,6 +41,8 @@ def paid(extent: Extent, debtor: str, node: str, replicas: int) -> Extent:
         alone = next((home for home, other in sorted(owed.items()) if not other), None)
         if alone is None:
             nodes.discard(stand_in)
+        elif alone == ANYONE:
+            del owed[ANYONE]  # it is as good as any
         else:
             owed[alone] = stand_in
     if len(nodes) + sum(not other for other in owed.values()) < replicas:

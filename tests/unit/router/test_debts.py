@@ -22,6 +22,10 @@ class TestPaid:
         assert once == extent("a", "s", "x", y="s")
         assert paid(once, "y", "y", 2) == extent("a", "x", "y")
 
+    def test_a_stand_in_is_as_good_as_anyone_who_is_not_chosen_yet(self) -> None:
+        owed = Extent(0, 1, 10, ("a", "s"), {"x": "s", ANYONE: ""})
+        assert paid(owed, "x", "x", 3) == extent("a", "s", "x")
+
     def test_other_debts_and_their_stand_ins_stay_as_they_are(self) -> None:
         once = paid(extent("s", "t", x="s", y="t"), "x", "x", 2)
         assert once == extent("t", "x", y="t")
