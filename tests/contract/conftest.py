@@ -108,7 +108,7 @@ def world(make_world: MakeWorld) -> World:
 @pytest.fixture
 def lost_world(make_world: MakeWorld) -> World:
     """One that lost everything, and whose calls have little patience."""
-    world = make_world(patience_ms=200)
+    world = make_world(patience_ms=800)
     if isinstance(world.store, MemoryMetadata):
         world.store.wipe("another run")
         return world

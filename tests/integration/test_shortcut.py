@@ -6,6 +6,7 @@ import asyncio
 import os
 import socket
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import ClassVar
 
@@ -18,8 +19,10 @@ HOST = "127.0.0.1"
 
 
 @pytest.fixture
-def directory(tmp_path: Path) -> Path:
-    return tmp_path / "near"
+def directory() -> Iterator[Path]:
+    """Of a name that is short enough for sockets, as those below ``tmp_path`` may not be."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as name:
+        yield Path(name) / "near"
 
 
 class Guest(asyncio.Protocol):
@@ -132,11 +135,11 @@ async def test_a_directory_that_others_can_enter_is_not_used(
     await listener.close()
 
 
-async def test_a_link_in_its_place_is_not_followed(tmp_path: Path) -> None:
-    real = tmp_path / "real"
+async def test_a_link_in_its_place_is_not_followed(directory: Path) -> None:
+    real = directory.parent / "real"
     real.mkdir(mode=0o700)
-    (tmp_path / "near").symlink_to(real)
-    network = TcpNetwork(Shortcuts(tmp_path / "near"))
+    directory.symlink_to(real)
+    network = TcpNetwork(Shortcuts(directory))
     listener = await network.listen(Guest, HOST, 0, shortcut=True)
     assert [*real.iterdir()] == []
     await listener.close()
