@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
+import os
+import random
 import re
 import shutil
 import signal
@@ -215,26 +218,36 @@ class ValkeyServer:
             self._process.wait()
 
 
-_GIVEN: set[int] = set()
+def _mine() -> Iterator[int]:
+    """Ports below those that the system gives to outgoing connections, in turn.
+
+    Each of the processes that run tests beside each other has a part of its own.
+    """
+    number = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    size = (_PORTS[1] - _PORTS[0]) // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    first = _PORTS[0] + number * size
+    start = random.randrange(size)
+    return itertools.cycle(first + (start + n) % size for n in range(size))
+
+
+_PORTS = (12_000, 22_000)
+_next_ports = _mine()
 
 
 def free_port() -> int:
     """A port that nobody uses, nor its neighbour 10 000 above (the bus of a cluster).
 
-    Never the same one twice: whoever gets it may open it later.
+    Whoever gets it may open it later: the same one comes again only after all others.
     """
-    while True:
+    for port in _next_ports:
         with socket.socket() as probe, socket.socket() as bus:
-            probe.bind(("127.0.0.1", 0))
-            port: int = probe.getsockname()[1]
-            if port in _GIVEN:
-                continue
             try:
+                probe.bind(("127.0.0.1", port))
                 bus.bind(("127.0.0.1", port + 10_000))
-            except (OSError, OverflowError):
+            except OSError:
                 continue
-            _GIVEN.add(port)
             return port
+    raise AssertionError("every port is taken")
 
 
 @contextmanager
