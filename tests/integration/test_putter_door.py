@@ -152,6 +152,7 @@ def started(store: Cluster, *flags: str) -> Putter:
 
     def answers() -> None:
         assert process.alive, process.tail()
+        assert " registered " in process.text(), "before that it serves nobody"
         try:
             made.connect().close()
         except OSError as error:
