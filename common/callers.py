@@ -12,7 +12,7 @@ import asyncio
 import ipaddress
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final
+from typing import Final, Generic, TypeVar
 
 from common.errors import TooManyConnections
 from common.limits import ADDRESS_CONNECTIONS_MAX, CONNECTIONS_MAX, LEAVING_MAX, LINGER_MS
@@ -21,6 +21,8 @@ from common.metrics import Metrics
 
 _log = get_logger(__name__)
 _IPV6_BITS: Final = 64
+
+C = TypeVar("C")
 
 
 @dataclass(frozen=True)
@@ -154,6 +156,43 @@ class Leaving:
         """End all of them now."""
         for transport in list(self._timers):
             transport.abort()
+
+
+class Served(Generic[C]):
+    """The connections that one port serves, and those that are on their way out.
+
+    Args:
+        port: the name of the port in metrics and in the log.
+        metrics: where they are counted.
+        limits: how many are served at a time.
+    """
+
+    def __init__(self, port: str, metrics: Metrics, limits: CallerLimits) -> None:
+        self.leaving: Final = Leaving()
+        self._callers = Callers(port, metrics, limits)
+        self._open: dict[int, C] = {}
+        metrics.connections.labels(port).set_function(lambda: len(self._open))
+
+    def enter(self, connection: C, peername: object) -> TooManyConnections | None:
+        """Count a connection; an error to tell it if there are too many."""
+        error = self._callers.enter(peername)
+        if error is None:
+            self._open[id(connection)] = connection
+        else:
+            self._callers.turned_away(peername, error)
+        return error
+
+    def leave(self, connection: C, peername: object) -> None:
+        """It is gone, if it was ever counted."""
+        if self._open.pop(id(connection), None) is not None:
+            self._callers.leave(peername)
+
+    def all(self) -> list[C]:
+        """Those that are open now."""
+        return list(self._open.values())
+
+    def __len__(self) -> int:
+        return len(self._open)
 
 
 def address_of(peername: object) -> str:

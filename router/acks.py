@@ -10,9 +10,9 @@ import asyncio
 import random
 from typing import Final, Protocol, cast
 
-from common.callers import CallerLimits, Callers, Leaving, address_of
+from common.callers import CallerLimits, Served, address_of
 from common.certificates import Certificates
-from common.errors import IdleTimeout, NotAuthorised, ProtocolError, PutterError, TooManyConnections
+from common.errors import IdleTimeout, NotAuthorised, ProtocolError, PutterError
 from common.keys import Keyring
 from common.limits import HANDSHAKE_TIMEOUT_MS
 from common.logs import Repeats, get_logger
@@ -67,10 +67,8 @@ class AckPort:
         self._keyring = keyring
         self._network = network
         self._rng = rng
-        self._callers = Callers("acks", metrics, limits)
-        self.leaving: Final = Leaving()
+        self.served: Final[Served[AckConnection]] = Served("acks", metrics, limits)
         self._listener: Listener | None = None
-        self._open: dict[int, AckConnection] = {}
         self._met: dict[str, None] = {}
         self._repeats = Repeats()
 
@@ -93,30 +91,14 @@ class AckPort:
         """Listen no more, close all."""
         if self._listener is not None:
             await self._listener.close()
-        for connection in list(self._open.values()):
+        for connection in self.served.all():
             connection.close()
-        self.leaving.abort()
+        self.served.leaving.abort()
 
     def greeting(self) -> ServerGreeting:
         """For a new connection."""
         challenge = self._rng.randbytes(CHALLENGE_BYTES)
         return ServerGreeting(self._keyring, self._identity, challenge, _admit)
-
-    def opened(self, connection: AckConnection, peer: object) -> TooManyConnections | None:
-        """Count a connection; an error to tell it if there are too many."""
-        error = self._callers.enter(peer)
-        if error is None:
-            self._open[id(connection)] = connection
-            self.metrics.connections.labels("acks").set(len(self._open))
-        else:
-            self._callers.turned_away(peer, error)
-        return error
-
-    def closed(self, connection: AckConnection, peer: object) -> None:
-        """It is gone, if it was ever counted."""
-        if self._open.pop(id(connection), None) is not None:
-            self._callers.leave(peer)
-            self.metrics.connections.labels("acks").set(len(self._open))
 
     def refused(self, peer: object, error: PutterError) -> None:
         """Count and log a refusal; a putter with a wrong key is told of once a minute."""
@@ -175,11 +157,11 @@ class AckConnection(asyncio.BufferedProtocol):
         self._transport = cast("asyncio.Transport", transport)  # uvloop's is no subclass
         self._peer = self._transport.get_extra_info("peername")
         self._greeting.bind(channel_of(transport))
-        refusal = self._port.opened(self, self._peer)
+        refusal = self._port.served.enter(self, self._peer)
         if refusal is not None:
             self._refused = True
             self._transport.write(self._greeting.refusal(refusal))
-            self._port.leaving.add(self._transport)
+            self._port.served.leaving.add(self._transport)
             return
         loop = asyncio.get_running_loop()
         self._timer = loop.call_later(HANDSHAKE_TIMEOUT_MS / 1000, self._too_slow)
@@ -211,9 +193,9 @@ class AckConnection(asyncio.BufferedProtocol):
         """It is gone."""
         if self._timer is not None:
             self._timer.cancel()
-        self._port.closed(self, self._peer)
+        self._port.served.leave(self, self._peer)
         if self._transport is not None:
-            self._port.leaving.remove(self._transport)
+            self._port.served.leaving.remove(self._transport)
         if self._node:
             _log.info("ack connection closed", node=self._node, reason=str(exc) if exc else "")
 

@@ -17,8 +17,8 @@ import asyncio
 from collections import deque
 from typing import Final, cast
 
-from common.callers import CallerLimits, Callers, Leaving
-from common.errors import ClientGone, IdleTimeout, PutterError, ShuttingDown, TooManyConnections
+from common.callers import CallerLimits, Served
+from common.errors import ClientGone, IdleTimeout, PutterError, ShuttingDown
 from common.logs import get_logger
 from common.metrics import Metrics
 from common.requests import bind_request
@@ -70,12 +70,9 @@ class IngestPort:
         self.metrics: Final = metrics
         self.idle_ms: Final = idle_ms
         self._network = network
-        self._callers = Callers("ingest", metrics, limits)
-        self.leaving: Final = Leaving()
-        self._open: dict[int, IngestConnection] = {}
+        self.served: Final[Served[IngestConnection]] = Served("ingest", metrics, limits)
         self._listener: Listener | None = None
         self.count_bytes: Final = metrics.ingest_bytes.labels("ingest").inc
-        metrics.connections.labels("ingest").set_function(lambda: len(self._open))
 
     @property
     def port(self) -> int:
@@ -109,23 +106,9 @@ class IngestPort:
 
     async def stop(self) -> None:
         """End what is still open: streams that did not finish get a line that says so."""
-        tasks = [connection.end() for connection in list(self._open.values())]
+        tasks = [connection.end() for connection in self.served.all()]
         await asyncio.gather(*(task for task in tasks if task is not None), return_exceptions=True)
-        self.leaving.abort()
-
-    def opened(self, connection: IngestConnection, peer: object) -> TooManyConnections | None:
-        """Count a connection; an error to tell it if there are too many."""
-        error = self._callers.enter(peer)
-        if error is None:
-            self._open[id(connection)] = connection
-        else:
-            self._callers.turned_away(peer, error)
-        return error
-
-    def closed(self, connection: IngestConnection, peer: object) -> None:
-        """It is gone, if it was ever counted."""
-        if self._open.pop(id(connection), None) is not None:
-            self._callers.leave(peer)
+        self.served.leaving.abort()
 
     def silent(self, peer: object) -> None:
         """Count one whose sender says nothing any more."""
@@ -159,11 +142,11 @@ class IngestConnection(asyncio.BufferedProtocol):
         loop = asyncio.get_running_loop()
         self._heard_s = loop.time()
         self._peer = self._transport.get_extra_info("peername")
-        refusal = self._port.opened(self, self._peer)
+        refusal = self._port.served.enter(self, self._peer)
         if refusal is not None:
             self._answered = True
             self._transport.write(failure_line(refusal))
-            self._port.leaving.add(self._transport)
+            self._port.served.leaving.add(self._transport)
             return
         self._timer = loop.call_later(self._port.idle_ms / 1000, self._check_idle)
 
@@ -208,9 +191,9 @@ class IngestConnection(asyncio.BufferedProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """It is gone. A stream that was complete is stored all the same."""
-        self._port.closed(self, self._peer)
+        self._port.served.leave(self, self._peer)
         if self._transport is not None:
-            self._port.leaving.remove(self._transport)
+            self._port.served.leaving.remove(self._transport)
         if self._timer is not None:
             self._timer.cancel()
         if not self._ended and self._error is None and not self._answered:

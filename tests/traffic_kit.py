@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import random
+import re
 import socket
 import subprocess
 import time
@@ -260,6 +261,22 @@ def eventually_clean(
 def connect(port: int, timeout_s: float = 60.0, host: str = "127.0.0.1") -> socket.socket:
     """A TCP connection to a port, of this machine if no host is named."""
     return socket.create_connection((host, port), timeout=timeout_s)
+
+
+def answer_from(client: socket.socket) -> bytes:
+    """One answer of a web port, head and body, without its date."""
+    out = b""
+    while b"\r\n\r\n" not in out:
+        out += client.recv(1)
+    head, _, _ = out.partition(b"\r\n\r\n")
+    length = re.search(rb"\r\nContent-Length: (\d+)", head)
+    missing = int(length[1]) if length and b" 304 " not in head[:20] else 0
+    while missing:
+        part = client.recv(min(missing, 1 << 20))
+        assert part, f"{missing} bytes are missing"
+        missing -= len(part)
+        out += part
+    return re.sub(rb"\r\nDate: [^\r]*", b"", out)
 
 
 def reset(client: socket.socket) -> None:

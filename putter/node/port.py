@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from typing import Final, Protocol, cast
 
-from common.callers import CallerLimits, Callers, Leaving, address_of, is_loopback
+from common.callers import CallerLimits, Served, address_of, is_loopback
 from common.errors import (
     IdleTimeout,
     NotAdmitted,
@@ -51,7 +51,7 @@ class _Handler(Protocol):
     def pending_bytes(self) -> int: ...
 
 
-class Connections:
+class Connections(Served["PutterConnection"]):
     """The open connections of the port.
 
     Args:
@@ -61,33 +61,9 @@ class Connections:
     """
 
     def __init__(self, metrics: Metrics, limits: CallerLimits, *, encrypted: bool = False) -> None:
+        super().__init__("putter", metrics, limits)
         self.encrypted: Final = encrypted
         self.repeats: Final = Repeats()
-        self.leaving: Final = Leaving()
-        self._callers = Callers("putter", metrics, limits)
-        self._open: dict[int, PutterConnection] = {}
-        metrics.connections.labels("putter").set_function(lambda: len(self._open))
-
-    def add(self, connection: PutterConnection, peer: object) -> TooManyConnections | None:
-        """Count a connection; an error to tell it if there are too many."""
-        error = self._callers.enter(peer)
-        if error is None:
-            self._open[id(connection)] = connection
-        else:
-            self._callers.turned_away(peer, error)
-        return error
-
-    def remove(self, connection: PutterConnection, peer: object) -> None:
-        """It is gone, if it was ever counted."""
-        if self._open.pop(id(connection), None) is not None:
-            self._callers.leave(peer)
-
-    def all(self) -> list[PutterConnection]:
-        """Those that are open now."""
-        return list(self._open.values())
-
-    def __len__(self) -> int:
-        return len(self._open)
 
 
 class PutterConnection(asyncio.BufferedProtocol):
@@ -122,7 +98,7 @@ class PutterConnection(asyncio.BufferedProtocol):
         """Somebody connected."""
         self._transport = cast("asyncio.Transport", transport)  # uvloop's is no subclass
         self._peer = self._transport.get_extra_info("peername")
-        self._too_many = self._connections.add(self, self._peer)
+        self._too_many = self._connections.enter(self, self._peer)
         if self._too_many is not None:
             self._connections.leaving.add(self._transport, ends=False)
             return
@@ -161,7 +137,7 @@ class PutterConnection(asyncio.BufferedProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """It is gone."""
-        self._connections.remove(self, self._peer)
+        self._connections.leave(self, self._peer)
         if self._transport is not None:
             self._connections.leaving.remove(self._transport)
         self._stop_watch()

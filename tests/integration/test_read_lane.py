@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import itertools
 import re
-import socket
 from collections.abc import Iterator
 
 import pytest
 
 from common.web_lane import plain
 from tests.store_kit import Cluster, cluster, digest
-from tests.traffic_kit import connect, payload
+from tests.traffic_kit import answer_from, connect, payload
 
 pytestmark = pytest.mark.slow
 MIB = 1 << 20
@@ -54,21 +53,6 @@ def say(
             answers.append(answer_from(client))
     assert answers[0] == answers[1]
     return answers[0]
-
-
-def answer_from(client: socket.socket) -> bytes:
-    out = b""
-    while b"\r\n\r\n" not in out:
-        out += client.recv(1)
-    head, _, _ = out.partition(b"\r\n\r\n")
-    length = re.search(rb"\r\nContent-Length: (\d+)", head)
-    missing = int(length[1]) if length and b" 304 " not in head[:20] else 0
-    while missing:
-        part = client.recv(min(missing, 1 << 20))
-        assert part, f"{missing} bytes are missing"
-        missing -= len(part)
-        out += part
-    return re.sub(rb"\r\nDate: [^\r]*", b"", out)
 
 
 def details(store: Cluster, name: str) -> tuple[str, str]:

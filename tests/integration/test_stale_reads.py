@@ -13,7 +13,7 @@ from common.web_lane import plain
 from tests.books_kit import no_traceback
 from tests.failover_kit import freeze, thaw
 from tests.store_kit import Cluster, cluster, eventually
-from tests.traffic_kit import connect, payload
+from tests.traffic_kit import answer_from, connect, payload
 
 pytestmark = pytest.mark.slow
 MIB = 1 << 20
@@ -63,19 +63,9 @@ def say(store: Cluster, path: str, *lines: str) -> tuple[int, bytes]:
     assert (plain(text.encode()) is None) == (LONG_WAY in lines)
     with connect(store.web_ports[0]) as client:
         client.sendall(text.encode())
-        out = b""
-        while b"\r\n\r\n" not in out:
-            out += client.recv(1)
-        head, _, _ = out.partition(b"\r\n\r\n")
-        length = re.search(rb"\r\nContent-Length: (\d+)", head)
-        missing = int(length[1]) if length and b" 304 " not in head[:20] else 0
-        while missing:
-            part = client.recv(min(missing, MIB))
-            assert part, f"{missing} bytes are missing"
-            missing -= len(part)
-            out += part
+        out = answer_from(client)
     out = re.sub(rb'"request_id":"[^"]*"', b"", out)
-    return int(head[9:12]), re.sub(rb"\r\n(Date|Age|X-Request-Id): [^\r]*", b"", out)
+    return int(out[9:12]), re.sub(rb"\r\n(Date|Age|X-Request-Id): [^\r]*", b"", out)
 
 
 def test_reads_go_on(store: Cluster, how: str) -> None:

@@ -8,7 +8,7 @@ from typing import Any, cast
 import pytest
 import structlog
 
-from common.callers import CallerLimits, Callers, Leaving, address_of
+from common.callers import CallerLimits, Callers, Leaving, Served, address_of
 from common.errors import TooManyConnections
 from common.limits import ADDRESS_CONNECTIONS_MAX, LEAVING_MAX, LINGER_MS
 from common.metrics import Metrics
@@ -148,5 +148,28 @@ def test_few_leave_at_a_time_and_all_can_be_ended() -> None:
         assert wires[-1].done == ["close"]
         leaving.abort()
         assert all(wire.done == ["eof", "abort"] for wire in wires[:-1])
+
+    play(main)
+
+
+def test_who_is_served_is_counted_and_who_is_not_never_was() -> None:
+    async def main(world: World) -> None:
+        metrics = Metrics("router")
+        served: Served[object] = Served("acks", metrics, CallerLimits(2))
+        peer = ("10.0.0.7", 1)
+        guests = [object(), object(), object()]
+        assert [served.enter(guest, peer) is None for guest in guests] == [True, True, False]
+
+        def told(name: str, **labels: str) -> float | None:
+            return metrics.registry.get_sample_value(name, labels)
+
+        assert told("putter_connections", port="acks") == len(served) == 2
+        assert told("putter_refused_total", port="acks", reason="connections") == 1
+        served.leave(guests[2], peer)
+        assert served.all() == guests[:2]
+        served.leave(guests[0], peer)
+        served.leave(guests[0], peer)
+        assert served.all() == guests[1:2]
+        assert served.enter(guests[2], peer) is None
 
     play(main)

@@ -168,7 +168,7 @@ class TestNotStoring:
 
             def complete() -> bool:
                 nonlocal connection
-                connection = next(iter(store.router._ingest._open.values()), connection)
+                connection = next(iter(store.router._ingest.served.all()), connection)
                 return connection is not None and connection._ended
 
             await until(complete)
@@ -320,7 +320,7 @@ class TestTheDoor:
         async def scene(store: Store) -> None:
             held = [await connect(store) for _ in range(2)]
             await until(lambda: connections(store) == 2)
-            network, leaving = store.network.host("client"), store.router._ingest.leaving
+            network, leaving = store.network.host("client"), store.router._ingest.served.leaving
             late = [await Stubborn.open(network, "r0", INGEST) for _ in range(2 * LEAVING_MAX)]
             await until(lambda: all(wire.ended.is_set() for wire in late))
             assert 0 < len(leaving) <= LEAVING_MAX
