@@ -84,6 +84,8 @@ class Version(msgspec.Struct, frozen=True, tag="version", tag_field="kind", omit
             are fewer.
         revision: 0, or a stamp above those of all earlier descriptions of this version: it was
             found elsewhere than those say. Its place in the order of changes stays the same.
+        checksums: what the sender had verified, by the name of the algorithm (``crc64nvme``), in
+            Base64; one of the checksums of parts has ``-`` and their number behind it.
     """
 
     bucket: str
@@ -96,6 +98,7 @@ class Version(msgspec.Struct, frozen=True, tag="version", tag_field="kind", omit
     headers: dict[str, str] = {}
     replicas: int = 1
     revision: int = 0
+    checksums: dict[str, str] = {}
 
 
 class Tombstone(msgspec.Struct, frozen=True, tag="tombstone", tag_field="kind"):

@@ -7,7 +7,7 @@ no change is lost between two of them, one at a time is made for each bucket, un
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
 from common.clock import Clock
@@ -24,6 +24,10 @@ _log = get_logger(__name__)
 _LEASE_MS: Final = 60_000
 _WAIT_S: Final = 10.0
 _LOOK_S: Final = 0.05
+
+Decision = Callable[[Mapping[str, Any]], Awaitable[Mapping[str, Any]]]
+"""From the settings that a bucket has, those to be changed: values by name, None to take one away.
+"""
 
 
 class Configure:
@@ -70,19 +74,36 @@ class Configure:
             WriteConflict: another change of this bucket is under way, and does not come to an end.
             PutterError: nothing changed, unless Redis did not answer at the end: then look.
         """
+
+        async def as_wanted(_: Mapping[str, Any]) -> Mapping[str, Any]:
+            return changes
+
+        return await self.decide(bucket, as_wanted)
+
+    async def decide(self, bucket: str, what: Decision) -> Configured | None:
+        """The same for changes that depend on what is there, while nobody else changes any.
+
+        Args:
+            bucket: its name.
+            what: asked for the changes; an exception of it ends the call, and nothing changes.
+
+        Raises:
+            WriteConflict, PutterError: as `change`.
+        """
         self._changes += 1
         lease, holder = f"bucket/{bucket}", f"{self._instance}/{self._changes}"
         await self._take(lease, holder, bucket)
         try:
-            return await self._change(bucket, changes)
+            return await self._change(bucket, what)
         finally:
             await self._give(lease, holder)
 
     # -- inside ----------------------------------------------------------------------------
 
-    async def _change(self, bucket: str, changes: Mapping[str, Any]) -> Configured | None:
+    async def _change(self, bucket: str, what: Decision) -> Configured | None:
         before = await self._meta.buckets.get(bucket)
         held = before.record.settings if before is not None else {}
+        changes = await what(held)
         settings = {n: value for n, value in {**held, **changes}.items() if value is not None}
         check_quorums(self._policies.store, own_policy(settings))
         if settings == held:

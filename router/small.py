@@ -39,7 +39,7 @@ from router.targets import (
     object_id_of,
     refusal,
 )
-from router.upload import LATE_MS, etag_of
+from router.upload import LATE_MS
 
 if TYPE_CHECKING:
     from router.writes import WritePath
@@ -256,16 +256,18 @@ class SmallWrites:
         holders = tuple(sorted(placement.nodes))
         extent = Extent(entry.first, entry.count, size, holders, dict(placement.owed))
         stored = StoredObject(entry.object_id, size, path.frame_bytes, entry.digest, (extent,))
+        sealed = entry.target.sealed(entry.digest)
         return Version(
             bucket=entry.target.bucket,
             key=entry.target.key or entry.object_id,
             stamp=stamp,
             size=size,
-            etag=etag_of(entry.digest),
+            etag=sealed.etag,
             created_ms=path.clock.now_ms(),
             objects=(stored,),
             headers=entry.target.headers,
             replicas=entry.policy.replicas,
+            checksums=sealed.checksums,
         )
 
     def _records(self, group: Group, nodes: tuple[str, ...]) -> RecordsParcel:

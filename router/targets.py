@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
@@ -22,6 +23,19 @@ SEND_AGAIN: Final = "send it again"
 
 
 @dataclass(frozen=True)
+class Sealed:
+    """What a door says of a stream that has ended.
+
+    Attributes:
+        etag: entity tag without quotes.
+        checksums: kept in the version, as `common.records.Version` has them.
+    """
+
+    etag: str
+    checksums: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Target:
     """What a stream becomes.
 
@@ -32,6 +46,7 @@ class Target:
         if_match: publish only if the name's present etag is this; ``"*"``: only if it holds
             anything; ``""``: only if it holds nothing; None: always.
         empty_allowed: whether a stream without a byte is a file.
+        seal: asked once the stream has ended; without it the entity tag is made of the BLAKE3.
     """
 
     bucket: str
@@ -39,6 +54,11 @@ class Target:
     headers: dict[str, str] = field(default_factory=dict)
     if_match: str | None = None
     empty_allowed: bool = False
+    seal: Callable[[], Sealed] | None = None
+
+    def sealed(self, digest: bytes) -> Sealed:
+        """What the version says of its bytes, which have this BLAKE3; once they have all come."""
+        return Sealed(etag_of(digest)) if self.seal is None else self.seal()
 
 
 class Changes(Protocol):
@@ -99,3 +119,8 @@ def as_putter_error(error: BaseException) -> PutterError:
     if isinstance(error, asyncio.CancelledError):
         return ShuttingDown("the write was cancelled")
     return PutterError(f"{type(error).__name__}: {error}")
+
+
+def etag_of(digest: bytes) -> str:
+    """The entity tag of bytes without an MD5: 32 hex digits of their BLAKE3 and ``-1``."""
+    return f"{digest[:16].hex()}-1"

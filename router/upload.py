@@ -204,16 +204,18 @@ class Upload:
             blake3=digest,
             extents=tuple(more_wanted(extent, replicas) for extent in extents),
         )
+        sealed = target.sealed(digest)
         return Version(
             bucket=self.bucket,
             key=target.key or self.object_id,
             stamp=stamp,
             size=self.size,
-            etag=etag_of(digest),
+            etag=sealed.etag,
             created_ms=self._path.clock.now_ms(),
             objects=(stored,),
             headers=target.headers,
             replicas=replicas,
+            checksums=sealed.checksums,
         )
 
     @property
@@ -366,11 +368,6 @@ class Upload:
 
     def _all_extents(self) -> list[Extent]:
         return [*self._extents, *(_extent(run) for run in self._runs)]
-
-
-def etag_of(digest: bytes) -> str:
-    """The entity tag of bytes without an MD5: 32 hex digits of their BLAKE3 and ``-1``."""
-    return f"{digest[:16].hex()}-1"
 
 
 def _extent(run: RunParcel) -> Extent:

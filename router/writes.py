@@ -41,7 +41,7 @@ from router.targets import (
     object_id_of,
     refusal,
 )
-from router.upload import Upload, etag_of
+from router.upload import Upload
 
 _log = get_logger(__name__)
 _QUIET_MS: Final = 1_000
@@ -319,16 +319,18 @@ class WritePath:
         if claim is not None:
             await claim.take()
         stamp = await self.numbers.stamp()
+        sealed = target.sealed(_EMPTY_DIGEST)
         version = Version(
             bucket=target.bucket,
             key=target.key,
             stamp=stamp,
             size=0,
-            etag=etag_of(_EMPTY_DIGEST),
+            etag=sealed.etag,
             created_ms=self.clock.now_ms(),
             objects=(),
             headers=target.headers,
             replicas=policy.replicas,
+            checksums=sealed.checksums,
         )
         try:
             name = f"{target.bucket}/{target.key}"

@@ -27,6 +27,7 @@ class _Rest(msgspec.Struct, frozen=True, array_like=True):
     headers: dict[str, str]
     replicas: int
     revision: int = 0
+    checksums: dict[str, str] = {}
 
 
 class _Summary(msgspec.Struct, frozen=True, array_like=True):
@@ -96,6 +97,7 @@ def pack_version(version: Version) -> bytes:
             version.headers,
             version.replicas,
             version.revision,
+            version.checksums,
         )
     )
     return b"v %d %s %d %s%s" % (version.stamp, ids.encode(), len(etag), etag, rest)
@@ -125,6 +127,7 @@ def unpack_version(bucket: str, key: str, value: bytes) -> Version | None:
         headers=rest.headers,
         replicas=rest.replicas,
         revision=rest.revision,
+        checksums=rest.checksums,
     )
 
 

@@ -83,6 +83,12 @@ def test_only_a_corrected_version_has_a_revision() -> None:
     assert records.decode(records.encode(corrected)) == corrected
 
 
+def test_only_a_version_with_checksums_has_some() -> None:
+    summed = msgspec.structs.replace(VERSION, checksums={"crc32": "SbSHfg==", "sha1": "x=-3"})
+    assert "checksums" not in msgspec.msgpack.decode(records.encode(VERSION))
+    assert records.decode(records.encode(summed)) == summed
+
+
 def test_an_object_knows_its_tickets() -> None:
     assert STORED.tickets == 17
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -30,7 +30,7 @@ from router.blocks import ChunkSource
 from router.groups import GROUP_OBJECTS_MAX
 from router.quorum import Policy
 from router.small import SMALL_BYTES_MAX, SmallWrites
-from router.targets import Target
+from router.targets import Sealed, Target, etag_of
 from tests.node_kit import play, until
 from tests.router_kit import FRAME, Store, in_chunks, metric, payload, tickets_of
 from tests.simulation.loop import World
@@ -767,6 +767,39 @@ class TestStopping:
             assert path.pending_bytes == 0
 
         with_store(scene)
+
+
+@pytest.mark.parametrize("size", [0, 1, SMALL, LARGE])
+def test_a_door_may_say_what_the_entity_tag_is(size: int) -> None:
+    """It is asked when all bytes have come, and what it says is durable and visible."""
+    data = payload(size)
+
+    async def scene(store: Store) -> None:
+        path = store.router.writes
+        taken = 0
+
+        async def body() -> AsyncIterator[bytes]:
+            nonlocal taken
+            async for chunk in in_chunks(data, 20_000):
+                taken += len(chunk)
+                yield chunk
+
+        def seal() -> Sealed:
+            return Sealed(f"tag-of-{taken}", {"crc32": f"of-{taken}"})
+
+        source = ChunkSource(body(), path.filler())
+        target = Target("photos", "cat", empty_allowed=True, seal=seal)
+        written = (await path.write(source, target)).version
+        assert (written.etag, written.checksums) == (f"tag-of-{size}", {"crc32": f"of-{size}"})
+        assert await store.meta.files.resolve("photos", "cat") == written
+        kept = [each for putter in store.putters for each in putter.records]
+        assert [each for each in kept if isinstance(each, Version)] == [written] * 2
+        again = await store.write(data, if_match=f"tag-of-{size}")
+        assert (again.version.etag, again.version.checksums) == (etag_of(again.digest), {})
+        with pytest.raises(PreconditionFailed):
+            await store.write(data, if_match=f"tag-of-{size}")
+
+    with_store(scene)
 
 
 def test_errors_of_ours_are_all_that_comes_out(monkeypatch: pytest.MonkeyPatch) -> None:

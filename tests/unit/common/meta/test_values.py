@@ -36,6 +36,7 @@ VERSIONS = st.builds(
     created_ms=st.integers(0, 2**45),
     objects=st.lists(OBJECTS, max_size=3).map(tuple),
     headers=st.dictionaries(st.text(max_size=9), st.text(max_size=9), max_size=3),
+    checksums=st.dictionaries(st.text(max_size=9), st.text(max_size=9), max_size=2),
     replicas=st.integers(1, 9),
 )
 

@@ -1,0 +1,177 @@
+"""Which buckets there are: those that somebody created, and those that hold a file.
+
+A bucket that was created has the setting ``created`` among those of its commit record
+(`common.records.BucketSettings`), so it is durable, and there again after a rebuild. Whoever writes
+``bucket/key`` through another door needs to create nothing: a bucket with a file in it is there
+too, until it holds none. Removing a bucket takes the setting away; what an operator set for the
+bucket stays.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from common.clock import Clock
+from common.meta.buckets import Configured
+from common.meta.interface import Metadata
+from router.configure import Configure
+
+SETTING: Final = "created"
+"""The setting of a bucket that says that it was created, when and by whom."""
+_FRESH_MS: Final = 1_000
+_REMEMBERED_MAX: Final = 4_096
+_AT_ONCE: Final = 64
+
+
+class BucketThere(Exception):
+    """The bucket that shall be created is there already."""
+
+
+class BucketFull(Exception):
+    """The bucket that shall be removed holds files."""
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """A bucket that is there.
+
+    Attributes:
+        name: its name.
+        created_ms: when it was created; of one that nobody created the time of a file in it.
+        owner: who created it; "" if nobody did.
+    """
+
+    name: str
+    created_ms: int
+    owner: str = ""
+
+
+class Directory:
+    """The buckets of a store.
+
+    Args:
+        meta: the coordinator.
+        configure: changes settings of buckets.
+        clock: dates what is created.
+    """
+
+    def __init__(self, meta: Metadata, configure: Configure, clock: Clock) -> None:
+        self._meta = meta
+        self._configure = configure
+        self._clock = clock
+        self._seen: dict[str, tuple[Bucket, int]] = {}
+
+    async def find(self, name: str) -> Bucket | None:
+        """The bucket of that name, None if there is none.
+
+        Raises:
+            MetadataUnavailable: Redis does not answer.
+        """
+        configured = await self._meta.buckets.get(name)
+        return await self._of(name, configured)
+
+    async def known(self, name: str) -> Bucket | None:
+        """The same for a bucket that was there within the last second, perhaps not any more."""
+        now_ms = self._clock.monotonic_ms()
+        seen = self._seen.get(name)
+        if seen is not None and now_ms - seen[1] < _FRESH_MS:
+            return seen[0]
+        found = await self.find(name)
+        if found is not None:
+            if len(self._seen) >= _REMEMBERED_MAX:
+                self._seen.clear()
+            self._seen[name] = found, now_ms
+        return found
+
+    async def every(self) -> list[Bucket]:
+        """All buckets, by name.
+
+        Raises:
+            MetadataUnavailable: Redis does not answer.
+        """
+        configured = {each.record.bucket: each for each in await self._meta.buckets.configured()}
+        names = await self._meta.buckets.names()
+        found: list[Bucket | None] = []
+        for first in range(0, len(names), _AT_ONCE):
+            part = names[first : first + _AT_ONCE]
+            found += await asyncio.gather(*(self._of(name, configured.get(name)) for name in part))
+        return [each for each in found if each is not None]
+
+    async def create(self, name: str, owner: str) -> Bucket:
+        """Create a bucket; it is durable by the return.
+
+        Args:
+            name: of it, checked.
+            owner: who does.
+
+        Raises:
+            BucketThere: it is there already.
+            WriteConflict, PutterError: as `Configure.change`.
+        """
+        made = Bucket(name, self._clock.now_ms(), owner)
+
+        async def unless_there(settings: Mapping[str, Any]) -> Mapping[str, Any]:
+            if created(name, settings) is not None or await self._held(name) is not None:
+                raise BucketThere(f"bucket {name!r} is there already")
+            return {SETTING: {"ms": made.created_ms, "owner": owner}}
+
+        await self._configure.decide(name, unless_there)
+        return made
+
+    async def remove(self, name: str) -> bool:
+        """Remove a bucket that holds no file.
+
+        A file that is written at the same time stays, and its bucket with it.
+
+        Returns:
+            False if it was not there.
+
+        Raises:
+            BucketFull: it holds files.
+            WriteConflict, PutterError: as `Configure.change`.
+        """
+        there = False
+
+        async def unless_full(settings: Mapping[str, Any]) -> Mapping[str, Any]:
+            nonlocal there
+            if await self._held(name) is not None:
+                raise BucketFull(f"bucket {name!r} holds files")
+            there = created(name, settings) is not None
+            return {SETTING: None} if there else {}
+
+        await self._configure.decide(name, unless_full)
+        self._seen.pop(name, None)
+        return there
+
+    # -- inside ----------------------------------------------------------------------------
+
+    async def _of(self, name: str, configured: Configured | None) -> Bucket | None:
+        found = created(name, configured.record.settings) if configured is not None else None
+        return found or await self._held(name)
+
+    async def _held(self, name: str) -> Bucket | None:
+        """The bucket as the first file in it makes it be there; None if it holds none."""
+        after: str | None = ""
+        while after is not None:
+            # Between the two questions of a page its only file may have been deleted.
+            page = await self._meta.files.list(name, "", after, 1)
+            if page.entries:
+                return Bucket(name, page.entries[0].created_ms)
+            after = page.next_after
+        return None
+
+
+def created(name: str, settings: Mapping[str, Any]) -> Bucket | None:
+    """The bucket that these settings say was created; None if they do not."""
+    told = settings.get(SETTING)
+    if not isinstance(told, dict):
+        return None
+    created_ms, owner = told.get("ms"), told.get("owner")
+    return Bucket(
+        name,
+        created_ms if isinstance(created_ms, int) else 0,
+        owner if isinstance(owner, str) else "",
+    )
