@@ -1,0 +1,1 @@
+"""The S3 door: names, signatures and bodies as Amazon S3 has them."""
