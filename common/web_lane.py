@@ -32,7 +32,8 @@ from common.checksum import Buffer
 from common.limits import KIB
 from common.logs import get_logger
 from common.requests import REQUEST_ID_HEADER, bind_request, current_request
-from common.web_port import Connections, WebConnection
+from common.web_connections import Connections
+from common.web_port import WebConnection
 
 _log = get_logger(__name__)
 HEAD_BYTES_MAX: Final = 2 * KIB

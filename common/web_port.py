@@ -20,24 +20,21 @@ from typing import Any, Final, cast
 
 from aiohttp import web
 
-from common.callers import CallerLimits, Callers
+from common.callers import CallerLimits
 from common.certificates import Certificates
 from common.errors import (
     ClientGone,
     IdleTimeout,
     ProtocolError,
     PutterError,
-    TooManyConnections,
 )
 from common.limits import (
-    LEAVING_MAX,
     LINGER_MS,
     STALL_TIMEOUT_MS,
     WEB_HEAD_TIMEOUT_MS,
     WEB_IDLE_TIMEOUT_MS,
     WEB_LINE_BYTES_MAX,
     WEB_PROBE_TIMEOUT_MS,
-    WEB_PROBES_MAX,
 )
 from common.logs import get_logger
 from common.metrics import Metrics
@@ -46,6 +43,7 @@ from common.stalls import StallWatch
 from common.tls_ports import HELLO_BYTE, TlsDoor
 from common.transport import bind_error
 from common.web import HEALTH_PATHS, bare_answer, error_response, speak_tls
+from common.web_connections import Connections
 
 _log = get_logger(__name__)
 _STOP_S: Final = 5.0
@@ -63,6 +61,7 @@ class WebPort:
         limits: connections beyond are turned away with a 503.
         connect: makes the protocol of a connection; a `WebConnection` if None.
         certificates: connections are encrypted with; None: they are not.
+        name: of the port, in metrics.
     """
 
     def __init__(
@@ -72,16 +71,17 @@ class WebPort:
         limits: CallerLimits,
         connect: Connect | None = None,
         certificates: Certificates | None = None,
+        name: str = "web",
     ) -> None:
         self._connect = connect or WebConnection
         self._tls: TlsDoor | None = None
         if certificates is not None:
-            self._tls = TlsDoor("web", lambda: certificates.now.web, metrics, limits)
+            self._tls = TlsDoor(name, lambda: certificates.now.web, metrics, limits)
             metrics.tls_expires_seconds.set_function(lambda: certificates.now.expires_s)
         self._runner = web.AppRunner(
             application, access_log=None, handler_cancellation=True, shutdown_timeout=_STOP_S
         )
-        self._connections = Connections(metrics, limits)
+        self._connections = Connections(metrics, limits, name)
         self._listener: asyncio.Server | None = None
         self.port = 0
 
@@ -135,77 +135,6 @@ class WebPort:
             self._tls.leaving.abort()
 
 
-class Connections:
-    """The open connections of one web port.
-
-    Args:
-        metrics: where they are counted.
-        limits: how many are served at a time.
-    """
-
-    def __init__(self, metrics: Metrics, limits: CallerLimits) -> None:
-        self._metrics = metrics
-        self._callers = Callers("web", metrics, limits)
-        self._served: dict[WebConnection, object] = {}
-        self._probes: dict[WebConnection, TooManyConnections] = {}
-        self._leaving: dict[WebConnection, asyncio.Transport] = {}
-        metrics.connections.labels("web").set_function(lambda: len(self._served))
-
-    def opened(self, connection: WebConnection, peer: object) -> TooManyConnections | None:
-        """Count a connection; an error to tell it if there are too many."""
-        error = self._callers.enter(peer)
-        if error is None:
-            self._served[connection] = peer
-        elif len(self._probes) < WEB_PROBES_MAX:
-            self._probes[connection] = error
-        else:
-            self._callers.turned_away(peer, error)
-            return error
-        return None
-
-    def is_probe(self, connection: WebConnection) -> bool:
-        """Whether it is beyond the limit."""
-        return connection in self._probes
-
-    def check(self, connection: WebConnection, peer: object) -> None:
-        """Let a request in that is not for the health.
-
-        Raises:
-            TooManyConnections: its connection is beyond the limit.
-        """
-        error = self._probes.get(connection)
-        if error is not None:
-            self._callers.turned_away(peer, error)
-            raise error
-
-    def leaves(self, connection: WebConnection, transport: asyncio.Transport) -> bool:
-        """It has its last answer; False if there is no room for one more to read it in peace."""
-        self._forget(connection)
-        if len(self._leaving) >= LEAVING_MAX:
-            return False
-        self._leaving[connection] = transport
-        return True
-
-    def closed(self, connection: WebConnection) -> None:
-        """It is gone."""
-        self._forget(connection)
-        self._leaving.pop(connection, None)
-
-    def refuse(self, reason: str) -> None:
-        """Count a connection or a request that was turned away."""
-        self._metrics.refused.labels("web", reason).inc()
-
-    def abort_leaving(self) -> None:
-        """End those that only read their last answer."""
-        for transport in list(self._leaving.values()):
-            transport.abort()
-
-    def _forget(self, connection: WebConnection) -> None:
-        if connection in self._served:
-            self._callers.leave(self._served.pop(connection))
-        self._probes.pop(connection, None)
-
-
 class WebConnection(web.RequestHandler):
     """One connection.
 
@@ -247,7 +176,7 @@ class WebConnection(web.RequestHandler):
                 self._await_head(WEB_PROBE_TIMEOUT_MS)
             return
         wire = cast("asyncio.Transport", transport)  # uvloop's is no subclass
-        wire.write(bare_answer(refusal))
+        wire.write(self._bare(refusal))
         self._leave(wire)
 
     def data_received(self, data: bytes) -> None:
@@ -280,7 +209,7 @@ class WebConnection(web.RequestHandler):
         if self._answered == self._request_count:
             if self._timer is not None and self.transport is not None:
                 self._connections.refuse(ClientGone.code)
-                self.transport.write(bare_answer(ClientGone("the request ends in its head")))
+                self.transport.write(self._bare(ClientGone("the request ends in its head")))
             return False
         self._break_off("the client ended it early")
         return True
@@ -346,7 +275,7 @@ class WebConnection(web.RequestHandler):
         reason = _one_line(message or str(exc))
         self._log_malformed(reason)
         error = ProtocolError(f"this is no HTTP request: {reason}")
-        response = error_response(error)
+        response = self._told(error)
         response.headers[REQUEST_ID_HEADER] = request_id
         response.force_close()
         return response
@@ -365,6 +294,16 @@ class WebConnection(web.RequestHandler):
         if self._force_close:
             self._connections.refuse("quiet")
             _log.debug("closed a web connection without requests", peer=str(self.peername))
+
+    # -- what a door may say in its own words -----------------------------------------------
+
+    def _bare(self, error: PutterError) -> bytes:
+        """The last answer of a connection, where there is no request to answer."""
+        return bare_answer(error)
+
+    def _told(self, error: PutterError) -> web.Response:
+        """The answer to what is no request."""
+        return error_response(error)
 
     # -- inside ----------------------------------------------------------------------------
 
@@ -394,7 +333,7 @@ class WebConnection(web.RequestHandler):
         wire, self.transport = self.transport, None
         if wire is not None:
             self.close()
-            wire.write(bare_answer(error))
+            wire.write(self._bare(error))
             self._leave(wire)
 
     def _leave(self, wire: asyncio.Transport) -> None:

@@ -18,12 +18,10 @@ from common.errors import (
     NameInvalid,
     NotFound,
     PreconditionFailed,
-    PutterError,
     RangeInvalid,
     TooLarge,
 )
 from common.limits import HEADERS_BYTES_MAX, OBJECT_BYTES_MAX
-from common.logs import get_logger
 from common.metrics import Metrics
 from common.records import Version
 from common.tickets import format_id
@@ -37,11 +35,11 @@ from router.gateway.conditions import (
     write_condition,
 )
 from router.gateway.describe import file_details, file_summary
-from router.lately import Found, Lately
+from router.gateway.streaming import stream_version
+from router.lately import Lately
 from router.targets import Target
 from router.writes import WritePath
 
-_log = get_logger(__name__)
 _PREFIX: Final = "/file/"
 _NAME: Final = "{name:(?s:.+)}"
 """Anything, line breaks too: `name_of` says what is wrong with them."""
@@ -153,7 +151,7 @@ class FileRoutes:
         status, headers = 200 if wanted is None else 206, headers_of(version, wanted)
         if request.method == "HEAD" or start == end:
             return web.Response(status=status, headers=headers | self._lately.marks(found))
-        return await self._stream(request, found, (start, end), status, headers)
+        return await stream_version(request, found, (start, end), status, headers, self._lately)
 
     async def delete(self, request: web.Request) -> web.StreamResponse:
         """Make the name hold nothing."""
@@ -168,47 +166,6 @@ class FileRoutes:
         return json_response(file_details(await self._lately.reads.resolve(bucket, key)))
 
     # -- inside ----------------------------------------------------------------------------
-
-    async def _stream(
-        self,
-        request: web.Request,
-        found: Found,
-        span: tuple[int, int],
-        status: int,
-        headers: dict[str, str],
-    ) -> web.StreamResponse:
-        version, (start, end) = found.version, span
-        runs = found.reads.runs(version, start, end)
-        try:
-            # Nothing is promised to the client before the first bytes are there and verified.
-            first = await anext(runs)
-            headers |= self._lately.marks(found)
-            headers |= found.reads.looked_at(version, start, end, first)
-            if first.size == end - start:
-                return web.Response(body=b"".join(first.parts), status=status, headers=headers)
-            response = web.StreamResponse(status=status, headers=headers)
-            await response.prepare(request)
-            for part in first.parts:
-                await response.write(part)
-            try:
-                async for run in runs:
-                    for part in run.parts:
-                        await response.write(part)
-            except PutterError as error:
-                # The status is sent already: a connection cut short of Content-Length is the
-                # one way left to tell that the file is not complete.
-                _log.error(
-                    "a download was cut",
-                    name=names.format_name(version.bucket, version.key),
-                    reason=str(error),
-                )
-                if request.transport is not None:
-                    request.transport.abort()
-                raise ConnectionResetError(str(error)) from error
-            await response.write_eof()
-            return response
-        finally:
-            await runs.aclose()
 
     async def _body(self, request: web.Request) -> AsyncGenerator[bytes, None]:
         received = 0

@@ -235,7 +235,7 @@ class TestTooMany:
     def test_one_too_many_is_told_so(
         self, play: Play, monkeypatch: pytest.MonkeyPatch, probes: int
     ) -> None:
-        monkeypatch.setattr("common.web_port.WEB_PROBES_MAX", probes)
+        monkeypatch.setattr("common.web_connections.WEB_PROBES_MAX", probes)
 
         async def scene(site: Site) -> None:
             open_ones = [await site.connect() for _ in range(3)]
@@ -264,7 +264,7 @@ class TestTooMany:
     def test_one_address_may_not_take_all_places(
         self, play: Play, monkeypatch: pytest.MonkeyPatch, probes: int
     ) -> None:
-        monkeypatch.setattr("common.web_port.WEB_PROBES_MAX", probes)
+        monkeypatch.setattr("common.web_connections.WEB_PROBES_MAX", probes)
 
         async def scene(site: Site) -> None:
             crowd = [await site.connect() for _ in range(2)]
@@ -321,8 +321,8 @@ class TestTooMany:
         self, play: Play, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Who does not read the refusal and go may not hold on to a file either."""
-        monkeypatch.setattr("common.web_port.WEB_PROBES_MAX", 0)
-        monkeypatch.setattr("common.web_port.LEAVING_MAX", 2)
+        monkeypatch.setattr("common.web_connections.WEB_PROBES_MAX", 0)
+        monkeypatch.setattr("common.web_connections.LEAVING_MAX", 2)
 
         async def scene(site: Site) -> None:
             crowd = [await site.connect() for _ in range(12)]
@@ -340,7 +340,7 @@ class TestTooMany:
     def test_stopping_waits_for_none_of_them(
         self, play: Play, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("common.web_port.WEB_PROBES_MAX", 0)
+        monkeypatch.setattr("common.web_connections.WEB_PROBES_MAX", 0)
 
         async def scene(site: Site) -> None:
             crowd = [await site.connect() for _ in range(5)]
