@@ -6,7 +6,8 @@ among each other where Redis describes nothing (`router.bare`):
 
 * when nobody has done it for as long as the operator wants;
 * soon after a putter came back without some commit records that it had before, as far as it tells;
-* soon after Redis came back in another run, as what was noted there may be lost;
+* soon after Redis was brought up to date from the putters, in another run or after it lost
+  something in the same one, as what was noted there may be lost;
 * soon after putters were given up or taken back, as with them go records without an object;
 * when somebody asks for it.
 
@@ -128,7 +129,7 @@ class Audit:
         self._period_ms = period_ms
         self._reasons = _Reasons()
         self._watches = False
-        self._epoch = ""
+        self._completion = "", 0
         self._turns = 0
         self._told: dict[str, tuple[str, int, int]] = {}
         self._next_s = _SOON_S
@@ -212,12 +213,13 @@ class Audit:
     async def _watch(self, standing: Standing) -> None:
         """Note reasons to begin soon."""
         if not self._watches:  # another router did until now, or nobody
-            self._watches, self._epoch = True, standing.epoch
+            self._watches, self._completion = True, (standing.epoch, standing.stamp)
             self._turns = self._fleet.turns
             self._told.clear()
-        if standing.epoch != self._epoch:
-            self._want("Redis was restarted")
-        self._epoch = standing.epoch
+        completion = standing.epoch, standing.stamp
+        if completion != self._completion:
+            self._want("Redis was brought up to date")
+        self._completion = completion
         if self._fleet.turns != self._turns:
             self._want("putters were given up or taken back")
         self._turns = self._fleet.turns

@@ -484,12 +484,15 @@ class TestWhen:
 
         with_store(scene, audit_period_ms=24 * int(HOUR_S) * 1000)
 
-    def test_soon_after_another_run_of_redis(self) -> None:
+    @pytest.mark.parametrize("run", ["run-2", "run-1"])
+    def test_soon_after_redis_lost_everything(self, run: str) -> None:
+        """In another run, or in the same one (FLUSHALL): debts of bare records are forgotten."""
+
         async def scene(store: Store) -> None:
             await filled(store)
             await asyncio.sleep(120)
             first = store.router.audit.last
-            store.meta.wipe("run-2")
+            store.meta.wipe(run)
             await asyncio.sleep(120)
             assert store.router.audit.last is not first
             assert nothing(store.router.audit.last.found)  # type: ignore[union-attr]
