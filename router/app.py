@@ -56,6 +56,7 @@ from router.reads import ReadPath
 from router.rebalance import Rebalance
 from router.repair import Repair
 from router.replicas import Replicas
+from router.storewide import StoreFollow
 from router.surplus import Freeing
 from router.sweep import Sweep
 from router.vacate import Vacate
@@ -253,6 +254,9 @@ class Router:
         self.follow: Final = Follow(
             meta, self.fleet, self.policies, replicas, self.numbers, identity.instance, wait_ms
         )
+        self.store_follow: Final = StoreFollow(
+            meta, self.policies, self.repair, identity.instance, wait_ms
+        )
         self._heartbeat = Heartbeat(meta.members, self._member)
         self.workers: Final = Workers(siblings, self.metrics, self._not_ready, self._part)
         self._web: WebPort | None = None
@@ -313,6 +317,7 @@ class Router:
         self.vacate.start()
         if options.repair_period_ms:
             self.follow.start()
+            self.store_follow.start()
         self.audit.start()
         self.rebalance.start()
         _log.info(
@@ -335,6 +340,7 @@ class Router:
         await self._ingest.stop()
         await self.lately.stop()
         await self.rebalance.stop()
+        await self.store_follow.stop()
         await self.follow.stop()
         await self.audit.stop()
         await self.vacate.stop()
@@ -423,4 +429,5 @@ class Router:
             port=self.ingest_port,
             web_port=self.web_port,
             version=self.identity.version,
+            replicas=self.options.policy.replicas,
         )

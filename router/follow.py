@@ -25,7 +25,7 @@ from router.debts import fewer_wanted, more_wanted
 from router.fleet import Fleet
 from router.numbers import Numbers
 from router.placement import Candidate, choose
-from router.policies import STALE_S, Policies, own_policy, policy_of
+from router.policies import Policies, own_policy, policy_of, settled_s
 from router.replicas import Replicas
 from router.rounds import Rounds
 
@@ -38,8 +38,6 @@ _AGAIN_S: Final = 60.0
 _PAGE: Final = 200
 _PAUSE_S: Final = 0.02
 """Between two pages: a walk must not be felt."""
-_TRIES: Final = 3
-"""So many times a small object may wait for its putters and for Redis before it is published."""
 
 
 class Follow:
@@ -71,7 +69,7 @@ class Follow:
         self._replicas = replicas
         self._numbers = numbers
         self._instance = instance
-        self._settled_us = round(STALE_S * 1e6) + _TRIES * timeout_ms * 1000
+        self._settled_us = round(settled_s(timeout_ms) * 1e6)
         self._walked: dict[str, tuple[int, float]] = {}  # stamp, and when to walk again
         self._rounds = Rounds(self.round, _LOOK_S, "following settings")
 

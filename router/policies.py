@@ -25,6 +25,8 @@ REFRESH_S: Final = 1.0
 """After so long, settings are read again if they are asked for."""
 STALE_S: Final = 2.0
 """No settings are used that were read longer ago."""
+_TRIES: Final = 3
+"""So many times a small object may wait for its putters and for Redis before it is published."""
 
 _REMEMBERED_MAX: Final = 4_096
 """Buckets; those beyond are asked for each time."""
@@ -84,6 +86,15 @@ def check_quorums(store: Policy, own: OwnPolicy) -> None:
         quorum = getattr(own, name)
         if quorum is not None and quorum > replicas:
             raise UsageError(f"{name} {quorum} is more than {whose} replicas {replicas}")
+
+
+def settled_s(timeout_ms: int) -> float:
+    """How long after a change writers may publish what the settings before it described.
+
+    Args:
+        timeout_ms: how long a step of a write may stand still.
+    """
+    return STALE_S + _TRIES * timeout_ms / 1000
 
 
 @dataclass(frozen=True, slots=True)

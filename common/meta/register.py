@@ -27,6 +27,7 @@ class Member(msgspec.Struct, frozen=True, omit_defaults=True):
         starts: how often a putter's data directory was started, this time included; 0 if nobody
             counts.
         records: number of a putter's last commit record that is durable.
+        replicas: how many a router wants where a bucket says nothing; 0 if it does not tell.
     """
 
     node: str
@@ -43,6 +44,7 @@ class Member(msgspec.Struct, frozen=True, omit_defaults=True):
     packing: Packing = Packing()
     starts: int = 0
     records: int = 0
+    replicas: int = 0
 
     @property
     def address(self) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from tests.simulation.cluster import Cluster, SimPutter, SimRouter
 from tests.simulation.oracle import LOOK_S, healed, records_are_redundant
@@ -76,6 +76,8 @@ class Nemesis:
             self._calamities += [self._forget_a_little, self._forget_a_little, self._forget_all]
         if wipes:
             self._calamities += [self._wipe, self._wipe]
+        if cluster.policy.replicas < len(cluster.putters):
+            self._calamities.append(self._want_more)
 
     async def rage(self, calamities: int) -> None:
         """So many of them; everything is there again, and can be reached, afterwards."""
@@ -207,6 +209,19 @@ class Nemesis:
 
     async def _forget_all(self) -> None:
         self._cluster.lose_everything(same_run=self._rng.random() < 0.3)
+
+    async def _want_more(self) -> None:
+        """Routers are killed, and come back with a larger N, one after the other."""
+        policy = self._cluster.policy
+        if policy.replicas == len(self._cluster.putters):
+            return
+        self._cluster.policy = replace(policy, replicas=policy.replicas + 1)
+        self._cluster.note(f"the store wants {policy.replicas + 1} replicas")
+        for router in self._cluster.routers:
+            if router.router is not None:
+                await self._cluster.crash_router(router)
+            await asyncio.sleep(self._rng.uniform(0, 0.5))
+            await self._cluster.start_router(router)
 
     async def _wipe(self) -> None:
         """A disk is lost, while every acknowledged byte is on another one, too."""
