@@ -4,6 +4,10 @@ A run may sit in a connection that was cut off while its object was given up and
 another one. Without the fence it would be stored when the line heals, and nobody would ever free
 it. ObjectIDs are never used again, so that no new object meets the fence; it need not survive a
 restart, which ends all connections.
+
+The order to free may sit in such a connection, too, after another router has given it anew and been
+answered. So the fence is not lifted for a putter that has to hold again what it freed: a late order
+would find the new bytes, and take them away from a description that counts on them.
 """
 
 from __future__ import annotations
