@@ -1,0 +1,150 @@
+"""Signature Version 4 of requests: in the Authorization header, or in a presigned URL.
+
+`parse` reads what a request claims, without any secret; the caller looks the secret up; `verify`
+holds the claim to it. Both are pure: the time is handed in, the body is not looked at. What is
+still to be checked while the body comes in is in what `verify` returns.
+
+(AWS: S3 API reference, "Authenticating Requests (AWS Signature Version 4)".)
+"""
+
+from __future__ import annotations
+
+import hmac
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
+from typing import Final
+
+from router.gateway.s3.canonical import (
+    SignedRequest,
+    canonical_request,
+    query_pairs,
+    string_to_sign,
+)
+from router.gateway.s3.chunk_signatures import ChunkSignatures
+from router.gateway.s3.failures import S3Error
+from router.gateway.s3.sigv4_claim import Claim, Payload, parse
+
+__all__ = ["Claim", "Payload", "SignedRequest", "Verified", "parse", "verify"]
+
+SKEW_MAX_S: Final = 15 * 60
+"""How far the clock of a client may be off."""
+
+
+@dataclass(frozen=True)
+class Verified:
+    """A claim that holds, and what its body has still to be held to.
+
+    Attributes:
+        claim: the claim.
+        sha256: the hex digest that the whole body must have (`Payload.HASHED`), else None.
+        chunks: checks the signatures of chunks and trailer where they have some, else None.
+    """
+
+    claim: Claim
+    sha256: str | None
+    chunks: ChunkSignatures | None
+
+
+def verify(claim: Claim, request: SignedRequest, secret: str, now: datetime) -> Verified:
+    """Hold a claim to the secret of its access key.
+
+    Args:
+        claim: what `parse` found in the request.
+        request: the request.
+        secret: the secret access key of ``claim.access_key_id``.
+        now: the time, with its zone.
+
+    Raises:
+        S3Error: signed at another time, with another key, or for another request.
+    """
+    if claim.token:
+        raise S3Error("InvalidToken")
+    _check_time(claim, now)
+    pairs = query_pairs(request.raw_query)
+    if claim.presigned:
+        pairs = [pair for pair in pairs if pair[0] != "X-Amz-Signature"]
+    canonical = canonical_request(request, pairs, claim.signed_headers, claim.payload_hash)
+    text = string_to_sign(claim.timestamp, claim.scope, canonical)
+    key = signing_key(secret, claim.scope)
+    if not same(sign(key, text), claim.signature):
+        raise S3Error(
+            "SignatureDoesNotMatch",
+            AWSAccessKeyId=claim.access_key_id,
+            StringToSign=text,
+            SignatureProvided=claim.signature,
+            StringToSignBytes=text.encode().hex(" "),
+            CanonicalRequest=canonical.decode("utf-8", "replace"),
+            CanonicalRequestBytes=canonical.hex(" "),
+        )
+    _check_all_signed(claim, request)
+    chunks = None
+    if claim.payload in (Payload.CHUNKS_SIGNED, Payload.CHUNKS_SIGNED_TRAILER):
+        chunks = ChunkSignatures(key, claim.timestamp, claim.scope, claim.signature)
+    hashed = claim.payload_hash.lower() if claim.payload is Payload.HASHED else None
+    return Verified(claim, hashed, chunks)
+
+
+def signing_key(secret: str, scope: str) -> bytes:
+    """The key of one day, region and service.
+
+    Args:
+        secret: the secret access key.
+        scope: ``YYYYMMDD/region/s3/aws4_request``.
+    """
+    key = f"AWS4{secret}".encode("utf-8", "surrogateescape")
+    for step in scope.split("/"):
+        key = hmac.digest(key, step.encode("utf-8", "surrogateescape"), sha256)
+    return key
+
+
+def sign(key: bytes, text: str) -> str:
+    """The signature of a string to sign, in hex."""
+    return hmac.digest(key, text.encode("utf-8", "surrogateescape"), sha256).hex()
+
+
+def same(ours: str, theirs: str) -> bool:
+    """Compare two signatures in a time that does not tell where they differ."""
+    return hmac.compare_digest(ours.encode(), theirs.encode("utf-8", "surrogateescape"))
+
+
+def _check_time(claim: Claim, now: datetime) -> None:
+    skew = timedelta(seconds=SKEW_MAX_S)
+    server = now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    if not claim.presigned:
+        if abs(now - claim.date) > skew:
+            raise S3Error(
+                "RequestTimeTooSkewed",
+                RequestTime=claim.timestamp,
+                ServerTime=server,
+                MaxAllowedSkewMilliseconds=str(SKEW_MAX_S * 1000),
+            )
+        return
+    if claim.date - now > skew:
+        raise S3Error("AccessDenied", "Request is not valid yet", ServerTime=server)
+    if (now - claim.date).total_seconds() > claim.expires_s:
+        expired = claim.date + timedelta(seconds=claim.expires_s)
+        raise S3Error(
+            "AccessDenied",
+            "Request has expired",
+            **{
+                "X-Amz-Expires": str(claim.expires_s),
+                "Expires": expired.strftime("%Y-%m-%dT%H:%M:%SZ"),
+                "ServerTime": server,
+            },
+        )
+
+
+def _check_all_signed(claim: Claim, request: SignedRequest) -> None:
+    # The date and the hash of a header's claim are part of what is signed in any case.
+    covered = set(claim.signed_headers)
+    if not claim.presigned:
+        covered |= {"x-amz-date", "x-amz-content-sha256"}
+    names = (name.lower() for name, _ in request.headers)
+    missing = sorted({name for name in names if name.startswith("x-amz-")} - covered)
+    if missing:
+        raise S3Error(
+            "AccessDenied",
+            "There were headers present in the request which were not signed",
+            HeadersNotSigned=", ".join(missing),
+        )
