@@ -59,6 +59,10 @@ WEB_LINE_BYTES_MAX: Final = 16 * KIB
 """A request line, or a header, of a web request."""
 WEB_PROBES_MAX: Final = 16
 """Connections of a web port beyond its limit that may still ask for its health."""
+S3_CHUNK_LINE_BYTES_MAX: Final = 512
+"""A chunk's first line, or a trailer, in a body that is framed as aws-chunked."""
+S3_CHUNK_BYTES_MIN: Final = 8 * KIB
+"""Of each chunk in such a body but the last."""
 ANSWERS_UNREAD_BYTES_MAX: Final = 8 * MIB
 """Answers that a putter queues for a client that does not read them; then it reads no more
 questions of it."""

@@ -13,7 +13,7 @@ import hmac
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
-from typing import Final
+from typing import Any, Final
 
 from router.gateway.s3.canonical import (
     SignedRequest,
@@ -124,15 +124,12 @@ def _check_time(claim: Claim, now: datetime) -> None:
         raise S3Error("AccessDenied", "Request is not valid yet", ServerTime=server)
     if (now - claim.date).total_seconds() > claim.expires_s:
         expired = claim.date + timedelta(seconds=claim.expires_s)
-        raise S3Error(
-            "AccessDenied",
-            "Request has expired",
-            **{
-                "X-Amz-Expires": str(claim.expires_s),
-                "Expires": expired.strftime("%Y-%m-%dT%H:%M:%SZ"),
-                "ServerTime": server,
-            },
-        )
+        told: dict[str, Any] = {
+            "X-Amz-Expires": str(claim.expires_s),
+            "Expires": expired.strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "ServerTime": server,
+        }
+        raise S3Error("AccessDenied", "Request has expired", **told)
 
 
 def _check_all_signed(claim: Claim, request: SignedRequest) -> None:
