@@ -21,6 +21,7 @@ from common.wire.handshake import Peer
 from common.wire.inventory import Counts, DigestList, EntryList, HoldingList
 from common.wire.message import Message
 from common.wire.reader import MessageReader
+from common.wire.scrubbing import ScrubReply
 from common.wire.session import (
     AnyMessage,
     CeilingsReply,
@@ -31,7 +32,6 @@ from common.wire.session import (
     RecordReply,
     Refused,
     Reply,
-    ScrubReply,
     StatReply,
     encode,
 )

@@ -18,6 +18,7 @@ from common.keys import Keyring
 from common.limits import RUN_BYTES_TARGET
 from common.logs import get_logger
 from common.records import Extent, StoredObject
+from common.requests import current_request
 from common.sessions import Answer
 from common.wire import frames
 from common.wire.session import Data, Read
@@ -149,7 +150,8 @@ class Copier:
         if link is None or not link.up:
             raise NodesUnavailable(f"putter {source} is not connected")
         answers = await link.call(
-            lambda request: Read(request, part.first, part.count), timeout_ms=_CALL_MS
+            lambda request: Read(request, part.first, part.count, request_id=current_request()),
+            timeout_ms=_CALL_MS,
         )
         runs: list[RunParcel] = []
         expected, size = part.first, 0

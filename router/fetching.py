@@ -18,6 +18,7 @@ from common.keys import Keyring
 from common.logs import get_logger
 from common.metrics import Metrics
 from common.records import StoredObject
+from common.requests import current_request
 from common.wire import frames
 from common.wire.session import Data, Read
 from common.wire.verification import Sums, Verify
@@ -161,7 +162,8 @@ class Fetching:
             sums: gets the checksums of its frames, with the key that writes.
         """
         answers = await self._link(node).call(
-            lambda request: Read(request, part.first, part.count), timeout_ms=_CALL_MS
+            lambda request: Read(request, part.first, part.count, request_id=current_request()),
+            timeout_ms=_CALL_MS,
         )
         out = Fetched()
         expected = part.first
@@ -206,7 +208,8 @@ class Fetching:
             return bytes(sums)
         key_id = self._keyring.writing.key_id
         answers = await self._link(node).call(
-            lambda request: Verify(request, part.first, part.count, key_id), timeout_ms=_CALL_MS
+            lambda request: Verify(request, part.first, part.count, key_id, current_request()),
+            timeout_ms=_CALL_MS,
         )
         out = bytearray()
         expected, size = part.first, 0

@@ -18,7 +18,7 @@ from common.logs import get_logger
 from common.meta.interface import Metadata
 from common.metrics import Metrics
 from common.records import StoredObject
-from common.wire.session import Scrub, ScrubReply
+from common.wire.scrubbing import Scrub, ScrubReply
 from router.fleet import Fleet
 from router.links import NodeLink
 from router.ranges import Slice, slices

@@ -285,11 +285,11 @@ class NodeLink:
                     frames.append(parcel.frames)
                 elif isinstance(parcel, RecordParcel):
                     size += parcel.size
-                    self._tallies[parcel] = Tally(len(parcel.entries))
+                    self._tallies[parcel], about = Tally(len(parcel.entries)), parcel.request_id
                     for stamp, object_id, body in parcel.entries:
                         request = session.next_request()
                         self._records[request] = parcel
-                        records.append(RecordHeader(request, len(body), stamp, object_id))
+                        records.append(RecordHeader(request, len(body), stamp, object_id, about))
                         bodies.append(body)
             if size:
                 session.send(Batch(tuple(runs), tuple(records)), *frames, *bodies)

@@ -12,6 +12,7 @@ from typing import Final, Protocol
 
 from common.errors import NodesUnavailable, PutterError, error_for_status
 from common.limits import CHECKSUM_RETRIES_MAX
+from common.requests import current_request
 from common.wire.session import RunHeader
 from common.wire.status import Status
 from router.placement import NOTHING_OWED
@@ -64,6 +65,7 @@ class Parcel:
         owed: Mapping[str, str] = NOTHING_OWED,
     ) -> None:
         self.name: Final = name
+        self.request_id: Final = current_request()
         self.size: Final = size
         self.holders: list[str] = []
         self.ever: list[str] = list(nodes)
@@ -269,7 +271,7 @@ class RunParcel(Parcel):
         self.count: Final = count
         self.data_bytes: Final = data_bytes
         self.frames: Final = frames
-        header = RunHeader(first, len(frames), object_id, frame_bytes)
+        header = RunHeader(first, len(frames), object_id, frame_bytes, self.request_id)
         self.headers: tuple[RunHeader, ...] = (header,)
 
 

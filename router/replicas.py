@@ -24,6 +24,7 @@ from common.keys import Keyring
 from common.limits import RUN_BYTES_TARGET
 from common.logs import get_logger
 from common.records import Extent, StoredObject, Version
+from common.requests import current_request
 from common.wire import frames
 from common.wire.session import Data, Done, Free, Read
 from common.wire.status import Status
@@ -178,7 +179,12 @@ class Replicas:
         while at < end:
             first = at
             answers = await link.call(
-                lambda request: Read(request, first, end - first),  # noqa: B023 - called at once
+                lambda request: Read(  # called at once
+                    request,
+                    first,  # noqa: B023
+                    end - first,  # noqa: B023
+                    request_id=current_request(),
+                ),
                 timeout_ms=_CALL_MS,
             )
             damaged = False

@@ -240,7 +240,9 @@ class SmallWrites:
             with out[at : at + size] as part:
                 frames.build(part, data, entry.first, path.frame_bytes, key)
             entry.digest = object_digest(data)
-            headers.append(RunHeader(entry.first, size, entry.object_id))
+            headers.append(
+                RunHeader(entry.first, size, entry.object_id, request_id=entry.request_id)
+            )
             at += size
             data_bytes += len(data)
         parcel = RunsParcel(

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Annotated
 
 import msgspec
+from msgspec import Meta
 
 from common.errors import ProtocolError
+from common.requests import REQUEST_ID_MAX
+
+RequestId = Annotated[str, Meta(max_length=REQUEST_ID_MAX)]
+"""The id of a client's request (`common.requests`), for the log of whoever works on it, or ""."""
 
 
 class Message(msgspec.Struct, array_like=True, frozen=True):

@@ -41,7 +41,8 @@ from common.wire.inventory import (
     HoldingList,
     ListHoldings,
 )
-from common.wire.message import Message
+from common.wire.message import Message, RequestId
+from common.wire.scrubbing import Scrub, ScrubReply
 from common.wire.verification import Sums, Verify
 
 GREETING: Final = b"PUTTER/1"
@@ -118,21 +119,28 @@ class RunHeader(Message, frozen=True):
         wire_bytes: length of its frames in the payload.
         object_id: ObjectID.
         frame_bytes: data bytes of its frames but the last; 0: those of the session.
+        request_id: of the client's request that it is for (`common.requests`), for the putter's
+            log; "" if there is none.
     """
 
     first: int
     wire_bytes: int
     object_id: str
     frame_bytes: int = 0
+    request_id: RequestId = ""
 
 
 class RecordHeader(Message, frozen=True):
-    """One commit record in a `Batch`; its bytes follow the runs in the payload."""
+    """One commit record in a `Batch`; its bytes follow the runs in the payload.
+
+    ``request`` is repeated by the answer; ``request_id`` is that of the client's request.
+    """
 
     request: int
     length: int
     stamp: int
     object_id: str
+    request_id: RequestId = ""
 
 
 class Batch(Message, tag="batch", frozen=True):
@@ -155,12 +163,13 @@ class RunsDone(Message, tag="runs", frozen=True):
 
 
 class Read(Message, tag="read", frozen=True):
-    """Client → putter: send these tickets."""
+    """Client → putter: send these tickets; ``request_id`` is for the log."""
 
     request: int
     first: int
     count: int
     raw: bool = False
+    request_id: RequestId = ""
 
 
 class Data(Message, tag="data", frozen=True):
@@ -279,56 +288,6 @@ class Done(Message, tag="done", frozen=True):
     status: int
     reason: str = ""
     count: int = 0
-
-
-class Scrub(Message, tag="scrub", frozen=True):
-    """Client → putter: verify the disk. ``action`` is ``start``, ``stop`` or ``status``.
-
-    ``rate`` is in bytes/s: 0 as fast as can be, -1 as the putter likes. At most ``flaws`` of what
-    is damaged are told.
-    """
-
-    request: int
-    action: str = "status"
-    rate: int = -1
-    flaws: int = 0
-
-
-class Flaw(Message, frozen=True):
-    """One damage in a `ScrubReply`: tickets, or the number of a commit record, or a place."""
-
-    part: str
-    first: int
-    count: int
-    object_id: str
-    place: str
-    reason: str
-    raw: bool = False
-
-
-class ScrubReply(Message, tag="scrub-reply", frozen=True):
-    """Putter → client: the pass under way, the last one that came to its end, what is damaged.
-
-    Passes are numbered. ``total_bytes`` is -1 if nobody knows; times are milliseconds since 1970.
-    """
-
-    request: int
-    number: int
-    running: bool
-    demanded: bool = False
-    started_ms: int = 0
-    verified_bytes: int = 0
-    total_bytes: int = -1
-    findings: int = 0
-    last_number: int = 0
-    last_started_ms: int = 0
-    last_ended_ms: int = 0
-    last_bytes: int = 0
-    last_findings: int = 0
-    damaged_tickets: int = 0
-    damaged_others: int = 0
-    flaws: tuple[Flaw, ...] = ()
-    last_mended: int = 0
 
 
 class Ping(Message, tag="ping", frozen=True):

@@ -5,16 +5,20 @@ So a reader learns that a second replica is whole without a second copy of the b
 
 from __future__ import annotations
 
-from common.wire.message import Message
+from common.wire.message import Message, RequestId
 
 
 class Verify(Message, tag="verify", frozen=True):
-    """Client → putter: verify these tickets, and tell their checksums with this key."""
+    """Client → putter: verify these tickets, and tell their checksums with this key.
+
+    ``request_id`` is for the log.
+    """
 
     request: int
     first: int
     count: int
     key_id: str
+    request_id: RequestId = ""
 
 
 class Sums(Message, tag="sums", frozen=True):

@@ -22,6 +22,7 @@ from putter.storage.engine import Engine
 _GROUP_BYTES_MAX = 32 * MIB
 _log = get_logger(__name__)
 _NAMED: Final = 8
+_REQUESTS_NAMED: Final = 32
 T = TypeVar("T")
 
 
@@ -38,6 +39,11 @@ class Job(Protocol):
         """ObjectIDs that it is about, for the log; none for raw tickets and questions."""
         ...
 
+    @property
+    def requests(self) -> Collection[str]:
+        """Ids of the clients' requests that it is for, as far as routers tell, for the log."""
+        ...
+
     def apply(self, engine: Engine) -> None:
         """On the disk thread: do it, and remember the outcome."""
         ...
@@ -52,6 +58,7 @@ class _CallJob:
 
     size = 0
     objects: Collection[str] = ()
+    requests: Collection[str] = ()
 
     def __init__(self, call: Callable[[Engine], object], done: asyncio.Future[object]) -> None:
         self._call = call
@@ -164,4 +171,10 @@ class Committer:
 def _about(group: list[Job]) -> dict[str, Any]:
     """What the log says of a group: routers name the objects of a failed request, too."""
     objects = sorted({each for job in group for each in job.objects})
-    return {"jobs": len(group), "objects": objects[:_NAMED], "of": len(objects)}
+    requests = sorted({each for job in group for each in job.requests})
+    return {
+        "jobs": len(group),
+        "objects": objects[:_NAMED],
+        "of": len(objects),
+        "requests": requests[:_REQUESTS_NAMED],
+    }

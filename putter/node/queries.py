@@ -20,6 +20,7 @@ from common.metrics import Metrics
 from common.tickets import TICKETS_MAX
 from common.wire.inventory import AskDigests, AskEntries, Count, ListHoldings
 from common.wire.message import Message
+from common.wire.scrubbing import Scrub
 from common.wire.session import (
     AnyMessage,
     Done,
@@ -30,7 +31,6 @@ from common.wire.session import (
     Raise,
     Read,
     RecordReply,
-    Scrub,
     Stat,
     StatReply,
     encode,

@@ -76,6 +76,7 @@ class _RawJob:
     """A bufferful of frames on its way to the disk."""
 
     objects: Collection[str] = ()
+    requests: Collection[str] = ()
 
     def __init__(
         self,

@@ -18,10 +18,12 @@ from typing import Final
 import msgspec
 
 from common.checksum import Buffer
-from common.errors import ProtocolError, PutterError, StorageError
+from common.errors import IntegrityError, ProtocolError, PutterError, StorageError
 from common.limits import MESSAGE_PAYLOAD_BYTES_MAX, MIB
-from common.logs import get_logger
+from common.logs import Repeats, get_logger
 from common.metrics import Metrics
+from common.requests import about_request, current_request, resume_request
+from common.tickets import format_id
 from common.wire import frames
 from common.wire.session import Data, Read, encode
 from common.wire.verification import Sums, Verify
@@ -68,6 +70,7 @@ class Reading:
         self._planned = False
         self._paused = False
         self._gone = False
+        self._repeats = Repeats()
 
     @property
     def count(self) -> int:
@@ -136,12 +139,29 @@ class Reading:
                 size += cursor.empty_into(parts)
                 if cursor.exhausted:
                     self._cursors -= 1
+                    self._tell(cursor)
                 else:
                     self._waiting.append(cursor)
             self._metrics.read_bytes.inc(size)
             if not self._transport.is_closing():
                 self._transport.writelines(parts)
         self._share_out()
+
+    def _tell(self, cursor: _Cursor) -> None:
+        """Name what could not be read: the client hears the same, and asks another putter."""
+        error, asked = cursor.error, cursor.message
+        if not isinstance(error, (IntegrityError, StorageError)):
+            return
+        more = self._repeats.due(str(error), asyncio.get_running_loop().time())
+        if more is not None:
+            with about_request(asked.request_id):
+                _log.warning(
+                    "a read ends early",
+                    first=format_id(asked.first),
+                    count=asked.count,
+                    reason=str(error),
+                    **more,
+                )
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,21 +184,29 @@ class _Cursor:
 
     def __init__(self, engine: Engine, message: Read | Verify) -> None:
         self._engine = engine
-        self._message = message
+        self.message: Final = message
         self._raw = isinstance(message, Read) and message.raw
         self._pieces: Iterator[Piece] | None = None
         self._end = message.first + message.count
         self.count: Final = message.count
         self._found: list[_Part] = []
-        self._error: PutterError | None = None
+        self.error: PutterError | None = None
         self.exhausted = False
 
     def advance(self) -> int:
         """On a thread: read the next pieces, in order; their bytes."""
+        before = current_request()
+        resume_request(self.message.request_id)
+        try:
+            return self._advance()
+        finally:
+            resume_request(before)
+
+    def _advance(self) -> int:
         size = 0
         try:
             if self._pieces is None:
-                asked = self._message
+                asked = self.message
                 self._pieces = iter(self._engine.read(asked.first, asked.count, raw=self._raw))
             while size < MIB and not self.exhausted:
                 piece = next(self._pieces, None)
@@ -190,10 +218,10 @@ class _Cursor:
                 size += self._found[-1].size
                 self.exhausted = piece.first + piece.count >= self._end
         except PutterError as error:
-            self._error, self.exhausted = error, True
+            self.error, self.exhausted = error, True
         except Exception as error:  # noqa: BLE001 - the client gets an answer, the log the trace
-            _log.exception("the storage engine failed", first=self._message.first)
-            self._error = StorageError(f"the storage engine failed: {error}")
+            _log.exception("the storage engine failed", first=self.message.first)
+            self.error = StorageError(f"the storage engine failed: {error}")
             self.exhausted = True
         return size
 
@@ -202,11 +230,11 @@ class _Cursor:
         found, self._found = self._found, []
         size = 0
         for part in found:
-            more = not self.exhausted or self._error is not None or part is not found[-1]
+            more = not self.exhausted or self.error is not None or part is not found[-1]
             parts += (encode(self._header(part, more=more), len(part.payload)), part.payload)
             size += part.size
-        if self._error is not None or (self.exhausted and not found):
-            parts.append(encode(self._ending(self._error)))
+        if self.error is not None or (self.exhausted and not found):
+            parts.append(encode(self._ending(self.error)))
         return size
 
     # -- what an answer is made of ---------------------------------------------------------
@@ -218,7 +246,7 @@ class _Cursor:
     def _header(self, part: _Part, *, more: bool) -> Data | Sums:
         piece = part.piece
         return Data(
-            request=self._message.request,
+            request=self.message.request,
             first=piece.first,
             count=piece.count,
             frame_bytes=piece.frame_bytes,
@@ -227,7 +255,7 @@ class _Cursor:
         )
 
     def _ending(self, error: PutterError | None) -> Data | Sums:
-        end = Data(self._message.request, 0, 0, 0, "", more=False)
+        end = Data(self.message.request, 0, 0, 0, "", more=False)
         if error is None:
             return end
         return msgspec.structs.replace(end, status=error.status, reason=error.message)
@@ -251,11 +279,11 @@ class _SumsCursor(_Cursor):
         piece = part.piece
         size = frames.data_bytes_of(part.size, piece.frame_bytes)
         return Sums(
-            self._message.request, piece.first, piece.count, piece.frame_bytes, size, more=more
+            self.message.request, piece.first, piece.count, piece.frame_bytes, size, more=more
         )
 
     def _ending(self, error: PutterError | None) -> Sums:
-        end = Sums(self._message.request, 0, 0, 0, 0, more=False)
+        end = Sums(self.message.request, 0, 0, 0, 0, more=False)
         if error is None:
             return end
         return msgspec.structs.replace(end, status=error.status, reason=error.message)

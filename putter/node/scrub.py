@@ -21,7 +21,7 @@ from common.limits import KIB, MIB
 from common.logs import get_logger
 from common.metrics import Metrics
 from common.wire.message import Message
-from common.wire.session import Flaw, Scrub, ScrubReply
+from common.wire.scrubbing import Flaw, Scrub, ScrubReply
 from putter.node.committer import Committer
 from putter.node.passes import LastPass, Pass, note_place, position_of
 from putter.storage.marked import MarkedEngine

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 
@@ -21,6 +22,8 @@ from common.limits import (
     FRAME_DATA_BYTES_MAX,
     FRAME_DATA_BYTES_MIN,
 )
+from common.logs import Repeats, get_logger
+from common.requests import about_request, resume_request
 from common.tickets import TICKETS_MAX
 from common.wire import frames
 from common.wire.frames import Statuses
@@ -30,6 +33,7 @@ from common.wire.reader import MessageReader
 from common.wire.session import (
     AnyMessage,
     Batch,
+    RecordHeader,
     RecordsDone,
     Refused,
     RunHeader,
@@ -43,6 +47,10 @@ from putter.node.queries import Queries
 from putter.node.services import Services
 from putter.storage.engine import Engine, Record, Run
 
+_log = get_logger(__name__)
+_NAMED: Final = 8
+_REPEATED_S: Final = 1.0
+
 
 @dataclass
 class _PendingRun:
@@ -50,6 +58,7 @@ class _PendingRun:
     count: int
     status: int
     data_bytes: int
+    request_id: str = ""
 
 
 class _BatchJob:
@@ -59,7 +68,7 @@ class _BatchJob:
         self,
         payload: memoryview,
         runs: list[_PendingRun],
-        records: list[tuple[int, Record]],
+        records: list[tuple[RecordHeader, Record]],
         done: Callable[[_BatchJob, PutterError | None], None],
     ) -> None:
         self.size = len(payload)
@@ -74,29 +83,63 @@ class _BatchJob:
         runs = {pending.run.object_id for pending in self.runs}
         return runs | {record.object_id for _, record in self.records if record.object_id}
 
+    @property
+    def requests(self) -> set[str]:
+        asked = [pending.request_id for pending in self.runs]
+        asked += [header.request_id for header, _ in self.records]
+        return {*filter(None, asked)}
+
     def apply(self, engine: Engine) -> None:
-        for pending in self.runs:
-            if pending.status == Status.WRITTEN:
-                pending.status = frames.worst(engine.put(pending.run))
-        refused = {run.run.object_id: run.status for run in self.runs if run.status}
-        for request, record in self.records:
-            if record.object_id in refused:
-                # It would say that this node holds what it does not, and take the last room.
-                self.answers.append((request, refused[record.object_id]))
-                continue
-            try:
-                engine.put_record(record)
-            except PutterError as error:
-                self.answers.append((request, error.status))
-            else:
-                self.answers.append((request, Status.WRITTEN))
+        with about_request(""):
+            for pending in self.runs:
+                if pending.status == Status.WRITTEN:
+                    resume_request(pending.request_id)
+                    pending.status = frames.worst(engine.put(pending.run))
+            refused = {run.run.object_id: run.status for run in self.runs if run.status}
+            for header, record in self.records:
+                resume_request(header.request_id)
+                # Of a run that was refused, it would say that this node holds what it does not,
+                # and take the last room.
+                status = refused.get(record.object_id) or _put_record(engine, record)
+                self.answers.append((header.request, status))
 
     def finish(self, error: PutterError | None) -> None:
         if error is not None:
             for pending in self.runs:
                 pending.status = pending.status or error.status
-            self.answers = [(request, error.status) for request, _ in self.records]
+            self.answers = [(header.request, error.status) for header, _ in self.records]
         self._done(self, error)
+
+    def refused(self) -> dict[str, dict[str, list[str]]]:
+        """By reason: some objects that were refused something, and the requests that were."""
+        asked = [(p.status, p.run.object_id, p.request_id) for p in self.runs if p.status]
+        statuses = {request: status for request, status in self.answers if status}
+        if statuses:
+            asked += [
+                (statuses[header.request], record.object_id, header.request_id)
+                for header, record in self.records
+                if header.request in statuses
+            ]
+        found: dict[str, dict[str, list[str]]] = {}
+        for status, object_id, request_id in asked:
+            why = Status(status).name.lower().replace("_", " ")
+            about = found.setdefault(why, {"objects": [], "requests": []})
+            _note(about["objects"], object_id)
+            _note(about["requests"], request_id)
+        return found
+
+
+def _put_record(engine: Engine, record: Record) -> int:
+    try:
+        engine.put_record(record)
+    except PutterError as error:
+        return error.status
+    return Status.WRITTEN
+
+
+def _note(found: list[str], name: str) -> None:
+    if name and name not in found and len(found) < _NAMED:
+        found.append(name)
 
 
 class SessionConnection:
@@ -140,6 +183,7 @@ class SessionConnection:
         self._gate = Gate(budget, CONNECTION_PENDING_BYTES_MAX, self._hold, self._resume)
         self._held = False
         self._unread = False
+        self._repeats = Repeats(_REPEATED_S)
 
     def get_buffer(self) -> memoryview:
         """Where the next bytes go."""
@@ -210,17 +254,17 @@ class SessionConnection:
             if record.length > COMMIT_RECORD_BYTES_MAX:
                 raise ProtocolError(f"a commit record of {record.length} bytes is too large")
             body = Record(record.stamp, record.object_id, bytes(part))
-            records.append((record.request, body))
+            records.append((record, body))
         del parts
-        late = [request for request, record in records if self._fence.covers(record.object_id)]
+        late = [h.request for h, record in records if self._fence.covers(record.object_id)]
         if late:
-            records = [entry for entry in records if entry[0] not in late]
+            records = [entry for entry in records if entry[0].request not in late]
             self._queries.send(RecordsDone(tuple((r, Status.TICKET_TAKEN) for r in late)))
         job = _BatchJob(payload, runs, records, self._finished)
         if self._stopping:
             for pending in runs:
                 pending.status = Status.SHUTTING_DOWN
-            job.answers = [(request, Status.SHUTTING_DOWN) for request, _ in records]
+            job.answers = [(header.request, Status.SHUTTING_DOWN) for header, _ in records]
             self._answer(job)
             return
         self._gate.take(job.size)
@@ -240,11 +284,11 @@ class SessionConnection:
         key = self._peer.key
         if self._fence.covers(object_id):
             run = Run(first, part, frame_bytes, object_id, key.key_id)
-            return _PendingRun(run, count, Status.TICKET_TAKEN, size)
+            return _PendingRun(run, count, Status.TICKET_TAKEN, size, header.request_id)
         key, statuses = self._keyed(part, first, frame_bytes)
         self._metrics.frames.inc(count)
         run = Run(first, part, frame_bytes, object_id, key.key_id)
-        return _PendingRun(run, count, frames.worst(statuses), size)
+        return _PendingRun(run, count, frames.worst(statuses), size, header.request_id)
 
     def _keyed(self, part: memoryview, first: int, frame_bytes: int) -> tuple[ClusterKey, Statuses]:
         """The key of a run, and the status of each of its frames.
@@ -264,8 +308,10 @@ class SessionConnection:
                     return key, found
         return greeted, statuses if statuses.any() else bad
 
-    def _finished(self, job: _BatchJob, _error: PutterError | None) -> None:
+    def _finished(self, job: _BatchJob, error: PutterError | None) -> None:
         size = job.size
+        if error is None:  # the committer told of it
+            self._tell(job)
         self._metrics.stored_bytes.inc(
             sum(pending.data_bytes for pending in job.runs if pending.status == Status.WRITTEN)
         )
@@ -274,6 +320,14 @@ class SessionConnection:
         job.runs = []
         self._pool.give(job.payload)
         self._gate.give(size)
+
+    def _tell(self, job: _BatchJob) -> None:
+        """Name what was refused: the client hears the same, with no more than a status."""
+        for why, about in job.refused().items():
+            more = self._repeats.due(why, asyncio.get_running_loop().time())
+            if more is not None:
+                client = self._peer.hello.node
+                _log.warning("something is refused", why=why, client=client, **about, **more)
 
     def _answer(self, job: _BatchJob) -> None:
         totals: dict[int, int] = {}

@@ -16,7 +16,8 @@ from common.meta.packing import Packing
 from common.tickets import TICKETS_MAX, format_id, parse_ticket
 from common.web import json_response
 from common.wire.handshake import Identity
-from common.wire.session import ScrubReply, Stat, StatReply
+from common.wire.scrubbing import ScrubReply
+from common.wire.session import Stat, StatReply
 from router.fleet import Fleet, NodeView
 from router.gateway.buckets import bucket_told, policy_told
 from router.gateway.describe import place_of_ticket

@@ -12,7 +12,7 @@ from common.meta.interface import Metadata
 from common.records import ANYONE, Extent
 from common.tickets import format_id
 from common.web import json_response
-from common.wire.session import ScrubReply
+from common.wire.scrubbing import ScrubReply
 from router.fleet import Fleet
 from router.gateway.buckets import policy_told
 from router.gateway.files import name_of

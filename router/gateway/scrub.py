@@ -13,7 +13,7 @@ from common.meta.interface import Metadata, ObjectState
 from common.names import format_name
 from common.tickets import format_id
 from common.web import json_response
-from common.wire.session import Flaw, Scrub, ScrubReply
+from common.wire.scrubbing import Flaw, Scrub, ScrubReply
 from router.fleet import Fleet
 from router.links import NodeLink
 

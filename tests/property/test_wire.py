@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, get_args, get_origin
+from typing import Annotated, Any, get_args, get_origin
 
 import msgspec
 import numpy as np
@@ -51,6 +51,8 @@ def any_of(kind: Any) -> st.SearchStrategy[Any]:
     if kind in PLAIN:
         return PLAIN[kind]
     inner = get_args(kind)
+    if get_origin(kind) is Annotated:  # with a limit that is beyond what is small
+        return any_of(inner[0])
     if get_origin(kind) is dict:
         return st.dictionaries(any_of(inner[0]), any_of(inner[1]), max_size=2)
     if inner[-1:] == (Ellipsis,):

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from common.records import Version
-from common.wire.session import Flaw, ScrubReply
+from common.wire.scrubbing import Flaw, ScrubReply
 from router.quorum import Policy
 from tests.node_kit import play
 from tests.router_kit import FRAME, Store, metric, payload, tickets_of

@@ -404,11 +404,12 @@ class TestRequestIds:
             failed = [line for line in lines if line["event"] == "object failed"]
             assert len({line["request_id"] for line in failed}) == len(wires)
             assert all(line["request_id"] for line in failed)
-            together = [line["requests"] for line in lines if "requests" in line]
+            together = [line for line in lines if "travels again" in line["event"]]
             assert bool(together) == (size == 100)
-            assert {each for ids in together for each in ids} <= {
-                line["request_id"] for line in failed
-            }
+            refused = [line for line in lines if line["event"].startswith("nothing of this group")]
+            assert refused, "the putters name them, too"
+            for line in (*together, *refused):
+                assert {*line["requests"]} <= {each["request_id"] for each in failed}
 
         with_store(scene, write_timeout_ms=3_000)
 

@@ -17,6 +17,7 @@ from common.errors import (
     TicketTaken,
 )
 from common.limits import CHECKSUM_RETRIES_MAX
+from common.requests import about_request
 from common.wire.status import Status
 from router.parcels import Parcel, RecordParcel, RecordsParcel, RunParcel
 from router.quorum import Policy
@@ -446,3 +447,17 @@ class TestWhatIsOwed:
         parcel.dispatch()
         parcel.stranded("n2", LOST)
         assert placed == {"home": "n2"}
+
+
+class TestRequestIds:
+    async def test_a_run_and_a_record_know_whose_request_they_are_for(self) -> None:
+        with about_request("id-1"):
+            frames = memoryview(b"x" * 34)
+            run = RunParcel("A", 7, 2, 2, frames, ("n1",), Policy(1, 1), Carrier())
+            record = RecordParcel("A", 9, b"body", ("n1",), Policy(1, 1), Carrier())
+        assert [header.request_id for header in run.headers] == ["id-1"]
+        assert record.request_id == "id-1"
+
+    async def test_what_is_for_nobody_names_nobody(self) -> None:
+        record = RecordParcel("A", 9, b"body", ("n1",), Policy(1, 1), Carrier())
+        assert record.request_id == ""

@@ -26,6 +26,7 @@ from common.limits import KIB, MIB, OBJECT_LEASE_MS
 from common.meta.interface import Commit, Outcome
 from common.meta.memory_tables import MemoryObjects
 from common.records import Abort, Tombstone, Version
+from common.requests import about_request, current_request
 from router.blocks import ChunkSource
 from router.groups import GROUP_OBJECTS_MAX
 from router.quorum import Policy
@@ -819,3 +820,65 @@ def test_errors_of_ours_are_all_that_comes_out(monkeypatch: pytest.MonkeyPatch) 
         assert await store.read() == payload(SMALL)
 
     with_store(scene)
+
+
+class TestRequestIds:
+    """What a putter logs names the request that a router works on."""
+
+    def heard(self, store: Store) -> list[tuple[str, str]]:
+        """From now on: what the engines are asked for, and in whose name."""
+        found: list[tuple[str, str]] = []
+        for putter in store.putters:
+            for what in ("put", "put_record", "read"):
+                setattr(putter.engine, what, self.noting(found, what, getattr(putter.engine, what)))
+        return found
+
+    def noting(self, found: list[tuple[str, str]], what: str, call: Callable[..., Any]) -> Any:
+        def note(*args: Any, **options: Any) -> Any:
+            found.append((what, current_request()))
+            return call(*args, **options)
+
+        return note
+
+    def test_a_large_file_in_and_out_and_away(self) -> None:
+        async def scene(store: Store) -> None:
+            found = self.heard(store)
+            with about_request("id-1"):
+                await store.write(payload(LARGE))
+            # Beside what the router keeps there by itself.
+            assert [name for what, name in found if what == "put"] == ["id-1"] * len(store.putters)
+            assert found.count(("put_record", "id-1")) == len(store.putters)
+            found.clear()
+            with about_request("id-2"):
+                await store.read()
+            assert set(found) == {("read", "id-2")}
+            found.clear()
+            with about_request("id-3"):
+                await store.router.writes.delete("photos", "cat")
+            assert found.count(("put_record", "id-3")) == len(store.putters)
+
+        with_store(scene)
+
+    def test_each_small_one_of_a_group(self) -> None:
+        async def write(store: Store, name: str) -> None:
+            with about_request(name):
+                await store.write(payload(SMALL, name), name)
+
+        async def scene(store: Store) -> None:
+            found = self.heard(store)
+            await asyncio.gather(*(write(store, name) for name in ("id-1", "id-2", "id-3")))
+            runs = [name for what, name in found if what == "put"]
+            assert sorted(runs) == sorted(["id-1", "id-2", "id-3"] * 2)
+
+        with_store(scene)
+
+    def test_copies_of_a_verified_read_too(self) -> None:
+        async def scene(store: Store) -> None:
+            await store.write(payload(LARGE))
+            found = self.heard(store)
+            with about_request("id-1"):
+                await store.read()
+            assert len(found) > 1
+            assert set(found) == {("read", "id-1")}
+
+        with_store(scene, policy=Policy(2, 2, read_quorum=2))

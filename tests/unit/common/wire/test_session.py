@@ -30,6 +30,7 @@ from common.wire.inventory import (
 )
 from common.wire.message import Message, split_payload
 from common.wire.reader import Buffers, MessageReader
+from common.wire.scrubbing import Flaw, Scrub, ScrubReply
 from common.wire.session import (
     AnyMessage,
     Batch,
@@ -37,7 +38,6 @@ from common.wire.session import (
     Data,
     Done,
     FindRecord,
-    Flaw,
     Free,
     Hello,
     ListRecords,
@@ -53,8 +53,6 @@ from common.wire.session import (
     Refused,
     RunHeader,
     RunsDone,
-    Scrub,
-    ScrubReply,
     Stat,
     StatReply,
     Welcome,
@@ -71,11 +69,14 @@ MESSAGES: list[Message] = [
     Proof(b"p" * 32),
     Ready(),
     Refused(5, "reason", "hint"),
-    Batch((RunHeader(1, 20, "OBJ"), RunHeader(2, 40, "")), (RecordHeader(3, 5, 2**60, "O"),)),
+    Batch(
+        (RunHeader(1, 20, "OBJ"), RunHeader(2, 40, "", 1458, "id-1")),
+        (RecordHeader(3, 5, 2**60, "O", "id-2"),),
+    ),
     RecordsDone(((1, 0), (2, 3))),
     RunsDone(((1, 2, 3), (4, 5, 6))),
-    Read(1, 2**41, 3, raw=True),
-    Verify(1, 2**41, 3, "0123abcd"),
+    Read(1, 2**41, 3, raw=True, request_id="id-3"),
+    Verify(1, 2**41, 3, "0123abcd", "id-4"),
     Sums(1, 2**41, 3, 65_536, 150_000, more=True, status=1, reason="rot"),
     Data(1, 2, 3, 4, "k1", more=True, status=5, reason="why"),
     Stat(1, 2**41, raw=True),
@@ -152,7 +153,7 @@ def test_fields_of_a_later_release_are_ignored(message: Message) -> None:
 
 def test_a_message_is_the_documented_bytes() -> None:
     assert encode(Read(1, 2, 3), 258) == (
-        b"\x00\x00\x00\x0a" + b"\x00\x00\x01\x02" + b"\x95\xa4read\x01\x02\x03\xc2"
+        b"\x00\x00\x00\x0b" + b"\x00\x00\x01\x02" + b"\x96\xa4read\x01\x02\x03\xc2\xa0"
     )
     assert session.GREETING == b"PUTTER/1"
 
@@ -161,6 +162,18 @@ def test_defaults_of_a_shorter_message() -> None:
     """What an earlier release did not know to say."""
     ((hello, _),) = read(packed(["hello", "client", "n", "i", 0, [], b"c"]))
     assert hello == Hello("client", "n", "i", 0, (), b"c", "", 0, "")
+
+
+class TestRequestIds:
+    def test_a_release_that_does_not_know_them_leaves_them_out(self) -> None:
+        ((batch, _),) = read(packed(["batch", [[1, 20, "O"]], [[3, 5, 9, "O"]]]))
+        assert batch == Batch((RunHeader(1, 20, "O"),), (RecordHeader(3, 5, 9, "O"),))
+        assert read(packed(["read", 1, 2, 3, False])) == [(Read(1, 2, 3), b"")]
+
+    def test_they_are_short(self) -> None:
+        assert read(encode(Read(1, 2, 3, request_id="x" * 64)))
+        with pytest.raises(ProtocolError):
+            read(encode(Read(1, 2, 3, request_id="x" * 65)))
 
 
 class TestLimits:

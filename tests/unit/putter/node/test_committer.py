@@ -41,6 +41,7 @@ class Job:
         self.name = name
         self.size = size
         self.objects = [f"OF{name}"]
+        self.requests = [f"id-{name}"]
         self.log = log
         self.outcome: list[PutterError | None] = []
         self.error: Exception | None = None
@@ -148,6 +149,7 @@ async def test_a_failing_sync_fails_everybody_in_the_group_and_nobody_else(bench
         await until(lambda: later[0].done)
     [line] = [line for line in lines if line["log_level"] == "error"]
     assert (line["jobs"], line["objects"], line["of"]) == (2, ["OFa", "OFb"], 2)
+    assert line["requests"] == ["id-a", "id-b"]
     assert [job.outcome for job in group] == [[refusal], [refusal]]
     assert later[0].outcome == [None]
 

@@ -8,9 +8,12 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+import structlog
+from structlog.testing import capture_logs
 
+from common import logs
 from common.clock import ManualClock
-from common.errors import NoSpace, ProtocolError, PutterError, StorageError
+from common.errors import IntegrityError, NoSpace, ProtocolError, PutterError, StorageError
 from common.limits import (
     ANSWERS_UNREAD_BYTES_MAX,
     COMMIT_RECORD_BYTES_MAX,
@@ -24,6 +27,7 @@ from common.tickets import TICKETS_MAX
 from common.wire import frames
 from common.wire.message import Message
 from common.wire.reader import MessageReader
+from common.wire.scrubbing import Scrub
 from common.wire.session import (
     CeilingsReply,
     Data,
@@ -36,7 +40,6 @@ from common.wire.session import (
     Read,
     RecordList,
     RecordReply,
-    Scrub,
     Stat,
     StatReply,
 )
@@ -242,6 +245,39 @@ class TestRead:
             assert (last.more, last.status, last.reason) == (False, 3, "the disk is on fire")
             engine.fail.clear()
             assert data_in(await ask(Read, 0, 100)) == {7: b"x" * 100}
+
+        with_session(engine, scene)
+
+    def test_what_could_not_be_read_is_logged_with_the_request(self, engine: FaultyEngine) -> None:
+        async def scene(client: Client, ask: Ask) -> None:
+            await fill(client, (7, b"x" * 100))
+            engine.fail["read"] = IntegrityError("ticket 7 is damaged")
+            with capture_logs(processors=[logs.add_request_id]) as lines:
+                await ask(Read, 7, 100, request_id="id-1")
+                await ask(Verify, 7, 100, KEY.key_id, "id-2")
+                engine.fail["read"] = ProtocolError("that is no damage")
+                await ask(Read, 7, 100, request_id="id-3")
+            [line] = [line for line in lines if line["event"] == "a read ends early"]
+            assert (line["request_id"], line["first"], line["count"]) == ("id-1", "7", 100)
+            assert line["reason"] == "ticket 7 is damaged"
+
+        with_session(engine, scene)
+
+    def test_what_the_engine_logs_has_the_request(self, engine: FaultyEngine) -> None:
+        read = engine.read
+
+        def telling(*args: Any, **options: Any) -> Any:
+            structlog.get_logger("engine").error("this sector is bad")
+            return read(*args, **options)
+
+        engine.read = telling  # type: ignore[method-assign]
+
+        async def scene(client: Client, ask: Ask) -> None:
+            with capture_logs(processors=[logs.add_request_id]) as lines:
+                await ask(Read, 7, 100, request_id="id-1")
+                await ask(Read, 7, 100)
+            told = [line for line in lines if line["event"] == "this sector is bad"]
+            assert [line.get("request_id") for line in told] == ["id-1", None]
 
         with_session(engine, scene)
 

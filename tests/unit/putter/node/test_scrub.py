@@ -14,7 +14,7 @@ from common.clock import ManualClock
 from common.errors import NoSpace, ProtocolError, StorageError
 from common.limits import MIB
 from common.metrics import Metrics
-from common.wire.session import Scrub
+from common.wire.scrubbing import Scrub
 from putter.node.committer import Committer
 from putter.node.passes import STOOD_MAX, LastPass, Pass, Position, note_place
 from putter.node.scrub import (

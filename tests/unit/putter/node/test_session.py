@@ -5,9 +5,13 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import pytest
+import structlog
+from structlog.testing import capture_logs
 
+from common import logs
 from common.errors import NoSpace, ProtocolError, StorageError
 from common.keys import Keyring
 from common.limits import COMMIT_RECORD_BYTES_MAX, RAW_DATA_BYTES
@@ -469,3 +473,107 @@ def test_who_does_not_read_its_answers_may_ask_no_more(
         await node.stop()
 
     play(main)
+
+
+class TestRequestIds:
+    """Routers tell whose request a run or a record is for; the log has it where one is refused."""
+
+    def test_a_refused_run_names_its_request(self, engine: FaultyEngine) -> None:
+        (_, good), (_, bad) = run_of(7), run_of(50, key=OTHER_KEY)
+
+        async def talk(network: MemoryNetwork, client: Client) -> None:
+            headers = (
+                RunHeader(7, len(good), "A", 0, "id-a"),
+                RunHeader(50, len(bad), "B", 0, "id-b"),
+            )
+            with capture_logs() as lines:
+                client.session.send(Batch(headers), good, bad)
+                await client.hears(1)
+            [line] = [line for line in lines if line["event"] == "something is refused"]
+            assert (line["why"], line["client"]) == ("checksum mismatch", "router-1")
+            assert (line["objects"], line["requests"]) == (["B"], ["id-b"])
+
+        with_node(engine, talk)
+
+    def test_a_refused_record_too(self, engine: FaultyEngine) -> None:
+        engine.fail["put_record"] = NoSpace("full")
+
+        async def talk(network: MemoryNetwork, client: Client) -> None:
+            headers = (RecordHeader(1, 3, 9, "A", "id-a"), RecordHeader(2, 3, 10, "", "id-b"))
+            with capture_logs() as lines:
+                client.session.send(Batch((), headers), b"one", b"two")
+                assert await client.hears(1) == [RecordsDone(((1, 2), (2, 2)))]
+            [line] = [line for line in lines if line["event"] == "something is refused"]
+            assert (line["why"], line["requests"]) == ("no space", ["id-a", "id-b"])
+
+        with_node(engine, talk)
+
+    def test_what_is_stored_is_not_told(self, engine: FaultyEngine) -> None:
+        async def talk(network: MemoryNetwork, client: Client) -> None:
+            with capture_logs() as lines:
+                client.store(run_of(7), records=[(1, 9, b"body")])
+                await client.hears(2)
+            assert not [line for line in lines if line["log_level"] == "warning"]
+
+        with_node(engine, talk)
+
+    def test_many_refusals_are_one_line_a_second(self, engine: FaultyEngine) -> None:
+        engine.fail["put_record"] = NoSpace("full")
+
+        async def talk(network: MemoryNetwork, client: Client) -> None:
+            with capture_logs() as lines:
+                for n in range(5):
+                    client.store(records=[(n, 9 + n, b"body")])
+                    await client.hears(n + 1)
+                await asyncio.sleep(1)
+                client.store(records=[(9, 9, b"body")])
+                await client.hears(6)
+            told = [line for line in lines if line["event"] == "something is refused"]
+            assert [line.get("held_back") for line in told] == [None, 4]
+
+        with_node(engine, talk)
+
+    def test_a_group_that_fails_names_all_of_its_requests_once(self, engine: FaultyEngine) -> None:
+        engine.fail["sync"] = StorageError("the disk is on fire")
+        (_, wire) = run_of(7)
+
+        async def talk(network: MemoryNetwork, client: Client) -> None:
+            with capture_logs() as lines:
+                client.session.send(
+                    Batch(
+                        (RunHeader(7, len(wire), "A", 0, "id-a"),),
+                        (RecordHeader(1, 3, 9, "A", "id-b"), RecordHeader(2, 3, 9, "A")),
+                    ),
+                    *(wire, b"one", b"two"),
+                )
+                await client.hears(2)
+            [line] = [line for line in lines if line["log_level"] in ("warning", "error")]
+            assert line["requests"] == ["id-a", "id-b"]
+
+        with_node(engine, talk)
+
+    def test_what_the_engine_logs_is_about_the_run_that_it_takes(
+        self, engine: FaultyEngine
+    ) -> None:
+        put = engine.put
+
+        def telling(*args: Any, **options: Any) -> Any:
+            structlog.get_logger("engine").error("this sector is bad")
+            return put(*args, **options)
+
+        engine.put = telling  # type: ignore[method-assign]
+        runs = [run_of(first)[1] for first in (7, 50, 90)]
+
+        async def talk(network: MemoryNetwork, client: Client) -> None:
+            headers = (
+                RunHeader(7, len(runs[0]), "A", 0, "id-a"),
+                RunHeader(50, len(runs[1]), "B"),
+                RunHeader(90, len(runs[2]), "C", 0, "id-c"),
+            )
+            with capture_logs(processors=[logs.add_request_id]) as lines:
+                client.session.send(Batch(headers), *runs)
+                await client.hears(1)
+            told = [line for line in lines if line["event"] == "this sector is bad"]
+            assert [line.get("request_id") for line in told] == ["id-a", None, "id-c"]
+
+        with_node(engine, talk)

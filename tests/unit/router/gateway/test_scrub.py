@@ -11,7 +11,8 @@ from aiohttp.test_utils import make_mocked_request
 
 from common.errors import MetadataUnavailable, NodesUnavailable, NotFound, PutterError, UsageError
 from common.meta.interface import ObjectState
-from common.wire.session import Done, Flaw, Message, Scrub, ScrubReply
+from common.wire.scrubbing import Flaw, Scrub, ScrubReply
+from common.wire.session import Done, Message
 from router.gateway.scrub import ScrubRoutes, ask, summary
 
 TICKETS = Flaw("tickets", 5, 3, "2K", "a.seg, byte 8", "rot")
