@@ -22,7 +22,7 @@ from common.limits import (
     FRAME_DATA_BYTES_MAX,
     FRAME_DATA_BYTES_MIN,
 )
-from common.logs import Repeats, get_logger
+from common.logs import get_logger
 from common.requests import about_request, resume_request
 from common.tickets import TICKETS_MAX
 from common.wire import frames
@@ -48,8 +48,7 @@ from putter.node.services import Services
 from putter.storage.engine import Engine, Record, Run
 
 _log = get_logger(__name__)
-_NAMED: Final = 8
-_REPEATED_S: Final = 1.0
+_NAMED: Final = 32
 
 
 @dataclass
@@ -183,7 +182,6 @@ class SessionConnection:
         self._gate = Gate(budget, CONNECTION_PENDING_BYTES_MAX, self._hold, self._resume)
         self._held = False
         self._unread = False
-        self._repeats = Repeats(_REPEATED_S)
 
     def get_buffer(self) -> memoryview:
         """Where the next bytes go."""
@@ -324,10 +322,7 @@ class SessionConnection:
     def _tell(self, job: _BatchJob) -> None:
         """Name what was refused: the client hears the same, with no more than a status."""
         for why, about in job.refused().items():
-            more = self._repeats.due(why, asyncio.get_running_loop().time())
-            if more is not None:
-                client = self._peer.hello.node
-                _log.warning("something is refused", why=why, client=client, **about, **more)
+            _log.warning("something is refused", why=why, client=self._peer.hello.node, **about)
 
     def _answer(self, job: _BatchJob) -> None:
         totals: dict[int, int] = {}

@@ -126,6 +126,35 @@ def test_files_that_are_there_already_follow(tmp_path: Path) -> None:
         assert all(store.read(name) == data for name, data in files.items())
 
 
+def test_files_follow_a_larger_number_of_the_store(tmp_path: Path) -> None:
+    """Its routers are started again with it, one after the other."""
+    with cluster(tmp_path, putters=3, routers=2, replicas=1) as store:
+        files = {f"photos/k{n}": payload(1 + n * 40_000, n) for n in range(8)}
+        for name, data in files.items():
+            put(store, name, data)
+        put(store, "alone/k", payload(5_000))
+        at(store, "bucket", "set", "alone", "--replicas", "1")
+
+        def copies(name: str) -> set[int]:
+            told = at(store, "stat", name, "--json").told
+            return {len(each["nodes"]) for stored in told["objects"] for each in stored["extents"]}
+
+        assert set().union(*map(copies, files)) == {1}
+        for number, router in enumerate(store.routers):
+            router.stop()
+            router._argv = [*router._argv, "--replicas", "2"]
+            router.start()
+            store.wait_ready(number)
+
+        def followed() -> None:
+            assert set().union(*map(copies, files)) == {2}
+
+        eventually(followed, 60)
+        assert copies("alone/k") == {1}
+        for router in range(2):
+            assert all(store.read(name, router) == data for name, data in files.items())
+
+
 def test_what_makes_no_sense_has_a_clear_answer(tmp_path: Path) -> None:
     with cluster(tmp_path) as store:
         refused = {

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.store_kit import Answer, Cluster, cluster, eventually, read_line
+from tests.store_kit import Answer, Cluster, Process, cluster, eventually, read_line
 from tests.traffic_kit import connect, payload
 
 pytestmark = pytest.mark.slow
@@ -34,13 +35,16 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         yield running
 
 
-def lines(store: Cluster, **wanted: str) -> list[dict[str, Any]]:
-    """The lines of the router's log that have these fields, once there are some."""
+def lines(store: Cluster, process: Process | None = None, **wanted: str) -> list[dict[str, Any]]:
+    """The lines of the router's log that have these fields, once there are some.
+
+    Or of another process's log.
+    """
     found: list[dict[str, Any]] = []
 
     def there() -> None:
         found[:] = []
-        for text in store.routers[0].text().splitlines():
+        for text in (process or store.routers[0]).text().splitlines():
             line = json.loads(text) if text.startswith("{") else {}
             if wanted.items() <= line.items():
                 found.append(line)
@@ -83,3 +87,22 @@ def test_of_a_raw_stream_that_failed(store: Cluster) -> None:
         "router.writes",
         "router.upload",
     }
+
+
+def test_the_putter_that_has_no_room_names_it(tmp_path: Path) -> None:
+    form = ("--log-format", "json")
+    full = ("--reserve-bytes", str(1 << 60))
+    with cluster(tmp_path, router_flags=form, putter_flags=(*form, *full)) as store:
+        for size in (300_000, 100):
+            name = f"find-me.{size}"
+            headers = {"X-Request-Id": name}
+            status, _, _ = store.http("PUT", f"/file/photos/{size}", payload(size), headers)
+            assert status >= 500
+
+            def named(name: str = name) -> None:
+                told = lines(store, process=store.putters[0], event="something is refused")
+                found = [line for line in told if name in line["requests"]]
+                assert found
+                assert {line["why"] for line in found} == {"no space"}
+
+            eventually(named, WAIT_S)

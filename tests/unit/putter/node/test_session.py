@@ -517,22 +517,6 @@ class TestRequestIds:
 
         with_node(engine, talk)
 
-    def test_many_refusals_are_one_line_a_second(self, engine: FaultyEngine) -> None:
-        engine.fail["put_record"] = NoSpace("full")
-
-        async def talk(network: MemoryNetwork, client: Client) -> None:
-            with capture_logs() as lines:
-                for n in range(5):
-                    client.store(records=[(n, 9 + n, b"body")])
-                    await client.hears(n + 1)
-                await asyncio.sleep(1)
-                client.store(records=[(9, 9, b"body")])
-                await client.hears(6)
-            told = [line for line in lines if line["event"] == "something is refused"]
-            assert [line.get("held_back") for line in told] == [None, 4]
-
-        with_node(engine, talk)
-
     def test_a_group_that_fails_names_all_of_its_requests_once(self, engine: FaultyEngine) -> None:
         engine.fail["sync"] = StorageError("the disk is on fire")
         (_, wire) = run_of(7)
