@@ -46,6 +46,7 @@ class Metrics:
         orphans_freed: objects that nobody knew of whose tickets were freed.
         degraded_writes: objects written on fewer than the wanted replicas.
         degraded_reads: fetches of about a run that were verified on fewer replicas than wanted.
+        local_read_bytes: bytes of frames that were read from files of putters on the same machine.
         stale_reads: reads of what a name held lately, while Redis was away.
         requests: answered web requests, by method and HTTP status.
         request_seconds: their duration, by method.
@@ -148,6 +149,9 @@ class Metrics:
         )
         self.degraded_writes = self._counter(
             "putter_degraded_writes", "Objects written on fewer than the wanted replicas."
+        )
+        self.local_read_bytes = self._counter(
+            "putter_local_read_bytes", "Bytes of frames read from files of putters here."
         )
         self.degraded_reads = self._counter(
             "putter_degraded_reads", "Fetches verified on fewer replicas than wanted."

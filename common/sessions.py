@@ -15,10 +15,11 @@ from common.checksum import Buffer
 from common.errors import NodesUnavailable, ProtocolError, PutterError, Unavailable
 from common.keys import Keyring
 from common.limits import CONNECT_TIMEOUT_MS, HANDSHAKE_TIMEOUT_MS
-from common.transport import Network, channel_of
+from common.transport import Network, channel_of, on_this_machine
 from common.wire.greeting import ClientGreeting
 from common.wire.handshake import Peer
 from common.wire.inventory import Counts, DigestList, EntryList, HoldingList
+from common.wire.locations import Spots
 from common.wire.message import Message
 from common.wire.reader import MessageReader
 from common.wire.scrubbing import ScrubReply
@@ -41,6 +42,7 @@ Answer = tuple[Reply, memoryview]
 _REPLIES: Final = (
     Data,
     Sums,
+    Spots,
     StatReply,
     RecordReply,
     RecordList,
@@ -71,6 +73,9 @@ class ClientSession(asyncio.BufferedProtocol):
         pool: memory for payloads.
         on_message: gets what is no answer to a request (`RecordsDone`, `RunsDone`).
         on_lost: called once when the connection is gone after it was ready.
+
+    Attributes:
+        on_this_machine: the other side is a process of the same user here.
     """
 
     def __init__(
@@ -82,6 +87,7 @@ class ClientSession(asyncio.BufferedProtocol):
         on_message: Callable[[AnyMessage, memoryview], None] | None = None,
         on_lost: Callable[[PutterError], None] | None = None,
     ) -> None:
+        self.on_this_machine = False
         self._greeting = ClientGreeting(keyring, hello)
         self._scratch = bytearray(8192)
         self._reader = MessageReader(pool)
@@ -103,6 +109,7 @@ class ClientSession(asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Say hello."""
         self._transport = cast("asyncio.Transport", transport)  # uvloop's is no subclass
+        self.on_this_machine = on_this_machine(transport)
         self._greeting.bind(channel_of(transport))
         self._transport.write(self._greeting.opening)
 

@@ -129,6 +129,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             "`available` reads from those that are there, `strict` refuses"
         ),
     ] = "available"
+    local_reads: Annotated[
+        Literal["on", "off"],
+        Meta(
+            description="whether a router reads large objects from the files of putters that run "
+            "on its machine as its user, instead of asking them for the bytes"
+        ),
+    ] = "on"
     rebuild: Annotated[
         Literal["auto", "manual"] | None,
         Meta(

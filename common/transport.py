@@ -124,6 +124,12 @@ def channel_of(transport: asyncio.BaseTransport) -> bytes:
     return found if isinstance(found, bytes) else b""
 
 
+def on_this_machine(transport: asyncio.BaseTransport) -> bool:
+    """Whether the peer is a process of the same user here (`common.shortcut`)."""
+    sock = transport.get_extra_info("socket")
+    return sock is not None and sock.family == getattr(socket, "AF_UNIX", None)
+
+
 def abort(transport: asyncio.BaseTransport) -> None:
     """Drop a connection so that the peer sees a reset, not an orderly end.
 

@@ -48,6 +48,7 @@ from router.janitor import Janitor
 from router.keeping import Keeping
 from router.lately import Lately
 from router.links import LinkOptions
+from router.local_reads import LocalReads
 from router.numbers import Numbers
 from router.options import RouterOptions
 from router.pace import Pace
@@ -151,9 +152,10 @@ class Router:
             identity.instance,
             options.repair_period_ms,
         )
+        self._local = LocalReads(keyring, pool, self.metrics, enabled=options.local_reads)
         self.reads: Final = ReadPath(
             meta,
-            Fetching(self.fleet, keyring, self.metrics, pool, self.healer.report),
+            Fetching(self.fleet, keyring, self.metrics, pool, self._local, self.healer.report),
             self.policies,
             self.metrics,
             identity.instance,
@@ -356,6 +358,7 @@ class Router:
         await self._heartbeat.stop()
         await self._acks.stop()
         await self.fleet.stop()
+        await self._local.stop()
         _log.info("router stopped", router=self.identity.instance)
 
     # -- inside ----------------------------------------------------------------------------

@@ -19,7 +19,6 @@ from common.limits import RUN_BYTES_TARGET
 from common.logs import get_logger
 from common.records import Extent, StoredObject
 from common.requests import current_request
-from common.sessions import Answer
 from common.wire import frames
 from common.wire.session import Data, Read
 from router.fetched import verified
@@ -155,12 +154,10 @@ class Copier:
         )
         runs: list[RunParcel] = []
         expected, size = part.first, 0
-        for answer in answers:
-            run = self._checked(answer, stored, expected, node)
-            if run is not None:
-                runs.append(run)
-                expected += run.count
-                size += run.data_bytes
+        for header, payload in verified(answers, stored, part.first, self._keyring):
+            runs.append(self._run(header, payload, stored, node))
+            expected += header.count
+            size += runs[-1].data_bytes
         if expected != part.first + part.count or size != part.size:
             raise NodesUnavailable(
                 f"putter {source} holds {expected - part.first} of {part.count} tickets "
@@ -168,13 +165,7 @@ class Copier:
             )
         return runs
 
-    def _checked(
-        self, answer: Answer, stored: StoredObject, expected: int, node: str
-    ) -> RunParcel | None:
-        payload, count = verified(answer, stored, expected, self._keyring)
-        header = answer[0]
-        if not count or not isinstance(header, Data):
-            return None
+    def _run(self, header: Data, payload: memoryview, stored: StoredObject, node: str) -> RunParcel:
         size = frames.data_bytes_of(len(payload), header.frame_bytes)
         if header.key_id != self._keyring.writing.key_id:
             data = memoryview(frames.strip(payload, header.frame_bytes))
@@ -183,7 +174,7 @@ class Copier:
         return RunParcel(
             stored.object_id,
             header.first,
-            count,
+            header.count,
             size,
             payload,
             (node,),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from common.buffers import BufferPool
@@ -19,14 +20,14 @@ _VIEWS_ABOVE_BYTES: Final = 8 * KIB
 
 
 def verified(
-    answer: Answer, stored: StoredObject, expected: int, keyring: Keyring
-) -> tuple[memoryview, int]:
-    """The frames of one message of an answer to `Read`, and how many they are.
+    answers: Sequence[Answer], stored: StoredObject, first: int, keyring: Keyring
+) -> Iterator[tuple[Data, memoryview]]:
+    """The messages of an answer to `Read` that bring frames, one after the other.
 
     Args:
-        answer: the message.
+        answers: the messages.
         stored: the object that is read.
-        expected: number of the ticket that must come next.
+        first: number of the ticket that must come first.
         keyring: any of its keys verifies.
 
     Raises:
@@ -34,25 +35,29 @@ def verified(
         IntegrityError: frames are damaged.
         PutterError: the putter says that it cannot read, or something else.
     """
-    header, payload = answer
-    if not isinstance(header, Data):
-        raise NodesUnavailable("a putter answered something else")
-    if header.status:
-        raise error_for_status(header.status, header.reason)
-    if not header.more and not payload:
-        return payload, 0
-    if header.first != expected or header.frame_bytes != stored.frame_bytes:
-        raise NotFound(f"tickets from {expected} on are missing")
-    if frames.data_bytes_of(len(payload), header.frame_bytes) < 1:
-        raise NotFound(f"ticket {expected} is cut short")
-    key = keyring.named(header.key_id).checksum
-    statuses = frames.check(payload, header.first, header.frame_bytes, key)
-    if statuses.any():
-        raise IntegrityError(
-            f"{int(statuses.astype(bool).sum())} of {header.count} frames from ticket "
-            f"{header.first} on are damaged"
-        )
-    return payload, len(statuses)
+    expected = first
+    for header, payload in answers:
+        if not isinstance(header, Data):
+            raise NodesUnavailable("a putter answered something else")
+        if header.status:
+            raise error_for_status(header.status, header.reason)
+        if not header.more and not payload:
+            continue
+        if header.first != expected or header.frame_bytes != stored.frame_bytes:
+            raise NotFound(f"tickets from {expected} on are missing")
+        if frames.data_bytes_of(len(payload), header.frame_bytes) < 1:
+            raise NotFound(f"ticket {expected} is cut short")
+        key = keyring.named(header.key_id).checksum
+        statuses = frames.check(payload, header.first, header.frame_bytes, key)
+        if statuses.any():
+            raise IntegrityError(
+                f"{int(statuses.astype(bool).sum())} of {header.count} frames from ticket "
+                f"{header.first} on are damaged"
+            )
+        if header.count != len(statuses):
+            raise NodesUnavailable(f"a putter miscounted tickets from {expected} on")
+        yield header, payload
+        expected += header.count
 
 
 class Fetched:

@@ -9,7 +9,7 @@ place in the read. All of it goes by the slice: about a run.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from common.buffers import BufferPool
@@ -26,6 +26,7 @@ from router.agreement import Agreement
 from router.fetched import Fetched, verified
 from router.fleet import Fleet
 from router.links import NodeLink
+from router.local_reads import LocalReads, Piece
 from router.quorum import Policy
 from router.ranges import Slice, halves
 
@@ -44,6 +45,7 @@ class Fetching:
         keyring: any of its keys verifies.
         metrics: counters.
         pool: memory of pieces.
+        local: reads from files of putters on this machine.
         damaged: told of a putter that is there and lacks tickets, or holds bad ones: node,
             ObjectID, first ticket, how many.
     """
@@ -54,12 +56,14 @@ class Fetching:
         keyring: Keyring,
         metrics: Metrics,
         pool: BufferPool,
+        local: LocalReads,
         damaged: Callable[[str, str, int, int], None],
     ) -> None:
         self._fleet = fleet
         self._keyring = keyring
         self._metrics = metrics
         self._pool = pool
+        self._local = local
         self._damaged = damaged
         self._late: dict[str, float] = {}
 
@@ -161,33 +165,36 @@ class Fetching:
             part: of it.
             sums: gets the checksums of its frames, with the key that writes.
         """
-        answers = await self._link(node).call(
-            lambda request: Read(request, part.first, part.count, request_id=current_request()),
-            timeout_ms=_CALL_MS,
-        )
+        link = self._link(node)
+        pieces: Iterable[Piece] | None = await self._local.read(link, stored, part)
+        if pieces is None:
+            asker = current_request()
+            answers = await link.call(
+                lambda request: Read(request, part.first, part.count, request_id=asker),
+                timeout_ms=_CALL_MS,
+            )
+            pieces = verified(answers, stored, part.first, self._keyring)
         out = Fetched()
         expected = part.first
         position = 0
-        for answer in answers:
-            payload, count = verified(answer, stored, expected, self._keyring)
-            size = frames.data_bytes_of(len(payload), stored.frame_bytes) if count else 0
+        for header, payload in pieces:
+            size = frames.data_bytes_of(len(payload), stored.frame_bytes)
             if size > part.size - position:
                 break  # tickets of another length
-            if count:
-                if sums is not None:
-                    sums += self._sums_in(answer[0], payload, expected, stored.frame_bytes)
-                low = max(part.skip - position, 0)
-                high = min(part.skip + part.keep - position, size)
-                out.take(payload, stored.frame_bytes, low, high, self._pool)
-            expected += count
+            if sums is not None:
+                sums += self._sums_in(header, payload, expected, stored.frame_bytes)
+            low = max(part.skip - position, 0)
+            high = min(part.skip + part.keep - position, size)
+            out.take(payload, stored.frame_bytes, low, high, self._pool)
+            expected += header.count
             position += size
         if expected != part.first + part.count or position != part.size:
             raise _lacks(node, stored, part, expected)
         return out
 
-    def _sums_in(self, header: object, payload: memoryview, first: int, frame_bytes: int) -> bytes:
+    def _sums_in(self, header: Data, payload: memoryview, first: int, frame_bytes: int) -> bytes:
         writing = self._keyring.writing
-        if isinstance(header, Data) and header.key_id == writing.key_id:
+        if header.key_id == writing.key_id:
             return frames.checksums(payload, frame_bytes)
         return frames.checksums_under(payload, first, frame_bytes, writing.checksum)
 

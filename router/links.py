@@ -102,6 +102,7 @@ class NodeLink:
         self.node = node
         self.instance = ""
         self.full = False
+        self.on_this_machine = False
         self._introduce = introduce
         self._keyring = keyring
         self._network = network
@@ -373,7 +374,7 @@ class NodeLink:
             delay_ms = RECONNECT_DELAY_MS_MIN
             if session.closed:
                 continue
-            self._session = session
+            self._session, self.on_this_machine = session, session.on_this_machine
             self._heard_ms = self._now_ms()
             self._metrics.link_up.labels(self.node).set(1)
             _log.info("putter connected", node=self.node, address=f"{self.host}:{self.port}")

@@ -49,6 +49,7 @@ class RouterOptions:
         replace_after_ms: how long a putter may be away before others get copies; 0: for ever.
         stale_reads_ms: how old what Redis said of a name may be for reads while it is away; 0: they
             wait. Under ``strict`` they always do.
+        local_reads: read large objects from the files of putters on the same machine.
         rebuild_auto: bring a Redis that lost everything back without being asked.
         token: of the web door where it is not on loopback.
     """
@@ -76,5 +77,6 @@ class RouterOptions:
     rebalance_percent: int = REBALANCE_PERCENT
     replace_after_ms: int = REPLACE_AFTER_S * 1000
     stale_reads_ms: int = STALE_READS_S * 1000
+    local_reads: bool = True
     rebuild_auto: bool = True
     token: str = field(default="", repr=False)

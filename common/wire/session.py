@@ -41,6 +41,7 @@ from common.wire.inventory import (
     HoldingList,
     ListHoldings,
 )
+from common.wire.locations import Locate, Spots
 from common.wire.message import Message, RequestId
 from common.wire.scrubbing import Scrub, ScrubReply
 from common.wire.verification import Sums, Verify
@@ -309,6 +310,8 @@ AnyMessage = (
     | Data
     | Verify
     | Sums
+    | Locate
+    | Spots
     | Stat
     | StatReply
     | Free
@@ -336,6 +339,7 @@ Event = tuple[AnyMessage, memoryview]
 Reply = (
     Data
     | Sums
+    | Spots
     | StatReply
     | RecordReply
     | RecordList

@@ -59,6 +59,7 @@ def make_router(
             idle_ms=settings.idle_timeout_ms,
             callers=CallerLimits(settings.connections_max, settings.connections_per_address),
             stale_reads_ms=settings.stale_reads_s * 1000,
+            local_reads=settings.local_reads == "on",
             rebuild_auto=settings.rebuild == "auto",
             repair_bytes_per_s=settings.repair_bytes_per_s,
             audit_period_ms=settings.audit_period_hours * 3_600_000,

@@ -19,6 +19,7 @@ from common.limits import ANSWERS_UNREAD_BYTES_MAX
 from common.metrics import Metrics
 from common.tickets import TICKETS_MAX
 from common.wire.inventory import AskDigests, AskEntries, Count, ListHoldings
+from common.wire.locations import Locate
 from common.wire.message import Message
 from common.wire.scrubbing import Scrub
 from common.wire.session import (
@@ -39,6 +40,7 @@ from common.wire.verification import Verify
 from putter.node.committer import Committer
 from putter.node.fence import Fence
 from putter.node.inventory import answer_inventory
+from putter.node.locating import answer_locate
 from putter.node.reading import Reading
 from putter.node.recounts import answer_count, answer_holdings, answer_list, answer_raise
 from putter.node.scrub import Scrubber, answer_scrub
@@ -151,8 +153,8 @@ class Queries:
                 self._spawn(lambda: answer_free(message, self._committer), message.request)
             case Raise():
                 self._spawn(lambda: answer_raise(message, self._committer), message.request)
-            case ListHoldings():
-                self._spawn(lambda: self._list_holdings(message), message.request)
+            case ListHoldings() | Locate():
+                self._spawn(lambda: self._look_up(message), message.request)
             case AskDigests() | AskEntries():
                 self._spawn(
                     lambda: answer_inventory(message, self._engine, self._readers), message.request
@@ -200,9 +202,12 @@ class Queries:
         while not self._writable.is_set():
             await self._writable.wait()
 
-    async def _list_holdings(self, message: ListHoldings) -> Answer:
+    async def _look_up(self, message: ListHoldings | Locate) -> Answer:
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._readers, answer_holdings, message, self._engine)
+        if isinstance(message, ListHoldings):
+            return await loop.run_in_executor(self._readers, answer_holdings, message, self._engine)
+        _check_range(message.first, message.count)
+        return await loop.run_in_executor(self._readers, answer_locate, message, self._engine)
 
     async def _stat(self, message: Stat) -> Answer:
         _check_range(message.ticket, 1)

@@ -24,13 +24,15 @@ from contextlib import suppress
 from typing import Final, Protocol
 
 from common.errors import NoSpace, StorageError
-from common.limits import KIB, MIB
+from common.looks import (
+    DIRECT_BLOCK_BYTES,
+    DIRECT_READ_BYTES_MIN,
+    DIRECT_SPAN_BYTES_MAX,
+    Looks,
+    direct_span,
+)
 
-BLOCK_BYTES: Final = 4096
-DIRECT_READ_BYTES_MIN: Final = 32 * KIB
-"""Shorter reads go through the page cache."""
-_PLACE_BYTES: Final = 64 * KIB
-_SCRATCH_BYTES: Final = MIB + 64 * KIB
+BLOCK_BYTES: Final = DIRECT_BLOCK_BYTES
 _scratch: Final = threading.local()
 Refusal = Callable[[OSError, str, str], NoSpace | StorageError]
 
@@ -94,7 +96,6 @@ class RealBlockFile:
         self._reader = self._writer = -1
         self._direct = True
         self._direct_reader = -1
-        self._looked_at = bytearray()
         self._lock = threading.Lock()
         flags = os.O_RDWR | os.O_CLOEXEC
         action = "open"
@@ -107,6 +108,7 @@ class RealBlockFile:
             else:
                 self._reader = os.open(path, flags, dir_fd=root)
             self._size = os.fstat(self._reader).st_size
+            self._looks = Looks(self._size)
         except OSError as error:
             self.close()
             if size is not None and action != "create":
@@ -154,7 +156,7 @@ class RealBlockFile:
 
     def forget_cached(self) -> None:
         """Have the next reads come from the disk, where the system lets us."""
-        self._looked_at = bytearray()
+        self._looks.forget()
         if hasattr(os, "posix_fadvise"):
             with suppress(OSError):  # only advice
                 os.posix_fadvise(self._reader, 0, 0, os.POSIX_FADV_DONTNEED)
@@ -170,29 +172,22 @@ class RealBlockFile:
 
     def _read_direct(self, offset: int, length: int) -> bytes:
         """All of it past the page cache; nothing where that is not wanted or not possible."""
-        low = offset // BLOCK_BYTES * BLOCK_BYTES
-        size = -(-(offset + length) // BLOCK_BYTES) * BLOCK_BYTES - low
-        if not self._direct or size > _SCRATCH_BYTES or not self._first_look(offset, length):
+        low, size = direct_span(offset, length)
+        if (
+            not self._direct
+            or size > DIRECT_SPAN_BYTES_MAX
+            or not self._looks.first(offset, length)
+        ):
             return b""
         handle = self._for_direct_reading()
         if handle < 0:
             return b""
         scratch: memoryview | None = getattr(_scratch, "buffer", None)
         if scratch is None:
-            scratch = _scratch.buffer = aligned_buffer(_SCRATCH_BYTES)
+            scratch = _scratch.buffer = aligned_buffer(DIRECT_SPAN_BYTES_MAX)
         filled = os.preadv(handle, [scratch[:size]], low)
         skip = offset - low
         return bytes(scratch[skip : skip + length]) if filled >= skip + length else b""
-
-    def _first_look(self, offset: int, length: int) -> bool:
-        """Whether nobody has read there before."""
-        places = self._looked_at
-        if not places:
-            places = self._looked_at = bytearray(-(-self._size // _PLACE_BYTES))
-        low, high = offset // _PLACE_BYTES, -(-(offset + length) // _PLACE_BYTES)
-        known = places[(low + high) // 2 : (low + high) // 2 + 1]
-        places[low:high] = b"\1" * len(places[low:high])
-        return known == b"\0"
 
     def _for_direct_reading(self) -> int:
         """Opened at the first large read, or -1."""

@@ -33,6 +33,7 @@ from common.checksum import Buffer
 from common.errors import NoSpace, StorageError
 from putter.storage.block_file import BlockFile, RealBlockFile
 from putter.storage.engine import Capacity
+from putter.storage.located import Whereabouts
 
 _SYNC_THREADS: Final = 4
 _PARALLEL_FROM: Final = 8
@@ -52,8 +53,8 @@ class OpenFile:
 class Disk(Protocol):
     """A directory of the file system, and all that an engine does in it.
 
-    `read`, `map`, `names` and `capacity` may be called by any thread at any moment, the rest by
-    one.
+    `read`, `map`, `whereabouts`, `names` and `capacity` may be called by any thread at any moment,
+    the rest by one.
     Every method raises `NoSpace` or `StorageError` if the file system refuses.
     """
 
@@ -123,6 +124,10 @@ class Disk(Protocol):
         """
         ...
 
+    def whereabouts(self, path: str) -> Whereabouts | None:
+        """Where others on this machine find a file; None if there is none, or they cannot."""
+        ...
+
     def names(self, path: str) -> list[str]:
         """The names in a directory, in no order; empty if there is no such directory."""
         ...
@@ -163,6 +168,7 @@ class RealDisk:
             self._root = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError as error:
             raise refusal(error, "open", str(root)) from error
+        self._path = root.absolute()
         self._pool: ThreadPoolExecutor | None = None
 
     def make_directory(self, path: str) -> list[str]:
@@ -277,6 +283,16 @@ class RealDisk:
     def blocks(self, path: str, size: int | None = None) -> BlockFile:
         """Open a block file; with a size, make it first."""
         return RealBlockFile(self._root, path, size, refusal)
+
+    def whereabouts(self, path: str) -> Whereabouts | None:
+        """Where others on this machine find a file."""
+        try:
+            found = os.stat(path, dir_fd=self._root, follow_symlinks=False)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            raise refusal(error, "look at", path) from error
+        return Whereabouts(str(self._path / path), found.st_dev, found.st_ino)
 
     def names(self, path: str) -> list[str]:
         """The names in a directory, in no order; empty if there is no such directory."""

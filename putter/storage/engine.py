@@ -1,8 +1,9 @@
 """The seam to the disk: what every storage engine does.
 
 An engine is synchronous and used from one thread at a time, except `Engine.read`,
-`Engine.stat`, `Engine.scrub`, `Engine.inspect`, `Engine.holdings`, `Engine.entries`,
-`Engine.digests` and `Engine.capacity`, which other threads may call at any moment. It keeps
+`Engine.stat`, `Engine.locate`, `Engine.scrub`, `Engine.inspect`, `Engine.holdings`,
+`Engine.entries`, `Engine.digests` and `Engine.capacity`, which other threads may call at any
+moment. It keeps
 
 * **tickets of runs**: written many at a time, in a namespace that the cluster's counters number;
 * **raw tickets**: written by raw connections, in a namespace of their own;
@@ -26,6 +27,7 @@ from common.digests import Entries, Grid, Leaves, Space
 from common.meta.interface import Ceilings
 from common.wire.frames import Statuses
 from putter.storage.holdings import Holdings
+from putter.storage.located import Located
 from putter.storage.scrub import Check, Finding, Scrubbed
 from putter.storage.stored import Stored
 
@@ -189,6 +191,23 @@ class Engine(Protocol):
 
         Raises:
             StorageError: the disk refused to read.
+        """
+        ...
+
+    def locate(self, first: int, count: int, limit: int) -> Located:
+        """Where tickets of runs lie, for others on this machine that can read the files.
+
+        What is told was true when it was looked up: a place may hold something else later, so
+        whoever reads there has to verify TicketIDs and checksums.
+
+        Args:
+            first: number of the first ticket.
+            count: how many.
+            limit: so many locations at the most.
+
+        Returns:
+            No location of what is missing, known to be damaged, not synced, or stored otherwise
+            than as it came off the wire; none at all where the layout has no such places.
         """
         ...
 

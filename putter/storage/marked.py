@@ -32,6 +32,7 @@ from putter.storage.engine import (
     Upkeep,
 )
 from putter.storage.holdings import Holdings
+from putter.storage.located import Located
 from putter.storage.notes import Notes
 from putter.storage.scrub import Check, Finding, Part, Scrubbed
 
@@ -189,6 +190,16 @@ class MarkedEngine:
                     f"is damaged on this node ({mark.finding.place})"
                 )
         yield from self._engine.read(at, end - at, raw=raw)
+
+    def locate(self, first: int, count: int, limit: int) -> Located:
+        """Where tickets lie that are not marked."""
+        found = self._engine.locate(first, count, limit)
+        whole = tuple(
+            each
+            for each in found.locations
+            if not self.damage.within(each.first, each.first + each.count, raw=False)
+        )
+        return Located(whole, found.until)
 
     def stat(self, ticket: int, *, raw: bool = False) -> TicketInfo | None:
         """What is known of one ticket, or None."""

@@ -32,6 +32,7 @@ from common.checksum import Buffer
 from putter.storage.block_file import BlockFile
 from putter.storage.disk import OpenFile, refusal
 from putter.storage.engine import Capacity
+from putter.storage.located import Whereabouts
 from putter.storage.memory_blocks import BlockData, MemoryBlockFile
 
 Hook = Callable[[str, str], None]
@@ -229,6 +230,10 @@ class MemoryDisk:
         self._fault("names", path, "list")
         directory = self._find(path)
         return list(directory.visible) if isinstance(directory, _Directory) else []
+
+    def whereabouts(self, path: str) -> Whereabouts | None:  # noqa: ARG002 - of the seam
+        """Nowhere: it is in this process."""
+        return None
 
     def capacity(self) -> Capacity:
         """What was asked for, and what of it no file uses."""

@@ -29,6 +29,7 @@ from putter.storage.segments.engine import SegmentsEngine
 from putter.storage.tree import TreeEngine
 from tests.storage_kit import (
     CHECK,
+    KEY,
     KEY_ID,
     NONSENSE,
     PACKED,
@@ -103,6 +104,21 @@ def test_a_run_comes_back_as_whole_frames(engine: Engine) -> None:
     engine.sync()
     assert stored(engine, 100, 6) == split(100, data)
     assert [piece.key_id for piece in engine.read(100, 6)] == [KEY_ID]
+
+
+def test_what_is_told_to_lie_in_a_file_does(engine: Engine) -> None:
+    put(engine, run_of(0, data_for(0, 80)))
+    put(engine, run_of(10, data_for(10, 33)))
+    engine.sync()
+    put(engine, run_of(20, data_for(20, 80)))
+    found = engine.locate(0, 40, 10)
+    assert found.until == 40
+    for each in found.locations:
+        assert each.first + each.count <= 15
+        with Path(each.file.path).open("rb") as file:
+            file.seek(each.offset)
+            rows = memoryview(bytearray(file.read(each.length)))
+        assert not frames.check(rows, each.first, each.frame_bytes, KEY).any()
 
 
 def test_the_statuses_are_one_byte_a_ticket(engine: Engine) -> None:

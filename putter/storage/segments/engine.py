@@ -18,13 +18,13 @@ from common.errors import StorageError
 from common.limits import FRAME_HEADER_BYTES, MESSAGE_PAYLOAD_BYTES_MAX
 from common.meta.interface import Ceilings
 from common.tickets import FIELD_BYTES, encode_field, object_key
-from common.wire import frames
 from common.wire.frames import Statuses
 from common.wire.status import Status
 from putter.storage.disk import Disk
 from putter.storage.engine import Capacity, NumberedRecord, Piece, Record, Run, TicketInfo, Upkeep
 from putter.storage.envelope import KeyFiles
 from putter.storage.holdings import Holdings
+from putter.storage.located import Located
 from putter.storage.scrub import Check, Finding, Scrubbed
 from putter.storage.segments.compaction import Compactor
 from putter.storage.segments.files import Files
@@ -33,9 +33,10 @@ from putter.storage.segments.holdings import page
 from putter.storage.segments.index_file import DamagedIndexError
 from putter.storage.segments.inventory import Inventory
 from putter.storage.segments.key_use import KeyUse
+from putter.storage.segments.locating import located
 from putter.storage.segments.mending import Mender
 from putter.storage.segments.packing import AtRest, Made, Packer, Unpacker
-from putter.storage.segments.places import Place, joined_ranges, sizes_of
+from putter.storage.segments.places import Place, compared, joined_ranges
 from putter.storage.segments.reader import Reader
 from putter.storage.segments.recovery import Report, recover, state_of
 from putter.storage.segments.replay import Verify
@@ -46,11 +47,10 @@ from putter.storage.stored import COMPRESSION, ENCRYPTION, Stored
 
 _REMOVAL_PAIRS: Final = 256
 _PLACES: Final = 64
-
 _log = logging.getLogger(__name__)
 
 
-def believe(key_id: str, first: int, frame_bytes: int, rows: bytes) -> bool | None:  # noqa: ARG001
+def believe(*_: object) -> bool | None:
     """Of a node that was given no keys."""
     return None
 
@@ -184,6 +184,12 @@ class SegmentsEngine:
             at = part.end
             if rows is not None:
                 yield Piece(part.first, part.count, rows, part.frame_bytes, part.key_id)
+
+    def locate(self, first: int, count: int, limit: int) -> Located:
+        """Where tickets lie in the segments."""
+        with self._lock:
+            places = self._places(first, first + count, raw=False, most=limit)
+            return located(places, first + count, limit, self._writer.log, self._files)
 
     def stat(self, ticket: int, *, raw: bool = False) -> TicketInfo | None:
         """What is known of one ticket, or None."""
@@ -381,18 +387,12 @@ class SegmentsEngine:
 
     def _compared(self, place: Place, rows: memoryview, frame_bytes: int) -> Statuses:
         """``WRITTEN`` where a stored ticket holds these very bytes."""
-        sums = frames.checksums(rows, frame_bytes)
         try:
             there = self._reader.frames(place, strict=True)
         except StorageError as error:
             _log.error("tickets %d + %d cannot be read: %s", place.first, place.count, error)
             return np.full(place.count, Status.IO_ERROR, np.uint8)
-        held = frames.checksums(there, place.frame_bytes)
-        given = sizes_of(len(rows), frame_bytes, place.count)
-        kept = sizes_of(place.body_bytes, place.frame_bytes, place.count)
-        columns = [np.frombuffer(each, "<u8") for each in (sums, held)]
-        same = (columns[0] == columns[1]) & (given == kept)
-        return np.where(same, np.uint8(Status.WRITTEN), np.uint8(Status.TICKET_TAKEN))
+        return compared(place, there, rows, frame_bytes)
 
     def _remove(
         self, ranges: Sequence[tuple[int, int]], *, raw: bool = False, dropped: bool = False

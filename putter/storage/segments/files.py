@@ -25,6 +25,7 @@ from common.limits import KIB, MIB
 from putter.storage.block_file import BLOCK_BYTES, BlockFile, aligned_buffer
 from putter.storage.disk import Disk
 from putter.storage.engine import Capacity
+from putter.storage.located import Whereabouts
 from putter.storage.segments.formats import SegmentHead, decode_head, encode_head, seal_of
 from putter.storage.segments.index_file import IndexHead, encode_index
 from putter.storage.segments.index_file import decode_head as decode_index_head
@@ -113,6 +114,10 @@ class Files:
                 file = self._open[number] = self._disk.blocks(_segment(number))
             self._open.move_to_end(number)
         return file
+
+    def whereabouts(self, number: int) -> Whereabouts | None:
+        """Where a segment's file is; None if it is gone, or not on a disk of this machine."""
+        return self._disk.whereabouts(_segment(number))
 
     def trim(self, pinned: Callable[[int], bool] = lambda _: False) -> None:
         """Close files until few are open; not those that are pinned."""

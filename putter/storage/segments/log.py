@@ -127,6 +127,11 @@ class Log:
             start = max(0, offset - self._base)
             return written + bytes(self._buffer[start : offset + length - self._base])
 
+    def has_durably(self, number: int, end: int) -> bool:
+        """Whether all that a segment has before a byte was synced, as far as this log knows."""
+        with self._lock:
+            return number != self._number or end <= self._synced
+
     def sync(self) -> bool:
         """Make everything durable that was added; the next record begins a new commit.
 

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from common.limits import FRAME_HEADER_BYTES
+from common.wire import frames
 from common.wire.frames import Statuses
+from common.wire.status import Status
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -144,3 +146,20 @@ def sizes_of(wire: int, frame_bytes: int, count: int) -> Statuses:
     sizes = np.full(count, frame_bytes, np.int64)
     sizes[-1] = wire - (count - 1) * (frame_bytes + FRAME_HEADER_BYTES) - FRAME_HEADER_BYTES
     return sizes  # type: ignore[return-value]
+
+
+def compared(place: Place, there: bytes, rows: memoryview, frame_bytes: int) -> Statuses:
+    """``WRITTEN`` where a stored ticket holds the very bytes that are given.
+
+    Args:
+        place: of the tickets.
+        there: their frames as they are stored.
+        rows: their frames as they are given.
+        frame_bytes: data bytes of every given frame but the last.
+    """
+    sums, held = frames.checksums(rows, frame_bytes), frames.checksums(there, place.frame_bytes)
+    given = sizes_of(len(rows), frame_bytes, place.count)
+    kept = sizes_of(place.body_bytes, place.frame_bytes, place.count)
+    columns = [np.frombuffer(each, "<u8") for each in (sums, held)]
+    same = (columns[0] == columns[1]) & (given == kept)
+    return np.where(same, np.uint8(Status.WRITTEN), np.uint8(Status.TICKET_TAKEN))

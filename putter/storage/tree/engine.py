@@ -14,6 +14,7 @@ from common.wire.frames import Statuses
 from putter.storage.disk import Disk
 from putter.storage.engine import Capacity, NumberedRecord, Piece, Record, Run, TicketInfo, Upkeep
 from putter.storage.holdings import Holding, Holdings, joined
+from putter.storage.located import Located
 from putter.storage.scrub import Check, Finding, Scrubbed, cursor_of, numbers_of
 from putter.storage.tree.formats import CEILINGS, decode_ceilings, encode_ceilings
 from putter.storage.tree.paths import tickets_within
@@ -133,6 +134,10 @@ class TreeEngine:
     def read(self, first: int, count: int, *, raw: bool = False) -> Iterator[Piece]:
         """The stored tickets of a range, in order; synced ones only."""
         return self._tree(raw=raw).read(first, count)
+
+    def locate(self, first: int, count: int, limit: int) -> Located:  # noqa: ARG002 - of the seam
+        """Nowhere in a file that holds frames one after the other."""
+        return Located((), first + count)
 
     def stat(self, ticket: int, *, raw: bool = False) -> TicketInfo | None:
         """What is known of one ticket, or None; synced ones only."""

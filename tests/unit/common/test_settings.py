@@ -39,6 +39,7 @@ GOOD = {
     "scrub_period_days": "30",
     "encrypt": "on",
     "storage": "memory",
+    "local_reads": "off",
     "rebuild": "auto",
     "consistency": "strict",
     "log_format": "json",

@@ -28,6 +28,7 @@ from common.wire.inventory import (
     HoldingList,
     ListHoldings,
 )
+from common.wire.locations import Locate, SegmentFile, Spot, Spots
 from common.wire.message import Message, split_payload
 from common.wire.reader import Buffers, MessageReader
 from common.wire.scrubbing import Flaw, Scrub, ScrubReply
@@ -117,6 +118,13 @@ MESSAGES: list[Message] = [
         damaged_others=13,
         flaws=(Flaw("tickets", 14, 15, "O", "place", "why", raw=True),),
         last_mended=16,
+    ),
+    Locate(1, 2**41, 3, 4),
+    Spots(
+        1,
+        2**41 + 3,
+        (SegmentFile("/srv/a.seg", 2, 3), SegmentFile("/srv/b.seg", 4, 5)),
+        (Spot(2**41, 6, 65_536, "0123abcd", 1, 7, 8),),
     ),
     Done(1, 2, "why", 3),
     Ping(2**64 - 1),

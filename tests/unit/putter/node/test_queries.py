@@ -25,6 +25,7 @@ from common.meta.interface import Ceilings
 from common.metrics import Metrics
 from common.tickets import TICKETS_MAX
 from common.wire import frames
+from common.wire.locations import Locate, Spots
 from common.wire.message import Message
 from common.wire.reader import MessageReader
 from common.wire.scrubbing import Scrub
@@ -285,6 +286,24 @@ class TestRead:
         async def scene(client: Client, ask: Ask) -> None:
             await fill(client, (7, b"x" * 100))
             assert data_in(await ask(Read, 0, 100, raw=True)) == {}
+
+        with_session(engine, scene)
+
+
+class TestLocate:
+    def test_what_lies_in_no_file_is_an_answer(self, engine: FaultyEngine) -> None:
+        async def scene(client: Client, ask: Ask) -> None:
+            await fill(client, (7, b"seven"))
+            assert await only(ask(Locate, 5, 10, 3)) == Spots(1, 15)
+
+        with_session(engine, scene)
+
+    @pytest.mark.parametrize(("first", "count"), [(-1, 1), (0, 0), (TICKETS_MAX, 1), (0, TALL)])
+    def test_tickets_that_do_not_exist(self, engine: FaultyEngine, first: int, count: int) -> None:
+        async def scene(client: Client, ask: Ask) -> None:
+            reply = await only(ask(Locate, first, count, 3))
+            assert isinstance(reply, Done)
+            assert reply.status == Status.MALFORMED
 
         with_session(engine, scene)
 
