@@ -1,10 +1,10 @@
 """The cluster key: one file, one key a line, separate subkeys for each use.
 
-The file holds 64 hex digits a line. The first key writes, all of them verify. From each key five
+The file holds 64 hex digits a line. The first key writes, all of them verify. From each key six
 subkeys are derived (BLAKE3 derive-key), so that no use can be played against another: frame
-checksums, session proofs, the token of the web door, what the nodes wrap their data keys with, and
-digests of inventories. A key's id, which every record names, is derived as well and tells nothing
-about the key.
+checksums, session proofs, the token of the web door, what the nodes wrap their data keys with,
+digests of inventories, and what the secrets of access keys are sealed with. A key's id, which every
+record names, is derived as well and tells nothing about the key.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ _HANDSHAKE: Final = "data-putter 2026 session handshake"
 _TOKEN: Final = "data-putter 2026 web token"  # noqa: S105 - a public context string, not a secret
 _ENVELOPE: Final = "data-putter 2026 data key envelope"
 _DIGEST: Final = "data-putter 2026 inventory digest"
+_ACCESS: Final = "data-putter 2026 access key secrets"
 _ID: Final = "data-putter 2026 key id"
 
 
@@ -38,6 +39,7 @@ class ClusterKey:
     token: str = field(repr=False)
     envelope: bytes = field(repr=False)
     digest: bytes = field(repr=False)
+    access: bytes = field(repr=False)
 
     @classmethod
     def from_material(cls, material: bytes) -> ClusterKey:
@@ -58,6 +60,7 @@ class ClusterKey:
             token=derive_key(_TOKEN, material).hex(),
             envelope=derive_key(_ENVELOPE, material),
             digest=derive_key(_DIGEST, material),
+            access=derive_key(_ACCESS, material),
         )
 
 

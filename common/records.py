@@ -10,6 +10,7 @@ version does not know are kept as they came and handed on (`Unknown`).
 | ``tombstone`` | the name holds nothing from this stamp on |
 | ``abort`` | a version was given up and must never become visible |
 | ``bucket`` | this is how a bucket is kept from this stamp on |
+| ``key`` | an access key is this from this stamp on, or is no more |
 | ``members`` | these putters make up the cluster from this stamp on |
 """
 
@@ -23,6 +24,8 @@ from common.errors import IntegrityError
 
 ANYONE: Final = "*"
 """In the place of a putter: any that does not hold it yet."""
+KEYS_BUCKET: Final = "@keys"
+"""Where access keys are kept, as if in a bucket; no bucket of files can have this name."""
 
 
 class Extent(msgspec.Struct, frozen=True, array_like=True):
@@ -145,6 +148,32 @@ class BucketSettings(msgspec.Struct, frozen=True, tag="bucket", tag_field="kind"
     settings: dict[str, Any]
 
 
+class AccessKey(msgspec.Struct, frozen=True, tag="key", tag_field="kind", omit_defaults=True):
+    """An access key from ``stamp`` on; of several records of a key the latest counts, as a whole.
+
+    Attributes:
+        bucket: `KEYS_BUCKET`.
+        key: the access key id.
+        stamp: the change's place in the total order of changes.
+        created_ms: wall clock, milliseconds since 1970.
+        sealed: the secret, encrypted (see `common.sealing`); empty: there is no such key any more.
+        sealed_with: id of the cluster key that it is encrypted with.
+        owner: whose it is.
+        read_only: whether it may change nothing.
+        buckets: what it may with single buckets, ``read`` or ``write``; empty: with all of them.
+    """
+
+    bucket: str
+    key: str
+    stamp: int
+    created_ms: int
+    sealed: bytes = b""
+    sealed_with: str = ""
+    owner: str = ""
+    read_only: bool = False
+    buckets: dict[str, str] = {}
+
+
 class Peer(msgspec.Struct, frozen=True, array_like=True):
     """A putter of the cluster: its identity, and where it was last."""
 
@@ -176,12 +205,12 @@ class Unknown(msgspec.Struct, frozen=True):
     raw: bytes
 
 
-Change = Version | Tombstone | Abort | BucketSettings
-"""What a record can say of a name, or of a bucket."""
+Change = Version | Tombstone | Abort | BucketSettings | AccessKey
+"""What a record can say of a name, of a bucket, or of an access key."""
 Known = Change | Members
 CommitRecord = Known | Unknown
 
-KINDS: Final = frozenset({"version", "tombstone", "abort", "bucket", "members"})
+KINDS: Final = frozenset({"version", "tombstone", "abort", "bucket", "key", "members"})
 
 _encoder: Final = msgspec.msgpack.Encoder()
 _decoder: Final[msgspec.msgpack.Decoder[Known]] = msgspec.msgpack.Decoder(Known)

@@ -23,6 +23,7 @@ from common.web_lane import LaneConnection
 from common.web_port import WebPort
 from common.wire.handshake import CHALLENGE_BYTES, Identity
 from common.wire.session import Hello
+from router.access_keys import AccessKeys
 from router.acks import AckPort, ack_network
 from router.audit import Audit
 from router.belonging import Belonging
@@ -253,6 +254,9 @@ class Router:
         self.configure: Final = Configure(
             meta, self.policies, keeping, self.numbers, clock, identity.instance
         )
+        self.access_keys: Final = AccessKeys(
+            meta, keyring, keeping, self.numbers, clock, identity.instance
+        )
         self.follow: Final = Follow(
             meta, self.fleet, self.policies, replicas, self.numbers, identity.instance, wait_ms
         )
@@ -320,6 +324,7 @@ class Router:
         if options.repair_period_ms:
             self.follow.start()
             self.store_follow.start()
+        self.access_keys.start()
         self.audit.start()
         self.rebalance.start()
         _log.info(
@@ -344,6 +349,7 @@ class Router:
         await self.rebalance.stop()
         await self.store_follow.stop()
         await self.follow.stop()
+        await self.access_keys.stop()
         await self.audit.stop()
         await self.vacate.stop()
         await self.healer.stop()

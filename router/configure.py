@@ -6,12 +6,11 @@ no change is lost between two of them, one at a time is made for each bucket, un
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Final
+from typing import Any
 
 from common.clock import Clock
-from common.errors import PutterError, WriteConflict
+from common.errors import WriteConflict
 from common.logs import get_logger
 from common.meta.buckets import Configured
 from common.meta.interface import Metadata
@@ -19,11 +18,9 @@ from common.records import BucketSettings
 from router.keeping import Keeping
 from router.numbers import Numbers
 from router.policies import Policies, check_quorums, own_policy
+from router.turns import turn
 
 _log = get_logger(__name__)
-_LEASE_MS: Final = 60_000
-_WAIT_S: Final = 10.0
-_LOOK_S: Final = 0.05
 
 Decision = Callable[[Mapping[str, Any]], Awaitable[Mapping[str, Any]]]
 """From the settings that a bucket has, those to be changed: values by name, None to take one away.
@@ -91,12 +88,10 @@ class Configure:
             WriteConflict, PutterError: as `change`.
         """
         self._changes += 1
-        lease, holder = f"bucket/{bucket}", f"{self._instance}/{self._changes}"
-        await self._take(lease, holder, bucket)
-        try:
+        holder = f"{self._instance}/{self._changes}"
+        subject = f"the settings of bucket {bucket!r}"
+        async with turn(self._meta, f"bucket/{bucket}", holder, subject):
             return await self._change(bucket, what)
-        finally:
-            await self._give(lease, holder)
 
     # -- inside ----------------------------------------------------------------------------
 
@@ -123,20 +118,3 @@ class Configure:
             holders=len(holders),
         )
         return Configured(record, before.followed if before is not None else 0)
-
-    async def _take(self, lease: str, holder: str, bucket: str) -> None:
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + _WAIT_S
-        while not await self._meta.leases.acquire(lease, holder, _LEASE_MS):
-            if loop.time() > deadline:
-                raise WriteConflict(
-                    f"another change of the settings of bucket {bucket!r} is under way",
-                    hint="try again in a minute",
-                )
-            await asyncio.sleep(_LOOK_S)
-
-    async def _give(self, lease: str, holder: str) -> None:
-        try:
-            await self._meta.leases.release(lease, holder)
-        except PutterError as error:
-            _log.debug("a lease runs out by itself", reason=str(error))

@@ -7,27 +7,21 @@ the background after one second, so that hardly anybody waits for them.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Annotated, Any, Final
 
 import msgspec
 from msgspec import Meta
 
-from common.errors import PutterError, UsageError
+from common.errors import UsageError
 from common.logs import get_logger
 from common.meta.buckets import Buckets
 from router.quorum import Consistency, Policy
+from router.recent import STALE_S, Recent
 
 _log = get_logger(__name__)
-REFRESH_S: Final = 1.0
-"""After so long, settings are read again if they are asked for."""
-STALE_S: Final = 2.0
-"""No settings are used that were read longer ago."""
 _TRIES: Final = 3
 """So many times a small object may wait for its putters and for Redis before it is published."""
-
 _REMEMBERED_MAX: Final = 4_096
 """Buckets; those beyond are asked for each time."""
 
@@ -97,12 +91,6 @@ def settled_s(timeout_ms: int) -> float:
     return STALE_S + _TRIES * timeout_ms / 1000
 
 
-@dataclass(frozen=True, slots=True)
-class _Held:
-    policy: Policy
-    read_at: float
-
-
 class Policies:
     """The policies of all buckets, as one router knows them.
 
@@ -114,26 +102,17 @@ class Policies:
     def __init__(self, buckets: Buckets, store: Policy) -> None:
         self.store: Final = store
         self._buckets = buckets
-        self._held: dict[str, _Held] = {}
-        self._asking: dict[str, asyncio.Task[Policy]] = {}
+        self._recent: Recent[Policy] = Recent(
+            self._read, "the settings of a bucket", _REMEMBERED_MAX
+        )
 
     def known(self, bucket: str) -> Policy | None:
         """The policy of a bucket if it was read lately; else ask `of`."""
-        held = self._held.get(bucket)
-        if held is None:
-            return None
-        loop = asyncio.get_running_loop()
-        age_s = loop.time() - held.read_at
-        if age_s >= STALE_S:
-            return None
-        if age_s >= REFRESH_S and bucket not in self._asking:
-            self._ask(bucket, loop)
-        return held.policy
+        return self._recent.known(bucket, None)
 
     def last(self, bucket: str) -> Policy | None:
         """What was last read of a bucket, however long ago."""
-        held = self._held.get(bucket)
-        return None if held is None else held.policy
+        return self._recent.last(bucket, None)
 
     async def of(self, bucket: str) -> Policy:
         """The policy of a bucket.
@@ -141,50 +120,24 @@ class Policies:
         Raises:
             MetadataUnavailable: Redis does not answer.
         """
-        policy = self.known(bucket)
-        if policy is not None:
-            return policy
-        task = self._asking.get(bucket) or self._ask(bucket, asyncio.get_running_loop())
-        return await asyncio.shield(task)
+        return await self._recent.of(bucket)
 
     def changed(self, bucket: str) -> None:
         """The settings of a bucket were changed here: what was read before counts no more."""
-        self._held.pop(bucket, None)
-        self._asking.pop(bucket, None)
+        self._recent.changed(bucket)
 
     async def stop(self) -> None:
         """End what is under way."""
-        asking, self._asking = list(self._asking.values()), {}
-        for task in asking:
-            task.cancel()
-        await asyncio.gather(*asking, return_exceptions=True)
+        await self._recent.stop()
 
     # -- inside ----------------------------------------------------------------------------
 
-    def _ask(self, bucket: str, loop: asyncio.AbstractEventLoop) -> asyncio.Task[Policy]:
-        task = self._asking[bucket] = loop.create_task(self._read(bucket, loop.time()))
-        task.add_done_callback(lambda task: self._asked(bucket, task))
-        return task
-
-    async def _read(self, bucket: str, asked_at: float) -> Policy:
+    async def _read(self, bucket: str) -> Policy:
         configured = await self._buckets.get(bucket)
-        policy = self.store
-        if configured is not None:
-            try:
-                policy = policy_of(self.store, own_policy(configured.record.settings))
-            except UsageError as error:
-                _log.error("a bucket goes by the store's settings", bucket=bucket, why=str(error))
-        if self._asking.get(bucket) is asyncio.current_task():
-            self._held.pop(bucket, None)
-            self._held[bucket] = _Held(policy, asked_at)
-            if len(self._held) > _REMEMBERED_MAX:
-                del self._held[next(iter(self._held))]
-        return policy
-
-    def _asked(self, bucket: str, task: asyncio.Task[Policy]) -> None:
-        if self._asking.get(bucket) is task:
-            del self._asking[bucket]
-        error = None if task.cancelled() else task.exception()
-        if error is not None:
-            tell = _log.debug if isinstance(error, PutterError) else _log.error
-            tell("the settings of a bucket are not to be had", bucket=bucket, why=str(error))
+        if configured is None:
+            return self.store
+        try:
+            return policy_of(self.store, own_policy(configured.record.settings))
+        except UsageError as error:
+            _log.error("a bucket goes by the store's settings", bucket=bucket, why=str(error))
+            return self.store

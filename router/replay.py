@@ -26,6 +26,7 @@ from common.meta.interface import Ceilings
 from common.meta.recovery import Finding, Mark, Recovery, Restored
 from common.records import (
     Abort,
+    AccessKey,
     BucketSettings,
     Change,
     CommitRecord,
@@ -313,7 +314,7 @@ class Replay:
         missing, left = set(lacking), set(leave)
         for index, record in enumerate(found):
             match record:
-                case Version() | Tombstone() | Abort() | BucketSettings():
+                case Version() | Tombstone() | Abort() | BucketSettings() | AccessKey():
                     self._lift(record)
                     if index in left:
                         outcomes[index] = _WAITS

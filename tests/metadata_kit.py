@@ -33,7 +33,7 @@ from common.meta.interface import (
 from common.meta.memory import MemoryMetadata
 from common.meta.redis_store import RedisMetadata
 from common.meta.valkey_binary import valkey_server_path
-from common.records import Extent, StoredObject, Tombstone, Version
+from common.records import KEYS_BUCKET, AccessKey, Extent, StoredObject, Tombstone, Version
 
 BUCKET = "photos"
 LONG_MS = 60_000
@@ -74,6 +74,15 @@ def redis_world(connect: Callable[[], RedisMetadata], lose: Callable[[], None]) 
 
 async def really_wait(ms: int) -> None:
     await asyncio.sleep((ms + 5) / 1000)
+
+
+def access_key(
+    stamp: int, key: str = "AK", *, sealed: bytes = b"\0\xff sealed", owner: str = "root"
+) -> AccessKey:
+    rights = {"photos": "read", "ledger": "write"}
+    return AccessKey(
+        KEYS_BUCKET, key, stamp, 1_700_000_000_000 + stamp, sealed, "0a1b2c3d", owner, True, rights
+    )
 
 
 def begin(

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
+from common.meta.access import Access
 from common.meta.buckets import Buckets
 from common.meta.claims import Claims
 from common.meta.handoff import HandOff
@@ -379,6 +380,11 @@ class Metadata(Protocol):
     @property
     def buckets(self) -> Buckets:
         """Buckets and their settings."""
+        ...
+
+    @property
+    def access(self) -> Access:
+        """Access keys."""
         ...
 
     @property

@@ -21,6 +21,7 @@ from common.meta.interface import (
     Granted,
     Kind,
 )
+from common.meta.memory_access import MemoryAccess
 from common.meta.memory_buckets import MemoryBuckets
 from common.meta.memory_claims import MemoryClaims
 from common.meta.memory_handoff import MemoryHandOff
@@ -73,6 +74,7 @@ class MemoryMetadata:
         self._objects = MemoryObjects(served, times)
         self._files = MemoryFiles(served, times)
         self._buckets = MemoryBuckets(served)
+        self._access = MemoryAccess(served)
         self._claims = MemoryClaims(served, times)
         self._repairs = MemoryRepairs(served, times)
         self._handoff = MemoryHandOff(served)
@@ -101,6 +103,11 @@ class MemoryMetadata:
     def buckets(self) -> MemoryBuckets:
         """Buckets and their settings."""
         return self._buckets
+
+    @property
+    def access(self) -> MemoryAccess:
+        """Access keys."""
+        return self._access
 
     @property
     def claims(self) -> MemoryClaims:

@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
 from common.errors import MetadataUnavailable, PutterError
+from common.meta.memory_access import rekey
 from common.meta.memory_buckets import configure
 from common.meta.memory_repairs import describe_anew
 from common.meta.memory_state import Bucket, Name, Object, State, Times
@@ -13,7 +14,7 @@ from common.meta.memory_tables import retire
 from common.meta.moves import is_same
 from common.meta.recovery import Finding, Mark, Restored, Standing
 from common.meta.values import merge_ranges, named_nodes
-from common.records import Abort, BucketSettings, StoredObject, Tombstone, Version
+from common.records import Abort, AccessKey, BucketSettings, StoredObject, Tombstone, Version
 
 if TYPE_CHECKING:
     from common.meta.memory import MemoryMetadata
@@ -147,6 +148,8 @@ class MemoryRecovery:
                 return self._version(bucket, record, whole=finding.whole, anew=anew)
             case BucketSettings():
                 return self._settings(bucket, record)
+            case AccessKey():
+                return self._access(bucket, record)
 
     def _tombstone(self, bucket: Bucket, record: Tombstone) -> Restored:
         bucket.held = True
@@ -163,6 +166,12 @@ class MemoryRecovery:
         if bucket.settings is not None and bucket.settings.stamp == record.stamp:
             return Restored.KNOWN
         return Restored.APPLIED if configure(bucket, record) else Restored.SUPERSEDED
+
+    def _access(self, bucket: Bucket, record: AccessKey) -> Restored:
+        held = bucket.access.get(record.key)
+        if held is not None and held.stamp == record.stamp:
+            return Restored.KNOWN
+        return Restored.APPLIED if rekey(bucket, record) else Restored.SUPERSEDED
 
     def _abort(self, bucket: Bucket, record: Abort) -> Restored:
         object_id = record.object_id or f"!{record.aborted}"

@@ -11,7 +11,7 @@ from common.membership import Decision
 from common.meta.handoff import Missed
 from common.meta.interface import Ceilings, Member
 from common.meta.recovery import Mark
-from common.records import BucketSettings, Version
+from common.records import AccessKey, BucketSettings, Version
 
 T = TypeVar("T")
 
@@ -75,6 +75,7 @@ class Bucket:
         missed: by node and stamp, records without an object that the node lacks.
         settings: the last change of its settings.
         followed: stamp of the change that all its objects follow.
+        access: access keys by id, in the one bucket that stands for them.
     """
 
     names: dict[str, Name] = field(default_factory=dict)
@@ -85,6 +86,7 @@ class Bucket:
     missed: dict[tuple[str, int], Missed] = field(default_factory=dict)
     settings: BucketSettings | None = None
     followed: int = 0
+    access: dict[str, AccessKey] = field(default_factory=dict)
 
 
 @dataclass

@@ -20,6 +20,7 @@ from common.meta.values import (
     debtors,
     merge_ranges,
     named_nodes,
+    pack_access,
     pack_debts,
     pack_nodes,
     pack_ranges,
@@ -27,7 +28,7 @@ from common.meta.values import (
     pack_version,
     unpack_version,
 )
-from common.records import Abort, BucketSettings, Change, Tombstone, Version
+from common.records import Abort, AccessKey, BucketSettings, Change, Tombstone, Version
 
 _ANSWERS: Final = {
     ord("P"): Restored.APPLIED,
@@ -282,3 +283,5 @@ def _words(finding: Finding) -> Args:
             return ("a", record.key, record.aborted, record.object_id)
         case BucketSettings():
             return ("s", "", pack_settings(record), "")
+        case AccessKey():
+            return ("k", record.key, pack_access(record), "")

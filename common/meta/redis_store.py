@@ -33,6 +33,7 @@ from common.meta.link import (
 )
 from common.meta.members import RedisMembers
 from common.meta.objects import RedisObjects
+from common.meta.redis_access import RedisAccess
 from common.meta.redis_buckets import RedisBuckets
 from common.meta.redis_claims import RedisClaims
 from common.meta.redis_handoff import RedisHandOff
@@ -84,6 +85,7 @@ class RedisMetadata:
         self._files = RedisFiles(self._calls, grace_ms, tombstone_ms, random_word)
         self._objects = RedisObjects(self._calls, self._files, grace_ms)
         self._buckets = RedisBuckets(self._calls, self._files)
+        self._access = RedisAccess(self._calls)
         self._claims = RedisClaims(self._calls)
         self._repairs = RedisRepairs(self._calls, self._files, grace_ms, reach_ms)
         self._handoff = RedisHandOff(self._calls, self._files)
@@ -117,6 +119,11 @@ class RedisMetadata:
     def buckets(self) -> RedisBuckets:
         """Buckets and their settings."""
         return self._buckets
+
+    @property
+    def access(self) -> RedisAccess:
+        """Access keys."""
+        return self._access
 
     @property
     def claims(self) -> RedisClaims:

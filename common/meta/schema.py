@@ -30,6 +30,8 @@ putter:{b:<bucket>}:missed    ZSET    "<node> <stamp> <node,node…|-> <record>"
                                       without an object that the first node lacks, and who holds
                                       them; the stamp has 20 digits
 putter:{b:<bucket>}:missing   HASH    node → "<records> <bytes>": all of that for this node
+putter:{b:<bucket>}:access    HASH    access key id → access value (below), under the bucket
+                                      "@keys", which is none; empty everywhere else
 putter:{b:<bucket>}:bucket    HASH    "since" → stamp of the first version; "run" → run id of the
                                       server in which it is complete; "settings" → settings value
                                       (below); "followed" → stamp of the change of settings that
@@ -67,6 +69,7 @@ object value     w <acked> <router> <node,node…|-> <first+count,…>     writi
                  c <stamp> <router> <node,node…|-> <key>               written ("committed")
                  d <stamp> <router> <node,node…|-> <key>               deleted
 settings value   <stamp> <msgpack of the rest>
+access value     <stamp> <msgpack of the rest>, the secret in it encrypted
 ```
 
 The nodes of a written object stand in its version; they are repeated in the object's value only
@@ -111,6 +114,7 @@ BUCKET_NOUNS: Final = (
     "surplus",
     "missed",
     "missing",
+    "access",
 )
 """The keys of a bucket in the order in which scripts find them in ``KEYS``."""
 

@@ -10,7 +10,14 @@ import msgspec
 
 from common.errors import IntegrityError
 from common.meta.interface import Entry, ObjectState
-from common.records import BucketSettings, Extent, StoredObject, Version
+from common.records import (
+    KEYS_BUCKET,
+    AccessKey,
+    BucketSettings,
+    Extent,
+    StoredObject,
+    Version,
+)
 
 Ranges = tuple[tuple[int, int], ...]
 
@@ -42,6 +49,10 @@ _decode_rest: Final = msgspec.msgpack.Decoder(_Rest).decode
 _decode_summary: Final = msgspec.msgpack.Decoder(_Summary).decode
 _encode_settings: Final = msgspec.msgpack.Encoder().encode
 _decode_settings: Final = msgspec.msgpack.Decoder(tuple[int, dict[str, Any]]).decode
+_encode_access: Final = msgspec.msgpack.Encoder().encode
+_decode_access: Final = msgspec.msgpack.Decoder(
+    tuple[int, bytes, str, str, bool, dict[str, str]]
+).decode
 
 
 @lru_cache(maxsize=16_384)
@@ -267,6 +278,35 @@ def unpack_settings(bucket: str, value: bytes) -> BucketSettings:
         raise IntegrityError(
             f"Redis holds something else than the settings of bucket {bucket!r}",
             hint="run `putter rebuild` to restore them from the putters",
+        ) from error
+
+
+def pack_access(record: AccessKey) -> bytes:
+    """The access value of a key."""
+    rest = (
+        record.created_ms,
+        record.sealed,
+        record.sealed_with,
+        record.owner,
+        record.read_only,
+        record.buckets,
+    )
+    return b"%d %s" % (record.stamp, _encode_access(rest))
+
+
+def unpack_access(access_key_id: str, value: bytes) -> AccessKey:
+    """The key in an access value.
+
+    Raises:
+        IntegrityError: it is none.
+    """
+    stamp, _, packed = value.partition(b" ")
+    try:
+        return AccessKey(KEYS_BUCKET, access_key_id, int(stamp), *_decode_access(packed))
+    except (ValueError, msgspec.MsgspecError) as error:
+        raise IntegrityError(
+            f"Redis holds something else than the access key {access_key_id!r}",
+            hint="run `putter rebuild` to restore it from the putters",
         ) from error
 
 

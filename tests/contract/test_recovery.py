@@ -21,6 +21,7 @@ from common.tickets import format_id
 from tests.metadata_kit import (
     BUCKET,
     World,
+    access_key,
     begin,
     commit_of,
     publish,
@@ -320,6 +321,34 @@ async def test_restored_settings_do_not_undo_later_ones(world: World) -> None:
     assert not await world.store.buckets.change(settings(24))
 
 
+# Access keys
+
+
+async def test_access_keys_come_back_and_the_latest_count(make_world: MakeWorld) -> None:
+    told = [access_key(10, owner="a"), access_key(12, sealed=b""), access_key(11, owner="b")]
+    for number, order in enumerate(itertools.permutations(told)):
+        world = make_world()
+        name = f"AK{number}"
+        moved = [msgspec.structs.replace(each, key=name) for each in order]
+        outcomes = await restore(world.store, *moved)
+        latest = [n for n, each in enumerate(order) if each.stamp == 12]
+        assert [outcomes[n] for n in latest] == [Restored.APPLIED]
+        assert set(outcomes[latest[0] + 1 :]) <= {Restored.SUPERSEDED}
+        assert await restore(world.store, moved[latest[0]]) == [Restored.KNOWN]
+        assert await world.other.access.get(name) == moved[latest[0]]
+        assert await world.store.buckets.names() == []
+        assert await world.store.files.buckets() == []
+
+
+async def test_restored_access_keys_do_not_undo_later_changes(world: World) -> None:
+    assert await world.store.access.change(access_key(20))
+    assert await restore(world.store, access_key(15)) == [Restored.SUPERSEDED]
+    assert await restore(world.store, access_key(20)) == [Restored.KNOWN]
+    assert await world.store.access.every() == [access_key(20)]
+    assert await restore(world.store, access_key(25, owner="b")) == [Restored.APPLIED]
+    assert not await world.store.access.change(access_key(24))
+
+
 # Standing
 
 
@@ -403,6 +432,9 @@ QUESTIONS: list[Ask] = [
     lambda store: store.buckets.followed(BUCKET, 30),
     lambda store: store.buckets.configured(),
     lambda store: store.buckets.names(),
+    lambda store: store.access.get("AK"),
+    lambda store: store.access.change(access_key(30)),
+    lambda store: store.access.every(),
     lambda store: store.recovery.writing(10),
     lambda store: store.recovery.absent(["A"]),
 ]

@@ -21,8 +21,17 @@ from common.meta.memory import MemoryMetadata
 from common.meta.recovery import Finding
 from common.meta.redis_store import RedisMetadata
 from common.meta.schema import bucket_key
-from common.records import Abort, BucketSettings, StoredObject
-from tests.metadata_kit import BUCKET, LONG_MS, begin, complete, stored, tombstone, version
+from common.records import Abort, AccessKey, BucketSettings, StoredObject
+from tests.metadata_kit import (
+    BUCKET,
+    LONG_MS,
+    access_key,
+    begin,
+    complete,
+    stored,
+    tombstone,
+    version,
+)
 
 IDS = st.sampled_from("ABCDEF")
 NAMES = st.sampled_from(["a", "b c"])
@@ -146,6 +155,10 @@ def _configure(record: BucketSettings) -> Step:
     return lambda store: store.buckets.change(record)
 
 
+def _rekey(record: AccessKey) -> Step:
+    return lambda store: store.access.change(record)
+
+
 def _followed(stamp: int) -> Step:
     return lambda store: store.buckets.followed(BUCKET, stamp)
 
@@ -174,6 +187,7 @@ def _lease(kind: Kind, count: int) -> Step:
 
 # A change has its stamp alone.
 SETTINGS = st.builds(lambda stamp: _configured(stamp, {"replicas": stamp}), STAMPS)
+ACCESS = st.builds(lambda stamp, key: access_key(stamp, key), STAMPS, st.sampled_from(["K", "L"]))
 MISSED = st.lists(
     st.builds(_missed, st.sampled_from(["n4", "n5", "*"]), STAMPS), min_size=1, max_size=3
 )
@@ -195,6 +209,7 @@ FINDINGS = st.one_of(
         STAMPS,
     ),
     st.builds(Finding, SETTINGS),
+    st.builds(Finding, ACCESS),
 )
 STEPS = st.one_of(
     st.builds(
@@ -227,6 +242,7 @@ STEPS = st.one_of(
     st.builds(_on_object, st.sampled_from(["fail", "forget"]), IDS),
     st.builds(_reader, st.sampled_from(["hold", "release"]), IDS, st.sampled_from(["x", "y"])),
     st.builds(_configure, SETTINGS),
+    st.builds(_rekey, ACCESS),
     st.builds(_followed, STAMPS),
     st.builds(_miss, MISSED),
     st.builds(_give, MISSED),
@@ -252,6 +268,7 @@ async def everything(store: Metadata) -> list[Any]:
         await store.files.buckets(),
         await store.buckets.configured(),
         await store.buckets.names(),
+        await store.access.every(),
         sorted(freed, key=lambda each: each.object_id),
         sorted(stale, key=lambda each: each.object_id),
         await store.repairs.debts(),

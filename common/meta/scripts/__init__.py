@@ -4,8 +4,8 @@ Every script is a file ``<name>.lua`` beside this one. A script of a bucket is p
 ``_bucket.lua`` and, unless it brings the bucket up to date, behind ``_served.lua``; one of the
 counters behind ``_epoch.lua``. Scripts that change a surplus start with ``_surplus.lua``, those
 that change which records putters lack with ``_missing.lua``, those of a bucket's settings with
-``_settings.lua``. They use core Lua, ``redis.call`` and ``TIME`` only, so that they run on every
-server the store supports.
+``_settings.lua``, those of access keys with ``_access.lua``. They use core Lua, ``redis.call`` and
+``TIME`` only, so that they run on every server the store supports.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ _SERVED: Final = frozenset(
         "freed",
         "given",
         "hold",
+        "keyed",
         "known",
         "miss",
         "missed",
@@ -42,6 +43,7 @@ _SERVED: Final = frozenset(
         "postpone",
         "progress",
         "reach",
+        "rekey",
         "release",
         "resolve",
         "settings",
@@ -55,6 +57,7 @@ _SERVED: Final = frozenset(
 _BUCKET: Final = frozenset({"correct", "restore", "serve"})
 _SURPLUS: Final = frozenset({"amend", "correct", "freed", "reach", "restore"})
 _SETTINGS: Final = frozenset({"configure", "followed", "restore"})
+_ACCESS: Final = frozenset({"rekey", "restore"})
 _MISSING: Final = frozenset({"given", "miss"})
 _SOURCES: Final = {"correct": "amend"}
 """Scripts that are another one, to be used before the bucket is up to date."""
@@ -97,6 +100,8 @@ def script(name: str) -> Script:
         source = _read("_surplus") + source
     if name in _SETTINGS:
         source = _read("_settings") + source
+    if name in _ACCESS:
+        source = _read("_access") + source
     if name in _MISSING:
         source = _read("_missing") + source
     if name in _SERVED:

@@ -6,6 +6,7 @@
 --   t: stamp; ''
 --   a: stamp of the version that was given up; ObjectID or ''
 --   s: settings value of the bucket; ''
+--   k: access value; '' (its key is an access key id)
 -- Answers for each: P applied, D known, S superseded, F given up, W waits, X conflict.
 local grace_ms, tombstone_ms, anew = ARGV[1], ARGV[2], ARGV[3] == '1'
 
@@ -201,6 +202,8 @@ for i = 4, #ARGV, 4 do
     reply[#reply + 1] = restore_abort(key, tonumber(body), about)
   elseif kind == 's' then
     reply[#reply + 1] = configure(body)
+  elseif kind == 'k' then
+    reply[#reply + 1] = rekey(key, body)
   else
     reply[#reply + 1] = restore_version(kind, key, body, about)
   end

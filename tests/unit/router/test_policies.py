@@ -17,8 +17,6 @@ from common.settings import FIELDS
 from router.blocks import ChunkSource
 from router.policies import (
     NAMES,
-    REFRESH_S,
-    STALE_S,
     OwnPolicy,
     Policies,
     check_quorums,
@@ -26,6 +24,7 @@ from router.policies import (
     policy_of,
 )
 from router.quorum import Policy
+from router.recent import REFRESH_S, STALE_S
 from router.targets import Target
 from tests.node_kit import play, until
 from tests.router_kit import FRAME, Store, payload

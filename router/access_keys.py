@@ -1,0 +1,373 @@
+"""Access keys: who may sign requests, with what secret, and what they may do.
+
+A key is changed as everything is: a commit record first, then Redis. Its secret is encrypted in
+both, with the cluster key that writes; when another one does, it is encrypted anew.
+
+A router uses what it read for at most two seconds (`router.recent`): so long a key that was deleted
+or rotated through another router may still count here.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+import string
+from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from typing import Final
+
+import msgspec
+
+from common.clock import Clock
+from common.errors import NotFound, PutterError, UsageError, WriteConflict
+from common.keys import Keyring
+from common.limits import ACCESS_KEYS_MAX
+from common.logs import get_logger
+from common.meta.interface import Metadata
+from common.names import check_bucket
+from common.records import KEYS_BUCKET, AccessKey
+from common.sealing import seal, unseal
+from router.keeping import Keeping
+from router.numbers import Numbers
+from router.recent import Recent
+from router.rounds import Rounds
+from router.turns import turn
+
+_log = get_logger(__name__)
+
+ROOT: Final = "root"
+"""Owner of the key that a new store begins with, and of others that name none."""
+READ: Final = "read"
+WRITE: Final = "write"
+
+_ID: Final = re.compile(r"[A-Za-z0-9._-]{3,128}")
+_SECRET: Final = re.compile(r"[!-~]{8,128}")
+_OWNER: Final = re.compile(r"[A-Za-z0-9._@+-]{1,64}")
+_ID_LETTERS: Final = string.ascii_uppercase + "234567"
+_SECRET_LETTERS: Final = string.ascii_letters + string.digits
+_REMEMBERED_MAX: Final = 4_096
+_BUCKETS_MAX: Final = 1_000
+_LEASE: Final = "keys"
+_RESEAL_S: Final = 60.0
+
+
+@dataclass(frozen=True)
+class Key:
+    """An access key, ready to verify a signature.
+
+    Attributes:
+        access_key_id: its public half.
+        secret: what its owner signs with.
+        owner: whose it is.
+        read_only: whether it may change nothing.
+        buckets: what it may with single buckets, ``read`` or ``write``; empty: with all of them.
+    """
+
+    access_key_id: str
+    secret: str = field(repr=False)
+    owner: str
+    read_only: bool
+    buckets: Mapping[str, str]
+
+    def may(self, bucket: str, *, write: bool) -> bool:
+        """Whether it may read a bucket, or change it.
+
+        Args:
+            bucket: its name; "": what is about all of them.
+            write: change it.
+        """
+        if write and self.read_only:
+            return False
+        if not self.buckets:
+            return True
+        right = self.buckets.get(bucket)
+        return right == WRITE or (right == READ and not write)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a new key shall be.
+
+    Attributes:
+        access_key_id: its public half.
+        secret: the other; None: a random one.
+        owner: whose it is.
+        read_only: whether it may change nothing.
+        buckets: ``read`` or ``write`` by bucket; empty: all of them.
+    """
+
+    access_key_id: str
+    secret: str | None = field(default=None, repr=False)
+    owner: str = ROOT
+    read_only: bool = False
+    buckets: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Issued:
+    """A key and its secret, to be shown once.
+
+    Attributes:
+        record: what was made durable.
+        secret: in clear.
+    """
+
+    record: AccessKey
+    secret: str = field(repr=False)
+
+
+class AccessKeys:
+    """One router's view of all access keys, and its way to change them.
+
+    Args:
+        meta: knows them.
+        keyring: encrypts the secrets.
+        keeping: makes records durable.
+        numbers: stamps.
+        clock: dates changes.
+        instance: of this router.
+    """
+
+    def __init__(
+        self,
+        meta: Metadata,
+        keyring: Keyring,
+        keeping: Keeping,
+        numbers: Numbers,
+        clock: Clock,
+        instance: str,
+    ) -> None:
+        self._meta = meta
+        self._keyring = keyring
+        self._keeping = keeping
+        self._numbers = numbers
+        self._clock = clock
+        self._instance = instance
+        self._changes = 0
+        self._recent: Recent[Key | None] = Recent(self._read, "an access key", _REMEMBERED_MAX)
+        self._rounds = Rounds(self.reseal, _RESEAL_S, "sealing access keys anew")
+        keyring.listen(self._recent.clear)
+
+    def start(self) -> None:
+        """Begin to encrypt anew what is encrypted with a cluster key that writes no more."""
+        self._rounds.start()
+
+    async def stop(self) -> None:
+        """End that, and what is asked for."""
+        await self._rounds.stop()
+        await self._recent.stop()
+
+    async def find(self, access_key_id: str) -> Key | None:
+        """The key of an id, as it was at most two seconds ago; None: there is none.
+
+        Raises:
+            MetadataUnavailable: Redis does not answer.
+            NotAuthorised: the cluster key that its secret is encrypted with is not here.
+            IntegrityError: its secret is damaged.
+        """
+        if _ID.fullmatch(access_key_id) is None:
+            return None
+        return await self._recent.of(access_key_id)
+
+    async def every(self) -> list[AccessKey]:
+        """The records of all keys that there are, by id.
+
+        Raises:
+            MetadataUnavailable: Redis does not answer.
+        """
+        return [each for each in await self._meta.access.every() if each.sealed]
+
+    async def create(self, wanted: Wanted) -> Issued:
+        """Make a key.
+
+        Returns:
+            It, durable, with its secret.
+
+        Raises:
+            UsageError: it cannot be so, or there are too many.
+            WriteConflict: there is one with this id, or it is changed right now.
+            PutterError: nothing changed, unless Redis did not answer at the end: then look.
+        """
+        _check(wanted)
+        async with self._turn():
+            keys = await self._meta.access.every()
+            if any(each.key == wanted.access_key_id and each.sealed for each in keys):
+                raise WriteConflict(
+                    f"there is an access key {wanted.access_key_id!r} already",
+                    hint="give it a new secret with putter keys rotate, or delete it first",
+                )
+            if sum(bool(each.sealed) for each in keys) >= ACCESS_KEYS_MAX:
+                raise UsageError(f"there are {ACCESS_KEYS_MAX} access keys: delete some first")
+            return await self._issue(wanted)
+
+    async def first(self) -> Issued | None:
+        """Make a key for the owner of a new store.
+
+        Returns:
+            It with its secret; None: there are keys already, or were.
+
+        Raises:
+            PutterError: as `create`.
+        """
+        if await self._meta.access.every():
+            return None
+        async with self._turn():
+            if await self._meta.access.every():
+                return None
+            return await self._issue(Wanted(new_id()))
+
+    async def rotate(self, access_key_id: str, secret: str | None = None) -> Issued:
+        """Give a key a new secret; its rights stay.
+
+        Args:
+            access_key_id: its id.
+            secret: the new one; None: a random one.
+
+        Raises:
+            NotFound: there is no such key.
+            PutterError: as `create`.
+        """
+        async with self._turn():
+            held = await self._get(access_key_id)
+            rights = held.owner, held.read_only, held.buckets
+            wanted = Wanted(access_key_id, secret, *rights)
+            _check(wanted)
+            return await self._issue(wanted)
+
+    async def delete(self, access_key_id: str) -> None:
+        """Take a key away; after two seconds it counts nowhere.
+
+        Raises:
+            NotFound: there is no such key.
+            PutterError: as `create`.
+        """
+        async with self._turn():
+            await self._get(access_key_id)
+            stamp = await self._numbers.stamp()
+            now_ms = self._clock.now_ms()
+            await self._keep(AccessKey(KEYS_BUCKET, access_key_id, stamp, now_ms))
+            _log.info("an access key was deleted", access_key_id=access_key_id)
+
+    async def reseal(self) -> int:
+        """Encrypt anew with the cluster key that writes what another one was used for.
+
+        Returns:
+            How many secrets.
+
+        Raises:
+            PutterError: as `create`.
+        """
+        writing = self._keyring.writing.key_id
+        if all(each.sealed_with == writing for each in await self.every()):
+            return 0
+        done = 0
+        async with self._turn():
+            for held in await self.every():
+                if held.sealed_with != writing and held.sealed_with in self._keyring.ids:
+                    await self._keep(await self._sealed(held, self._secret_of(held)))
+                    done += 1
+        if done:
+            _log.info("secrets of access keys were encrypted anew", count=done, key=writing)
+        return done
+
+    # -- inside ----------------------------------------------------------------------------
+
+    def _turn(self) -> AbstractAsyncContextManager[None]:
+        self._changes += 1
+        return turn(self._meta, _LEASE, f"{self._instance}/{self._changes}", "the access keys")
+
+    async def _get(self, access_key_id: str) -> AccessKey:
+        held = await self._meta.access.get(access_key_id)
+        if held is None or not held.sealed:
+            raise NotFound(f"there is no access key {access_key_id[:128]!r}")
+        return held
+
+    async def _issue(self, wanted: Wanted) -> Issued:
+        secret = wanted.secret if wanted.secret is not None else new_secret()
+        record = await self._sealed(
+            AccessKey(
+                KEYS_BUCKET,
+                wanted.access_key_id,
+                0,
+                0,
+                owner=wanted.owner,
+                read_only=wanted.read_only,
+                buckets=dict(wanted.buckets),
+            ),
+            secret,
+        )
+        await self._keep(record)
+        _log.info("an access key was issued", access_key_id=record.key, owner=record.owner)
+        return Issued(record, secret)
+
+    async def _sealed(self, record: AccessKey, secret: str) -> AccessKey:
+        key = self._keyring.writing
+        return msgspec.structs.replace(
+            record,
+            stamp=await self._numbers.stamp(),
+            created_ms=self._clock.now_ms(),
+            sealed=seal(key, record.key, secret),
+            sealed_with=key.key_id,
+        )
+
+    async def _keep(self, record: AccessKey) -> None:
+        await self._keeping.keep([record], f"{record.bucket}/{record.key}")
+        changed = await self._meta.access.change(record)
+        self._recent.changed(record.key)
+        if not changed:
+            raise WriteConflict(
+                f"access key {record.key!r} was changed meanwhile", hint="putter keys list"
+            )
+
+    def _secret_of(self, record: AccessKey) -> str:
+        return unseal(self._keyring.named(record.sealed_with), record.key, record.sealed)
+
+    async def _read(self, access_key_id: str) -> Key | None:
+        record = await self._meta.access.get(access_key_id)
+        if record is None or not record.sealed:
+            return None
+        try:
+            secret = self._secret_of(record)
+        except PutterError as error:
+            _log.error("a secret cannot be read", access_key_id=access_key_id, why=str(error))
+            raise
+        return Key(record.key, secret, record.owner, record.read_only, record.buckets)
+
+
+def new_id() -> str:
+    """A random access key id."""
+    return "PK" + "".join(secrets.choice(_ID_LETTERS) for _ in range(18))
+
+
+def new_secret() -> str:
+    """A random secret of 238 bits, in letters that no shell and no client minds."""
+    return "".join(secrets.choice(_SECRET_LETTERS) for _ in range(40))
+
+
+def _check(wanted: Wanted) -> None:
+    """Refuse what no key can be.
+
+    Raises:
+        UsageError: why.
+    """
+    if _ID.fullmatch(wanted.access_key_id) is None:
+        raise UsageError(
+            f"{wanted.access_key_id[:128]!a} is no access key id",
+            hint="3…128 of A-Z, a-z, 0-9, '.', '_' and '-'",
+        )
+    if wanted.secret is not None and _SECRET.fullmatch(wanted.secret) is None:
+        raise UsageError(
+            "this secret key cannot be used", hint="8…128 printable characters without blanks"
+        )
+    if _OWNER.fullmatch(wanted.owner) is None:
+        raise UsageError(
+            f"{wanted.owner[:64]!a} is no name of an owner",
+            hint="1…64 of A-Z, a-z, 0-9, '.', '_', '@', '+' and '-'",
+        )
+    if len(wanted.buckets) > _BUCKETS_MAX:
+        raise UsageError(f"a key names at most {_BUCKETS_MAX} buckets")
+    for bucket, right in wanted.buckets.items():
+        check_bucket(bucket)
+        if right not in (READ, WRITE):
+            raise UsageError(f"{right[:64]!a} is no right", hint="read or write")
