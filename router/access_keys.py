@@ -9,9 +9,6 @@ or rotated through another router may still count here.
 
 from __future__ import annotations
 
-import re
-import secrets
-import string
 from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
@@ -26,6 +23,15 @@ from common.limits import ACCESS_KEYS_MAX
 from common.logs import get_logger
 from common.meta.interface import Metadata
 from common.names import check_bucket
+from common.pairs import (
+    ROOT,
+    check_id,
+    check_owner,
+    check_secret,
+    is_id,
+    new_id,
+    new_secret,
+)
 from common.records import KEYS_BUCKET, AccessKey
 from common.sealing import seal, unseal
 from router.keeping import Keeping
@@ -36,16 +42,9 @@ from router.turns import turn
 
 _log = get_logger(__name__)
 
-ROOT: Final = "root"
-"""Owner of the key that a new store begins with, and of others that name none."""
 READ: Final = "read"
 WRITE: Final = "write"
 
-_ID: Final = re.compile(r"[A-Za-z0-9._-]{3,128}")
-_SECRET: Final = re.compile(r"[!-~]{8,128}")
-_OWNER: Final = re.compile(r"[A-Za-z0-9._@+-]{1,64}")
-_ID_LETTERS: Final = string.ascii_uppercase + "234567"
-_SECRET_LETTERS: Final = string.ascii_letters + string.digits
 _REMEMBERED_MAX: Final = 4_096
 _BUCKETS_MAX: Final = 1_000
 _LEASE: Final = "keys"
@@ -166,7 +165,7 @@ class AccessKeys:
             NotAuthorised: the cluster key that its secret is encrypted with is not here.
             IntegrityError: its secret is damaged.
         """
-        if _ID.fullmatch(access_key_id) is None:
+        if not is_id(access_key_id):
             return None
         return await self._recent.of(access_key_id)
 
@@ -335,36 +334,16 @@ class AccessKeys:
         return Key(record.key, secret, record.owner, record.read_only, record.buckets)
 
 
-def new_id() -> str:
-    """A random access key id."""
-    return "PK" + "".join(secrets.choice(_ID_LETTERS) for _ in range(18))
-
-
-def new_secret() -> str:
-    """A random secret of 238 bits, in letters that no shell and no client minds."""
-    return "".join(secrets.choice(_SECRET_LETTERS) for _ in range(40))
-
-
 def _check(wanted: Wanted) -> None:
     """Refuse what no key can be.
 
     Raises:
         UsageError: why.
     """
-    if _ID.fullmatch(wanted.access_key_id) is None:
-        raise UsageError(
-            f"{wanted.access_key_id[:128]!a} is no access key id",
-            hint="3…128 of A-Z, a-z, 0-9, '.', '_' and '-'",
-        )
-    if wanted.secret is not None and _SECRET.fullmatch(wanted.secret) is None:
-        raise UsageError(
-            "this secret key cannot be used", hint="8…128 printable characters without blanks"
-        )
-    if _OWNER.fullmatch(wanted.owner) is None:
-        raise UsageError(
-            f"{wanted.owner[:64]!a} is no name of an owner",
-            hint="1…64 of A-Z, a-z, 0-9, '.', '_', '@', '+' and '-'",
-        )
+    check_id(wanted.access_key_id)
+    if wanted.secret is not None:
+        check_secret(wanted.secret)
+    check_owner(wanted.owner)
     if len(wanted.buckets) > _BUCKETS_MAX:
         raise UsageError(f"a key names at most {_BUCKETS_MAX} buckets")
     for bucket, right in wanted.buckets.items():

@@ -39,6 +39,7 @@ from router.gateway.cluster import ClusterRoutes
 from router.gateway.drain import DrainRoutes
 from router.gateway.explain import ExplainRoutes
 from router.gateway.files import FileRoutes
+from router.gateway.keys import KeyRoutes
 from router.gateway.lane import FileLane
 from router.gateway.parts import part_of
 from router.gateway.repair import RepairRoutes
@@ -374,6 +375,7 @@ class Router:
         application = make_application(self.metrics, door, self._not_ready, self.workers)
         FileRoutes(self.writes, self.lately, self.metrics, self.options.idle_ms).add_to(application)
         BucketRoutes(self._meta, self.policies, self.configure).add_to(application)
+        KeyRoutes(self.access_keys).add_to(application)
         DrainRoutes(self._meta, self.vacate, self.workers, self.catch_up).add_to(application)
         ExplainRoutes(self._meta, self.reads, self.fleet, self.policies).add_to(application)
         RepairRoutes(self.fleet, self.audit, self.workers).add_to(application)

@@ -9,6 +9,7 @@ import typer
 from common.errors import UsageError
 from common.keys import readable_by_others
 from putter.cli.access import URL, Json, KeyFile, TlsCa, Token, Url, key_path, keyring, open_store
+from putter.cli.access_keys import create_key, delete_key, list_keys, rotate_key
 from putter.cli.output import (
     human_age,
     human_size,
@@ -26,7 +27,7 @@ from putter.client.status import ScrubState, StoreStatus
 _REASONS_SHOWN = 5
 _INTERVAL_S: Final = 2.0
 
-keys = typer.Typer(cls=Shell, help="The cluster key.", no_args_is_help=True)
+keys = typer.Typer(cls=Shell, help="Access keys, and the cluster key.", no_args_is_help=True)
 
 
 def status(
@@ -130,6 +131,10 @@ def show_needed_keys(
 keys.command("token", help=help_of(print_token))(print_token)
 keys.command("show", help=help_of(show_keys))(show_keys)
 keys.command("needed", help=help_of(show_needed_keys))(show_needed_keys)
+keys.command("create", help=help_of(create_key))(create_key)
+keys.command("list", help=help_of(list_keys))(list_keys)
+keys.command("rotate", help=help_of(rotate_key))(rotate_key)
+keys.command("delete", help=help_of(delete_key))(delete_key)
 
 
 def _print_status(url: str, told: StoreStatus) -> None:

@@ -51,6 +51,7 @@ class RebuildReport(msgspec.Struct, frozen=True):
         tombstones: deletions.
         aborts: versions that were given up.
         settings: changes of the settings of buckets.
+        keys: changes of access keys.
         not_whole: versions that nobody was told of and whose bytes are on no putter.
         conflicts: records that contradict others; see the log.
         unknown: records of kinds that this release does not know; they stay where they are.
@@ -68,6 +69,7 @@ class RebuildReport(msgspec.Struct, frozen=True):
     tombstones: int
     aborts: int
     settings: int
+    keys: int
     not_whole: int
     conflicts: int
     unknown: int
@@ -243,6 +245,7 @@ def _report(outcome: Outcome, seconds: float) -> RebuildReport:
         tombstones=count("tombstone", Restored.APPLIED, Restored.SUPERSEDED),
         aborts=count("abort", Restored.APPLIED),
         settings=count("bucketsettings", Restored.APPLIED),
+        keys=count("accesskey", Restored.APPLIED),
         not_whole=sum(tally.not_whole for tally in tallies),
         conflicts=sum(
             number
@@ -267,6 +270,7 @@ def _print(told: RebuildReport) -> None:
         ("tombstones", told.tombstones),
         ("aborts", told.aborts),
         ("settings of buckets", told.settings),
+        ("access keys", told.keys),
         ("not whole", told.not_whole),
         ("conflicts", told.conflicts),
         ("unknown kinds", told.unknown),

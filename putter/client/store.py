@@ -29,6 +29,7 @@ from common.tickets import format_id, parse_ticket
 from putter.client.buckets import BucketInfo, BucketList
 from putter.client.explanation import Explanation
 from putter.client.http import DEFAULT_URL, Answer, Connect, Exchange, connector
+from putter.client.keys import Keys
 from putter.client.models import Buckets, Entry, FileInfo, Page, TicketInfo, info_from_headers
 from putter.client.reader import Reader, save
 from putter.client.sources import Progress, Source, opened
@@ -294,6 +295,11 @@ class Store:
     def bucket_settings(self) -> BucketList:
         """All buckets with their settings, and those of the store."""
         return self._told(self._exchange.send("GET", "/buckets"), BucketList)
+
+    @property
+    def keys(self) -> Keys:
+        """The access keys of this store."""
+        return Keys(self._exchange, self._told)
 
     def delete(self, name: str) -> None:
         """Delete a file; when this returns, the deletion is durable.

@@ -7,13 +7,14 @@ from typing import Any, Final
 
 from aiohttp import web
 
-from common.errors import TooLarge, UsageError
+from common.errors import UsageError
 from common.meta.buckets import Configured
 from common.meta.interface import Metadata
 from common.names import check_bucket
 from common.tickets import format_id
 from common.web import json_response
 from router.configure import Configure
+from router.gateway.bodies import small_body
 from router.policies import NAMES, Policies, own_policy, policy_of
 from router.quorum import Policy
 
@@ -115,11 +116,7 @@ async def _changes(request: web.Request) -> dict[str, Any]:
         UsageError: it is no JSON object, or names others than there are.
         TooLarge: it cannot be one.
     """
-    body = bytearray()
-    async for chunk in request.content.iter_any():
-        body += chunk
-        if len(body) > _BODY_BYTES_MAX:
-            raise TooLarge(f"settings of a bucket have at most {_BODY_BYTES_MAX} bytes")
+    body = await small_body(request, _BODY_BYTES_MAX, "settings of a bucket")
     try:
         changes = json.loads(body)
     except (ValueError, RecursionError) as error:

@@ -21,6 +21,12 @@ _NAME = [
         "schema": {"type": "string", "minLength": 1, "maxLength": 1024},
     },
 ]
+_KEY_ID = {
+    "name": "access_key_id",
+    "in": "path",
+    "required": True,
+    "schema": {"type": "string", "pattern": "^[A-Za-z0-9._-]{3,128}$"},
+}
 _BYTES = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
 _JSON = {"application/json": {"schema": {"type": "object"}}}
 _ERROR = {
@@ -115,6 +121,27 @@ def document(version: str) -> dict[str, Any]:
                     "Let a bucket be as the store again",
                     {"200": _JSON, "400": None, "409": None, "503": None},
                 ),
+            },
+            "/keys": {"get": _operation("All access keys, without their secrets", {"200": _JSON})},
+            "/key/{access_key_id}": {
+                "parameters": [_KEY_ID],
+                "put": _operation(
+                    "Make an access key; the answer has its secret",
+                    {"201": _JSON, "400": None, "409": None, "503": None},
+                )
+                | {"requestBody": {"content": _JSON}},
+                "delete": _operation(
+                    "Take an access key away",
+                    {"204": None, "404": None, "409": None, "503": None},
+                ),
+            },
+            "/key/{access_key_id}/secret": {
+                "parameters": [_KEY_ID],
+                "put": _operation(
+                    "Give an access key another secret, which the answer has",
+                    {"200": _JSON, "400": None, "404": None, "409": None, "503": None},
+                )
+                | {"requestBody": {"content": _JSON}},
             },
             "/ticket/{ticket}": {
                 "parameters": [

@@ -14,6 +14,7 @@ from common import records, tickets
 from common.keys import ClusterKey, Keyring
 from common.records import (
     Abort,
+    AccessKey,
     BucketSettings,
     Extent,
     Members,
@@ -124,6 +125,18 @@ EXAMPLES: dict[str, Callable[[], bytes]] = {
     "abort": lambda: records.encode(Abort("objects", "2K", STAMP + 1, "2K", STAMP)),
     "bucket": lambda: records.encode(
         BucketSettings("notes", STAMP, STAMP // 1000, {"replicas": 3})
+    ),
+    "key": lambda: records.encode(
+        AccessKey(
+            records.KEYS_BUCKET,
+            "AKIAIOSFODNN7EXAMPLE",
+            STAMP,
+            STAMP // 1000,
+            bytes(range(12)) + bytes(range(100, 124)),
+            KEY.key_id,
+            "ann",
+            buckets={"notes": "read"},
+        )
     ),
     "members": lambda: records.encode(
         Members(STAMP, (Peer("3f9a0c52d17e", "10.0.0.11:5000"), Peer("77b0e1d2c4a8", "n2:5000")))

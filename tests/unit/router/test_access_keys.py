@@ -20,8 +20,9 @@ from common.errors import (
     WriteConflict,
 )
 from common.keys import ClusterKey, Keyring
+from common.pairs import new_id, new_secret
 from common.records import AccessKey, encode
-from router.access_keys import AccessKeys, Key, Wanted, new_id, new_secret
+from router.access_keys import AccessKeys, Key, Wanted
 from router.quorum import Policy
 from router.recent import STALE_S
 from tests.node_kit import KEY, RING, play

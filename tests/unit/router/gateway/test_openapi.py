@@ -17,6 +17,7 @@ from router.gateway.cluster import ClusterRoutes
 from router.gateway.drain import DrainRoutes
 from router.gateway.explain import ExplainRoutes
 from router.gateway.files import FileRoutes
+from router.gateway.keys import KeyRoutes
 from router.gateway.openapi import document
 from router.gateway.repair import RepairRoutes
 
@@ -30,6 +31,7 @@ def application() -> web.Application:
     identity = Identity("r", "r")
     ExplainRoutes(NOBODY, NOBODY, NOBODY, NOBODY).add_to(made)
     BucketRoutes(NOBODY, NOBODY, NOBODY).add_to(made)
+    KeyRoutes(NOBODY).add_to(made)
     RepairRoutes(NOBODY, NOBODY, NOBODY).add_to(made)
     DrainRoutes(NOBODY, NOBODY, NOBODY, NOBODY).add_to(made)
     ClusterRoutes(NOBODY, NOBODY, NOBODY, NOBODY, identity, "", lambda: 0).add_to(made)

@@ -1,0 +1,183 @@
+"""``keys create|list|rotate|delete``: the access keys that S3 clients sign with."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, Final
+
+import typer
+
+from common.errors import UsageError
+from putter.cli.access import URL, Json, KeyFile, TlsCa, Token, Url, open_store
+from putter.cli.output import human_time, print_json, print_table
+from putter.client.keys import IssuedKey, KeyInfo
+
+_RIGHTS: Final = ("read", "write")
+_STDIN_CHARS_MAX: Final = 4096
+
+_AccessKey = Annotated[str, typer.Argument(metavar="ACCESS_KEY", help="Id of the key.")]
+_SecretKey = Annotated[
+    str | None,
+    typer.Option(
+        "--secret-key",
+        metavar="SECRET",
+        help="The secret; else a random one. `-` reads it from standard input, so that it is not "
+        "seen in the list of processes.",
+    ),
+]
+
+
+def create_key(
+    access_key: Annotated[
+        str | None,
+        typer.Option("--access-key", metavar="ID", help="Id of the key; else a random one."),
+    ] = None,
+    secret_key: _SecretKey = None,
+    owner: Annotated[
+        str | None, typer.Option("--owner", metavar="NAME", help="Whose key it is; else root.")
+    ] = None,
+    read_only: Annotated[
+        bool, typer.Option("--read-only", help="The key may change nothing.")
+    ] = False,
+    bucket: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--bucket",
+            metavar="NAME[:RIGHT]",
+            help="A bucket that the key is for, `:read` or `:write` (which reads, too, and is "
+            "meant where neither is said). Without this flag: all buckets.",
+        ),
+    ] = None,
+    url: Url = URL,
+    token: Token = None,
+    key_file: KeyFile = None,
+    tls_ca: TlsCa = None,
+    as_json: Json = False,
+) -> None:
+    """Make an access key, durable when it is shown. Its secret is shown only now.
+
+    Examples:
+        putter keys create
+        putter keys create --owner ann --bucket photos --bucket music:read
+        putter keys create --access-key AKIAIOSFODNN7EXAMPLE --secret-key - < secret.txt
+    """
+    buckets = _rights(bucket or ())
+    secret = _secret(secret_key)
+    with open_store(url, token, key_file, tls_ca) as store:
+        issued = store.keys.create(
+            access_key, secret_key=secret, owner=owner, read_only=read_only, buckets=buckets
+        )
+    _print(issued, as_json=as_json)
+
+
+def list_keys(
+    url: Url = URL,
+    token: Token = None,
+    key_file: KeyFile = None,
+    tls_ca: TlsCa = None,
+    as_json: Json = False,
+) -> None:
+    """List the access keys, without their secrets.
+
+    Examples:
+        putter keys list
+        putter keys list --json
+    """
+    with open_store(url, token, key_file, tls_ca) as store:
+        found = store.keys.every()
+    if as_json:
+        print_json(found)
+        return
+    header = ("access key", "owner", "may", "changed", "sealed with")
+    print_table(
+        header,
+        [
+            (
+                each.access_key_id,
+                each.owner,
+                _may(each),
+                human_time(each.changed_ms),
+                each.sealed_with,
+            )
+            for each in found
+        ],
+        left=5,
+    )
+
+
+def rotate_key(
+    access_key: _AccessKey,
+    secret_key: _SecretKey = None,
+    url: Url = URL,
+    token: Token = None,
+    key_file: KeyFile = None,
+    tls_ca: TlsCa = None,
+    as_json: Json = False,
+) -> None:
+    """Give an access key another secret. The old one counts nowhere after two seconds.
+
+    Examples:
+        putter keys rotate PKABCDEFGHIJKLMNOPQR
+    """
+    secret = _secret(secret_key)
+    with open_store(url, token, key_file, tls_ca) as store:
+        issued = store.keys.rotate(access_key, secret)
+    _print(issued, as_json=as_json)
+
+
+def delete_key(
+    access_key: _AccessKey,
+    url: Url = URL,
+    token: Token = None,
+    key_file: KeyFile = None,
+    tls_ca: TlsCa = None,
+) -> None:
+    """Delete an access key. It counts nowhere after two seconds.
+
+    Examples:
+        putter keys delete PKABCDEFGHIJKLMNOPQR
+    """
+    with open_store(url, token, key_file, tls_ca) as store:
+        store.keys.delete(access_key)
+
+
+def _rights(words: list[str] | tuple[()]) -> dict[str, str]:
+    rights: dict[str, str] = {}
+    for word in words:
+        name, colon, right = word.partition(":")
+        if colon and right not in _RIGHTS:
+            raise UsageError(f"{word!r} does not end in :read or :write")
+        if name in rights:
+            raise UsageError(f"bucket {name!r} is named twice")
+        rights[name] = right or "write"
+    return rights
+
+
+def _secret(given: str | None) -> str | None:
+    if given != "-":
+        return given
+    line = sys.stdin.readline(_STDIN_CHARS_MAX).strip()
+    if not line:
+        raise UsageError("there is no secret on standard input")
+    return line
+
+
+def _print(issued: IssuedKey, *, as_json: bool) -> None:
+    if as_json:
+        print_json(issued)
+        return
+    typer.echo(f"access key:  {issued.access_key_id}")
+    typer.echo(f"secret key:  {issued.secret_key}")
+    typer.echo(f"owner:       {issued.owner}")
+    typer.echo(f"may:         {_may(issued)}")
+    typer.echo("The secret is shown only now.")
+
+
+def _may(key: KeyInfo) -> str:
+    """What a key may, for people."""
+    if not key.buckets:
+        return "read" if key.read_only else "read and write"
+    return ", ".join(
+        f"{bucket}:{'read' if key.read_only else right}"
+        for bucket, right in sorted(key.buckets.items())
+    )

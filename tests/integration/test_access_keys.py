@@ -1,0 +1,96 @@
+"""Access keys with real processes: made, told, kept without Redis, and in clear nowhere."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.store_kit import Cluster, cluster, eventually
+from tests.traffic_kit import at
+
+pytestmark = pytest.mark.slow
+SECRET = "secret-of-the-test-that-is-nowhere-else"
+
+
+def ask(store: Cluster, method: str, path: str, body: Any = None, router: int = 0) -> Any:
+    """Status and answer of a JSON request."""
+    sent = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
+    status, _, answer = store.http(method, path, sent, router=router)
+    return status, json.loads(answer or b"{}")
+
+
+def test_access_keys_from_end_to_end(tmp_path: Path) -> None:
+    with cluster(tmp_path, putters=2, routers=2) as store:
+        assert at(store, "keys", "list", "--json").told == []
+        pair = ("--access-key", "moved-here", "--secret-key", SECRET)
+        made = at(store, "keys", "create", *pair, "--bucket", "photos:read", "--json").told
+        assert (made["secret_key"], made["buckets"]) == (SECRET, {"photos": "read"})
+        other = at(store, "keys", "create", "--owner", "ann", "--json").told
+        again = at(store, "keys", "rotate", other["access_key_id"], "--json").told
+        assert again["secret_key"] != other["secret_key"]
+        gone = at(store, "keys", "create", "--json").told
+        at(store, "keys", "delete", gone["access_key_id"])
+
+        status, told = ask(store, "GET", "/keys", router=1)
+        assert status == 200
+        listed = {each["access_key_id"]: each for each in told["keys"]}
+        assert set(listed) == {"moved-here", other["access_key_id"]}
+        assert "secret" not in json.dumps(told)
+
+        # Redis forgets everything: the putters know it.
+        for router in store.routers:
+            router.stop()
+        store.valkey.stop()
+        store.valkey.forget()
+        store.valkey.start()
+        for router in store.routers:
+            router._argv = [*router._argv, "--rebuild", "auto"]
+            router.start()
+        store.wait_ready()
+
+        def restored() -> None:
+            assert ask(store, "GET", "/keys") == (200, told)
+
+        eventually(restored)
+        secrets = [each.encode() for each in (SECRET, again["secret_key"])]
+        files = [path for path in tmp_path.rglob("*") if path.is_file()]
+        assert len(files) > 5
+        for path in files:
+            data = path.read_bytes()
+            assert not [each for each in secrets if each in data], path
+
+
+def test_what_makes_no_sense_has_a_clear_answer(tmp_path: Path) -> None:
+    with cluster(tmp_path) as store:
+        refused = {
+            b"{": "no JSON object",
+            b"[]": "no JSON object",
+            b"[" * 10_000: "no JSON object",
+            b"\xff": "no JSON object",
+            b'{"colour": 1}': "colour",
+            b'{"secret_key": 1}': "secret_key",
+            b'{"secret_key": "short"}': "this secret key cannot be used",
+            b'{"owner": ""}': "no name of an owner",
+            b'{"buckets": {"photos": "all"}}': "'all' is no right",
+        }
+        for body, reason in refused.items():
+            status, told = ask(store, "PUT", "/key/PKONE", body)
+            assert (status, told["code"]) == (400, "usage"), body
+            assert reason in told["message"], told
+        assert ask(store, "PUT", "/key/PKONE", b" " * 200_000)[0] == 413
+        assert ask(store, "PUT", "/key/ab")[1]["code"] == "usage"
+        status, told = ask(store, "PUT", "/key/PKONE", {"buckets": {"NO": "read"}})
+        assert (status, told["code"]) == (400, "invalid-name")
+        assert ask(store, "GET", "/keys") == (200, {"keys": []})
+
+        status, headers, body = store.http("PUT", "/key/PKONE", b"")
+        assert (status, headers["cache-control"]) == (201, "no-store")
+        assert len(json.loads(body)["secret_key"]) == 40
+        assert ask(store, "PUT", "/key/PKONE")[0] == 409
+        assert ask(store, "PUT", "/key/PKTWO/secret")[0] == 404
+        assert ask(store, "DELETE", "/key/PKTWO")[0] == 404
+        assert ask(store, "DELETE", "/key/PKONE") == (204, {})
+        assert ask(store, "DELETE", "/key/PKONE")[0] == 404
