@@ -130,13 +130,14 @@ def test_a_bit_that_was_flipped_is_served_by_the_other_and_healed(tmp_path: Path
         put(store, "large", data)
         for _ in range(3):
             learn(store, "large", data)
-        where = data[5 * MIB : 5 * MIB + 40]
-        for path in (tmp_path / "node0").rglob("*.seg"):
-            at = path.read_bytes().find(where)
-            assert at > 0
-            with path.open("r+b") as file:
-                file.seek(at)
-                file.write(bytes([where[0] ^ 8]))
+        for node, place in (("node0", 5 * MIB), ("node1", 8 * MIB)):  # whichever is read
+            where = data[place : place + 40]
+            for path in (tmp_path / node).rglob("*.seg"):
+                at = path.read_bytes().find(where)
+                assert at > 0
+                with path.open("r+b") as file:
+                    file.seek(at)
+                    file.write(bytes([where[0] ^ 8]))
 
         def healed() -> None:
             assert get(store, "large") == data
