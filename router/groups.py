@@ -12,6 +12,7 @@ from common.limits import KIB
 from common.records import Version
 from common.wire import frames
 from router.blocks import Block
+from router.placement import Placement
 from router.quorum import Policy
 from router.targets import Target, Written
 
@@ -35,6 +36,7 @@ class Entry:
     object_id: str = ""
     first: int = 0
     count: int = 0
+    stamp: int = 0
     digest: bytes = b""
     refused: bool = False
     error: PutterError | None = None
@@ -46,17 +48,15 @@ class Group:
 
     Attributes:
         entries: the objects.
-        nodes: putters that get them.
+        placement: putters that get them; None until it is chosen.
         begun: those that Redis has heard of.
-        stamp: of the first version; the others follow.
         versions: what they become, once their records may be durable somewhere.
         failed: of a group that was given up, the ObjectIDs that Redis will not publish any more.
     """
 
     entries: list[Entry]
-    nodes: tuple[str, ...] = ()
+    placement: Placement | None = None
     begun: list[Entry] = field(default_factory=list)
-    stamp: int = 0
     versions: list[Version] = field(default_factory=list)
     failed: set[str] = field(default_factory=set)
 
@@ -64,6 +64,11 @@ class Group:
     def policy(self) -> Policy:
         """How many putters have to hold each of them."""
         return self.entries[0].policy
+
+    @property
+    def nodes(self) -> tuple[str, ...]:
+        """The putters that get them, once these are chosen."""
+        return () if self.placement is None else self.placement.nodes
 
     def may_travel_again(self, entry: Entry) -> bool:
         """Whether nothing of the first try can come to life beside a second one."""

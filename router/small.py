@@ -3,10 +3,12 @@
 An object of one block costs no task, timer or round trip of its own. Whatever is complete while the
 last groups are under way makes the next one: consecutive tickets, one placement, one message to
 each putter with all runs and all commit records, one sync there, one call of Redis to begin and one
-to publish. The steps and their order are those of `router.upload`; only the success of a whole
-group is dealt with here. If anything goes wrong before it is published, the group is given up, and
-each object of it travels again, alone, where every failure has its place. Records of the first try
-may be durable then: their aborts are, too, before any of the objects travels again.
+to publish. Where small objects come one after the other, the first of these calls was made before
+they came: see `router.ahead`. The steps and their order are those of `router.upload`; only the
+success of a whole group is dealt with here. If anything goes wrong before it is published, the
+group is given up, and each object of it travels again, alone, where every failure has its place.
+Records of the first try may be durable then: their aborts are, too, before any of the objects
+travels again.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ from common.records import Extent, StoredObject, Version
 from common.requests import current_request, resume_request
 from common.wire import frames
 from common.wire.session import RunHeader
+from router.ahead import Ahead
 from router.blocks import Block
 from router.groups import Entry, Group, RegroupError, take_group
 from router.parcels import RecordEntry, RecordsParcel, RunsParcel
@@ -64,6 +67,7 @@ class SmallWrites:
         self._groups: set[asyncio.Task[None]] = set()
         self._start_planned = False
         self._under_way = 0
+        self._ahead = Ahead(path)
 
     @property
     def writing(self) -> int:
@@ -90,6 +94,10 @@ class SmallWrites:
             entry.done.cancel()
             raise
 
+    def close(self) -> None:
+        """Nothing new comes any more: take back what was announced for it."""
+        self._ahead.close()
+
     # -- inside ----------------------------------------------------------------------------
 
     def _plan(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -108,16 +116,29 @@ class SmallWrites:
         self._start_planned = False
         if not self._worth_a_group():
             return
-        group = take_group(self._waiting, self._path.frame_bytes)
-        if not group:
+        entries = take_group(self._waiting, self._path.frame_bytes)
+        if not entries:
             return
+        group = self._numbered(entries)
+        count = len(group.entries)
         loop = asyncio.get_running_loop()
-        task = loop.create_task(self._run(Group(group)))
+        task = loop.create_task(self._run(group))
         self._groups.add(task)
-        self._under_way += len(group)
-        task.add_done_callback(lambda task: self._landed(task, len(group)))
+        self._under_way += count
+        task.add_done_callback(lambda task: self._landed(task, count))
         if self._waiting:
             self._plan(loop)
+
+    def _numbered(self, entries: list[Entry]) -> Group:
+        """These as a group, or as many as have been announced: the others wait for the next."""
+        ready = self._ahead.ready(entries)
+        if not ready:
+            return Group(entries)
+        self._waiting.extendleft(reversed(entries[ready:]))
+        group = Group(entries[:ready])
+        group.placement = self._ahead.give(group.entries)
+        group.begun = list(group.entries)
+        return group
 
     def _landed(self, task: asyncio.Task[None], count: int) -> None:
         self._groups.discard(task)
@@ -129,7 +150,7 @@ class SmallWrites:
         entries = group.entries
         resume_request("")  # it is for many
         try:
-            placement = await self._announce(group)
+            placement = group.placement or await self._announce(group)
             async with asyncio.timeout(self._path.timeout_ms / 1000):
                 await self._store(group, placement)
             await self._publish(group, len(placement.nodes))
@@ -181,7 +202,7 @@ class SmallWrites:
             total += entry.count
         first = await path.numbers.tickets(total)
         placement = path.fleet.place(f"{entries[0].object_id}/{first}", group.policy)
-        group.nodes = placement.nodes
+        group.placement = placement
         for entry in entries:
             entry.first = first
             first += entry.count
@@ -203,7 +224,8 @@ class SmallWrites:
         for result in results:
             if isinstance(result, BaseException):
                 raise result
-        group.stamp = stamps.result()
+        for n, entry in enumerate(entries):
+            entry.stamp = stamps.result() + n
         return placement
 
     async def _store(self, group: Group, placement: Placement) -> None:
@@ -212,9 +234,7 @@ class SmallWrites:
         await self._path.fleet.room(nodes)
         total = sum(each.count for each in group.entries)
         runs = self._frame(group.entries, total, nodes)
-        group.versions = [
-            self._describe(each, group.stamp + n, placement) for n, each in enumerate(group.entries)
-        ]
+        group.versions = [self._describe(each, placement) for each in group.entries]
         await self._make_durable(runs, self._records(group, nodes))
 
     def _begin(self, entry: Entry, nodes: tuple[str, ...]) -> Begin:
@@ -252,7 +272,7 @@ class SmallWrites:
         parcel.when_settled(lambda: path.pool.give(out))
         return parcel
 
-    def _describe(self, entry: Entry, stamp: int, placement: Placement) -> Version:
+    def _describe(self, entry: Entry, placement: Placement) -> Version:
         path = self._path
         size = len(entry.block.data)
         holders = tuple(sorted(placement.nodes))
@@ -262,7 +282,7 @@ class SmallWrites:
         return Version(
             bucket=entry.target.bucket,
             key=entry.target.key or entry.object_id,
-            stamp=stamp,
+            stamp=entry.stamp,
             size=size,
             etag=sealed.etag,
             created_ms=path.clock.now_ms(),
@@ -308,6 +328,7 @@ class SmallWrites:
         """Publish all of it; from the first call on it is Redis that knows what came to life."""
         path = self._path
         group.begun = []
+        self._ahead.follow(group.entries, len(self._waiting))
         commits = [
             Commit(version, entry.count, entry.count, entry.target.if_match)
             for entry, version in zip(group.entries, group.versions, strict=True)

@@ -249,6 +249,7 @@ class WritePath:
     async def stop(self, timeout_ms: int) -> None:
         """Take nothing new, let what is under way finish within ``timeout_ms``."""
         self._stopping = True
+        self._small.close()
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout_ms / 1000
         while (self.writing or self._background) and loop.time() < deadline:

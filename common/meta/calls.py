@@ -119,6 +119,7 @@ class Calls:
 
     Attributes:
         refusal: what calls get at once while Redis is not complete; None: they wait.
+        lapses: how often a call had no answer of a complete Redis at once.
 
     Args:
         link: the way there.
@@ -133,6 +134,7 @@ class Calls:
         self._admit: Admit | None = None
         self._admissions: dict[tuple[str, bool], asyncio.Task[bool]] = {}
         self.refusal: PutterError | None = None
+        self.lapses = 0
         self._gatherer: Gatherer[_Call, Any] = Gatherer(self._send, batch_max=PIPELINE_CALLS_MAX)
         self._look: asyncio.TimerHandle | None = None
 
@@ -232,6 +234,7 @@ class Calls:
 
     def _verdict(self, call: _Call, trouble: Trouble) -> Any | PutterError | Again:
         """Once more, or what to tell the caller."""
+        self.lapses += 1
         if trouble.reason.startswith(_UNSERVED):
             return self._unserved(call, *trouble.reason.split()[1:3])
         if not trouble.passing:

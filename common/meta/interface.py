@@ -8,9 +8,10 @@ An object's life is one table; no other transition exists:
 
 | from | to | by |
 |---|---|---|
-| — | ``writing`` | `Objects.begin` |
+| — | ``writing`` | `Objects.begin`; many at once ahead of their bytes, `Announcements.announce` |
 | ``writing`` | ``written`` | `Objects.commit`, at once with its name |
 | ``writing`` | ``failed`` | `Objects.fail`: the writer, or the janitor after its lease ran out |
+| ``writing`` | — | `Announcements.withdraw`, of what nobody sent anything of |
 | ``written`` | ``deleted`` | a newer version or tombstone of the name |
 | ``failed``, ``deleted`` | — | `Objects.forget`, once every putter has freed its tickets |
 """
@@ -26,6 +27,7 @@ from typing import TYPE_CHECKING, Protocol
 import msgspec
 
 from common.meta.access import Access
+from common.meta.announcements import Announcements
 from common.meta.buckets import Buckets
 from common.meta.claims import Claims
 from common.meta.handoff import HandOff
@@ -373,6 +375,11 @@ class Metadata(Protocol):
         ...
 
     @property
+    def announcements(self) -> Announcements:
+        """Objects that may come."""
+        ...
+
+    @property
     def files(self) -> Files:
         """Names."""
         ...
@@ -415,6 +422,11 @@ class Metadata(Protocol):
     @property
     def recovery(self) -> Recovery:
         """Bringing it up to date."""
+        ...
+
+    @property
+    def lapses(self) -> int:
+        """How often a call found the coordinator away, in another run, or refusing."""
         ...
 
     async def ping(self) -> None:

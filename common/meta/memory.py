@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
 from common.clock import Clock
-from common.errors import MetadataUnavailable
+from common.errors import MetadataUnavailable, Unavailable
 from common.meta.interface import (
     CeilingReached,
     Ceilings,
@@ -22,6 +22,7 @@ from common.meta.interface import (
     Kind,
 )
 from common.meta.memory_access import MemoryAccess
+from common.meta.memory_announcements import MemoryAnnouncements
 from common.meta.memory_buckets import MemoryBuckets
 from common.meta.memory_claims import MemoryClaims
 from common.meta.memory_handoff import MemoryHandOff
@@ -73,6 +74,7 @@ class MemoryMetadata:
         served = _Served(self)
         self._objects = MemoryObjects(served, times)
         self._files = MemoryFiles(served, times)
+        self._announcements = MemoryAnnouncements(served, times)
         self._buckets = MemoryBuckets(served)
         self._access = MemoryAccess(served)
         self._claims = MemoryClaims(served, times)
@@ -81,6 +83,8 @@ class MemoryMetadata:
         self._members = MemoryMembers(self)
         self._leases = MemoryLeases(self)
         self._recovery = MemoryRecovery(self, times)
+        self.lapses = 0
+        """How often a call failed because it is away, lost an answer, or is not complete."""
         self.down = False
         """While true, every call raises `MetadataUnavailable`."""
 
@@ -93,6 +97,11 @@ class MemoryMetadata:
     def objects(self) -> MemoryObjects:
         """Objects."""
         return self._objects
+
+    @property
+    def announcements(self) -> MemoryAnnouncements:
+        """Objects that may come."""
+        return self._announcements
 
     @property
     def files(self) -> MemoryFiles:
@@ -162,6 +171,13 @@ class MemoryMetadata:
         Raises:
             MetadataUnavailable: it is away, or the answer got lost.
         """
+        try:
+            return await self._visit(effect)
+        except Unavailable:
+            self.lapses += 1
+            raise
+
+    async def _visit(self, effect: Callable[[State], T]) -> T:
         await self._travel()
         if self.down or self._clock.monotonic_ms() < self._away_until_ms:
             raise MetadataUnavailable("the coordinator in memory is away")

@@ -34,6 +34,7 @@ from common.meta.link import (
 from common.meta.members import RedisMembers
 from common.meta.objects import RedisObjects
 from common.meta.redis_access import RedisAccess
+from common.meta.redis_announcements import RedisAnnouncements
 from common.meta.redis_buckets import RedisBuckets
 from common.meta.redis_claims import RedisClaims
 from common.meta.redis_handoff import RedisHandOff
@@ -84,6 +85,7 @@ class RedisMetadata:
         self._counters = RedisCounters(self._calls, random_word)
         self._files = RedisFiles(self._calls, grace_ms, tombstone_ms, random_word)
         self._objects = RedisObjects(self._calls, self._files, grace_ms)
+        self._announcements = RedisAnnouncements(self._calls)
         self._buckets = RedisBuckets(self._calls, self._files)
         self._access = RedisAccess(self._calls)
         self._claims = RedisClaims(self._calls)
@@ -109,6 +111,11 @@ class RedisMetadata:
     def objects(self) -> RedisObjects:
         """Objects."""
         return self._objects
+
+    @property
+    def announcements(self) -> RedisAnnouncements:
+        """Objects that may come."""
+        return self._announcements
 
     @property
     def files(self) -> RedisFiles:
@@ -154,6 +161,11 @@ class RedisMetadata:
     def recovery(self) -> RedisRecovery:
         """Bringing Redis up to date."""
         return self._recovery
+
+    @property
+    def lapses(self) -> int:
+        """How often a call found Redis away, in another run, or refusing."""
+        return self._calls.lapses
 
     async def ping(self) -> None:
         """Return when Redis answers.

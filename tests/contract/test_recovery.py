@@ -11,6 +11,7 @@ import msgspec
 import pytest
 
 from common.errors import MetadataUnavailable, Unavailable
+from common.meta.announcements import Announcement
 from common.meta.handoff import Missed
 from common.meta.interface import Ceilings, EpochUnknown, Kind, Metadata, Outcome
 from common.meta.recovery import Finding, Mark, Restored
@@ -408,6 +409,10 @@ QUESTIONS: list[Ask] = [
     lambda store: store.objects.get("A"),
     lambda store: store.objects.begin(begin("B")),
     lambda store: store.objects.commit(commit_of(version("a", 12))),
+    lambda store: store.announcements.announce(
+        Announcement(BUCKET, ("C",), 9, "r1", 1000, ("n1",))
+    ),
+    lambda store: store.announcements.withdraw(BUCKET, ("C",)),
     lambda store: store.objects.stale(10),
     lambda store: store.objects.to_free(10),
     lambda store: store.objects.hold(BUCKET, "A", "me", 1000),

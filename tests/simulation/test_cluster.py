@@ -21,6 +21,7 @@ import structlog
 from common.checksum import object_digest
 from common.errors import NotFound, PreconditionFailed, PutterError
 from common.limits import KIB
+from router.ahead import Ahead
 from router.app import Router
 from router.quorum import Policy
 from router.targets import Target
@@ -42,6 +43,7 @@ STEPS = 10
 CALAMITIES = 6
 SIZES = (16, 100, 8 * KIB - 1, 8 * KIB, 8 * KIB + 1, 40_000, 1_300_000)
 """The last one travels as several runs, the first ones together with others."""
+RAW_SIZES = (16, 100, 8 * KIB, *SIZES)
 FRAME_BYTES = 8 * KIB
 HEALING_S = 900.0
 SHAPES = (
@@ -99,14 +101,14 @@ class Client:
                 router = self._rng.choice(self._cluster.routers)
                 key = f"name-{self._rng.randrange(NAMES)}"
                 dice = self._rng.random()
-                if dice < 0.40:
+                if dice < 0.38:
                     await self._put(router, key)
-                elif dice < 0.55:
+                elif dice < 0.52:
                     await self._delete(router, key)
-                elif dice < 0.90:
+                elif dice < 0.84:
                     await self.get(router, key)
                 elif dice < 0.94:
-                    await self._send(router)
+                    await self._stream(router)
                 elif dice < 0.97:
                     await self._configure(router)
                 else:
@@ -173,8 +175,15 @@ class Client:
                 op.kind = Kind.DELETE if found else Kind.GET
         self._cluster.note(str(op))
 
+    async def _stream(self, router: SimRouter) -> None:
+        """Raw streams, some at the same time, some soon after: of these the first are announced."""
+        for _ in range(self._rng.choice((1, 6, 12))):
+            together = self._rng.choice((1, 1, 4))
+            await asyncio.gather(*(self._send(router) for _ in range(together)))
+            await asyncio.sleep(self._rng.choice((0, 0, 0.05, 0.3, 0.6)))
+
     async def _send(self, router: SimRouter) -> None:
-        _, data = self._life.new(self._rng, self._rng.choice(SIZES))
+        _, data = self._life.new(self._rng, self._rng.choice(RAW_SIZES))
         words = (await self._cluster.send(router, data)).split()
         if words[:3] == ["OBJECT", "WRITTEN", "OK"]:
             assert words[3] not in self._life.raw, "an ObjectID was given twice"
@@ -324,6 +333,29 @@ def quiet() -> Iterator[None]:
 def test_every_promise_holds(seed: int) -> None:
     life, _ = run(lambda world: scenario(world, seed), seed, limit_s=7_200)
     assert life.history.ops, "a history in which nothing was asked for proves nothing"
+
+
+def test_objects_that_were_announced_before_they_came_are_among_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    used: list[int] = []
+    withdrawn: list[int] = []
+    give, take_back = Ahead.give, Ahead._take_back
+
+    def given(self: Ahead, entries: Any) -> Any:
+        used.append(len(entries))
+        return give(self, entries)
+
+    async def taken_back(self: Ahead, bucket: str, ids: tuple[str, ...]) -> None:
+        withdrawn.append(len(ids))
+        await take_back(self, bucket, ids)
+
+    monkeypatch.setattr(Ahead, "give", given)
+    monkeypatch.setattr(Ahead, "_take_back", taken_back)
+    for seed in range(4):
+        run(lambda world, seed=seed: scenario(world, seed), seed, limit_s=7_200)  # type: ignore[misc]
+    assert sum(used) >= 10
+    assert sum(withdrawn) >= 1
 
 
 def test_a_seed_repeats_itself() -> None:

@@ -29,6 +29,7 @@ class Noun:
                     result = await self._view.tell(method(*args, **named))
                 except MetadataUnavailable:
                     # What the client of a real coordinator does within its patience.
+                    self._view.lapses += 1
                     self._view.check()
                     if attempt == 99:
                         raise
@@ -53,14 +54,17 @@ class View:
         alive: whether the process is.
         mute: whether nothing that it asks gets there.
         deaf: whether what it asks is done, and no answer comes.
+        lapses: how often a question was asked in vain.
     """
 
     def __init__(self, target: MemoryMetadata) -> None:
         self.alive = True
         self.mute = False
         self.deaf = False
+        self.lapses = 0
         self.counters = Noun(target.counters, self)
         self.objects = Noun(target.objects, self)
+        self.announcements = Noun(target.announcements, self)
         self.files = Noun(target.files, self)
         self.buckets = Noun(target.buckets, self)
         self.claims = Noun(target.claims, self)

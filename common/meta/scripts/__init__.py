@@ -19,6 +19,7 @@ from typing import Final
 _SERVED: Final = frozenset(
     {
         "amend",
+        "announce",
         "begin",
         "claim",
         "commit",
@@ -52,6 +53,7 @@ _SERVED: Final = frozenset(
         "trash",
         "unclaim",
         "underway",
+        "withdraw",
     }
 )
 _BUCKET: Final = frozenset({"correct", "restore", "serve"})
