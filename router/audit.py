@@ -213,13 +213,12 @@ class Audit:
     async def _watch(self, standing: Standing) -> None:
         """Note reasons to begin soon."""
         if not self._watches:  # another router did until now, or nobody
-            self._watches, self._completion = True, (standing.epoch, standing.stamp)
+            self._watches, self._completion = True, standing.completion
             self._turns = self._fleet.turns
             self._told.clear()
-        completion = standing.epoch, standing.stamp
-        if completion != self._completion:
+        if standing.completion != self._completion:
             self._want("Redis was brought up to date")
-        self._completion = completion
+        self._completion = standing.completion
         if self._fleet.turns != self._turns:
             self._want("putters were given up or taken back")
         self._turns = self._fleet.turns

@@ -105,9 +105,8 @@ class StoreFollow:
             self._completion = None
             return 0
         now = asyncio.get_running_loop().time()
-        completion = standing.epoch, standing.stamp
-        if completion != self._completion:  # what was noted before may be forgotten
-            self._completion = completion
+        if standing.completion != self._completion:  # what was noted before may be forgotten
+            self._completion = standing.completion
             self._walk_at, self._settled_at = now, now + self._settled_s
             self._begin()
         if now < self._walk_at or self._has_work():

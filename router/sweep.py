@@ -7,7 +7,7 @@ at a time walks through what every putter holds, and asks Redis whose objects th
 What is freed must not be anybody's. An object is announced in Redis before a byte of it travels, so
 what a complete Redis does not know is no upload under way. Beyond that, an object is freed only
 
-* if Redis did not know it at two looks, some time apart, in one run of Redis;
+* if Redis did not know it at two looks, some time apart, and lost nothing in between;
 * if every putter that ever belonged to the cluster was there, with all its records applied;
 * if none of them has a commit record of it.
 """
@@ -59,7 +59,7 @@ class Sweep:
         fleet: the putters.
         metrics: counters.
         instance: of this router.
-        period_ms: time between two walks in one run of Redis; 0: never.
+        period_ms: time between two walks while Redis loses nothing; 0: never.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class Sweep:
         self._metrics = metrics
         self._instance = instance
         self._period_s = period_ms / 1000
-        self._epoch = ""
+        self._completion = "", 0
         self._suspects: frozenset[str] = frozenset()
         self._walked_at = 0.0
         self._rounds = Rounds(
@@ -99,8 +99,8 @@ class Sweep:
             return 0
         if not await self._meta.leases.acquire(_LEASE, self._instance, _LEASE_MS):
             return 0
-        if standing.epoch != self._epoch:
-            self._epoch, self._suspects = standing.epoch, frozenset()
+        if standing.completion != self._completion:
+            self._completion, self._suspects = standing.completion, frozenset()
         suspects, self._suspects = self._suspects, frozenset()
         missed: set[str] = set()
         doomed: dict[NodeLink, dict[str, Ranges]] = {}
@@ -115,7 +115,7 @@ class Sweep:
                         missed.add(owner)
                 await asyncio.sleep(_PAUSE_S)
         after = await self._meta.recovery.standing()
-        if after.epoch != standing.epoch or not self._all_there(after):
+        if after.completion != standing.completion or not self._all_there(after):
             return 0
         freed = await self._free(doomed, suspects)
         self._suspects = frozenset(missed - suspects)
@@ -125,11 +125,11 @@ class Sweep:
     # -- inside ----------------------------------------------------------------------------
 
     def _is_time(self, standing: Standing) -> bool:
-        """Soon in a new run of Redis, again while something is suspected, then now and then."""
+        """Soon after Redis was brought up to date, again while it suspects, then now and then."""
         if not standing.complete:
             return False
         waited = asyncio.get_running_loop().time() - self._walked_at
-        if standing.epoch != self._epoch:
+        if standing.completion != self._completion:
             return True
         return waited >= (min(_AGE_S, self._period_s) if self._suspects else self._period_s)
 

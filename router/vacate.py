@@ -79,8 +79,7 @@ class Vacate:
         self._writing = False
         self._walked_at = 0.0
         self._absent_since: dict[str, float] = {}
-        self._walked_in = ""
-        self._epoch = ""
+        self._walked_in = self._completion = "", 0
         self._complete_since = 0.0
         self._named: frozenset[str] | None = None
         self._clean_walks: Counter[str] = Counter()
@@ -124,7 +123,8 @@ class Vacate:
     async def round(self) -> bool:
         """Look who leaves, and walk if that has changed or something is still to be moved.
 
-        What was noted is in Redis alone, so a new run of Redis is reason enough for a walk.
+        What was noted is in Redis alone, so that it was brought up to date from the putters is
+        reason enough for a walk.
 
         Returns:
             Whether it walked.
@@ -142,15 +142,15 @@ class Vacate:
                 emptied=sorted(leaving - self._noted),
                 taken_back=sorted(self._noted - leaving),
             )
-        elif self._walked_in == standing.epoch and not self._is_time():
+        elif self._walked_in == standing.completion and not self._is_time():
             return False
         writing = await self._census.under_way(leaving)
         found = await self._census.walk(leaving)
         if found is None:
             return False  # another router walks; what it notes is noted
         self._noted, self._names = leaving, found + writing
-        if self._walked_in != standing.epoch:
-            self._walked_in = standing.epoch
+        if self._walked_in != standing.completion:
+            self._walked_in = standing.completion
             self._clean_walks.clear()
         self._unsure.clear()
         self._writing = bool(writing)
@@ -179,13 +179,13 @@ class Vacate:
         Certain is that only once Redis has been complete for as long as putters are waited for.
         """
         now = asyncio.get_running_loop().time()
-        epoch = standing.epoch if standing.complete else ""
-        if epoch != self._epoch:
-            self._epoch, self._complete_since, self._named = epoch, now, None
+        completion = standing.completion if standing.complete else ("", 0)
+        if completion != self._completion:
+            self._completion, self._complete_since, self._named = completion, now, None
         away_s = self._replace_after_ms / 1000
         decided = await self._meta.members.decisions()
         gone = frozenset(n for n, decision in decided.items() if decision is Decision.GONE)
-        if not epoch or not away_s or now - self._complete_since <= away_s:
+        if not standing.complete or not away_s or now - self._complete_since <= away_s:
             self._belonging.settle(gone, None)
             return gone
         self._belonging.settle(gone, frozenset(standing.marks))

@@ -46,13 +46,13 @@ class _Plan:
     """Numbers that may become marks.
 
     Attributes:
-        epoch: the run of Redis.
+        completion: since when Redis has forgotten nothing.
         since: the loop's time when the putters told them.
         numbers: by putter.
         writing: what was being written then: bucket and ObjectID.
     """
 
-    epoch: str
+    completion: tuple[str, int]
     since: float
     numbers: dict[str, int]
     writing: frozenset[tuple[str, str]]
@@ -100,7 +100,7 @@ class Watermark:
             return False
         standing = await self._meta.recovery.standing()
         plan = self._plan
-        if not standing.complete or (plan is not None and plan.epoch != standing.epoch):
+        if not standing.complete or (plan is not None and plan.completion != standing.completion):
             self._plan = None
             return False
         if plan is None:
@@ -151,7 +151,7 @@ class Watermark:
         writing = await self._meta.recovery.writing(_WRITING_MAX)
         if writing is None:
             return None
-        return _Plan(standing.epoch, since, numbers, frozenset(writing))
+        return _Plan(standing.completion, since, numbers, frozenset(writing))
 
     async def _undecided(self, plan: _Plan) -> bool:
         """Whether a record up to the plan's numbers may belong to an object that is not decided."""
@@ -185,9 +185,9 @@ class Watermark:
         numbers = {node: n for node, n in plan.numbers.items() if node in standing.marks}
         starts = {node: standing.marks[node].number for node in numbers}
         replay = Replay(
-            self._meta.recovery, self._fleet, plan.epoch, token="", anew_below=standing.stamp
+            self._meta.recovery, self._fleet, standing.epoch, token="", anew_below=standing.stamp
         )
         await replay.bare(starts, numbers)
         marks = {node: Mark(number) for node, number in numbers.items()}
-        if await self._meta.recovery.mark(plan.epoch, marks):
+        if await self._meta.recovery.mark(standing.epoch, marks):
             _log.debug("marks moved", marks=numbers)

@@ -94,6 +94,15 @@ class Standing:
     lost: tuple[str, ...] = ()
     sharded: bool = False
 
+    @property
+    def completion(self) -> tuple[str, int]:
+        """Names the last completion: what was noted in Redis alone before it may be forgotten.
+
+        The run does not tell: a server loses everything in the same one by FLUSHALL, and one of a
+        cluster beside that of the counters in its own.
+        """
+        return self.epoch, self.stamp
+
 
 class Recovery(Protocol):
     """Bringing the coordinator up to date."""

@@ -152,12 +152,13 @@ def test_one_that_went_away_in_between_stops_it() -> None:
     with_store(scene)
 
 
-def test_two_looks_are_in_one_run_of_redis() -> None:
+@pytest.mark.parametrize("run", ["run-2", "run-1"])
+def test_nothing_is_forgotten_between_two_looks(run: str) -> None:
     async def scene(store: Store) -> None:
         lost = lose(store, 0, "GONE")
         assert await store.router.sweep.round() == 0
         await asyncio.sleep(2 * _AGE_S)
-        store.meta.wipe("run-2")
+        store.meta.wipe(run)
         assert await store.router.sweep.round() == 0, "it is not complete"
         await ready(store)
         assert await store.router.sweep.round() == 0

@@ -481,6 +481,30 @@ def test_one_that_is_drained_again_is_looked_at_again() -> None:
     with_store(scene)
 
 
+@pytest.mark.parametrize("run", ["run-2", "run-1"])
+def test_what_redis_forgot_is_noted_again(run: str) -> None:
+    """Its older records still owe something to one that is gone; the run may be the same."""
+
+    async def scene(store: Store) -> None:
+        async def owed() -> set[str]:
+            found = [await version_of(store, key) for key in data]
+            return {node for v in found for s in v.objects for e in s.extents for node in e.owed}
+
+        await away(store, 0, 3)
+        data = await filled(store)
+        assert await owed() == {"p0"}
+        assert await store.meta.members.declare("p0", Decision.GONE)
+        await store.router.catch_up.decided()
+        await asyncio.sleep(20)
+        assert await owed() == set()
+        store.meta.wipe(run)
+        await store.router.catch_up.ensure(30_000)
+        await asyncio.sleep(30)
+        assert await owed() == set()
+
+    with_store(scene)
+
+
 def test_without_a_time_nobody_is_given_up() -> None:
     async def scene(store: Store) -> None:
         await filled(store, 3)
