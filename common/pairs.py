@@ -7,10 +7,15 @@ import secrets
 import string
 from typing import Final
 
+import msgspec
+
 from common.errors import UsageError
 
 ROOT: Final = "root"
 """Owner of the key that a new store begins with, and of others that name none."""
+
+FIRST_PAIR: Final = "first pair"
+"""What the parent of a router's workers asks the first of them, to show it (`common.siblings`)."""
 
 _ID: Final = re.compile(r"[A-Za-z0-9._-]{3,128}")
 _SECRET: Final = re.compile(r"[!-~]{8,128}")
@@ -18,6 +23,21 @@ _OWNER: Final = re.compile(r"[A-Za-z0-9._@+-]{1,64}")
 _ID_LETTERS: Final = string.ascii_uppercase + "234567"
 _SECRET_LETTERS: Final = string.ascii_letters + string.digits
 _SHOWN_CHARS_MAX: Final = 128
+
+
+class Pair(msgspec.Struct, frozen=True):
+    """An access key with its secret, on its way to be shown. Its representation lacks the secret.
+
+    Attributes:
+        access_key_id: its public half.
+        secret_key: the other.
+    """
+
+    access_key_id: str
+    secret_key: str
+
+    def __repr__(self) -> str:
+        return f"Pair({self.access_key_id!r})"
 
 
 def new_id() -> str:

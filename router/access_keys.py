@@ -9,6 +9,7 @@ or rotated through another router may still count here.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
@@ -24,7 +25,9 @@ from common.logs import get_logger
 from common.meta.interface import Metadata
 from common.names import check_bucket
 from common.pairs import (
+    FIRST_PAIR,
     ROOT,
+    Pair,
     check_id,
     check_owner,
     check_secret,
@@ -145,6 +148,9 @@ class AccessKeys:
         self._instance = instance
         self._changes = 0
         self._recent: Recent[Key | None] = Recent(self._read, "an access key", _REMEMBERED_MAX)
+        self._first: asyncio.Task[Issued | None] | None = None
+        self.answers: Final = {FIRST_PAIR: self.first_told}
+        """What a worker answers its parent."""
         self._rounds = Rounds(self.reseal, _RESEAL_S, "sealing access keys anew")
         keyring.listen(self._recent.clear)
 
@@ -156,6 +162,9 @@ class AccessKeys:
         """End that, and what is asked for."""
         await self._rounds.stop()
         await self._recent.stop()
+        if self._first is not None:
+            self._first.cancel()
+            await asyncio.gather(self._first, return_exceptions=True)
 
     async def find(self, access_key_id: str) -> Key | None:
         """The key of an id, as it was at most two seconds ago; None: there is none.
@@ -215,6 +224,21 @@ class AccessKeys:
             if await self._meta.access.every():
                 return None
             return await self._issue(Wanted(new_id()))
+
+    async def first_told(self) -> bytes:
+        """The same as JSON (`common.pairs.Pair`), empty for none; the same again to a second call.
+
+        Whoever asked and got no answer in time asks again, and nothing is lost.
+
+        Raises:
+            PutterError: as `create`.
+        """
+        if self._first is None or (self._first.done() and self._first.exception()):
+            self._first = asyncio.get_running_loop().create_task(self.first())
+        issued = await asyncio.shield(self._first)
+        if issued is None:
+            return b""
+        return msgspec.json.encode(Pair(issued.record.key, issued.secret))
 
     async def rotate(self, access_key_id: str, secret: str | None = None) -> Issued:
         """Give a key a new secret; its rights stay.

@@ -265,7 +265,9 @@ class Router:
             meta, self.policies, self.repair, identity.instance, wait_ms
         )
         self._heartbeat = Heartbeat(meta.members, self._member)
-        self.workers: Final = Workers(siblings, self.metrics, self._not_ready, self._part)
+        self.workers: Final = Workers(
+            siblings, self.metrics, self._not_ready, self._part, self.access_keys.answers
+        )
         self._web: WebPort | None = None
         self._redis_address = redis_address
         self._stopping = False

@@ -15,11 +15,12 @@ import msgspec
 from common.membership import State
 from common.metrics import Metrics
 from common.metrics_text import merged
-from common.siblings import Siblings
+from common.siblings import Answers, Siblings
 from router.fleet import Fleet, NodeView
 
 _LABEL: Final = "worker"
 _POLL_S: Final = 0.01
+_NOTHING: Final[Answers] = {}
 _SILENT: Final = (State.DOWN, State.GONE)
 
 
@@ -113,6 +114,7 @@ class Workers:
         metrics: of this one.
         trouble: why this one cannot do its work; "" if it can.
         part: what this one knows.
+        more: what else it answers, by question.
     """
 
     def __init__(
@@ -121,11 +123,13 @@ class Workers:
         metrics: Metrics,
         trouble: Callable[[], str],
         part: Callable[[], Part],
+        more: Answers = _NOTHING,
     ) -> None:
         self._siblings = siblings
         self._metrics = metrics
         self._trouble = trouble
         self._part = part
+        self._more = more
 
     async def start(self) -> None:
         """Answer the others.
@@ -134,9 +138,12 @@ class Workers:
             Unavailable: their way to this one cannot be opened.
         """
         if self._siblings is not None:
-            await self._siblings.start(
-                {"metrics": self._own_metrics, "ready": self._own_trouble, "part": self._own_part}
-            )
+            answers = {
+                "metrics": self._own_metrics,
+                "ready": self._own_trouble,
+                "part": self._own_part,
+            }
+            await self._siblings.start({**answers, **self._more})
 
     async def stop(self) -> None:
         """Answer no more: to the others this one has ended."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import mmap
 import os
 import random
 import re
@@ -283,3 +284,14 @@ def reset(client: socket.socket) -> None:
     """End a connection with a reset."""
     client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
     client.close()
+
+
+def files_with(directory: Path, *needles: str) -> list[Path]:
+    """The files below a directory that hold one of these texts."""
+    found = []
+    for path in directory.rglob("*"):
+        if path.is_file() and path.stat().st_size:
+            with path.open("rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as data:
+                if any(data.find(each.encode()) >= 0 for each in needles):
+                    found.append(path)
+    return found

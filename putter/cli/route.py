@@ -8,6 +8,7 @@ from typing import Final
 from common.logs import get_logger
 from common.settings import Settings
 from putter.cli.beside import Beside
+from putter.cli.first_key import first_key
 from putter.cli.imports import importing
 from putter.cli.process import Signals, attend, open_certificates, open_keyring, raise_file_limit
 from putter.cli.rereading import KeyReader
@@ -65,5 +66,6 @@ async def _run(settings: Settings, signals: Signals) -> None:
             await router.fleet.wait_up(_LINK_MS)
         signals.listening = True
         doors = Doors(router.ingest_port, router.web_port, router.ack_port)
-        welcome(settings, doors, alone=alone)
+        first = await first_key(router.access_keys.first_told) if alone else None
+        welcome(settings, doors, alone=alone, first=first)
         await signals.wait()

@@ -7,6 +7,7 @@ from typing import Final
 
 import typer
 
+from common.pairs import Pair
 from common.settings import Settings
 from common.transport import address
 from putter.cli.output import plain
@@ -31,13 +32,14 @@ class Doors:
     ack_port: int | None
 
 
-def welcome(settings: Settings, doors: Doors, *, alone: bool) -> None:
+def welcome(settings: Settings, doors: Doors, *, alone: bool, first: Pair | None = None) -> None:
     """Tell where everything is, and what to do next.
 
     Args:
         settings: of the router.
         doors: where it listens.
         alone: whether it is a whole store.
+        first: the access key that a new store begins with; it is told nowhere else.
     """
     host = _NEAR.get(settings.host, settings.host)
     scheme = "http" if settings.tls_cert is None else "https"
@@ -64,4 +66,10 @@ def welcome(settings: Settings, doors: Doors, *, alone: bool) -> None:
         f"REST {doors.web_port}" + (f", frames {settings.putter_port}" if alone else ""),
         "  stop           Ctrl-C",
     ]
+    if first is not None:
+        lines += [
+            f"  access key     {first.access_key_id}",
+            f"  secret key     {first.secret_key}",
+            "                 Keep them: the secret is shown only now. More: putter keys --help",
+        ]
     typer.echo("\n".join(lines))

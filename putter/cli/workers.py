@@ -25,9 +25,11 @@ import msgspec
 from common.certificates import certificates_of
 from common.errors import NodesUnavailable, PutterError, Unavailable
 from common.logs import get_logger
+from common.pairs import FIRST_PAIR
 from common.settings import Settings, flag_of
 from common.siblings import ask_socket, socket_path
 from putter.cli.beside import Beside
+from putter.cli.first_key import first_key
 from putter.cli.imports import importing
 from putter.cli.process import Signals, open_keyring
 from putter.cli.welcome import Doors, welcome
@@ -75,7 +77,9 @@ async def run_workers(settings: Settings, signals: Signals) -> None:
         if alone:
             await workers.wait_linked()
         signals.listening = True
-        welcome(settings, Doors(settings.ingest_port, settings.web_port, None), alone=alone)
+        first = await first_key(workers.first_told) if alone else None
+        doors = Doors(settings.ingest_port, settings.web_port, None)
+        welcome(settings, doors, alone=alone, first=first)
         await signals.wait()
 
 
@@ -129,6 +133,14 @@ class Workers:
             raise NodesUnavailable(
                 f"not all workers were ready within {_LINK_S:.0f} s: {trouble or 'no answer'}"
             ) from None
+
+    async def first_told(self) -> bytes:
+        """The first access key, as one of them tells it; see `putter.cli.first_key`.
+
+        Raises:
+            Unavailable, TimeoutError: it does not answer.
+        """
+        return await ask_socket(self._sockets[0], FIRST_PAIR)
 
     def hang_up(self) -> None:
         """Let all read their files again."""

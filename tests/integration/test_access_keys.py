@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.store_kit import Cluster, cluster, eventually
-from tests.traffic_kit import at
+from tests.traffic_kit import at, files_with
 
 pytestmark = pytest.mark.slow
 SECRET = "secret-of-the-test-that-is-nowhere-else"
@@ -55,12 +55,8 @@ def test_access_keys_from_end_to_end(tmp_path: Path) -> None:
             assert ask(store, "GET", "/keys") == (200, told)
 
         eventually(restored)
-        secrets = [each.encode() for each in (SECRET, again["secret_key"])]
-        files = [path for path in tmp_path.rglob("*") if path.is_file()]
-        assert len(files) > 5
-        for path in files:
-            data = path.read_bytes()
-            assert not [each for each in secrets if each in data], path
+        assert files_with(tmp_path, "moved-here")
+        assert files_with(tmp_path, SECRET, again["secret_key"]) == []
 
 
 def test_what_makes_no_sense_has_a_clear_answer(tmp_path: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import signal
 import stat
 import time
@@ -14,7 +16,7 @@ import pytest
 from common.keys import load_keyring
 from tests.local_kit import PORTS, LocalStore, local_store
 from tests.store_kit import digest, eventually
-from tests.traffic_kit import payload
+from tests.traffic_kit import files_with, payload
 
 pytestmark = pytest.mark.slow
 LOOPBACK = "0100007F"
@@ -65,8 +67,18 @@ def test_the_banner_says_how_to_use_it(store: LocalStore) -> None:
         f"                 curl -T FILE {store.url}/file/photos/cat.jpg",
         f"  listening      {doors}, frames {ports['putter_port']}",
         "  stop           Ctrl-C",
+        "                 Keep them: the secret is shown only now. More: putter keys --help",
     ):
         assert f"{line}\n" in store.text, (line, store.text)
+
+
+def test_a_new_store_begins_with_an_access_key(store: LocalStore) -> None:
+    [access_key] = re.findall(r"^  access key     (PK\w{18})$", store.text, re.MULTILINE)
+    [secret_key] = re.findall(r"^  secret key     (\w{40})$", store.text, re.MULTILINE)
+    [listed] = json.loads(store.command("keys", "list", "--json"))
+    assert (listed["access_key_id"], listed["owner"]) == (access_key, "root")
+    assert files_with(store.data, access_key)
+    assert not files_with(store.data, secret_key)
 
 
 def test_bytes_in_through_the_raw_port_and_out_by_command_and_rest(store: LocalStore) -> None:

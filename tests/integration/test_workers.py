@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import threading
@@ -106,6 +107,12 @@ def each_once(work: Any, count: int = CLIENTS) -> None:
 
 
 # -- one router to everybody ---------------------------------------------------------------
+
+
+def test_a_new_store_of_workers_begins_with_one_access_key(store: LocalStore) -> None:
+    [access_key] = re.findall(r"^  access key     (PK\w{18})$", store.text, re.MULTILINE)
+    [listed] = json.loads(store.command("keys", "list", "--json"))
+    assert (listed["access_key_id"], listed["owner"]) == (access_key, "root")
 
 
 def test_what_one_took_in_any_serves_at_once(store: LocalStore) -> None:

@@ -20,7 +20,7 @@ from common.errors import (
     WriteConflict,
 )
 from common.keys import ClusterKey, Keyring
-from common.pairs import new_id, new_secret
+from common.pairs import Pair, new_id, new_secret
 from common.records import AccessKey, encode
 from router.access_keys import AccessKeys, Key, Wanted
 from router.quorum import Policy
@@ -206,6 +206,27 @@ def test_a_store_begins_with_one_key() -> None:
         assert await keys(store).first() is None
         await keys(store).delete(issued.record.key)
         assert await keys(store).first() is None, "whoever deleted the last key meant it"
+
+    with_store(scene)
+
+
+def test_the_first_key_is_told_again_to_whoever_missed_the_answer() -> None:
+    async def scene(store: Store) -> None:
+        store.meta.down = True
+        with pytest.raises(MetadataUnavailable):
+            await keys(store).first_told()
+        store.meta.down = False
+        [ask] = keys(store).answers.values()
+        gone = asyncio.ensure_future(ask())
+        await asyncio.sleep(0)
+        gone.cancel()
+        told = msgspec.json.decode(await ask(), type=Pair)
+        found = await keys(store).find(told.access_key_id)
+        assert found is not None
+        assert found.secret == told.secret_key
+        assert msgspec.json.decode(await ask(), type=Pair) == told
+        assert await keys(store, 1).first_told() == b""
+        assert len(await keys(store).every()) == 1
 
     with_store(scene)
 

@@ -10,16 +10,21 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
+from structlog.testing import capture_logs
 
 from common.errors import MetadataUnavailable, PutterError
 from common.meta.interface import Member, Seen
+from common.pairs import Pair
 from common.settings import Settings
 from common.settings_load import load
 from putter.cli import beside
 from putter.cli.beside import Beside
+from putter.cli.first_key import first_key
 from putter.cli.welcome import Doors, welcome
 from putter.local.children import ChildFailed
 from putter.local.environment import environment_of
+from tests.node_kit import play
+from tests.simulation.loop import World
 
 
 def child_settings(settings: Settings) -> Settings:
@@ -75,6 +80,48 @@ def test_the_banner_of_a_whole_store(capsys: pytest.CaptureFixture[str]) -> None
     assert "frames 5000" in text
     assert "PUTTER_URL" not in text
     assert "Authorization" not in text
+
+
+def test_the_banner_of_a_new_store_shows_its_first_key(capsys: pytest.CaptureFixture[str]) -> None:
+    pair = Pair("PKONE", "very-secret")
+    welcome(Settings(), Doors(5001, 5004, 5002), alone=True, first=pair)
+    text = capsys.readouterr().out
+    assert "  access key     PKONE\n  secret key     very-secret\n" in text
+    assert "secret" not in banner(capsys)
+    assert "very-secret" not in repr(pair)
+
+
+def test_the_first_key_is_asked_for_until_there_is_an_answer() -> None:
+    answers: list[bytes | Exception] = [
+        MetadataUnavailable("not yet"),
+        TimeoutError(),
+        b'{"access_key_id":"PKONE","secret_key":"very-secret"}',
+    ]
+
+    async def ask() -> bytes:
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    async def main(_: World) -> None:
+        assert await first_key(ask) == Pair("PKONE", "very-secret")
+        answers.append(b"")
+        assert await first_key(ask) is None
+
+    play(main)
+
+
+def test_a_store_that_cannot_make_its_first_key_starts_without() -> None:
+    async def ask() -> bytes:
+        raise MetadataUnavailable("away")
+
+    async def main(_: World) -> None:
+        with capture_logs() as logs:
+            assert await first_key(ask) is None
+        assert [(each["log_level"], each["reason"]) for each in logs] == [("warning", "away")]
+
+    play(main)
 
 
 def test_the_banner_of_a_router(capsys: pytest.CaptureFixture[str]) -> None:
