@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from common.buffers import BufferPool
-from common.errors import IntegrityError, NodesUnavailable, PutterError
+from common.errors import IntegrityError, NodesUnavailable, PutterError, TicketTaken
 from common.keys import Keyring
 from common.limits import RUN_BYTES_TARGET
 from common.logs import get_logger
@@ -35,6 +35,10 @@ _ALONE: Final = Policy(1, 1)
 
 Pace = Callable[[int], Awaitable[None]]
 """Awaited with a number of bytes before these are copied."""
+
+
+class NotTakenError(NodesUnavailable):
+    """The putter freed some of the object a moment ago, and takes nothing of it for a while."""
 
 
 class Copier:
@@ -71,6 +75,7 @@ class Copier:
 
         Raises:
             IntegrityError: no putter of the extent has the right bytes.
+            NotTakenError: the putter takes nothing of the object for a while.
             PutterError: not now.
         """
         before = stored.extents.index(extent)
@@ -115,6 +120,7 @@ class Copier:
                 await until_durable(runs)
             except PutterError as error:
                 _log.info("a plain copy does not do", node=node, reason=str(error))
+                problems.append(error)
                 break
             for run in runs:
                 self._pool.give(run.frames)
@@ -127,7 +133,8 @@ class Copier:
         """Compare what every putter holds of a slice, and give one of them what it lacks."""
         if not await self._replicas.mend(stored, part, node):
             reasons = "; ".join(map(str, problems)) or "it does not take it"
-            raise NodesUnavailable(
+            taken = any(isinstance(each, TicketTaken) for each in problems)
+            raise (NotTakenError if taken else NodesUnavailable)(
                 f"object {stored.object_id} cannot be copied to putter {node}: {reasons}"
             )
 

@@ -25,7 +25,7 @@ from common.meta.interface import Metadata
 from common.meta.repairs import Debt, Owed
 from common.metrics import Metrics
 from common.records import ANYONE, Extent, Version
-from router.copying import Copier
+from router.copying import Copier, NotTakenError
 from router.debts import paid, with_extents
 from router.fleet import Fleet
 from router.handoff import RecordHandOff
@@ -43,6 +43,9 @@ _BATCH: Final = 128
 _LARGE_BYTES: Final = MIB
 """Larger objects are copied one after the other: one of them keeps several slices under way."""
 _SURPLUS: Final = "surplus"
+_REFUSED_S: Final = 200.0
+"""Another one is chosen for so long, if there is one: a putter takes nothing of what it freed."""
+_REFUSED_MAX: Final = 10_000
 _RATE_S: Final = 10.0
 """The time over which the rate is taken that an estimate rests on."""
 
@@ -120,6 +123,7 @@ class Repair:
         self._rates: dict[str, _Rate] = {}
         self._stuck: dict[str, dict[str, str]] = {}
         self._resume: dict[str, str] = {}
+        self._refused: dict[str, dict[str, float]] = {}  # by ObjectID: putters, until when
         self._renew_at: dict[str, float] = {}
         self._rounds = Rounds(self.round, period_ms / 1000, "repair")
 
@@ -173,6 +177,8 @@ class Repair:
         for node in [node for node in self._stuck if node not in self._debts]:
             del self._stuck[node]
         self._resume = {n: after for n, after in self._resume.items() if n in self._debts}
+        now = asyncio.get_running_loop().time()
+        self._refused = {o: n for o, n in self._refused.items() if max(n.values()) > now}
         self._metrics.owed_objects.set(sum(debt.objects for debt in self._debts.values()))
         self._metrics.owed_bytes.set(sum(debt.size for debt in self._debts.values()))
         self._metrics.owed_records.set(sum(each.records for each in self._lacking.values()))
@@ -264,10 +270,18 @@ class Repair:
         Raises:
             PutterError: not now.
         """
-        bucket, stored = item.version.bucket, item.stored
         target = self._target(item)
-        if not await self._meta.repairs.reach(bucket, item.object_id, target):
+        if not await self._meta.repairs.reach(item.version.bucket, item.object_id, target):
             return False
+        try:
+            await self._give_to(target, item, revision)
+        except NotTakenError:
+            self._note_refused(item, target)
+            raise
+        return True
+
+    async def _give_to(self, target: str, item: Owed, revision: int) -> None:
+        bucket, stored = item.version.bucket, item.stored
         size = 0
         for extent in stored.extents:
             if _gets(extent, item.node, target) and target not in extent.nodes:
@@ -284,18 +298,30 @@ class Repair:
             raise NodesUnavailable("it was described anew meanwhile")
         self._metrics.repaired_bytes.inc(size)
         self._metrics.repaired_objects.inc()
-        return True
 
     def _target(self, item: Owed) -> str:
         if item.node != ANYONE:
             return item.node
         taken = [frozenset((*e.nodes, *e.owed)) for e in item.stored.extents if ANYONE in e.owed]
         # Best one for all extents at once; else one for some of them, and the others come next.
-        for avoid in dict.fromkeys([frozenset().union(*taken), *taken]):
-            target = self._fleet.choose_another(item.object_id, avoid)
-            if target is not None:
-                return target
+        for refused in (self._who_refused(item.object_id), frozenset[str]()):
+            for avoid in dict.fromkeys([frozenset().union(*taken), *taken]):
+                target = self._fleet.choose_another(item.object_id, avoid | refused)
+                if target is not None:
+                    return target
         raise NodesUnavailable("there is no further putter", hint="start one more")
+
+    def _who_refused(self, object_id: str) -> frozenset[str]:
+        """Putters that did not take an object lately."""
+        now = asyncio.get_running_loop().time()
+        nodes = self._refused.get(object_id, {})
+        return frozenset(node for node, until in nodes.items() if until > now)
+
+    def _note_refused(self, item: Owed, target: str) -> None:
+        """Choose another one next time, if any will do."""
+        if item.node == ANYONE and len(self._refused) < _REFUSED_MAX:
+            until = asyncio.get_running_loop().time() + _REFUSED_S
+            self._refused.setdefault(item.object_id, {})[target] = until
 
     def _described(self, item: Owed, target: str, revision: int) -> Version:
         tickets = {extent.first for extent in item.stored.extents}

@@ -102,6 +102,40 @@ def test_more_and_fewer(replicas: int) -> None:
     with_store(scene)
 
 
+def test_who_just_freed_it_need_not_take_it_while_there_is_another() -> None:
+    async def scene(store: Store) -> None:
+        files = await fill(store)
+        await configure(store, replicas=3)
+        await settle(store)
+        await configure(store, replicas=2)
+        await settle(store)
+        await check(store, files, 2)
+        begun = asyncio.get_running_loop().time()
+        await configure(store, replicas=3)
+        await settle(store)
+        await check(store, files, 3)
+        assert asyncio.get_running_loop().time() - begun < 60, "a putter refuses it for longer"
+
+    with_store(scene)
+
+
+def test_who_just_freed_it_takes_it_in_the_end_if_there_is_nobody_else() -> None:
+    async def scene(store: Store) -> None:
+        files = await fill(store)
+        await configure(store, replicas=3)
+        await settle(store)
+        await configure(store, replicas=2)
+        await settle(store)
+        await configure(store, replicas=3)
+        await settle(store)
+        assert store.router.repair.refills()["*"].stuck
+        await asyncio.sleep(200)
+        await settle(store)
+        await check(store, files, 3)
+
+    with_store(scene, 3)
+
+
 def test_other_buckets_stay_as_they_are() -> None:
     async def scene(store: Store) -> None:
         await store.write(payload(5_000), "cat", bucket="other")
