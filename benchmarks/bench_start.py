@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 from tests.metadata_kit import free_port
 
-PORTS = ("putter", "ingest", "ack", "web", "putter_web")
+PORTS = ("putter", "ingest", "ack", "s3", "web", "putter_web")
 TICKS = os.sysconf("SC_CLK_TCK")
 
 

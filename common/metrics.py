@@ -50,6 +50,8 @@ class Metrics:
         stale_reads: reads of what a name held lately, while Redis was away.
         requests: answered web requests, by method and HTTP status.
         request_seconds: their duration, by method.
+        s3_requests: those of them that came to the S3 door, by operation and HTTP status.
+        s3_seconds: their duration, by operation.
         acks: acks, by status; a router counts those it took, a putter those it gave.
         acks_ignored: acks for a ticket that is not in flight to that putter, by reason.
         frames: frames received and checked by a putter.
@@ -128,6 +130,16 @@ class Metrics:
         )
         self.request_seconds = self._histogram(
             "putter_request_seconds", "Duration of web requests.", _REQUEST_BUCKETS, "method"
+        )
+
+        self.s3_requests = self._counter(
+            "putter_s3_requests", "Answered requests of the S3 door.", "operation", "status"
+        )
+        self.s3_seconds = self._histogram(
+            "putter_s3_seconds",
+            "Duration of requests of the S3 door.",
+            _REQUEST_BUCKETS,
+            "operation",
         )
 
     def _writing(self) -> None:

@@ -49,6 +49,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     putter_port: Annotated[_Port, Meta(description="putter: frames in")] = 5000
     ingest_port: Annotated[_Port, Meta(description="router: raw byte streams in")] = 5001
     ack_port: Annotated[_Port, Meta(description="router: acks in")] = 5002
+    s3_port: Annotated[_Port, Meta(description="router: S3")] = 5003
     web_port: Annotated[_Port, Meta(description="router: REST, health, metrics")] = 5004
     putter_web_port: Annotated[_Port, Meta(description="putter: health, metrics")] = 5010
     workers: Annotated[
@@ -69,6 +70,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     token: Annotated[
         _Text | None,
         Meta(description="bearer token of the web door; without it derived from the cluster key"),
+    ] = None
+    s3_domain: Annotated[
+        _Text | None,
+        Meta(
+            description="domain under which buckets have host names of their own on the S3 port, "
+            "`bucket.domain`; without it they stand in the path alone"
+        ),
     ] = None
     redis: Annotated[
         _Text | None,

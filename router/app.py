@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from functools import partial
 from typing import Final
 
 from common.buffers import BufferPool
@@ -18,9 +17,6 @@ from common.metrics import Metrics
 from common.siblings import Siblings
 from common.tls_ports import node_network
 from common.transport import Network
-from common.web import Door, make_application
-from common.web_lane import LaneConnection
-from common.web_port import WebPort
 from common.wire.handshake import CHALLENGE_BYTES, Identity
 from common.wire.session import Hello
 from router.access_keys import AccessKeys
@@ -31,18 +27,11 @@ from router.catchup import CatchUp, CatchUpOptions
 from router.census import Census
 from router.configure import Configure
 from router.copying import Copier
+from router.doors import Doors
 from router.fetching import Fetching
 from router.fleet import Fleet
 from router.follow import Follow
-from router.gateway.buckets import BucketRoutes
-from router.gateway.cluster import ClusterRoutes
-from router.gateway.drain import DrainRoutes
-from router.gateway.explain import ExplainRoutes
-from router.gateway.files import FileRoutes
-from router.gateway.keys import KeyRoutes
-from router.gateway.lane import FileLane
 from router.gateway.parts import part_of
-from router.gateway.repair import RepairRoutes
 from router.handoff import RecordHandOff
 from router.heal import Healer
 from router.ingest import IngestPort
@@ -107,7 +96,6 @@ class Router:
         self._keyring = keyring
         self._rng = rng
         self._meta = meta
-        self._certificates = certificates
         pool = BufferPool()
         self.fleet: Final = Fleet(
             meta.members,
@@ -268,8 +256,15 @@ class Router:
         self.workers: Final = Workers(
             siblings, self.metrics, self._not_ready, self._part, self.access_keys.answers
         )
-        self._web: WebPort | None = None
-        self._redis_address = redis_address
+        self._doors = Doors(
+            self,
+            meta,
+            keyring,
+            clock,
+            certificates,
+            self._not_ready,
+            redis_address,
+        )
         self._stopping = False
 
     @property
@@ -285,7 +280,12 @@ class Router:
     @property
     def web_port(self) -> int:
         """The port of the web door, once started; 0 without one."""
-        return self._web.port if self._web is not None else 0
+        return self._doors.web_port
+
+    @property
+    def s3_port(self) -> int:
+        """The port of the S3 door, once started; 0 without one."""
+        return self._doors.s3_port
 
     async def start(self) -> None:
         """Open the doors.
@@ -302,15 +302,10 @@ class Router:
             await self._ingest.start(
                 options.host, options.ingest_port, reuse_port=options.reuse_ports
             )
-            if options.web_port is not None:
-                self._web = self._make_web()
-                await self._web.start(
-                    options.host, options.web_port, "--web-port", reuse_port=options.reuse_ports
-                )
+            await self._doors.start()
             await self.workers.start()
         except BaseException:
-            if self._web is not None:
-                await self._web.stop()
+            await self._doors.stop()
             await self._ingest.close_listener()
             await self.fleet.stop()
             await self._acks.stop()
@@ -336,6 +331,7 @@ class Router:
             host=options.host,
             ingest=self.ingest_port,
             acks=self.ack_port,
+            s3=self.s3_port,
             web=self.web_port,
         )
 
@@ -344,8 +340,7 @@ class Router:
         self._stopping = True
         await self.workers.stop()
         await self._ingest.close_listener()
-        if self._web is not None:
-            await self._web.close_listener()
+        await self._doors.close_listeners()
         await self.writes.stop(_STOP_MS)
         await self._ingest.stop()
         await self.lately.stop()
@@ -362,8 +357,7 @@ class Router:
         await self.watermark.stop()
         await self.catch_up.stop()
         await self.policies.stop()
-        if self._web is not None:
-            await self._web.stop()
+        await self._doors.stop()
         await self._heartbeat.stop()
         await self._acks.stop()
         await self.fleet.stop()
@@ -371,33 +365,6 @@ class Router:
         _log.info("router stopped", router=self.identity.instance)
 
     # -- inside ----------------------------------------------------------------------------
-
-    def _make_web(self) -> WebPort:
-        door = Door(self.options.host, self.options.token, self._keyring)
-        application = make_application(self.metrics, door, self._not_ready, self.workers)
-        FileRoutes(self.writes, self.lately, self.metrics, self.options.idle_ms).add_to(application)
-        BucketRoutes(self._meta, self.policies, self.configure).add_to(application)
-        KeyRoutes(self.access_keys).add_to(application)
-        DrainRoutes(self._meta, self.vacate, self.workers, self.catch_up).add_to(application)
-        ExplainRoutes(self._meta, self.reads, self.fleet, self.policies).add_to(application)
-        RepairRoutes(self.fleet, self.audit, self.workers).add_to(application)
-        ClusterRoutes(
-            self._meta,
-            self.fleet,
-            self.policies,
-            self.workers,
-            self.identity,
-            self._redis_address,
-            lambda: self.numbers.tickets_used,
-        ).add_to(application)
-        lane = FileLane(self.lately, self.metrics, door)
-        return WebPort(
-            application,
-            self.metrics,
-            self.options.callers,
-            partial(LaneConnection, lane=lane),
-            self._certificates,
-        )
 
     def _not_ready(self) -> str:
         if self._stopping:

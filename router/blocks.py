@@ -12,6 +12,7 @@ from typing import Final, Protocol
 
 from common.budget import Budget
 from common.buffers import BufferPool
+from common.checksum import Buffer
 from common.limits import KIB, RUN_BYTES_TARGET
 
 _FIRST_BYTES: Final = 16 * KIB
@@ -145,7 +146,7 @@ class ChunkSource:
         filler: makes the blocks.
     """
 
-    def __init__(self, chunks: AsyncIterator[bytes], filler: BlockFiller) -> None:
+    def __init__(self, chunks: AsyncIterator[Buffer], filler: BlockFiller) -> None:
         self._chunks = chunks
         self._filler = filler
         self._rest = memoryview(b"")

@@ -42,11 +42,13 @@ class Bucket:
         name: its name.
         created_ms: when it was created; of one that nobody created the time of a file in it.
         owner: who created it; "" if nobody did.
+        location: where its creator wanted it to be, which is here; "" if he did not say.
     """
 
     name: str
     created_ms: int
     owner: str = ""
+    location: str = ""
 
 
 class Directory:
@@ -100,23 +102,24 @@ class Directory:
             found += await asyncio.gather(*(self._of(name, configured.get(name)) for name in part))
         return [each for each in found if each is not None]
 
-    async def create(self, name: str, owner: str) -> Bucket:
+    async def create(self, name: str, owner: str, location: str = "") -> Bucket:
         """Create a bucket; it is durable by the return.
 
         Args:
             name: of it, checked.
             owner: who does.
+            location: kept, and means nothing.
 
         Raises:
             BucketThere: it is there already.
             WriteConflict, PutterError: as `Configure.change`.
         """
-        made = Bucket(name, self._clock.now_ms(), owner)
+        made = Bucket(name, self._clock.now_ms(), owner, location)
 
         async def unless_there(settings: Mapping[str, Any]) -> Mapping[str, Any]:
             if created(name, settings) is not None or await self._held(name) is not None:
                 raise BucketThere(f"bucket {name!r} is there already")
-            return {SETTING: {"ms": made.created_ms, "owner": owner}}
+            return {SETTING: {"ms": made.created_ms, "owner": owner, "location": location}}
 
         await self._configure.decide(name, unless_there)
         return made
@@ -169,9 +172,11 @@ def created(name: str, settings: Mapping[str, Any]) -> Bucket | None:
     told = settings.get(SETTING)
     if not isinstance(told, dict):
         return None
-    created_ms, owner = told.get("ms"), told.get("owner")
+    created_ms = told.get("ms")
+    owner, location = told.get("owner"), told.get("location")
     return Bucket(
         name,
         created_ms if isinstance(created_ms, int) else 0,
         owner if isinstance(owner, str) else "",
+        location if isinstance(location, str) else "",
     )

@@ -29,6 +29,8 @@ class RouterOptions:
         host: address to listen on.
         ingest_port, ack_port: 0 = any free one.
         web_port: None: no web door.
+        s3_port: None: no S3 door.
+        s3_domain: under which buckets have host names of their own there; "": none.
         reuse_ports: share the ports of clients with the other workers of this router.
         advertise_host: where putters bring acks; "" = where the session comes from.
         nodes: ``(host, port)`` of putters named by hand.
@@ -58,6 +60,8 @@ class RouterOptions:
     ingest_port: int = 5001
     ack_port: int = 5002
     web_port: int | None = 5004
+    s3_port: int | None = None
+    s3_domain: str = ""
     reuse_ports: bool = False
     advertise_host: str = ""
     nodes: tuple[tuple[str, int], ...] = ()

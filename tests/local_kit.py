@@ -18,7 +18,9 @@ from tests.metadata_kit import ValkeyServer, free_port
 from tests.store_kit import Answer, Cluster, Process, eventually
 from tests.traffic_kit import connect
 
-PORTS: Final = ("putter_port", "ingest_port", "ack_port", "web_port", "putter_web_port")
+PORTS: Final = (
+    "putter_port", "ingest_port", "ack_port", "s3_port", "web_port", "putter_web_port",
+)  # fmt: skip
 READY_S: Final = 60.0
 GONE_S: Final = 15.0
 RELEASED_S: Final = 2.0

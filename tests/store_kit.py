@@ -147,6 +147,7 @@ class Cluster:
     routers: list[Process] = field(default_factory=list)
     ingest_ports: list[int] = field(default_factory=list)
     web_ports: list[int] = field(default_factory=list)
+    s3_ports: list[int] = field(default_factory=list)
     ack_ports: list[int] = field(default_factory=list)
     putter_ports: list[int] = field(default_factory=list)
     redis_url: str = ""
@@ -163,7 +164,8 @@ class Cluster:
     def environment(self) -> dict[str, str]:
         kept = {k: v for k, v in os.environ.items() if not k.startswith("PUTTER_")}
         kept.pop("REDIS_HOSTPORT", None)
-        return kept | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
+        ports = {"PUTTER_S3_PORT": "0"}  # of those that a test does not ask for
+        return kept | ports | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
 
     def command(self, *words: str) -> list[str]:
         return [sys.executable, "-m", "putter", *words]
@@ -188,13 +190,14 @@ class Cluster:
 
     def add_router(self, *flags: str) -> Process:
         number = len(self.routers)
-        ingest, acks, web = free_port(), free_port(), free_port()
+        ingest, acks, s3, web = free_port(), free_port(), free_port(), free_port()
         argv = self.command(
             "router",
             *("--data-dir", str(self.directory / f"router{number}")),
             *("--redis", self.redis_url or self.valkey.url),
             *("--key-file", str(self.directory / "cluster.key")),
             *("--ingest-port", str(ingest), "--ack-port", str(acks), "--web-port", str(web)),
+            *("--s3-port", str(s3)),
             *flags,
         )
         log = self.directory / f"router{number}.log"
@@ -203,6 +206,7 @@ class Cluster:
         self.ingest_ports.append(ingest)
         self.ack_ports.append(acks)
         self.web_ports.append(web)
+        self.s3_ports.append(s3)
         return process
 
     def wait_ready(self, router: int = 0, nodes: int | None = None) -> None:

@@ -65,7 +65,7 @@ async def _run(settings: Settings, signals: Signals) -> None:
         if alone:
             await router.fleet.wait_up(_LINK_MS)
         signals.listening = True
-        doors = Doors(router.ingest_port, router.web_port, router.ack_port)
+        doors = Doors(router.ingest_port, router.web_port, router.s3_port, router.ack_port)
         first = await first_key(router.access_keys.first_told) if alone else None
         welcome(settings, doors, alone=alone, first=first)
         await signals.wait()

@@ -45,6 +45,8 @@ def make_router(
             ingest_port=settings.ingest_port,
             ack_port=settings.ack_port,
             web_port=settings.web_port,
+            s3_port=settings.s3_port,
+            s3_domain=settings.s3_domain or "",
             reuse_ports=siblings is not None,
             advertise_host=settings.advertise_host or "",
             nodes=tuple(_address(node) for node in settings.nodes),

@@ -11,6 +11,8 @@ _OF_ROUTERS: Final = frozenset(
     {
         "ingest_port",
         "ack_port",
+        "s3_port",
+        "s3_domain",
         "web_port",
         "nodes",
         "rebuild",

@@ -24,11 +24,13 @@ class Doors:
     Attributes:
         ingest_port: raw streams.
         web_port: REST; 0: nowhere.
+        s3_port: S3.
         ack_port: acks; None: each of its workers at a port of its own.
     """
 
     ingest_port: int
     web_port: int
+    s3_port: int
     ack_port: int | None
 
 
@@ -63,7 +65,8 @@ def welcome(settings: Settings, doors: Doors, *, alone: bool, first: Pair | None
         f"                 curl{token} -T FILE {web}/file/photos/cat.jpg",
         f"  look around    putter ls, putter status, {web}/status",
         f"  listening      raw streams {doors.ingest_port}, acks {acks}, "
-        f"REST {doors.web_port}" + (f", frames {settings.putter_port}" if alone else ""),
+        f"S3 {doors.s3_port}, REST {doors.web_port}"
+        + (f", frames {settings.putter_port}" if alone else ""),
         "  stop           Ctrl-C",
     ]
     if first is not None:

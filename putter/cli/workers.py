@@ -2,7 +2,7 @@
 
 ```
 parent ── holds the shared ports, listens on none
-  ├── worker 0    5001, 5004 (shared)    its ack port: the one of the settings
+  ├── worker 0    5001, 5003, 5004 (shared)    its ack port: the one of the settings
   ├── worker 1    the same               its ack port: any free one
   └── …
 ```
@@ -39,7 +39,7 @@ from putter.local.reservation import Reservation, check_shareable
 from putter.local.shortdir import short_directory
 
 _log = get_logger(__name__)
-SHARED: Final = ("ingest_port", "web_port")
+SHARED: Final = ("ingest_port", "s3_port", "web_port")
 """The ports of clients, which every worker listens on (with `RouterOptions.reuse_ports`)."""
 _POLL_S: Final = 0.02
 _LINK_S: Final = 60.0
@@ -78,7 +78,7 @@ async def run_workers(settings: Settings, signals: Signals) -> None:
             await workers.wait_linked()
         signals.listening = True
         first = await first_key(workers.first_told) if alone else None
-        doors = Doors(settings.ingest_port, settings.web_port, None)
+        doors = Doors(settings.ingest_port, settings.web_port, settings.s3_port, None)
         welcome(settings, doors, alone=alone, first=first)
         await signals.wait()
 

@@ -56,7 +56,8 @@ def ended_with_one_error(store: LocalStore, code: int, *words: str) -> None:
 def test_the_banner_says_how_to_use_it(store: LocalStore) -> None:
     ports = store.ports
     doors = (
-        f"raw streams {ports['ingest_port']}, acks {ports['ack_port']}, REST {ports['web_port']}"
+        f"raw streams {ports['ingest_port']}, acks {ports['ack_port']}, S3 {ports['s3_port']}, "
+        f"REST {ports['web_port']}"
     )
     for line in (
         f"is ready. A whole store: router, putter and Valkey; data in {store.data}/",

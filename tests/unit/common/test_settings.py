@@ -27,6 +27,7 @@ GOOD = {
     "data_dir": "/srv/putter",
     "key_file": "/etc/cluster.key",
     "token": "s3cret",
+    "s3_domain": "s3.example.com",
     "redis": "redis://h:6379/0",
     "nodes": "a:5000,b:5000",
     "zone": "rack-7",

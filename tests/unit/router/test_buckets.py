@@ -150,6 +150,7 @@ def test_without_enough_putters_none_is_created() -> None:
         ({}, Bucket("b", 0)),
         ({"ms": "x", "owner": 3}, Bucket("b", 0)),
         ({"ms": 7, "owner": "ann", "later": 1}, Bucket("b", 7, "ann")),
+        ({"ms": 7, "owner": "ann", "location": "mars"}, Bucket("b", 7, "ann", "mars")),
     ],
 )
 def test_what_settings_say(told: object, bucket: Bucket | None) -> None:

@@ -68,7 +68,7 @@ def banner(
     capsys: pytest.CaptureFixture[str], web_port: int = 5004, alone: bool = True, **changes: Any
 ) -> str:
     acks = 5002 if Settings(**changes).workers == 1 else None
-    welcome(Settings(**changes), Doors(5001, web_port, acks), alone=alone)
+    welcome(Settings(**changes), Doors(5001, web_port, 5003, acks), alone=alone)
     return capsys.readouterr().out
 
 
@@ -133,7 +133,7 @@ def test_the_banner_of_a_router(capsys: pytest.CaptureFixture[str]) -> None:
 def test_the_banner_of_workers(capsys: pytest.CaptureFixture[str]) -> None:
     text = banner(capsys, workers=3)
     assert "is ready. A whole store: router (3 workers), putter and Valkey; data in" in text
-    assert "raw streams 5001, acks one port per worker, REST 5004, frames 5000\n" in text
+    assert "raw streams 5001, acks one port per worker, S3 5003, REST 5004, frames 5000\n" in text
     assert " is ready. A router of 3 workers.\n" in banner(capsys, alone=False, workers=3)
 
 

@@ -1,0 +1,147 @@
+"""What the operations of the S3 door share: the request they answer, and the store behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from hashlib import sha256
+
+from aiohttp import web
+
+from common.errors import NotFound
+from common.meta.interface import Metadata
+from common.metrics import Metrics
+from router.buckets import Bucket, Directory
+from router.gateway.s3.access import Caller
+from router.gateway.s3.address import Address
+from router.gateway.s3.announced import BodyChecks
+from router.gateway.s3.documents import CONTENT_TYPE, Tree, document
+from router.gateway.s3.failures import S3Error
+from router.gateway.s3.intake import Body
+from router.lately import Found, Lately
+from router.writes import WritePath
+
+
+@dataclass(frozen=True)
+class Store:
+    """The store behind the door.
+
+    Attributes:
+        meta: the coordinator.
+        writes: the write path.
+        lately: what names hold, or held.
+        directory: which buckets there are.
+        metrics: counters.
+        threads: where checksums are computed.
+        idle_ms: silence of an upload after which it fails.
+    """
+
+    meta: Metadata
+    writes: WritePath
+    lately: Lately
+    directory: Directory
+    metrics: Metrics
+    threads: Executor
+    idle_ms: int
+
+    async def bucket(self, name: str) -> Bucket:
+        """A bucket that is there, or was within the last second.
+
+        Raises:
+            S3Error: ``NoSuchBucket``.
+        """
+        found = await self.directory.known(name)
+        if found is None:
+            raise no_bucket(name)
+        return found
+
+    async def find(self, bucket: str, key: str) -> Found:
+        """What a name holds.
+
+        Raises:
+            S3Error: ``NoSuchKey`` or ``NoSuchBucket``.
+        """
+        try:
+            return await self.lately.find(bucket, key)
+        except NotFound:
+            if await self.directory.find(bucket) is None:
+                raise no_bucket(bucket) from None
+            raise S3Error("NoSuchKey", Key=key) from None
+
+
+@dataclass(frozen=True)
+class Call:
+    """One request that may be answered.
+
+    Attributes:
+        request: as aiohttp has it.
+        address: what it is about.
+        caller: who it is from.
+        store: what it is for.
+    """
+
+    request: web.Request
+    address: Address
+    caller: Caller
+    store: Store
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """Of the request, by names in any case."""
+        return self.request.headers
+
+    @property
+    def parameters(self) -> Mapping[str, str]:
+        """Of the query, by name."""
+        return self.address.parameters
+
+    def body(self) -> Body:
+        """The body of the request.
+
+        Raises:
+            S3Error: its headers contradict each other.
+        """
+        store = self.store
+        return Body(self.request, self.caller.verified, store.metrics, store.idle_ms)
+
+    async def document(self, bytes_max: int) -> bytes:
+        """A short body, held to what was announced of it.
+
+        Raises:
+            S3Error: it is longer, or something else.
+        """
+        if not self.request.can_read_body and "Content-Length" not in self.headers:
+            return b""
+        body = self.body()
+        data = await body.read(bytes_max)
+        checks = BodyChecks(body.announced, sha256=self.caller.verified.sha256, md5=False)
+        checks.update(data)
+        checks.finish(body.trailers)
+        return data
+
+
+def no_bucket(name: str) -> S3Error:
+    """There is no such bucket."""
+    return S3Error("NoSuchBucket", BucketName=name)
+
+
+def answer(tree: Tree, **headers: str) -> web.Response:
+    """An answer with a document."""
+    return web.Response(body=document(tree), headers={"Content-Type": CONTENT_TYPE} | headers)
+
+
+def iso_date(ms: int) -> str:
+    """A moment as documents have it; whole seconds, as ``Last-Modified`` tells them."""
+    return datetime.fromtimestamp(ms // 1000, UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z")
+
+
+def owner_tree(owner: str) -> Tree:
+    """An owner: the ID has the form of S3's, the name is that of the access keys."""
+    return ("Owner", [("ID", owner_id(owner)), ("DisplayName", owner)])
+
+
+def owner_id(owner: str) -> str:
+    """64 hex digits that stand for an owner."""
+    return sha256(f"data-putter owner {owner}".encode()).hexdigest()

@@ -1,0 +1,60 @@
+"""What has one true answer for every bucket here, since nothing else can be set."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from aiohttp import web
+
+from router.gateway.s3.call import Call, answer
+from router.gateway.s3.documents import Tree
+from router.gateway.s3.failures import S3Error
+from router.gateway.s3.pages import limit_of
+from router.gateway.s3.reading import acl_tree
+
+DOCUMENTS: Final[dict[str, Tree]] = {
+    "GetBucketAccelerateConfiguration": ("AccelerateConfiguration", ""),
+    "GetBucketLogging": ("BucketLoggingStatus", ""),
+    "GetBucketNotificationConfiguration": ("NotificationConfiguration", ""),
+    "GetBucketRequestPayment": ("RequestPaymentConfiguration", [("Payer", "BucketOwner")]),
+    "GetBucketVersioning": ("VersioningConfiguration", ""),
+}
+"""Operations that are always answered with the same document."""
+ABSENT: Final = {
+    "GetBucketCors": "NoSuchCORSConfiguration",
+    "GetBucketEncryption": "ServerSideEncryptionConfigurationNotFoundError",
+    "GetBucketLifecycleConfiguration": "NoSuchLifecycleConfiguration",
+    "GetBucketPolicy": "NoSuchBucketPolicy",
+    "GetBucketTagging": "NoSuchTagSet",
+    "GetBucketWebsite": "NoSuchWebsiteConfiguration",
+    "GetObjectLockConfiguration": "ObjectLockConfigurationNotFoundError",
+    "GetPublicAccessBlock": "NoSuchPublicAccessBlockConfiguration",
+}
+"""Operations that are always answered with the same error: nothing of the kind was set."""
+
+
+async def get_fixed(call: Call, operation: str) -> web.StreamResponse:
+    """One of `DOCUMENTS` or `ABSENT`, of a bucket that is there."""
+    bucket = await call.store.bucket(call.address.bucket)
+    if operation in ABSENT:
+        raise S3Error(ABSENT[operation], BucketName=bucket.name)
+    return answer(DOCUMENTS[operation])
+
+
+async def get_bucket_acl(call: Call) -> web.StreamResponse:
+    """GetBucketAcl: its owner may do everything, nobody else anything."""
+    bucket = await call.store.bucket(call.address.bucket)
+    return answer(acl_tree(bucket.owner or call.caller.key.owner))
+
+
+async def list_uploads(call: Call) -> web.StreamResponse:
+    """ListMultipartUploads: there are none."""
+    bucket = await call.store.bucket(call.address.bucket)
+    tree: list[Tree] = [
+        ("Bucket", bucket.name),
+        ("KeyMarker", call.parameters.get("key-marker", "")),
+        ("UploadIdMarker", call.parameters.get("upload-id-marker", "")),
+        ("MaxUploads", str(limit_of(call.parameters, "max-uploads"))),
+        ("IsTruncated", "false"),
+    ]
+    return answer(("ListMultipartUploadsResult", tree))

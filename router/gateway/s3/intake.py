@@ -1,0 +1,163 @@
+"""The body of a request: received, decoded, counted and held to what was announced of it.
+
+Nothing is held but what is being hashed. The end of the bytes is told to the write path only when
+they turned out to be what the headers, the signature and the trailer say: else the write fails, as
+if the client had gone, and nothing of it is stored.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from typing import Final
+
+import aiohttp
+from aiohttp import web
+
+from common.limits import OBJECT_BYTES_MAX
+from common.metrics import Metrics
+from router.gateway.s3 import checksums
+from router.gateway.s3.announced import Found, announced, expected_trailers
+from router.gateway.s3.aws_chunked import AwsChunked
+from router.gateway.s3.checksums import Buffer
+from router.gateway.s3.failures import S3Error
+from router.gateway.s3.hashing import Hashing
+from router.gateway.s3.sigv4 import Verified
+from router.targets import Sealed
+
+_DIGITS_MAX: Final = 15
+_CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+
+class Body:
+    """The body of one request.
+
+    Args:
+        request: whose.
+        verified: how its signature binds it.
+        metrics: counts its bytes.
+        idle_ms: silence after which it fails.
+
+    Raises:
+        S3Error: its headers contradict each other, or announce too much.
+    """
+
+    def __init__(
+        self, request: web.Request, verified: Verified, metrics: Metrics, idle_ms: int
+    ) -> None:
+        self._request = request
+        self._idle_s = idle_ms / 1000
+        self._count = metrics.ingest_bytes.labels("s3").inc
+        headers = {name.lower(): value for name, value in request.headers.items()}
+        payload = verified.claim.payload
+        names = expected_trailers(request.headers.getall("x-amz-trailer", []))
+        if names and not payload.chunked:
+            raise S3Error("InvalidRequest", "x-amz-trailer without a chunked body means nothing")
+        self.announced: Final = announced(headers, names)
+        self._decoder: AwsChunked | None = None
+        if payload.chunked:
+            self.length = _length(headers.get("x-amz-decoded-content-length"))
+            self._decoder = AwsChunked(payload, self.length, names, verified.chunks)
+        elif "transfer-encoding" in headers:
+            raise S3Error("NotImplemented", Header="Transfer-Encoding")
+        else:
+            self.length = _length(headers.get("content-length"))
+        if self.length > OBJECT_BYTES_MAX:
+            raise S3Error(
+                "EntityTooLarge",
+                ProposedSize=str(self.length),
+                MaxSizeAllowed=str(OBJECT_BYTES_MAX),
+            )
+        self.trailers: dict[str, str] = {}
+
+    async def chunks(self) -> AsyncGenerator[Buffer, None]:
+        """The object's bytes as they come; they are all there when it ends.
+
+        Raises:
+            S3Error: it broke off, is longer or shorter than announced, or is framed wrongly.
+        """
+        request = self._request
+        if request.headers.get("Expect", "").lower() == "100-continue":
+            # Only now: who may not come in, or asks for what cannot be, sends nothing in vain.
+            await request.writer.write(_CONTINUE)
+            request.writer.output_size = 0
+        received = 0
+        while chunk := await self._next():
+            self._count(len(chunk))
+            pieces = [chunk] if self._decoder is None else self._decoder.feed(chunk)
+            for piece in pieces:
+                received += len(piece)
+                yield piece
+        if self._decoder is not None:
+            self.trailers = self._decoder.finish()
+        if received != self.length:
+            raise S3Error("IncompleteBody")
+
+    async def read(self, bytes_max: int) -> bytes:
+        """All of a short body, such as a document.
+
+        Raises:
+            S3Error: it is longer, or not what was announced.
+        """
+        if self.length > bytes_max:
+            raise S3Error("MaxMessageLengthExceeded", MaxMessageLengthBytes=str(bytes_max))
+        return b"".join([bytes(piece) async for piece in self.chunks()])
+
+    async def _next(self) -> bytes:
+        try:
+            async with asyncio.timeout(self._idle_s):
+                return await self._request.content.readany()
+        except TimeoutError:
+            raise S3Error("RequestTimeout") from None
+        except (aiohttp.ClientPayloadError, web.RequestPayloadError, OSError) as error:
+            raise S3Error("IncompleteBody") from error
+
+
+class Hashed:
+    """The bytes of a body, hashed on their way.
+
+    Args:
+        chunks: the bytes.
+        trailers: asked for what came behind them, once they have ended.
+        hashing: computes their checksums.
+    """
+
+    def __init__(
+        self,
+        chunks: AsyncIterator[Buffer],
+        trailers: Callable[[], Mapping[str, str]],
+        hashing: Hashing,
+    ) -> None:
+        self._chunks = chunks
+        self._trailers = trailers
+        self._hashing = hashing
+        self._found: Found | None = None
+
+    async def chunks(self) -> AsyncGenerator[Buffer, None]:
+        """The bytes; it ends only if they are what was announced.
+
+        Raises:
+            S3Error: they are not.
+        """
+        async for chunk in self._chunks:
+            await self._hashing.feed(chunk)
+            yield chunk
+        self._found = await self._hashing.finish(self._trailers())
+
+    def sealed(self) -> Sealed:
+        """What the write path keeps of the checksums, once all bytes have come."""
+        found = self._found
+        assert found is not None
+        assert found.md5 is not None
+        kept = {}
+        if found.algorithm is not None and found.digest is not None:
+            kept[found.algorithm.value.lower()] = checksums.encode(found.digest)
+        return Sealed(checksums.etag(found.md5), kept)
+
+
+def _length(text: str | None) -> int:
+    if text is None:
+        raise S3Error("MissingContentLength")
+    if not (text.isascii() and text.isdigit() and len(text) <= _DIGITS_MAX):
+        raise S3Error("InvalidArgument", ArgumentName="Content-Length", ArgumentValue=text)
+    return int(text)

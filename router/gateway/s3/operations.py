@@ -1,0 +1,159 @@
+"""Which operation of S3 a request is: one table. What is not in it is refused. Pure.
+
+The names are those of the S3 API reference. A sub-resource (``?acl``) makes another operation of
+the same method and path; one that this door does not know is not mistaken for none.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from router.gateway.s3.address import Address
+from router.gateway.s3.failures import S3Error
+
+_SUBRESOURCES: Final = frozenset(
+    {
+        "abac",
+        "accelerate",
+        "acl",
+        "analytics",
+        "append",
+        "attributes",
+        "cors",
+        "delete",
+        "encryption",
+        "intelligent-tiering",
+        "inventory",
+        "legal-hold",
+        "lifecycle",
+        "location",
+        "logging",
+        "metadataConfiguration",
+        "metadataInventoryTable",
+        "metadataJournalTable",
+        "metadataTable",
+        "metrics",
+        "notification",
+        "object-lock",
+        "ownershipControls",
+        "policy",
+        "policyStatus",
+        "publicAccessBlock",
+        "renameObject",
+        "replication",
+        "requestPayment",
+        "restore",
+        "retention",
+        "select",
+        "session",
+        "tagging",
+        "torrent",
+        "uploadId",
+        "uploads",
+        "versioning",
+        "versions",
+        "website",
+    }
+)
+_PARAMETERS: Final = frozenset(
+    {
+        "bucket-region",
+        "continuation-token",
+        "delimiter",
+        "encoding-type",
+        "fetch-owner",
+        "key-marker",
+        "list-type",
+        "marker",
+        "max-buckets",
+        "max-keys",
+        "max-uploads",
+        "partNumber",
+        "prefix",
+        "start-after",
+        "upload-id-marker",
+        "versionId",
+        "version-id-marker",
+        "x-id",
+    }
+)
+"""Parameters that make no operation, and may be without a value."""
+
+OPERATIONS: Final[dict[tuple[str, str, str], str]] = {
+    ("service", "GET", ""): "ListBuckets",
+    ("bucket", "PUT", ""): "CreateBucket",
+    ("bucket", "HEAD", ""): "HeadBucket",
+    ("bucket", "DELETE", ""): "DeleteBucket",
+    ("bucket", "GET", ""): "ListObjects",
+    ("bucket", "POST", "delete"): "DeleteObjects",
+    ("bucket", "GET", "location"): "GetBucketLocation",
+    ("bucket", "GET", "accelerate"): "GetBucketAccelerateConfiguration",
+    ("bucket", "GET", "acl"): "GetBucketAcl",
+    ("bucket", "GET", "cors"): "GetBucketCors",
+    ("bucket", "GET", "encryption"): "GetBucketEncryption",
+    ("bucket", "GET", "lifecycle"): "GetBucketLifecycleConfiguration",
+    ("bucket", "GET", "logging"): "GetBucketLogging",
+    ("bucket", "GET", "notification"): "GetBucketNotificationConfiguration",
+    ("bucket", "GET", "object-lock"): "GetObjectLockConfiguration",
+    ("bucket", "GET", "policy"): "GetBucketPolicy",
+    ("bucket", "GET", "publicAccessBlock"): "GetPublicAccessBlock",
+    ("bucket", "GET", "requestPayment"): "GetBucketRequestPayment",
+    ("bucket", "GET", "tagging"): "GetBucketTagging",
+    ("bucket", "GET", "uploads"): "ListMultipartUploads",
+    ("bucket", "GET", "versioning"): "GetBucketVersioning",
+    ("bucket", "GET", "website"): "GetBucketWebsite",
+    ("object", "PUT", ""): "PutObject",
+    ("object", "GET", ""): "GetObject",
+    ("object", "HEAD", ""): "HeadObject",
+    ("object", "DELETE", ""): "DeleteObject",
+    ("object", "GET", "acl"): "GetObjectAcl",
+    ("object", "GET", "attributes"): "GetObjectAttributes",
+    ("object", "GET", "tagging"): "GetObjectTagging",
+}
+WRITES: Final = frozenset(
+    {"CreateBucket", "DeleteBucket", "DeleteObjects", "PutObject", "CopyObject", "DeleteObject"}
+)
+"""The operations that change something."""
+_METHODS: Final = ("GET", "HEAD", "PUT", "POST", "DELETE")
+
+
+def operation_of(method: str, address: Address, *, copies: bool) -> str:
+    """The operation that a request asks for.
+
+    Args:
+        method: of the request.
+        address: what it is about.
+        copies: whether it names a source to copy from.
+
+    Raises:
+        S3Error: ``NotImplemented``, ``MethodNotAllowed``, or a contradiction.
+    """
+    subresources = set()
+    for name, value in address.query:
+        if name in _SUBRESOURCES:
+            subresources.add(name)
+        elif not value and not _is_parameter(name):
+            raise S3Error("NotImplemented", ResourceType=name)
+    if len(subresources) > 1:
+        raise S3Error("NotImplemented", ResourceType=" ".join(sorted(subresources)))
+    subresource = next(iter(subresources), "")
+    level = "object" if address.key else "bucket" if address.bucket else "service"
+    operation = OPERATIONS.get((level, method, subresource))
+    if operation is None:
+        if level == "service" and method in _METHODS and not subresource:
+            raise S3Error("MethodNotAllowed", Method=method, ResourceType="SERVICE")
+        raise S3Error("NotImplemented", Method=method, ResourceType=subresource.upper())
+    if operation in WRITES and level == "object":
+        _check_no_part(address)
+        if operation == "PutObject" and copies:
+            return "CopyObject"
+    return operation
+
+
+def _check_no_part(address: Address) -> None:
+    if "partNumber" in address.parameters:
+        raise S3Error("NotImplemented", ResourceType="partNumber")
+
+
+def _is_parameter(name: str) -> bool:
+    return name in _PARAMETERS or name.lower().startswith(("x-amz-", "response-"))

@@ -1,0 +1,192 @@
+"""The S3 door: a request is let in, its operation found, its answer or its error given as S3 does.
+
+```
+request ── who? (signature) ── what? (operations) ── may he? ── operation ──► answer
+              │ AccessDenied     │ NotImplemented     │ AccessDenied  │
+              └──────────────────┴────────────────────┴───────────────┴──► error document
+```
+
+Nobody comes in without a signature: nothing of a body is read, and nothing but the key is asked of
+Redis, before it holds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import Final, cast
+
+from aiohttp import web
+
+from common.clock import Clock
+from common.errors import PutterError
+from common.logs import get_logger
+from common.requests import bind_request, current_request
+from common.web import Connection, count_answer, note_failure
+from router.gateway.s3 import buckets, fixed, reading, writing
+from router.gateway.s3.access import AccessKeys, Caller, caller_of
+from router.gateway.s3.address import Address, address_of
+from router.gateway.s3.call import Call, Store, owner_id
+from router.gateway.s3.documents import CONTENT_TYPE, Tree, document
+from router.gateway.s3.failures import S3Error
+from router.gateway.s3.headers import refuse_unknown
+from router.gateway.s3.mapping import mapped
+from router.gateway.s3.operations import OPERATIONS, WRITES, operation_of
+from router.gateway.s3.pages import list_objects
+
+_log = get_logger(__name__)
+REQUEST_ID: Final = "x-amz-request-id"
+HOST_ID: Final = "x-amz-id-2"
+_RETRY: Final = 503
+_FAILED: Final = 500
+
+Operation = Callable[[Call], Awaitable[web.StreamResponse]]
+
+_HANDLERS: Final[dict[str, Operation]] = {
+    "ListBuckets": buckets.list_buckets,
+    "CreateBucket": buckets.create_bucket,
+    "HeadBucket": buckets.head_bucket,
+    "DeleteBucket": buckets.delete_bucket,
+    "GetBucketLocation": buckets.get_location,
+    "GetBucketAcl": fixed.get_bucket_acl,
+    "ListMultipartUploads": fixed.list_uploads,
+    "ListObjects": list_objects,
+    "DeleteObjects": writing.delete_objects,
+    "PutObject": writing.put_object,
+    "CopyObject": writing.copy_object,
+    "DeleteObject": writing.delete_object,
+    "GetObject": reading.get_object,
+    "HeadObject": reading.get_object,
+    "GetObjectAcl": reading.get_object_acl,
+    "GetObjectAttributes": reading.get_attributes,
+    "GetObjectTagging": reading.get_object_tagging,
+}
+assert set(OPERATIONS.values()) | {"CopyObject"} == (
+    set(_HANDLERS) | set(fixed.DOCUMENTS) | set(fixed.ABSENT)
+)
+
+
+class S3Door:
+    """The application behind the S3 port.
+
+    Args:
+        store: what it is for.
+        keys: knows access keys.
+        clock: tells when a signature is too old.
+        domain: under which buckets have host names of their own; "": none.
+        host_id: what answers tell of this process.
+    """
+
+    def __init__(
+        self, store: Store, keys: AccessKeys, clock: Clock, domain: str, host_id: str
+    ) -> None:
+        self._store = store
+        self._keys = keys
+        self._clock = clock
+        self._domain = domain
+        self._host_id = host_id
+
+    def application(self) -> web.Application:
+        """What answers."""
+
+        async def sign(_: web.Request, response: web.StreamResponse) -> None:
+            response.headers[REQUEST_ID] = current_request()
+            response.headers[HOST_ID] = self._host_id
+
+        application = web.Application()
+        application.on_response_prepare.append(sign)
+        application.router.add_route("*", "/{path:(?s:.*)}", self.answer, expect_handler=_later)
+        return application
+
+    async def answer(self, request: web.Request) -> web.StreamResponse:
+        """Answer a request, whatever it is."""
+        started = time.perf_counter()
+        bind_request()
+        operation = ["none"]
+        try:
+            response = await self._answer(request, operation)
+        except S3Error as error:
+            response = self._refused(request, error)
+        except PutterError as error:
+            note_failure(error, request.path)
+            response = self._refused(request, mapped(error))
+        except (asyncio.CancelledError, ConnectionError):
+            raise
+        except Exception:  # noqa: BLE001 - the client gets an answer, the log the trace
+            _log.exception("a request failed unexpectedly", path=request.path)
+            response = self._refused(request, S3Error("InternalError"))
+        metrics = self._store.metrics
+        count_answer(metrics, request.method, response.status, started)
+        metrics.s3_requests.labels(operation[0], str(response.status)).inc()
+        metrics.s3_seconds.labels(operation[0]).observe(time.perf_counter() - started)
+        return response
+
+    # -- inside ----------------------------------------------------------------------------
+
+    async def _answer(self, request: web.Request, operation: list[str]) -> web.StreamResponse:
+        cast("Connection", request.protocol).check(request.path)
+        caller = await caller_of(request, self._keys, self._clock)
+        address = address_of(request.raw_path, request.headers.get("Host", ""), self._domain)
+        copies = "x-amz-copy-source" in request.headers
+        name = operation[0] = operation_of(request.method, address, copies=copies)
+        refuse_unknown(request.headers.items())
+        if address.bucket and not caller.key.may(address.bucket, write=name in WRITES):
+            raise S3Error("AccessDenied")
+        call = Call(request, address, caller, self._store)
+        await self._check_owner(request, address, caller)
+        handler = _HANDLERS.get(name)
+        if handler is None:
+            return await fixed.get_fixed(call, name)
+        return await handler(call)
+
+    async def _check_owner(self, request: web.Request, address: Address, caller: Caller) -> None:
+        """Hold a bucket to the owner that the client expects.
+
+        Raises:
+            S3Error: it is another's.
+        """
+        expected = request.headers.get("x-amz-expected-bucket-owner")
+        if expected is None or not address.bucket:
+            return
+        bucket = await self._store.bucket(address.bucket)
+        owner = bucket.owner or caller.key.owner
+        if expected not in (owner, owner_id(owner)):
+            raise S3Error("AccessDenied")
+
+    def _refused(self, request: web.Request, error: S3Error) -> web.Response:
+        path = request.raw_path.partition("?")[0]
+        response = error_answer(error, path, self._host_id)
+        if request.method == "HEAD":
+            del response.headers["Content-Type"]
+            response.body = None
+        if error.status == _RETRY:
+            response.headers["Retry-After"] = "1"
+        if request.body_exists and not request.content.is_eof():
+            # What is left of the body, if it still comes, would be taken for the next request.
+            response.force_close()
+        return response
+
+
+def error_answer(error: S3Error, resource: str, host_id: str) -> web.Response:
+    """An error as S3 tells it.
+
+    Args:
+        error: what to tell.
+        resource: the path of the request.
+        host_id: what answers tell of this process.
+    """
+    if error.status == web.HTTPNotModified.status_code:
+        return web.Response(status=error.status)
+    told: list[Tree] = [("Code", error.code), ("Message", error.message)]
+    told += list(error.fields.items())
+    told += [("Resource", resource), ("RequestId", current_request()), ("HostId", host_id)]
+    return web.Response(
+        body=document(("Error", told), namespace=""),
+        status=error.status,
+        headers={"Content-Type": CONTENT_TYPE},
+    )
+
+
+async def _later(_: web.Request) -> None:
+    """A client that waits for leave to send its body gets it when the body is read."""

@@ -1,0 +1,251 @@
+"""Operations that change objects: PutObject, CopyObject, DeleteObject, DeleteObjects."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Mapping
+from typing import Final
+
+from aiohttp import web
+
+from common.errors import NotFound, PreconditionFailed, PutterError
+from common.limits import MIB
+from common.records import Version
+from router.blocks import ChunkSource
+from router.gateway.conditions import Representation, check_read
+from router.gateway.s3.address import checked_key, copy_source
+from router.gateway.s3.announced import Announced, BodyChecks
+from router.gateway.s3.call import Call, answer, iso_date
+from router.gateway.s3.checksums import Algorithm, Buffer
+from router.gateway.s3.documents import Element, Tree, parsed
+from router.gateway.s3.failures import S3Error
+from router.gateway.s3.hashing import Hashing
+from router.gateway.s3.headers import checksum_headers, kept_headers
+from router.gateway.s3.intake import Hashed
+from router.gateway.s3.mapping import mapped
+from router.targets import Sealed, Target, Written
+
+DELETE_MAX: Final = 1000
+_DELETE_BYTES_MAX: Final = 2 * MIB
+_AT_ONCE: Final = 64
+_SOURCE: Final = "x-amz-copy-source"
+_DEFAULT: Final = Algorithm.CRC64NVME
+"""What is computed of a body whose sender chose no checksum, as S3 does."""
+
+
+async def put_object(call: Call) -> web.StreamResponse:
+    """PutObject: the body becomes what the name holds."""
+    bucket, key = await _destination(call)
+    body = call.body()
+    sha256 = call.caller.verified.sha256
+    checks = BodyChecks(body.announced, sha256=sha256, default=_DEFAULT)
+    hashed = Hashed(body.chunks(), lambda: body.trailers, Hashing(checks, call.store.threads))
+    kept = kept_headers(call.headers.items())
+    if_match = await _condition(call)
+    target = Target(bucket, key, kept, if_match, empty_allowed=True, seal=hashed.sealed)
+    written = await _write(call, hashed.chunks(), target)
+    return web.Response(headers=_told(written.version))
+
+
+async def copy_object(call: Call) -> web.StreamResponse:
+    """CopyObject: the bytes of another name, under new tickets, become what this one holds."""
+    bucket, key = await _destination(call)
+    source = copy_source(call.headers[_SOURCE])
+    if not call.caller.key.may(source[0], write=False):
+        raise S3Error("AccessDenied")
+    replaces = _replaces(call)
+    if source == (bucket, key) and not replaces:
+        raise S3Error(
+            "InvalidRequest",
+            "This copy request is illegal because it is trying to copy an object to itself without "
+            "changing the object's metadata, storage class, website redirect location or "
+            "encryption attributes.",
+        )
+    found = await call.store.find(*source)
+    version, reads = found.version, found.reads
+    _check_source(call.headers, version)
+    kept = kept_headers(call.headers.items()) if replaces else version.headers
+    pieces = _pieces(reads.stream(version, 0, version.size))
+    asked = call.headers.get("x-amz-checksum-algorithm")
+    algorithm = Algorithm.named(asked) if asked is not None else None
+    if_match = await _condition(call)
+    if "-" in version.etag or algorithm is not None or not version.checksums:
+        checks = BodyChecks(Announced(), default=algorithm or _DEFAULT)
+        hashed = Hashed(pieces, dict, Hashing(checks, call.store.threads))
+        pieces, seal = hashed.chunks(), hashed.sealed
+    else:
+
+        def seal() -> Sealed:
+            return Sealed(version.etag, version.checksums)
+
+    target = Target(bucket, key, kept, if_match, empty_allowed=True, seal=seal)
+    written = (await _write(call, pieces, target)).version
+    told: list[Tree] = [
+        ("LastModified", iso_date(written.created_ms)),
+        ("ETag", f'"{written.etag}"'),
+        *((f"Checksum{name.upper()}", value) for name, value in written.checksums.items()),
+    ]
+    return answer(("CopyObjectResult", told))
+
+
+async def delete_object(call: Call) -> web.StreamResponse:
+    """DeleteObject: the name holds nothing; it need not have held anything."""
+    bucket, key = await _destination(call)
+    if any(name in call.headers for name in ("If-Match", "If-None-Match")):
+        raise S3Error("NotImplemented", Header="If-Match")
+    await call.store.writes.delete(bucket, key)
+    return web.Response(status=204)
+
+
+async def delete_objects(call: Call) -> web.StreamResponse:
+    """DeleteObjects: up to a thousand names, each with an outcome of its own."""
+    await call.store.bucket(call.address.bucket)
+    root = parsed(await call.document(_DELETE_BYTES_MAX), "Delete")
+    objects = root.all("Object")
+    if not 1 <= len(objects) <= DELETE_MAX:
+        raise S3Error("MalformedXML")
+    quiet = (root.value("Quiet") or "").strip().lower() == "true"
+    outcomes: list[Tree | None] = []
+    for first in range(0, len(objects), _AT_ONCE):
+        part = objects[first : first + _AT_ONCE]
+        outcomes += await asyncio.gather(*(_delete(call, each, quiet=quiet) for each in part))
+    return answer(("DeleteResult", [each for each in outcomes if each is not None]))
+
+
+# -- inside --------------------------------------------------------------------------------
+
+
+async def _destination(call: Call) -> tuple[str, str]:
+    """Bucket and key of an object that may be changed.
+
+    Raises:
+        S3Error: there is no such bucket, or the key is too long, or a version is named.
+    """
+    address = call.address
+    if "versionId" in call.parameters and (
+        call.request.method != "DELETE" or call.parameters["versionId"] != "null"
+    ):
+        raise S3Error(
+            "InvalidArgument",
+            "This operation does not accept a version-id.",
+            ArgumentName="versionId",
+            ArgumentValue=call.parameters["versionId"],
+        )
+    key = checked_key(address.key)
+    await call.store.bucket(address.bucket)
+    return address.bucket, key
+
+
+async def _condition(call: Call) -> str | None:
+    """The condition of a write, checked against what is there, and again when it is published.
+
+    Raises:
+        S3Error: it does not hold already now, or is none that S3 has.
+    """
+    if_match, if_none_match = call.headers.get("If-Match"), call.headers.get("If-None-Match")
+    if if_match is None and if_none_match is None:
+        return None
+    if if_none_match is not None and (if_match is not None or if_none_match.strip() != "*"):
+        raise S3Error("NotImplemented", Header="If-None-Match")
+    address = call.address
+    current = await call.store.meta.files.resolve(address.bucket, address.key)
+    if if_match is None:
+        if current is not None:
+            raise S3Error("PreconditionFailed", Condition="If-None-Match")
+        return ""
+    if current is None:
+        raise S3Error("NoSuchKey", Key=address.key)
+    if if_match.strip() == "*":
+        return "*"
+    if if_match.strip().strip('"') != current.etag:
+        raise S3Error("PreconditionFailed", Condition="If-Match")
+    return current.etag
+
+
+async def _write(call: Call, chunks: AsyncGenerator[Buffer, None], target: Target) -> Written:
+    writes = call.store.writes
+    source = ChunkSource(chunks, writes.filler())
+    try:
+        return await writes.write(source, target)
+    except PreconditionFailed:
+        held = "If-None-Match" if target.if_match == "" else "If-Match"
+        raise S3Error("PreconditionFailed", Condition=held) from None
+    finally:
+        source.close()
+        await chunks.aclose()
+
+
+def _told(version: Version) -> dict[str, str]:
+    return {"ETag": f'"{version.etag}"'} | checksum_headers(version)
+
+
+def _replaces(call: Call) -> bool:
+    directive = call.headers.get("x-amz-metadata-directive", "COPY")
+    if directive not in ("COPY", "REPLACE"):
+        raise S3Error(
+            "InvalidArgument",
+            "Unknown metadata directive.",
+            ArgumentName="x-amz-metadata-directive",
+            ArgumentValue=directive,
+        )
+    return directive == "REPLACE"
+
+
+def _check_source(headers: Mapping[str, str], version: Version) -> None:
+    """Hold the source of a copy to the conditions of the request.
+
+    Raises:
+        S3Error: one does not hold.
+    """
+    conditions = {
+        name: headers[f"{_SOURCE}-{name}"]
+        for name in ("If-Match", "If-None-Match", "If-Modified-Since", "If-Unmodified-Since")
+        if f"{_SOURCE}-{name}" in headers
+    }
+    what = Representation(version.etag, version.created_ms, version.size)
+    try:
+        holds = check_read(conditions, what)
+    except PreconditionFailed:
+        holds = False
+    if not holds:
+        name = next(iter(conditions))
+        raise S3Error("PreconditionFailed", Condition=f"{_SOURCE}-{name}")
+
+
+async def _pieces(stream: AsyncGenerator[memoryview, None]) -> AsyncGenerator[Buffer, None]:
+    """Pieces that stay as they are: the memory of those that were read is used again."""
+    try:
+        async for piece in stream:
+            yield bytes(piece)
+    except NotFound as error:
+        raise S3Error("NoSuchKey") from error
+    finally:
+        await stream.aclose()
+
+
+async def _delete(call: Call, wanted: Element, *, quiet: bool) -> Tree | None:
+    """Delete one of many; what is told of it, if anything."""
+    try:
+        await call.store.writes.delete(call.address.bucket, _key_of(wanted))
+    except (S3Error, PutterError) as error:
+        failure = mapped(error)
+        key = next((each.text for each in wanted.all("Key")), "")
+        told: list[Tree] = [("Key", key), ("Code", failure.code), ("Message", failure.message)]
+        return ("Error", told)
+    return None if quiet else ("Deleted", [("Key", _key_of(wanted))])
+
+
+def _key_of(wanted: Element) -> str:
+    """The key that shall be deleted, on no condition.
+
+    Raises:
+        S3Error: there is none, or a version or a condition is named.
+    """
+    key = wanted.value("Key")
+    if not key:
+        raise S3Error("MalformedXML")
+    if wanted.value("VersionId") not in (None, "", "null"):
+        raise S3Error("NoSuchVersion")
+    if {child.name for child in wanted.children} - {"Key", "VersionId"}:
+        raise S3Error("NotImplemented")
+    return checked_key(key)
