@@ -142,13 +142,14 @@ class Ahead:
             entries: a group that is about to be published.
             waiting: objects that wait already.
         """
-        if self._closed or not self._may_be_announced(entries):
+        needed, left = min(len(entries) + waiting, GROUP_OBJECTS_MAX), self.waiting
+        enough = left >= needed
+        if self._closed or not (enough or self._may_be_announced(entries)):
             return
         now_ms = self._path.clock.monotonic_ms()
         paused = now_ms - self._followed_ms >= AHEAD_MS
         self._followed_ms = now_ms
-        needed, left = len(entries) + waiting, self.waiting
-        if paused or left >= min(needed, GROUP_OBJECTS_MAX):
+        if enough or paused:
             return
         count = min(needed * self._reach, GROUP_OBJECTS_MAX) - left
         self._reach = min(2 * self._reach, _GROUPS_MAX)

@@ -27,6 +27,10 @@ from common.wire.status import Status
 Statuses = npt.NDArray[np.uint8]
 _TICKET = slice(0, 8)
 _CHECK = slice(8, 16)
+_ONE_GOOD = np.array([Status.WRITTEN], np.uint8)
+_ONE_BAD = np.array([Status.CHECKSUM_MISMATCH], np.uint8)
+for _one in (_ONE_GOOD, _ONE_BAD):
+    _one.flags.writeable = False
 
 
 def frame_count(data_bytes: int, frame_bytes: int) -> int:
@@ -102,8 +106,8 @@ def check(rows: memoryview, first: int, frame_bytes: int, key: bytes) -> Statuse
         key: the 32-byte checksum subkey.
 
     Returns:
-        uint8, shape ``(count,)``: ``WRITTEN`` where the frame is good, ``CHECKSUM_MISMATCH``
-        where ticket, checksum and data do not fit.
+        uint8, shape ``(count,)``, not to be changed: ``WRITTEN`` where the frame is good,
+        ``CHECKSUM_MISMATCH`` where ticket, checksum and data do not fit.
     """
     stride = frame_bytes + FRAME_HEADER_BYTES
     count = -(-len(rows) // stride)
@@ -112,7 +116,7 @@ def check(rows: memoryview, first: int, frame_bytes: int, key: bytes) -> Statuse
         good = field == tickets.encode_field(first) and (
             bytes(rows[_CHECK]) == checksum(key, field, rows[FRAME_HEADER_BYTES:])
         )
-        return np.array([0 if good else Status.CHECKSUM_MISMATCH], np.uint8)
+        return _ONE_GOOD if good else _ONE_BAD
     given = _fields(rows, stride, count, _TICKET)
     expected = tickets.encode_range(first, count)
     bad = _mismatches(rows, stride, count, given, key) | (given != expected).any(axis=1)

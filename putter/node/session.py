@@ -11,8 +11,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-import numpy as np
-
 from common.budget import Budget, Gate
 from common.errors import ProtocolError, PutterError
 from common.keys import ClusterKey
@@ -26,7 +24,6 @@ from common.logs import get_logger
 from common.requests import about_request, resume_request
 from common.tickets import TICKETS_MAX
 from common.wire import frames
-from common.wire.frames import Statuses
 from common.wire.handshake import Peer
 from common.wire.message import split_payload
 from common.wire.reader import MessageReader
@@ -283,28 +280,27 @@ class SessionConnection:
         if self._fence.covers(object_id):
             run = Run(first, part, frame_bytes, object_id, key.key_id)
             return _PendingRun(run, count, Status.TICKET_TAKEN, size, header.request_id)
-        key, statuses = self._keyed(part, first, frame_bytes)
+        key, status = self._keyed(part, first, frame_bytes)
         self._metrics.frames.inc(count)
         run = Run(first, part, frame_bytes, object_id, key.key_id)
-        return _PendingRun(run, count, frames.worst(statuses), size, header.request_id)
+        return _PendingRun(run, count, status, size, header.request_id)
 
-    def _keyed(self, part: memoryview, first: int, frame_bytes: int) -> tuple[ClusterKey, Statuses]:
-        """The key of a run, and the status of each of its frames.
+    def _keyed(self, part: memoryview, first: int, frame_bytes: int) -> tuple[ClusterKey, int]:
+        """The key of a run, and the worst status of its frames.
 
         As a rule it is the key of the session; the client may have begun to write with another one
         since.
         """
         greeted = self._peer.key
-        statuses = frames.check(part, first, frame_bytes, greeted.checksum)
-        if not statuses.any() and greeted.key_id in self._keyring.ids:
-            return greeted, statuses
-        bad = np.full_like(statuses, Status.CHECKSUM_MISMATCH)
+        status = frames.worst(frames.check(part, first, frame_bytes, greeted.checksum))
+        if status == Status.WRITTEN and greeted.key_id in self._keyring.ids:
+            return greeted, status
         for key in self._keyring.keys:
             if key.key_id != greeted.key_id:
                 found = frames.check(part, first, frame_bytes, key.checksum)
-                if not found.any():
-                    return key, found
-        return greeted, statuses if statuses.any() else bad
+                if frames.worst(found) == Status.WRITTEN:
+                    return key, Status.WRITTEN
+        return greeted, Status.CHECKSUM_MISMATCH
 
     def _finished(self, job: _BatchJob, error: PutterError | None) -> None:
         size = job.size
