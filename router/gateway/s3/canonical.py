@@ -15,8 +15,9 @@ reference, "Signature Calculations for the Authorization Header".)
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from hashlib import sha256
 from typing import Final
 from urllib.parse import quote_from_bytes, unquote_to_bytes
@@ -25,7 +26,9 @@ ALGORITHM: Final = "AWS4-HMAC-SHA256"
 
 _PLAIN: Final = re.compile(r"[A-Za-z0-9\-._~]*")
 _PLAIN_PATH: Final = re.compile(r"[A-Za-z0-9\-._~/]+")
-_BLANKS: Final = re.compile(r"[ \t\r\n]+")
+_BLANK: Final = " \t\r\n"
+_RUN: Final = re.compile(r"[\t\r\n][ \t\r\n]*| [ \t\r\n]+")
+"""Of blanks, where it is not one blank already."""
 
 
 @dataclass(frozen=True)
@@ -44,9 +47,22 @@ class SignedRequest:
     raw_query: str
     headers: Sequence[tuple[str, str]]
 
-    def values(self, name: str) -> list[str]:
+    @cached_property
+    def by_name(self) -> Mapping[str, Sequence[str]]:
+        """The values of each header, by its name in lower case."""
+        found: dict[str, list[str]] = {}
+        for key, value in self.headers:
+            found.setdefault(key.lower(), []).append(value)
+        return found
+
+    @cached_property
+    def pairs(self) -> Sequence[tuple[str, str]]:
+        """The parameters of the query, see `query_pairs`."""
+        return query_pairs(self.raw_query)
+
+    def values(self, name: str) -> Sequence[str]:
         """The values of one header, by its name in lower case."""
-        return [value for key, value in self.headers if key.lower() == name]
+        return self.by_name.get(name, ())
 
 
 def encoded(text: bytes, safe: str = "") -> str:
@@ -79,14 +95,19 @@ def canonical_query(pairs: Iterable[tuple[str, str]]) -> str:
     return "&".join(f"{name}={value}" for name, value in sorted(pairs))
 
 
-def canonical_headers(headers: Sequence[tuple[str, str]], names: Sequence[str]) -> str:
-    """The lines of the signed headers; one that the request lacks has an empty value."""
-    found: dict[str, list[str]] = {name: [] for name in names}
-    for key, value in headers:
-        values = found.get(key.lower())
-        if values is not None:
-            values.append(_BLANKS.sub(" ", value).strip(" "))
-    return "".join(f"{name}:{','.join(found[name])}\n" for name in names)
+def canonical_headers(headers: Mapping[str, Sequence[str]], names: Sequence[str]) -> str:
+    """The lines of the signed headers; one that the request lacks has an empty value.
+
+    Args:
+        headers: values by names in lower case.
+        names: of those that are signed.
+    """
+    lines = []
+    for name in names:
+        values = headers.get(name, ())
+        text = _trimmed(values[0]) if len(values) == 1 else ",".join(map(_trimmed, values))
+        lines.append(f"{name}:{text}\n")
+    return "".join(lines)
 
 
 def canonical_request(
@@ -105,7 +126,7 @@ def canonical_request(
     """
     return _octets(
         f"{request.method}\n{canonical_path(request.raw_path)}\n{canonical_query(pairs)}\n"
-        f"{canonical_headers(request.headers, signed_headers)}\n"
+        f"{canonical_headers(request.by_name, signed_headers)}\n"
         f"{';'.join(signed_headers)}\n{payload_hash}"
     )
 
@@ -119,6 +140,11 @@ def string_to_sign(timestamp: str, scope: str, request: bytes) -> str:
         request: the canonical request.
     """
     return f"{ALGORITHM}\n{timestamp}\n{scope}\n{sha256(request).hexdigest()}"
+
+
+def _trimmed(value: str) -> str:
+    value = value.strip(_BLANK)
+    return value if _RUN.search(value) is None else _RUN.sub(" ", value)
 
 
 def _recoded(text: str) -> str:

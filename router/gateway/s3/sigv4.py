@@ -12,13 +12,13 @@ from __future__ import annotations
 import hmac
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from hashlib import sha256
 from typing import Any, Final
 
 from router.gateway.s3.canonical import (
     SignedRequest,
     canonical_request,
-    query_pairs,
     string_to_sign,
 )
 from router.gateway.s3.chunk_signatures import ChunkSignatures
@@ -29,6 +29,9 @@ __all__ = ["Claim", "Payload", "SignedRequest", "Verified", "parse", "verify"]
 
 SKEW_MAX_S: Final = 15 * 60
 """How far the clock of a client may be off."""
+_KEYS_MAX: Final = 1_024
+_BOUND: Final = ("x-amz-date", "x-amz-content-sha256")
+"""In a header's claim these are part of what is signed in any case."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +64,7 @@ def verify(claim: Claim, request: SignedRequest, secret: str, now: datetime) -> 
     if claim.token:
         raise S3Error("InvalidToken")
     _check_time(claim, now)
-    pairs = query_pairs(request.raw_query)
+    pairs = request.pairs
     if claim.presigned:
         pairs = [pair for pair in pairs if pair[0] != "X-Amz-Signature"]
     canonical = canonical_request(request, pairs, claim.signed_headers, claim.payload_hash)
@@ -85,8 +88,9 @@ def verify(claim: Claim, request: SignedRequest, secret: str, now: datetime) -> 
     return Verified(claim, hashed, chunks)
 
 
+@lru_cache(maxsize=_KEYS_MAX)
 def signing_key(secret: str, scope: str) -> bytes:
-    """The key of one day, region and service.
+    """The key of one day, region and service; those in use are remembered.
 
     Args:
         secret: the secret access key.
@@ -109,39 +113,42 @@ def same(ours: str, theirs: str) -> bool:
 
 
 def _check_time(claim: Claim, now: datetime) -> None:
-    skew = timedelta(seconds=SKEW_MAX_S)
-    server = now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    age_s = (now - claim.date).total_seconds()
     if not claim.presigned:
-        if abs(now - claim.date) > skew:
+        if abs(age_s) > SKEW_MAX_S:
             raise S3Error(
                 "RequestTimeTooSkewed",
                 RequestTime=claim.timestamp,
-                ServerTime=server,
+                ServerTime=_iso(now),
                 MaxAllowedSkewMilliseconds=str(SKEW_MAX_S * 1000),
             )
         return
-    if claim.date - now > skew:
-        raise S3Error("AccessDenied", "Request is not valid yet", ServerTime=server)
-    if (now - claim.date).total_seconds() > claim.expires_s:
+    if -age_s > SKEW_MAX_S:
+        raise S3Error("AccessDenied", "Request is not valid yet", ServerTime=_iso(now))
+    if age_s > claim.expires_s:
         expired = claim.date + timedelta(seconds=claim.expires_s)
         told: dict[str, Any] = {
             "X-Amz-Expires": str(claim.expires_s),
-            "Expires": expired.strftime("%Y-%m-%dT%H:%M:%SZ"),
-            "ServerTime": server,
+            "Expires": _iso(expired),
+            "ServerTime": _iso(now),
         }
         raise S3Error("AccessDenied", "Request has expired", **told)
 
 
 def _check_all_signed(claim: Claim, request: SignedRequest) -> None:
-    # The date and the hash of a header's claim are part of what is signed in any case.
-    covered = set(claim.signed_headers)
-    if not claim.presigned:
-        covered |= {"x-amz-date", "x-amz-content-sha256"}
-    names = (name.lower() for name, _ in request.headers)
-    missing = sorted({name for name in names if name.startswith("x-amz-")} - covered)
+    signed, bound = claim.signed_headers, () if claim.presigned else _BOUND
+    missing = sorted(
+        name
+        for name in request.by_name
+        if name.startswith("x-amz-") and name not in signed and name not in bound
+    )
     if missing:
         raise S3Error(
             "AccessDenied",
             "There were headers present in the request which were not signed",
             HeadersNotSigned=", ".join(missing),
         )
+
+
+def _iso(date: datetime) -> str:
+    return date.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

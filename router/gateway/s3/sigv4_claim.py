@@ -15,7 +15,7 @@ from email.utils import parsedate_to_datetime
 from typing import Final, NoReturn
 from urllib.parse import unquote
 
-from router.gateway.s3.canonical import ALGORITHM, SignedRequest, query_pairs
+from router.gateway.s3.canonical import ALGORITHM, SignedRequest
 from router.gateway.s3.failures import S3Error
 
 EXPIRES_MAX_S: Final = 7 * 24 * 3600
@@ -101,7 +101,7 @@ def parse(request: SignedRequest, *, region: str | None = None) -> Claim | None:
     Raises:
         S3Error: a claim that is malformed, or of a kind that is not accepted.
     """
-    pairs = query_pairs(request.raw_query)
+    pairs = request.pairs
     names = {name for name, _ in pairs}
     headers = request.values("authorization")
     in_query = not names.isdisjoint(("X-Amz-Algorithm", "X-Amz-Signature", "X-Amz-Credential"))
@@ -236,7 +236,10 @@ def _components(text: str) -> dict[str, str]:
 def _header_date(request: SignedRequest) -> tuple[str, datetime]:
     for name in ("x-amz-date", "date"):
         for text in request.values(name):
-            date = read_timestamp(text.strip()) or _http_date(text)
+            date = read_timestamp(text)
+            if date is not None:
+                return text, date
+            date = _http_date(text)
             if date is not None:
                 return date.strftime("%Y%m%dT%H%M%SZ"), date
             break

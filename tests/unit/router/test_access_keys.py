@@ -25,7 +25,7 @@ from common.records import AccessKey, encode
 from router.access_keys import AccessKeys, Key, Wanted
 from router.quorum import Policy
 from router.recent import STALE_S
-from tests.node_kit import KEY, RING, play
+from tests.node_kit import KEY, RING, play, until
 from tests.router_kit import Store
 from tests.simulation.loop import World
 
@@ -266,6 +266,20 @@ def test_after_redis_lost_everything_the_keys_are_back() -> None:
         assert [each.key for each in await keys(store).every()] == ["kept"]
 
     with_store(scene)
+
+
+def test_a_putter_that_is_away_gets_the_record_later() -> None:
+    async def scene(store: Store) -> None:
+        await store.putters[1].crash()
+        await until(lambda: len(store.router.fleet.up()) == 1)
+        issued = await keys(store).create(Wanted("AKIA", SECRET))
+        assert kept(store) == [issued.record]
+        await store.putters[1].start()
+        await until(lambda: len(store.router.fleet.up()) == 2, 30)
+        await store.router.repair.round()
+        assert kept(store) == [issued.record] * 2
+
+    with_store(scene, 2)
 
 
 def test_while_redis_is_away_no_old_key_is_used() -> None:

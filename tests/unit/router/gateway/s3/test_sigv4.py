@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from router.gateway.s3.canonical import canonical_query, query_pairs
+from router.gateway.s3.canonical import canonical_headers, canonical_query, query_pairs
 from router.gateway.s3.failures import S3Error
 from router.gateway.s3.sigv4 import Payload, SignedRequest, parse, sign, signing_key, verify
 from router.gateway.s3.sigv4_form import parse_form, verify_form
@@ -404,6 +404,23 @@ def test_a_signature_with_odd_letters_is_just_wrong() -> None:
 )
 def test_queries_have_one_form(raw: str, canonical: str) -> None:
     assert canonical_query(query_pairs(raw)) == canonical
+
+
+@pytest.mark.parametrize(
+    ("values", "line"),
+    [
+        (["plain"], "plain"),
+        (["  around \t"], "around"),
+        (["one two"], "one two"),
+        (["one  two\tthree \t four"], "one two three four"),
+        (["a", " b ", "c  d"], "a,b,c d"),
+        (["\xa0no\xa0\xa0blank"], "\xa0no\xa0\xa0blank"),
+        ([""], ""),
+        ([], ""),
+    ],
+)
+def test_header_values_have_one_form(values: list[str], line: str) -> None:
+    assert canonical_headers({"x-one": values}, ["x-one"]) == f"x-one:{line}\n"
 
 
 def test_a_form_is_signed_by_its_policy() -> None:
