@@ -42,6 +42,10 @@ _AGAIN_S: Final = 60.0
 _DAY_S: Final = 86_400.0
 _PORTION_BYTES: Final = 4096 * MIB
 _PORTION_NAMES: Final = 20_000
+_STUCK_S: Final = 60.0
+"""What repair has not become less of for so long is in nobody's way."""
+_OWED_MAX: Final = 100_000
+"""Objects; while anybody is owed more, nothing is added, paid or not: Redis has to hold it."""
 _SILENT: Final = frozenset({State.DOWN, State.GONE})
 
 
@@ -75,6 +79,8 @@ class StoreFollow:
         self._place = START
         self._names = 0
         self._whole = True
+        self._owed = 0
+        self._paid_at = 0.0
         self._renew_at = 0.0
         self._rounds = Rounds(self.round, _LOOK_S, "following the store's settings")
 
@@ -108,8 +114,9 @@ class StoreFollow:
         if standing.completion != self._completion:  # what was noted before may be forgotten
             self._completion = standing.completion
             self._walk_at, self._settled_at = now, now + self._settled_s
+            self._paid_at = now  # as far as is known here
             self._begin()
-        if now < self._walk_at or self._has_work():
+        if now < self._walk_at or self._has_work(now):
             return 0
         return await self._note_portion()
 
@@ -131,10 +138,14 @@ class StoreFollow:
         told = {each.member.replicas for each in seen if each.state not in _SILENT}
         return told == {self._policies.store.replicas}
 
-    def _has_work(self) -> bool:
-        """Whether repair still has some of what was noted."""
+    def _has_work(self, now: float) -> bool:
+        """Whether repair is still at what was noted, or has too much of what cannot be paid."""
         refill = self._repair.refills().get(ANYONE)
-        return refill is not None and refill.debt.objects > len(refill.stuck)
+        owed = refill.debt.objects if refill is not None else 0
+        if owed < self._owed:
+            self._paid_at = now
+        self._owed = owed
+        return owed > _OWED_MAX or (owed > 0 and now - self._paid_at < _STUCK_S)
 
     def _begin(self) -> None:
         self._place, self._names, self._whole = START, 0, True
@@ -154,6 +165,7 @@ class StoreFollow:
                 self._place = place
                 if names >= _PORTION_NAMES or size >= _PORTION_BYTES:
                     self._names += names
+                    self._paid_at = asyncio.get_running_loop().time()
                     return names
         self._names += names
         self._end()

@@ -223,6 +223,8 @@ def test_the_next_portion_waits_until_one_is_paid(monkeypatch: pytest.MonkeyPatc
         await repair.round()
         assert repair.refills()["*"].debt.objects == 3
         assert await follow.round() == 0, "what was noted is not paid"
+        await asyncio.sleep(50)
+        assert await follow.round() == 0, "not yet"
         repair._pay = pay  # type: ignore[method-assign]
         await repair.round()
         assert await follow.round() == 1
@@ -230,6 +232,27 @@ def test_the_next_portion_waits_until_one_is_paid(monkeypatch: pytest.MonkeyPatc
         await check(store, files, 3)
 
     with_store(scene)
+
+
+def test_what_cannot_be_paid_is_in_nobodys_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("router.walk._PAGE", 2)
+    monkeypatch.setattr("router.storewide._PORTION_NAMES", 2)
+    monkeypatch.setattr("router.storewide._OWED_MAX", 4)
+
+    async def scene(store: Store) -> None:
+        for n in range(9):
+            await store.write(payload(700, n), f"k{n}")
+        await restart(store, MORE)
+        follow, repair = store.router.store_follow, store.router.repair
+        noted = []
+        for _ in range(6):
+            noted.append(await follow.round())
+            await repair.round()
+            assert await follow.round() == 0
+            await asyncio.sleep(61)
+        assert noted == [2, 2, 2, 0, 0, 0], "Redis need not hold more than that"
+
+    with_store(scene, 2)
 
 
 async def no_work(_: str) -> int:
