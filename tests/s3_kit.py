@@ -188,7 +188,14 @@ def s3_cluster(directory: Path, **options: Any) -> Iterator[Cluster]:
 
 
 @contextlib.contextmanager
-def s3(port: int, key_id: str = KEY_ID, secret: str = SECRET, **options: Any) -> Iterator[Any]:
+def s3(
+    port: int,
+    key_id: str = KEY_ID,
+    secret: str = SECRET,
+    *,
+    tls_ca: Path | None = None,
+    **options: Any,
+) -> Iterator[Any]:
     """A boto3 client that tries once."""
     settings = {
         "retries": {"max_attempts": 0},
@@ -197,7 +204,8 @@ def s3(port: int, key_id: str = KEY_ID, secret: str = SECRET, **options: Any) ->
     }
     client = boto3.client(
         "s3",
-        endpoint_url=f"http://127.0.0.1:{port}",
+        endpoint_url=f"{'http' if tls_ca is None else 'https'}://127.0.0.1:{port}",
+        verify=None if tls_ca is None else str(tls_ca),
         aws_access_key_id=key_id,
         aws_secret_access_key=secret,
         region_name=REGION,

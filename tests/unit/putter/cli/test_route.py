@@ -84,7 +84,7 @@ def test_the_banner_of_a_whole_store(capsys: pytest.CaptureFixture[str]) -> None
 
 def test_the_banner_of_a_new_store_shows_its_first_key(capsys: pytest.CaptureFixture[str]) -> None:
     pair = Pair("PKONE", "very-secret")
-    welcome(Settings(), Doors(5001, 5004, 5002), alone=True, first=pair)
+    welcome(Settings(), Doors(5001, 5004, 5003, 5002), alone=True, first=pair)
     text = capsys.readouterr().out
     assert "  access key     PKONE\n  secret key     very-secret\n" in text
     assert "secret" not in banner(capsys)
