@@ -250,6 +250,7 @@ class TlsNetwork:
         backlog: int = BACKLOG_DEFAULT,
         reuse_port: bool = False,
         shortcut: bool = False,
+        eager: bool = False,
         flag: str = "",
     ) -> Listener:
         """See `common.transport.Network.listen`."""
@@ -262,6 +263,7 @@ class TlsNetwork:
             backlog=backlog,
             reuse_port=reuse_port,
             shortcut=shortcut,
+            eager=eager,
             flag=flag,
         )
 

@@ -15,9 +15,10 @@ import errno
 import os
 import socket
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final, Protocol, TypeVar, cast, runtime_checkable
 
+from common.eager import EagerServer, listening_sockets
 from common.errors import Unavailable
 from common.shortcut import Shortcut, Shortcuts
 
@@ -85,6 +86,7 @@ class Network(Protocol):
         backlog: int = BACKLOG_DEFAULT,
         reuse_port: bool = False,
         shortcut: bool = False,
+        eager: bool = False,
         flag: str = "",
     ) -> Listener:
         """Open a port.
@@ -96,6 +98,7 @@ class Network(Protocol):
             backlog: connections that may wait to be accepted.
             reuse_port: share the port with other processes that ask for the same.
             shortcut: let processes on this machine come over a Unix socket (`common.shortcut`).
+            eager: connections are short, as a rule (`common.eager`).
             flag: the setting that the error's hint names, such as ``--ingest-port``.
 
         Raises:
@@ -194,12 +197,21 @@ class TcpNetwork:
         backlog: int = BACKLOG_DEFAULT,
         reuse_port: bool = False,
         shortcut: bool = False,
+        eager: bool = False,
         flag: str = "",
     ) -> Listener:
         """See `Network.listen`."""
         if not 0 <= port <= PORT_MAX:
             raise Unavailable(f"cannot listen on {address(host, port)}: no such port")
         loop = asyncio.get_running_loop()
+        if eager:
+            try:
+                sockets = await listening_sockets(host, port, backlog, reuse_port=reuse_port)
+            except (OSError, ValueError) as error:
+                raise bind_error(error, host, port, flag) from error
+            for sock in sockets:
+                _tune(sock)
+            return _TcpListener(EagerServer(sockets, factory), host, sockets)
         server: asyncio.Server | None = None
         try:
             server = await loop.create_server(
@@ -217,19 +229,21 @@ class TcpNetwork:
             if server is not None:
                 server.close()
             raise bind_error(error, host, port, flag) from error
-        listener = _TcpListener(server, host)
+        listener = _TcpListener(server, host, server.sockets)
         if shortcut:
             listener.shortcut = await self._shortcuts.listen(factory, host, listener.port, backlog)
         return listener
 
 
 class _TcpListener:
-    """An `asyncio.Server` that forgets its sockets when it closes, but not its port."""
+    """A server that forgets its sockets when it closes, but not its port."""
 
-    def __init__(self, server: asyncio.Server, host: str) -> None:
+    def __init__(
+        self, server: asyncio.Server | EagerServer, host: str, sockets: Sequence[socket.socket]
+    ) -> None:
         self._server = server
         self._host = host
-        self._port = int(server.sockets[0].getsockname()[1])
+        self._port = int(sockets[0].getsockname()[1])
         self.shortcut: Shortcut | None = None
 
     @property

@@ -95,6 +95,7 @@ class IngestPort:
             host,
             port,
             reuse_port=reuse_port,
+            eager=True,
             flag="--ingest-port",
         )
 

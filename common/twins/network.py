@@ -82,6 +82,7 @@ class MemoryNetwork:
         backlog: int = BACKLOG_DEFAULT,
         reuse_port: bool = False,
         shortcut: bool = False,
+        eager: bool = False,
         flag: str = "",
     ) -> Listener:
         """See `common.transport.Network.listen`."""
@@ -92,6 +93,7 @@ class MemoryNetwork:
             backlog=backlog,
             reuse_port=reuse_port,
             shortcut=shortcut,
+            eager=eager,
             flag=flag,
         )
 
@@ -304,6 +306,7 @@ class MemoryHost:
         backlog: int = BACKLOG_DEFAULT,  # noqa: ARG002 – everybody is accepted at once
         reuse_port: bool = False,
         shortcut: bool = False,  # noqa: ARG002 - there is nothing shorter
+        eager: bool = False,  # noqa: ARG002 - nobody waits longer
         flag: str = "",
     ) -> Listener:
         """See `common.transport.Network.listen`."""

@@ -41,6 +41,13 @@ class NearNetwork(TcpNetwork):
         return await super().listen(*args, **(options | {"shortcut": True}))
 
 
+class EagerNetwork(TcpNetwork):
+    """Every port reads at once what has come."""
+
+    async def listen(self, *args: Any, **options: Any) -> Any:
+        return await super().listen(*args, **(options | {"eager": True}))
+
+
 def _on_tcp(
     loop_factory: Callable[[], asyncio.AbstractEventLoop],
     kind: type[TcpNetwork] = TcpNetwork,
@@ -79,6 +86,8 @@ PLAYS = {
     "tcp-uvloop": _on_tcp(uvloop.new_event_loop),
     "near-asyncio": _on_tcp(asyncio.SelectorEventLoop, NearNetwork),
     "near-uvloop": _on_tcp(uvloop.new_event_loop, NearNetwork),
+    "eager-asyncio": _on_tcp(asyncio.SelectorEventLoop, EagerNetwork),
+    "eager-uvloop": _on_tcp(uvloop.new_event_loop, EagerNetwork),
     "memory-1": _in_memory(1),
     "memory-2": _in_memory(2),
     "memory-3": _in_memory(3),
