@@ -164,7 +164,7 @@ def test_an_object_under_way_is_seen_through_any(store: LocalStore) -> None:
 
 def test_acks_have_a_port_for_each(store: LocalStore) -> None:
     ours = {port for _, port in store.listening()}
-    shared = {store.ports[name] for name in ("ingest_port", "web_port")}
+    shared = {store.ports[name] for name in ("ingest_port", "web_port", "s3_port")}
     rest = ours - shared - {store.ports["putter_port"], store.ports["putter_web_port"]}
     assert store.ports["ack_port"] in rest, "the first worker's is the one of the settings"
     assert len(rest) == 2
