@@ -258,8 +258,11 @@ class AccessKeys:
             _check(wanted)
             return await self._issue(wanted)
 
-    async def delete(self, access_key_id: str) -> None:
+    async def delete(self, access_key_id: str) -> AccessKey:
         """Take a key away; after two seconds it counts nowhere.
+
+        Returns:
+            The record that says so, durable.
 
         Raises:
             NotFound: there is no such key.
@@ -268,9 +271,10 @@ class AccessKeys:
         async with self._turn():
             await self._get(access_key_id)
             stamp = await self._numbers.stamp()
-            now_ms = self._clock.now_ms()
-            await self._keep(AccessKey(KEYS_BUCKET, access_key_id, stamp, now_ms))
+            record = AccessKey(KEYS_BUCKET, access_key_id, stamp, self._clock.now_ms())
+            await self._keep(record)
             _log.info("an access key was deleted", access_key_id=access_key_id)
+            return record
 
     async def reseal(self) -> int:
         """Encrypt anew with the cluster key that writes what another one was used for.

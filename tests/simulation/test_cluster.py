@@ -21,6 +21,9 @@ import structlog
 from common.checksum import object_digest
 from common.errors import NotFound, PreconditionFailed, PutterError
 from common.limits import KIB
+from common.records import KEYS_BUCKET, AccessKey
+from common.sealing import unseal
+from router.access_keys import Wanted
 from router.ahead import Ahead
 from router.app import Router
 from router.quorum import Policy
@@ -28,7 +31,7 @@ from router.targets import Target
 from tests import history_kit
 from tests.history_kit import FOREIGN, NOTHING, Kind, Op, wrongs
 from tests.simulation import oracle
-from tests.simulation.cluster import Cluster, SimRouter
+from tests.simulation.cluster import KEY, Cluster, SimRouter
 from tests.simulation.loop import World, run
 from tests.simulation.nemesis import Gate, Nemesis
 
@@ -67,6 +70,8 @@ class Life:
     empty: set[str] = field(default_factory=set)
     stamps: set[int] = field(default_factory=set)
     settings: dict[int, dict[str, Any]] = field(default_factory=dict)
+    keys: dict[str, AccessKey] = field(default_factory=dict)
+    secrets: dict[bytes, str] = field(default_factory=dict)
 
     def new(self, rng: random.Random, size: int) -> tuple[str, bytes]:
         data = rng.randbytes(size)
@@ -109,8 +114,10 @@ class Client:
                     await self.get(router, key)
                 elif dice < 0.94:
                     await self._stream(router)
-                elif dice < 0.97:
+                elif dice < 0.96:
                     await self._configure(router)
+                elif dice < 0.98:
+                    await self._change_key(router)
                 else:
                     await self._empty(router)
             await asyncio.sleep(self._rng.uniform(0, 1.0))
@@ -205,6 +212,30 @@ class Client:
                 self._note_stamp(done.record.stamp)
                 self._life.settings[done.record.stamp] = done.record.settings
 
+    async def _change_key(self, router: SimRouter) -> None:
+        """Make the client's own access key, or give it another secret, or take it away."""
+        name, secret = f"key-of-{self._name}", f"secret-{self._rng.randrange(1 << 30)}"
+        verb = self._rng.choice(("create", "create", "rotate", "delete"))
+
+        async def change(inside: Router) -> AccessKey:
+            if verb == "create":
+                return (await inside.access_keys.create(Wanted(name, secret))).record
+            if verb == "rotate":
+                return (await inside.access_keys.rotate(name, secret)).record
+            return await inside.access_keys.delete(name)
+
+        try:
+            record = await self._cluster.call(router, change)
+        except PutterError as error:
+            self._cluster.note(f"{verb} {name}: {error.code}")
+        else:
+            if record is not None:
+                self._note_stamp(record.stamp)
+                self._life.keys[name] = record
+                if record.sealed:
+                    self._life.secrets[record.sealed] = secret
+            self._cluster.note(f"{verb} {name}")
+
     async def _empty(self, router: SimRouter) -> None:
         key = f"empty-{self._name}-{self._rng.randrange(1 << 30)}"
         target = Target("empties", key, empty_allowed=True)
@@ -298,6 +329,13 @@ async def check(cluster: Cluster, life: Life, reader: Client) -> None:
         assert kept is not None
         assert kept.stamp >= latest, "a change of settings was lost"
         assert kept.stamp > latest or kept.settings == life.settings[latest]
+    known = cluster.meta.snapshot().bucket(KEYS_BUCKET).access
+    for name, record in life.keys.items():
+        assert known[name].stamp >= record.stamp, "a change of an access key was lost"
+        assert known[name].stamp > record.stamp or known[name] == record
+        if known[name].sealed in life.secrets:
+            secret = unseal(KEY, name, known[name].sealed)
+            assert secret == life.secrets[known[name].sealed]
 
 
 @contextmanager

@@ -67,6 +67,7 @@ class View:
         self.announcements = Noun(target.announcements, self)
         self.files = Noun(target.files, self)
         self.buckets = Noun(target.buckets, self)
+        self.access = Noun(target.access, self)
         self.claims = Noun(target.claims, self)
         self.handoff = Noun(target.handoff, self)
         self.members = Noun(target.members, self)
