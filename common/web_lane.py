@@ -41,10 +41,11 @@ HEAD_BYTES_MAX: Final = 2 * KIB
 _HELD_BYTES_MAX: Final = 64 * KIB
 _END: Final = b"\r\n\r\n"
 _PLAIN: Final = re.compile(
-    rb"GET (/[0-9A-Za-z_~/-][0-9A-Za-z._~/-]*) HTTP/1\.1\r\n((?:[A-Za-z-]+: *[!-~][ -~]*\r\n)+)\r\n"
+    rb"GET (/[0-9A-Za-z_~/-][0-9A-Za-z._~/-]*) HTTP/1\.1\r\n"
+    rb"((?:[0-9A-Za-z-]+: *[!-~][ -~]*\r\n)+)\r\n"
 )
 _HOST: Final = re.compile(r"[0-9A-Za-z.:\[\]-]+")
-_HEADERS: Final = {
+PLAIN_HEADERS: Final[Mapping[str, str]] = {
     name.lower(): name
     for name in (
         "Accept",
@@ -65,6 +66,7 @@ _HEADERS: Final = {
         REQUEST_ID_HEADER,
     )
 }
+"""What a plain request may have, by names in lower case: nothing that changes how it is read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,8 +121,13 @@ class Lane(Protocol):
         ...
 
 
-def plain(data: bytes) -> Ask | None:
-    """The request that these bytes are, if they are exactly one and a plain one."""
+def plain(data: bytes, names: Mapping[str, str] = PLAIN_HEADERS) -> Ask | None:
+    """The request that these bytes are, if they are exactly one and a plain one.
+
+    Args:
+        data: as received.
+        names: of the headers that it may have, by their names in lower case.
+    """
     if len(data) > HEAD_BYTES_MAX:
         return None
     match = _PLAIN.fullmatch(data)
@@ -132,7 +139,7 @@ def plain(data: bytes) -> Ask | None:
     headers: dict[str, str] = {}
     for line in match[2].decode().split("\r\n")[:-1]:
         word, _, value = line.partition(":")
-        name = _HEADERS.get(word.lower())
+        name = names.get(word.lower())
         if name is None or name in headers:
             return None
         headers[name] = value.strip(" ")
@@ -143,8 +150,16 @@ def plain(data: bytes) -> Ask | None:
     return Ask(path, headers)
 
 
-def head(status: int, reason: str, headers: Mapping[str, str]) -> bytes:
+def head(
+    status: int, reason: str, headers: Mapping[str, str], id_header: str = REQUEST_ID_HEADER
+) -> bytes:
     """Status line and headers of an answer, as aiohttp writes them; the request's id is added.
+
+    Args:
+        status: of the answer.
+        reason: its phrase.
+        headers: of the answer.
+        id_header: the name under which the request's id is told.
 
     Raises:
         ValueError: a header that cannot be sent.
@@ -156,7 +171,7 @@ def head(status: int, reason: str, headers: Mapping[str, str]) -> bytes:
         raise ValueError("a header with a line break in it")
     return (
         f"{text}\r\nDate: {rfc822_formatted_time()}\r\nServer: {SERVER_SOFTWARE}\r\n"
-        f"{REQUEST_ID_HEADER}: {current_request()}\r\n\r\n"
+        f"{id_header}: {current_request()}\r\n\r\n"
     ).encode()
 
 
@@ -168,6 +183,7 @@ class LaneConnection(WebConnection):
         connections: all of the port.
         loop: the running one.
         lane: the short way.
+        names: of the headers that a plain request may have, by their names in lower case.
     """
 
     def __init__(
@@ -176,9 +192,11 @@ class LaneConnection(WebConnection):
         connections: Connections,
         loop: asyncio.AbstractEventLoop,
         lane: Lane,
+        names: Mapping[str, str] = PLAIN_HEADERS,
     ) -> None:
         super().__init__(server, connections, loop)
         self._lane = lane
+        self._names = names
         self._at_head = True
         self._task: asyncio.Task[None] | None = None
         self._held = bytearray()
@@ -193,7 +211,7 @@ class LaneConnection(WebConnection):
             self._hold(data)
             return
         if data and self._at_head and self._is_idle:
-            ask = plain(data)
+            ask = plain(data, self._names)
             if ask is not None and self._lane.takes(ask.path):
                 self._task = self._loop.create_task(self._answer(ask, data))
                 return

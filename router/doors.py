@@ -24,6 +24,7 @@ from router.gateway.keys import KeyRoutes
 from router.gateway.lane import FileLane
 from router.gateway.repair import RepairRoutes
 from router.gateway.s3.call import Store
+from router.gateway.s3.lane import NAMES, ObjectLane
 from router.gateway.s3.port import S3Connection
 from router.gateway.s3.server import S3Door
 
@@ -160,11 +161,14 @@ class Doors:
         door = S3Door(
             store, router.access_keys, self._clock, options.s3_domain, router.identity.node
         )
+        lane = ObjectLane(
+            store, router.access_keys, self._clock, options.s3_domain, router.identity.node
+        )
         return WebPort(
             door.application(),
             router.metrics,
             options.callers,
-            S3Connection,
+            partial(S3Connection, lane=lane, names=NAMES),
             self._certificates,
             name="s3",
         )

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Protocol
 
-from aiohttp import web
-
 from common.clock import Clock
 from router.gateway.s3.failures import S3Error
 from router.gateway.s3.sigv4 import SignedRequest, Verified, parse, verify
@@ -53,15 +51,18 @@ class Caller:
     verified: Verified
 
 
-async def caller_of(request: web.Request, keys: AccessKeys, clock: Clock) -> Caller:
+async def caller_of(signed: SignedRequest, keys: AccessKeys, clock: Clock) -> Caller:
     """Who a request is from.
+
+    Args:
+        signed: what its signature covers beside the body.
+        keys: knows the access keys.
+        clock: tells when a signature is too old.
 
     Raises:
         S3Error: nobody whom this door knows, or it is not as it was signed.
         MetadataUnavailable: Redis does not answer.
     """
-    path, _, query = request.raw_path.partition("?")
-    signed = SignedRequest(request.method, path, query, list(request.headers.items()))
     claim = parse(signed)
     if claim is None:
         raise S3Error("AccessDenied")

@@ -7,6 +7,7 @@ from typing import Final
 
 from aiohttp import web
 
+from common.errors import WriteConflict
 from common.limits import KIB
 from router.buckets import Bucket, BucketFull, BucketThere
 from router.gateway.s3.address import checked_bucket
@@ -54,6 +55,8 @@ async def create_bucket(call: Call) -> web.StreamResponse:
     owner = call.caller.key.owner
     try:
         await call.store.directory.create(name, owner, location)
+    except WriteConflict as error:
+        raise S3Error("OperationAborted", BucketName=name) from error
     except BucketThere:
         there = await call.store.directory.find(name)
         ours = there is None or there.owner in ("", owner)
@@ -74,6 +77,8 @@ async def delete_bucket(call: Call) -> web.StreamResponse:
     try:
         if not await call.store.directory.remove(name):
             raise no_bucket(name)
+    except WriteConflict as error:
+        raise S3Error("OperationAborted", BucketName=name) from error
     except BucketFull:
         raise S3Error("BucketNotEmpty", BucketName=name) from None
     return web.Response(status=204)

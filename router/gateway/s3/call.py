@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
+from typing import Final
 
 from aiohttp import web
 
 from common.errors import NotFound
 from common.meta.interface import Metadata
 from common.metrics import Metrics
+from common.web import count_answer
 from router.buckets import Bucket, Directory
 from router.gateway.s3.access import Caller
 from router.gateway.s3.address import Address
@@ -22,6 +25,9 @@ from router.gateway.s3.failures import S3Error
 from router.gateway.s3.intake import Body
 from router.lately import Found, Lately
 from router.writes import WritePath
+
+REQUEST_ID: Final = "x-amz-request-id"
+HOST_ID: Final = "x-amz-id-2"
 
 
 @dataclass(frozen=True)
@@ -120,6 +126,21 @@ class Call:
         checks.update(data)
         checks.finish(body.trailers)
         return data
+
+
+def count(metrics: Metrics, method: str, operation: str, status: int, started_s: float) -> None:
+    """Count an answered request.
+
+    Args:
+        metrics: where to.
+        method: of the request.
+        operation: what it was.
+        status: of the answer.
+        started_s: `time.perf_counter` when the request was there.
+    """
+    count_answer(metrics, method, status, started_s)
+    metrics.s3_requests.labels(operation, str(status)).inc()
+    metrics.s3_seconds.labels(operation).observe(time.perf_counter() - started_s)
 
 
 def no_bucket(name: str) -> S3Error:

@@ -6,12 +6,12 @@ from aiohttp import web
 
 from common.errors import PutterError
 from common.requests import current_request, new_request_id
-from common.web_port import WebConnection
+from common.web_lane import LaneConnection
 from router.gateway.s3.documents import CONTENT_TYPE, Tree, document
 from router.gateway.s3.mapping import mapped
 
 
-class S3Connection(WebConnection):
+class S3Connection(LaneConnection):
     """One connection."""
 
     def _bare(self, error: PutterError) -> bytes:

@@ -23,21 +23,20 @@ from common.clock import Clock
 from common.errors import PutterError
 from common.logs import get_logger
 from common.requests import bind_request, current_request
-from common.web import Connection, count_answer, note_failure
+from common.web import Connection, note_failure
 from router.gateway.s3 import buckets, fixed, reading, writing
 from router.gateway.s3.access import AccessKeys, Caller, caller_of
 from router.gateway.s3.address import Address, address_of
-from router.gateway.s3.call import Call, Store, owner_id
+from router.gateway.s3.call import HOST_ID, REQUEST_ID, Call, Store, count, owner_id
 from router.gateway.s3.documents import CONTENT_TYPE, Tree, document
 from router.gateway.s3.failures import S3Error
 from router.gateway.s3.headers import refuse_unknown
 from router.gateway.s3.mapping import mapped
 from router.gateway.s3.operations import OPERATIONS, WRITES, operation_of
 from router.gateway.s3.pages import list_objects
+from router.gateway.s3.sigv4 import SignedRequest
 
 _log = get_logger(__name__)
-REQUEST_ID: Final = "x-amz-request-id"
-HOST_ID: Final = "x-amz-id-2"
 _RETRY: Final = 503
 _FAILED: Final = 500
 
@@ -116,17 +115,16 @@ class S3Door:
         except Exception:  # noqa: BLE001 - the client gets an answer, the log the trace
             _log.exception("a request failed unexpectedly", path=request.path)
             response = self._refused(request, S3Error("InternalError"))
-        metrics = self._store.metrics
-        count_answer(metrics, request.method, response.status, started)
-        metrics.s3_requests.labels(operation[0], str(response.status)).inc()
-        metrics.s3_seconds.labels(operation[0]).observe(time.perf_counter() - started)
+        count(self._store.metrics, request.method, operation[0], response.status, started)
         return response
 
     # -- inside ----------------------------------------------------------------------------
 
     async def _answer(self, request: web.Request, operation: list[str]) -> web.StreamResponse:
         cast("Connection", request.protocol).check(request.path)
-        caller = await caller_of(request, self._keys, self._clock)
+        path, _, query = request.raw_path.partition("?")
+        signed = SignedRequest(request.method, path, query, list(request.headers.items()))
+        caller = await caller_of(signed, self._keys, self._clock)
         address = address_of(request.raw_path, request.headers.get("Host", ""), self._domain)
         copies = "x-amz-copy-source" in request.headers
         name = operation[0] = operation_of(request.method, address, copies=copies)
