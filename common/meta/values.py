@@ -303,7 +303,7 @@ def unpack_access(access_key_id: str, value: bytes) -> AccessKey:
     stamp, _, packed = value.partition(b" ")
     try:
         return AccessKey(KEYS_BUCKET, access_key_id, int(stamp), *_decode_access(packed))
-    except (ValueError, msgspec.MsgspecError) as error:
+    except (ValueError, msgspec.MsgspecError, RecursionError) as error:
         raise IntegrityError(
             f"Redis holds something else than the access key {access_key_id!r}",
             hint="run `putter rebuild` to restore it from the putters",

@@ -10,7 +10,9 @@ import pytest
 from common import records
 from common.errors import IntegrityError
 from common.records import (
+    KEYS_BUCKET,
     Abort,
+    AccessKey,
     BucketSettings,
     CommitRecord,
     Extent,
@@ -32,6 +34,8 @@ RECORDS: list[CommitRecord] = [
     Tombstone("photos", "cat", 3, 4),
     Abort("photos", "cat", 5, "3F"),
     BucketSettings("photos", 6, 7, {"replicas": 3, "of-tomorrow": {"days": [1, "two", None]}}),
+    AccessKey(KEYS_BUCKET, "AK", 8, 9, b"\0\xff", "0a1b2c3d", "ann", True, {"photos": "read"}),
+    AccessKey(KEYS_BUCKET, "gone", 10, 11),
 ]
 
 
@@ -43,7 +47,7 @@ def test_every_kind_comes_back_as_it_was(record: CommitRecord) -> None:
 def test_the_kind_stands_in_the_record() -> None:
     """A stranger's program finds it: one map, one field."""
     kinds = [msgspec.msgpack.decode(records.encode(record))["kind"] for record in RECORDS]
-    assert kinds == ["version", "version", "tombstone", "abort", "bucket"]
+    assert kinds == ["version", "version", "tombstone", "abort", "bucket", "key", "key"]
 
 
 def test_a_version_describes_itself() -> None:
@@ -73,6 +77,8 @@ def test_what_a_change_is_about() -> None:
         "photos/cat",
         "photos/cat",
         "photos",
+        "@keys/AK",
+        "@keys/gone",
     ]
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from common.errors import IntegrityError
 from common.meta import values
-from common.records import Extent, StoredObject, Version
+from common.records import KEYS_BUCKET, AccessKey, Extent, StoredObject, Version
 from tests.metadata_kit import BUCKET, stored, version
 
 NODES = st.lists(st.from_regex(r"\A[a-z0-9.:_-]*[a-z0-9]\Z"), max_size=4, unique=True).map(tuple)
@@ -99,6 +99,37 @@ def test_a_writing_object_comes_back(
     state = values.unpack_object(BUCKET, "A", value, None)
     assert (state.state, state.router, state.ranges) == ("writing", "r1", ranges)
     assert state.nodes == tuple(sorted(nodes))
+
+
+@given(
+    st.builds(
+        AccessKey,
+        st.just(KEYS_BUCKET),
+        st.just("AK"),
+        st.integers(0, 2**53),
+        st.integers(0, 2**45),
+        st.binary(max_size=60),
+        st.text(max_size=8),
+        st.text(max_size=9),
+        st.booleans(),
+        st.dictionaries(st.text(max_size=9), st.sampled_from(["read", "write"]), max_size=3),
+    )
+)
+def test_an_access_key_comes_back(record: AccessKey) -> None:
+    assert values.unpack_access("AK", values.pack_access(record)) == record
+
+
+@given(
+    st.one_of(
+        st.binary(max_size=40),
+        st.binary(max_size=40).map(lambda rest: b"7 " + rest),
+        st.just(b"7 \xd9\x01\xff"),
+        st.just(b"7 " + b"\x91" * 3000),
+    )
+)
+def test_damaged_access_keys_are_named(value: bytes) -> None:
+    with pytest.raises(IntegrityError, match="the access key 'AK'"):
+        values.unpack_access("AK", value)
 
 
 def test_a_tombstone_is_no_version() -> None:
