@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import msgspec
 import pytest
 
@@ -43,7 +45,7 @@ def proof_of(one: ClientHandshake, welcome: Welcome) -> Proof:
 
 def _renamed(key: ClusterKey, key_id: str) -> ClusterKey:
     """A key that goes by the id of another."""
-    return ClusterKey(key_id, key.checksum, key.handshake, key.token, key.envelope, key.digest)
+    return replace(key, key_id=key_id)
 
 
 def test_both_sides_prove_themselves() -> None:
