@@ -20,14 +20,19 @@ LOOK_S = 2.0
 _ALL = 1 << 30
 
 
-async def healed(cluster: Cluster, limit_s: float) -> None:
+async def healed(cluster: Cluster, limit_s: float, *, records_too: bool = False) -> None:
     """Wait until nothing is left to be done.
+
+    Args:
+        cluster: what is looked at.
+        limit_s: virtual seconds.
+        records_too: whether records without an object have to be where they should be, too.
 
     Raises:
         AssertionError: something is, after so many virtual seconds.
     """
     deadline = cluster.world.loop.time() + limit_s
-    while found := troubles(cluster):
+    while found := troubles(cluster) or (scarce_records(cluster) if records_too else []):
         assert cluster.world.loop.time() < deadline, "not healed: " + "; ".join(found[:8])
         await asyncio.sleep(LOOK_S)
 
@@ -71,6 +76,26 @@ def troubles(cluster: Cluster) -> list[str]:
     return found + differences(wanted, holdings(cluster))
 
 
+def scarce_records(cluster: Cluster) -> list[str]:
+    """Records without an object that fewer putters have than should."""
+    state = cluster.meta.snapshot()
+    live = [putter for putter in cluster.putters if putter.engine is not None]
+    copies: dict[tuple[int, str], int] = defaultdict(int)
+    for putter in live:
+        assert putter.engine is not None
+        for numbered in putter.engine.records(0, _ALL):
+            if numbered.record.object_id:
+                continue
+            record = records.decode(numbered.record.body)
+            if isinstance(record, records.Change):
+                copies[record.stamp, record.bucket] += 1
+    return [
+        f"record {stamp} of {bucket} is on {count} putters"
+        for (stamp, bucket), count in copies.items()
+        if count < min(replicas_in(cluster, state, bucket), len(live))
+    ]
+
+
 def differences(wanted: Holds, actual: Holds) -> list[str]:
     """What putters lack, and what they hold too much."""
     found = []
@@ -96,7 +121,13 @@ def held(state: State) -> list[Version]:
 
 def replicas_of(cluster: Cluster, state: State, version: Version) -> int:
     """How many putters should hold a version."""
-    settings = state.buckets[version.bucket].settings
+    return replicas_in(cluster, state, version.bucket)
+
+
+def replicas_in(cluster: Cluster, state: State, bucket: str) -> int:
+    """How many putters should hold what belongs to a bucket."""
+    known = state.buckets.get(bucket)
+    settings = known.settings if known is not None else None
     own: int | None = settings.settings.get("replicas") if settings is not None else None
     return own or cluster.policy.replicas
 

@@ -294,11 +294,11 @@ async def scenario(world: World, seed: int) -> tuple[Life, list[str]]:
             for n in range(CLIENTS)
         ]
         await asyncio.gather(nemesis.rage(CALAMITIES), *(client.live() for client in clients))
-        await oracle.healed(cluster, HEALING_S)
+        await oracle.healed(cluster, HEALING_S, records_too=True)
         await check(cluster, life, clients[0])
         # Once more, with nothing in the way: the putters alone know everything.
         cluster.lose_everything(same_run=False)
-        await oracle.healed(cluster, HEALING_S)
+        await oracle.healed(cluster, HEALING_S, records_too=True)
         await check(cluster, life, clients[0])
         operator.cancel()
         await asyncio.gather(operator, return_exceptions=True)
