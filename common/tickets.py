@@ -218,7 +218,8 @@ def decode_fields(fields: Fields) -> Numbers:
         return np.array([number_or_none(row.tobytes()) for row in fields], np.int64)
     lengths = (fields != 0).sum(axis=1)
     numbers = np.full(count, -1, np.int64)
-    for length in np.unique(lengths[lengths > 0]).tolist():
+    # Not np.unique: its first call imports numpy.ma, in the middle of the traffic.
+    for length in sorted(set(lengths[lengths > 0].tolist())):
         chosen = lengths == length
         digits = _READ[fields[chosen, :length]]
         values = digits @ _WEIGHTS[FIELD_BYTES - length :] + _COUNT_UP_TO[length - 1]
