@@ -24,7 +24,7 @@ from blake3 import blake3
 
 from common.meta.schema import bucket_key
 from common.meta.scripts import script
-from tests.books_kit import no_traceback, small_disk, traffic
+from tests.books_kit import no_number_twice, no_traceback, small_disk, traffic
 from tests.metadata_kit import free_port
 from tests.store_kit import Answer, Cluster, Process, cluster, digest, eventually, read_line
 from tests.traffic_kit import (
@@ -147,6 +147,36 @@ def test_everything_killed_at_once(tmp_path: Path) -> None:
         clients.check(router=0)
         eventually_clean(store, acknowledged=clients.names)
         clients.check(router=1)
+        no_traceback(store)
+
+
+def test_a_router_that_announced_objects_which_never_came(tmp_path: Path) -> None:
+    """They are decided without it, and none of their numbers comes again."""
+    with cluster(tmp_path / "s", routers=2, router_flags=FLAGS) as store:
+        names: list[str] = []
+
+        def announced() -> set[str]:
+            while len(names) < 2_000:
+                names.extend(store.send(payload(100, len(names) + n)).object_id for n in range(5))
+                store.routers[0].signal(signal.SIGSTOP)
+                values = object_values(store)
+                waiting = {name for (_, name), value in values.items() if value[0] == "w"}
+                if waiting:
+                    return waiting
+                store.routers[0].signal(signal.SIGCONT)
+            raise AssertionError("nothing was announced")
+
+        lost = announced()
+        store.routers[0].kill()
+        names += [store.send(payload(100, 5_000 + n), router=1).object_id for n in range(20)]
+        store.routers[0].start()
+        store.wait_ready(0)
+        names += [store.send(payload(100, 6_000 + n)).object_id for n in range(20)]
+        assert len(set(names)) == len(names)
+        assert not lost & set(names)
+        eventually_clean(store, acknowledged=names)
+        assert not lost & {name for _, name in object_values(store)}
+        no_number_twice(store)
         no_traceback(store)
 
 
