@@ -133,7 +133,6 @@ def test_what_is_not_implemented_says_so(client: Any, bucket: str) -> None:
         ),
         lambda: client.put_bucket_policy(**where, Policy="{}"),
         lambda: client.put_bucket_acl(**where, ACL="public-read"),
-        lambda: client.list_object_versions(**where),
         lambda: client.create_multipart_upload(**where, Key="a"),
         lambda: client.upload_part(**where, Key="a", UploadId="x", PartNumber=1, Body=b""),
         lambda: client.put_object_tagging(**where, Key="a", Tagging={"TagSet": []}),
@@ -159,6 +158,9 @@ def test_what_is_so_anyway_is_told(client: Any, bucket: str) -> None:
         (client.get_bucket_policy, "NoSuchBucketPolicy"),
         (client.get_bucket_cors, "NoSuchCORSConfiguration"),
         (client.get_bucket_tagging, "NoSuchTagSet"),
+        (client.get_bucket_replication, "ReplicationConfigurationNotFoundError"),
+        (client.get_bucket_ownership_controls, "OwnershipControlsNotFoundError"),
+        (client.get_bucket_policy_status, "NoSuchBucketPolicy"),
         (client.get_bucket_lifecycle_configuration, "NoSuchLifecycleConfiguration"),
         (client.get_object_lock_configuration, "ObjectLockConfigurationNotFoundError"),
     ):
@@ -397,6 +399,31 @@ def test_listings_of_both_versions(client: Any, bucket: str) -> None:
     assert page["Contents"][0]["ETag"] == f'"{hashlib.md5(b"a").hexdigest()}"'
     wrong = refused(lambda: client.list_objects_v2(Bucket=bucket, ContinuationToken="???"))
     assert wrong == ("InvalidArgument", 400)
+
+
+def test_the_versions_of_what_never_had_any(client: Any, bucket: str) -> None:
+    """As clients ask for them that empty a bucket, whatever it is."""
+    names = ["a b", "dir/1", "dir/2", "e+f", "\u00e9"]
+    for name in names:
+        client.put_object(Bucket=bucket, Key=name, Body=name.encode())
+    for size in (1, 2, 1000):
+        pages = client.get_paginator("list_object_versions").paginate(
+            Bucket=bucket, PaginationConfig={"PageSize": size}
+        )
+        found = [each for page in pages for each in page.get("Versions", [])]
+        assert [each["Key"] for each in found] == names
+        assert {(each["VersionId"], each["IsLatest"]) for each in found} == {("null", True)}
+    page = client.list_object_versions(Bucket=bucket, Delimiter="/", Prefix="")
+    assert [each["Prefix"] for each in page["CommonPrefixes"]] == ["dir/"]
+    alone = {"Bucket": bucket, "VersionIdMarker": "null"}
+    wrong = refused(lambda: client.list_object_versions(**alone))
+    assert wrong == ("InvalidArgument", 400)
+    old = refused(lambda: client.get_object(Bucket=bucket, Key="a b", VersionId="3"))
+    assert old == ("InvalidArgument", 400)
+    assert client.get_object(Bucket=bucket, Key="a b", VersionId="null")["Body"].read() == b"a b"
+    every = {"Objects": [{"Key": each["Key"], "VersionId": each["VersionId"]} for each in found]}
+    assert "Errors" not in client.delete_objects(Bucket=bucket, Delete=every)
+    client.delete_bucket(Bucket=bucket)
 
 
 # -- integrity -----------------------------------------------------------------------------

@@ -179,6 +179,10 @@ TABLE: Final[dict[str, tuple[int, str]]] = {
         "At least one of the pre-conditions you specified did not hold",
     ),
     "QuotaExceeded": (403, "The bucket has reached its quota"),
+    "ReplicationConfigurationNotFoundError": (
+        404,
+        "The replication configuration was not found",
+    ),
     "RequestHeaderSectionTooLarge": (
         400,
         "Your request header section exceeds the maximum allowed request header section size.",

@@ -113,6 +113,11 @@ def limit_of(parameters: Mapping[str, str], name: str) -> int:
     return min(int(text), LIST_PAGE_MAX)
 
 
+def name_in(asked: Asked, name: str) -> str:
+    """A name as the text of an element of the answer."""
+    return quote(name, safe=_SAFE) if asked.url else name
+
+
 def token_of(last: str) -> str:
     """The token of a page that begins behind this name."""
     return urlsafe_b64encode(last.encode()).decode()

@@ -35,6 +35,7 @@ from router.gateway.s3.mapping import mapped
 from router.gateway.s3.operations import OPERATIONS, WRITES, operation_of
 from router.gateway.s3.pages import list_objects
 from router.gateway.s3.sigv4 import SignedRequest
+from router.gateway.s3.versions import list_versions
 
 _log = get_logger(__name__)
 _RETRY: Final = 503
@@ -51,6 +52,7 @@ _HANDLERS: Final[dict[str, Operation]] = {
     "GetBucketAcl": fixed.get_bucket_acl,
     "ListMultipartUploads": fixed.list_uploads,
     "ListObjects": list_objects,
+    "ListObjectVersions": list_versions,
     "DeleteObjects": writing.delete_objects,
     "PutObject": writing.put_object,
     "CopyObject": writing.copy_object,

@@ -46,7 +46,7 @@ def test_an_operation_is_found(method: str, target: str, operation: str) -> None
         ("PUT", "/b/k?partNumber=1&uploadId=x", "NotImplemented"),
         ("PUT", "/b/k?partNumber=1", "NotImplemented"),
         ("DELETE", "/b/k?uploadId=x", "NotImplemented"),
-        ("GET", "/b?versions", "NotImplemented"),
+        ("PUT", "/b?versions", "NotImplemented"),
         ("GET", "/b/k?of-tomorrow", "NotImplemented"),
         ("GET", "/b/k?of-tomorrow=", "NotImplemented"),
         ("GET", "/b?acl&policy", "NotImplemented"),
