@@ -10,6 +10,7 @@ from common.errors import (
     NameInvalid,
     NoSpace,
     NotFound,
+    ObjectGone,
     PreconditionFailed,
     ProtocolError,
     PutterError,
@@ -26,6 +27,7 @@ from router.gateway.s3.failures import S3Error
 _CODES: Final[tuple[tuple[type[PutterError], str, int | None], ...]] = (
     (TooManyConnections, "SlowDown", None),
     (Unavailable, "ServiceUnavailable", None),
+    (ObjectGone, "ServiceUnavailable", None),
     (NoSpace, "ServiceUnavailable", NoSpace.http),
     (TicketsExhausted, "ServiceUnavailable", TicketsExhausted.http),
     (NotFound, "NoSuchKey", None),

@@ -1,0 +1,127 @@
+"""S3 while processes die: nothing half-written is visible, and of racing writers one wins."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from botocore.exceptions import BotoCoreError, ClientError
+
+from tests.s3_kit import Signer, s3, s3_cluster
+from tests.store_kit import Cluster, eventually
+from tests.traffic_kit import payload
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+WRITERS = 32
+SIZE = 12_000_000
+
+
+def later(work: Callable[[], None], after_s: float) -> threading.Thread:
+    """Do something in a moment."""
+    thread = threading.Timer(after_s, work)
+    thread.start()
+    return thread
+
+
+def test_a_putter_that_dies_during_puts_and_gets(tmp_path: Path) -> None:
+    with s3_cluster(tmp_path, putters=3, storage="segments") as store:
+        with s3(store.s3_ports[0]) as client:
+            client.create_bucket(Bucket="photos")
+            before = payload(SIZE, "before")
+            client.put_object(Bucket="photos", Key="before", Body=before)
+        told: dict[str, bool] = {}
+
+        def put(number: int) -> None:
+            data = payload(SIZE, number)
+            with s3(store.s3_ports[0]) as mine:
+                try:
+                    got = mine.put_object(Bucket="photos", Key=f"k{number}", Body=data)
+                except (ClientError, BotoCoreError):
+                    told[f"k{number}"] = False
+                else:
+                    told[f"k{number}"] = True
+                    assert got["ETag"] == f'"{hashlib.md5(data).hexdigest()}"'
+
+        def get(_: int) -> None:
+            with s3(store.s3_ports[0]) as mine:
+                assert mine.get_object(Bucket="photos", Key="before")["Body"].read() == before
+
+        killing = later(store.putters[0].kill, 0.3)
+        with ThreadPoolExecutor(8) as pool:
+            work = [pool.submit(get if n % 2 else put, n) for n in range(12)]
+            for each in work:
+                each.result()
+        killing.join()
+        signer = Signer(store.s3_ports[0])
+        for number in range(0, 12, 2):
+            key = f"k{number}"
+            held = signer.ask("GET", f"/photos/{key}")
+            if held.status == 200:
+                assert held.body == payload(SIZE, number)
+            else:
+                assert (held.status, held.code) == (404, "NoSuchKey")
+                assert not told[key], "it was acknowledged"
+        assert any(told.values())
+
+
+def race(store: Cluster, key: str, disturb: Callable[[], None] | None = None) -> list[int]:
+    """Who of many writers of a new key is told that he won."""
+    won: list[int] = []
+    gate = threading.Barrier(WRITERS)
+
+    def write(number: int) -> None:
+        signer = Signer(store.s3_ports[0])
+        gate.wait(60)
+        try:
+            answer = signer.ask(
+                "PUT", f"/locks/{key}", f"{number}".encode(), {"if-none-match": "*"}
+            )
+        except OSError:
+            return
+        if answer.status == 200:
+            won.append(number)
+        else:
+            assert answer.status in {409, 412, 503}, answer
+
+    disturbing = later(disturb, 0.05) if disturb else None
+    with ThreadPoolExecutor(WRITERS) as pool:
+        for each in [pool.submit(write, number) for number in range(WRITERS)]:
+            each.result()
+    if disturbing is not None:
+        disturbing.join()
+    return won
+
+
+def test_of_racing_writers_one_wins_also_while_redis_restarts(tmp_path: Path) -> None:
+    flags = ("--redis-patience-ms", "8000")
+    with s3_cluster(tmp_path, putters=2, routers=2, router_flags=flags) as store:
+        signer = Signer(store.s3_ports[0])
+        assert signer.ask("PUT", "/locks").status == 200
+        for number in range(3):
+            won = race(store, f"quiet{number}")
+            assert len(won) == 1
+            assert signer.ask("GET", f"/locks/quiet{number}").body == f"{won[0]}".encode()
+
+        def restart() -> None:
+            store.valkey.stop()
+            time.sleep(0.2)
+            store.valkey.start()
+
+        for number in range(3):
+            key = f"storm{number}"
+            won = race(store, key, restart)
+            assert len(won) <= 1
+
+            def settled(key: str = key) -> None:
+                assert signer.ask("GET", f"/locks/{key}").status in {200, 404}
+
+            eventually(settled, 60)
+            held: Any = signer.ask("GET", f"/locks/{key}")
+            if won:
+                assert held.body == f"{won[0]}".encode()
