@@ -61,6 +61,10 @@ WEB_PROBES_MAX: Final = 16
 """Connections of a web port beyond its limit that may still ask for its health."""
 S3_CHUNK_LINE_BYTES_MAX: Final = 512
 """A chunk's first line, or a trailer, in a body that is framed as aws-chunked."""
+S3_POLICY_BYTES_MAX: Final = 64 * KIB
+"""Of a form's policy, in base 64."""
+S3_CONDITIONS_MAX: Final = 1_000
+"""In a form's policy."""
 S3_CHUNK_BYTES_MIN: Final = 8 * KIB
 """Of each chunk in such a body but the last."""
 ANSWERS_UNREAD_BYTES_MAX: Final = 8 * MIB
