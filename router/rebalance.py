@@ -25,6 +25,7 @@ from common.records import Version
 from router.balance import Disk, Moves, settled, shares, uneven
 from router.debts import with_extents
 from router.fleet import Fleet
+from router.leasing import KeptLease
 from router.repair import Repair
 from router.rounds import Rounds
 from router.walk import START, Place, pages, redescribe
@@ -33,7 +34,6 @@ _log = get_logger(__name__)
 _LEASE: Final = "rebalance"
 _LEASE_MS: Final = 60_000
 _ROUND_S: Final = 5.0
-_RENEW_S: Final = _LEASE_MS / 3000
 _LOOK_S: Final = 600.0
 """Between two looks at everything, while the same putters are there."""
 _LOOK_SHARE: Final = 20
@@ -103,7 +103,7 @@ class Rebalance:
         self._same_since = 0.0
         self._looked: frozenset[str] = frozenset()
         self._look_at = 0.0
-        self._renew_at = 0.0
+        self._lease = KeptLease(meta, _LEASE, instance, _LEASE_MS)
         self._rounds = Rounds(self.round, _ROUND_S if percent else 0, "evening out putters")
 
     @property
@@ -132,7 +132,7 @@ class Rebalance:
         Raises:
             PutterError: Redis does not answer.
         """
-        if not await self._lease():
+        if not await self._lease.held():
             self._balance = self._moves = None
             return 0
         now = asyncio.get_running_loop().time()
@@ -149,16 +149,6 @@ class Rebalance:
         return await self._note_portion()
 
     # -- inside ----------------------------------------------------------------------------
-
-    async def _lease(self) -> bool:
-        now = asyncio.get_running_loop().time()
-        if now < self._renew_at:
-            return True
-        if not await self._meta.leases.acquire(_LEASE, self._instance, _LEASE_MS):
-            self._renew_at = 0.0
-            return False
-        self._renew_at = now + _RENEW_S
-        return True
 
     def _putters(self) -> frozenset[str]:
         """Those that bytes may be moved between now."""
@@ -177,7 +167,7 @@ class Rebalance:
         one_copy = 0
         async with aclosing(pages(self._meta)) as everything:
             async for _, page in everything:
-                if not await self._lease():
+                if not await self._lease.held():
                     return
                 for each in page:
                     for stored in each.version.objects:
@@ -227,7 +217,7 @@ class Rebalance:
         portion = _Portion(moves, moves.left_bytes - _PORTION_BYTES)
         async with aclosing(pages(self._meta, self._place)) as rest:
             async for place, page in rest:
-                if not await self._lease():
+                if not await self._lease.held():
                     return portion.names
                 changed = [(each, portion.take(each.version)) for each in page]
                 await asyncio.gather(

@@ -27,6 +27,7 @@ from common.meta.interface import Metadata
 from common.meta.repairs import Described
 from common.records import ANYONE
 from router.debts import more_wanted, with_extents
+from router.leasing import KeptLease
 from router.policies import Policies, settled_s
 from router.repair import Repair
 from router.rounds import Rounds
@@ -35,7 +36,6 @@ from router.walk import START, pages, redescribe
 _log = get_logger(__name__)
 _LEASE: Final = "follow/store"
 _LEASE_MS: Final = 60_000
-_RENEW_S: Final = _LEASE_MS / 3000
 _LOOK_S: Final = 5.0
 _AGAIN_S: Final = 60.0
 """Until the next walk, if some files changed under the last one."""
@@ -81,7 +81,7 @@ class StoreFollow:
         self._whole = True
         self._owed = 0
         self._paid_at = 0.0
-        self._renew_at = 0.0
+        self._lease = KeptLease(meta, _LEASE, instance, _LEASE_MS)
         self._rounds = Rounds(self.round, _LOOK_S, "following the store's settings")
 
     def start(self) -> None:
@@ -103,7 +103,7 @@ class StoreFollow:
         """
         if self._policies.store.replicas == 1:
             return 0  # nothing has fewer
-        if not await self._lease():
+        if not await self._lease.held():
             self._completion = None
             return 0
         standing = await self._meta.recovery.standing()
@@ -121,16 +121,6 @@ class StoreFollow:
         return await self._note_portion()
 
     # -- inside ----------------------------------------------------------------------------
-
-    async def _lease(self) -> bool:
-        now = asyncio.get_running_loop().time()
-        if now < self._renew_at:
-            return True
-        if not await self._meta.leases.acquire(_LEASE, self._instance, _LEASE_MS):
-            self._renew_at = 0.0
-            return False
-        self._renew_at = now + _RENEW_S
-        return True
 
     async def _is_agreed(self) -> bool:
         """Whether all routers that live want the same: they are started one after the other."""
@@ -155,7 +145,7 @@ class StoreFollow:
         names = size = 0
         async with aclosing(pages(self._meta, self._place)) as rest:
             async for place, page in rest:
-                if not await self._lease():
+                if not await self._lease.held():
                     return names
                 wanted = (await self._policies.of(place.bucket)).replicas
                 low = [each for each in page if each.version.replicas < wanted]
