@@ -390,10 +390,10 @@ def test_objects_that_were_announced_before_they_came_are_among_them(
 
     monkeypatch.setattr(Ahead, "give", given)
     monkeypatch.setattr(Ahead, "_take_back", taken_back)
-    for seed in range(4):
+    for seed in range(4, 8):
         run(lambda world, seed=seed: scenario(world, seed), seed, limit_s=7_200)  # type: ignore[misc]
-    assert sum(used) >= 10
-    assert sum(withdrawn) >= 1
+    assert sum(used) >= 20
+    assert sum(withdrawn) >= 10
 
 
 def test_a_seed_repeats_itself() -> None:
