@@ -8,6 +8,7 @@ among each other where Redis describes nothing (`router.bare`):
 * soon after a putter came back without some commit records that it had before, as far as it tells;
 * soon after Redis was brought up to date from the putters, in another run or after it lost
   something in the same one, as what was noted there may be lost;
+* soon after routers were started with another N, as records without an object go by it;
 * soon after putters were given up or taken back, as with them go records without an object;
 * when somebody asks for it.
 
@@ -202,7 +203,7 @@ class Audit:
             self._watches = False
             return False
         await self._watch(standing)
-        if not await self._is_time() or not await self._lease():
+        if not await self._is_time(standing) or not await self._lease():
             return False
         self.found = Found()
         await self._make(standing, ())
@@ -213,6 +214,8 @@ class Audit:
     async def _watch(self, standing: Standing) -> None:
         """Note reasons to begin soon."""
         if not self._watches:  # another router did until now, or nobody
+            soon = asyncio.get_running_loop().time() + _SOON_S
+            self._next_s = min(self._next_s, soon)  # whatever that one had in mind
             self._watches, self._completion = True, standing.completion
             self._turns = self._fleet.turns
             self._told.clear()
@@ -251,7 +254,7 @@ class Audit:
         self._reasons.at = min(self._reasons.at, at) if self._reasons.words else at
         self._reasons.words.add(why)
 
-    async def _is_time(self) -> bool:
+    async def _is_time(self, standing: Standing) -> bool:
         now = asyncio.get_running_loop().time()
         if now < self._rest_s:
             return False
@@ -260,7 +263,16 @@ class Audit:
         if now < self._next_s:
             return False
         # Somebody else's round counts, too.
-        return await self._meta.leases.acquire(_DONE, self._instance, _MOMENT_MS)
+        return await self._meta.leases.acquire(self._done(standing), self._instance, _MOMENT_MS)
+
+    def _done(self, standing: Standing) -> str:
+        """The lease that is held for a period after a round.
+
+        It is another one where something may have been forgotten since, or N is not what it was:
+        whoever watches then knows that by the name, although it has not seen it happen.
+        """
+        epoch, stamp = standing.completion
+        return f"{_DONE}/{self._policies.store.replicas}/{epoch}/{stamp}"
 
     async def _lease(self) -> bool:
         self._renew_at = asyncio.get_running_loop().time() + _LEASE_MS / 3000
@@ -305,7 +317,7 @@ class Audit:
         told = tuple(sorted(silent - {_NOBODY}))
         self.last = Round(started_ms, self._clock.now_ms(), found, told)
         if not nodes and self._period_ms:
-            await self._meta.leases.acquire(_DONE, self._instance, self._period_ms)
+            await self._meta.leases.acquire(self._done(standing), self._instance, self._period_ms)
         level = _log.warning if found.objects or found.lost else _log.info
         level(
             "inventories are compared",

@@ -14,6 +14,7 @@ from common.records import Tombstone, Version
 from putter.storage.engine import Run
 from router.bare import BareRecords
 from router.compare import Found
+from router.quorum import Policy
 from tests.node_kit import FaultyEngine
 from tests.router_kit import SimPutter, Store, metric, payload, tickets_of
 from tests.unit.router.test_handoff import bare
@@ -496,6 +497,40 @@ class TestWhen:
             await asyncio.sleep(120)
             assert store.router.audit.last is not first
             assert nothing(store.router.audit.last.found)  # type: ignore[union-attr]
+
+        with_store(scene, audit_period_ms=24 * int(HOUR_S) * 1000)
+
+    def test_soon_although_whoever_noticed_the_loss_is_gone(self) -> None:
+        async def scene(store: Store) -> None:
+            other = await store.add_router()
+            await filled(store)
+            await asyncio.sleep(120)
+            [watcher] = [each for each in store.routers if each.audit._watches]
+            [other] = [each for each in store.routers if each is not watcher]
+            before = other.audit.last
+            store.routers.remove(watcher)
+            store.meta.restore(store.meta.snapshot(), "run-2")
+            await other.catch_up.ensure(30_000)
+            await watcher.stop()
+            await asyncio.sleep(200)
+            assert other.audit.last is not before
+
+        with_store(scene, audit_period_ms=24 * int(HOUR_S) * 1000)
+
+    def test_soon_after_routers_want_more_replicas(self) -> None:
+        async def scene(store: Store) -> None:
+            await filled(store)
+            await store.write(b"", "empty")
+            await asyncio.sleep(120)
+            assert store.router.audit.last is not None
+            await store.add_router(policy=Policy(3, 2))
+            await store.routers.pop(0).stop()
+            await asyncio.sleep(200)
+            assert store.router.audit.last is not None
+            await repair(store)
+            empty = (await version_of(store, "empty")).stamp
+            stamps = [each.stamp for p in store.putters for each in p.records]
+            assert stamps.count(empty) == 3
 
         with_store(scene, audit_period_ms=24 * int(HOUR_S) * 1000)
 
