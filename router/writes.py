@@ -107,6 +107,7 @@ class WritePath:
         self._upkeep: asyncio.Task[None] | None = None
         self._stopping = False
         self._claims = 0
+        self._asked = 0  # writes that were begun, also those whose first block has not come yet
         self._wrote_ms = -_QUIET_MS
 
     def filler(self) -> BlockFiller:
@@ -129,9 +130,13 @@ class WritePath:
         """
         if self._stopping:
             raise ShuttingDown("this router is shutting down", hint="send it again in a moment")
-        block = await source.next_block()
-        started_ms = self._wrote_ms = self.clock.monotonic_ms()
-        written = await self._write(block, source, target)
+        self._asked += 1
+        try:
+            block = await source.next_block()
+            started_ms = self._wrote_ms = self.clock.monotonic_ms()
+            written = await self._write(block, source, target)
+        finally:
+            self._asked -= 1
         self.metrics.write_seconds.observe((self.clock.monotonic_ms() - started_ms) / 1000)
         return written
 
@@ -252,7 +257,7 @@ class WritePath:
         self._small.close()
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout_ms / 1000
-        while (self.writing or self._background) and loop.time() < deadline:
+        while (self._asked or self.writing or self._background) and loop.time() < deadline:
             await asyncio.sleep(0.01)
         if self._upkeep is not None:
             self._upkeep.cancel()
