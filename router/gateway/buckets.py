@@ -13,6 +13,7 @@ from common.meta.interface import Metadata
 from common.names import check_bucket
 from common.tickets import format_id
 from common.web import json_response
+from router.buckets import SETTING
 from router.configure import Configure
 from router.gateway.bodies import small_body
 from router.policies import NAMES, Policies, own_policy, policy_of
@@ -96,7 +97,7 @@ def bucket_told(store: Policy, bucket: str, configured: Configured | None) -> di
     return {
         "bucket": bucket,
         "settings": {name: settings.get(name) for name in NAMES},
-        "others": sorted(settings.keys() - set(NAMES)),
+        "others": sorted(settings.keys() - {*NAMES, SETTING}),
         "policy": policy_told(policy),
         "version": format_id(configured.record.stamp) if configured is not None else None,
         "changed_ms": configured.record.created_ms if configured is not None else None,

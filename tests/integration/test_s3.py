@@ -172,6 +172,23 @@ def test_what_is_so_anyway_is_told(client: Any, bucket: str) -> None:
     assert client.get_object_acl(Bucket=bucket, Key="a")["Owner"]["DisplayName"] == "root"
 
 
+def test_the_operator_sets_how_a_bucket_is_kept(store: Cluster, client: Any, bucket: str) -> None:
+    """Settings and the fact that it was created are in one record; neither takes the other away."""
+    settings = json.dumps({"replicas": 1, "write_quorum": 1})
+    status, _, told = store.http("PUT", f"/bucket/{bucket}", settings)
+    assert (status, json.loads(told)["others"]) == (200, [])
+    client.head_bucket(Bucket=bucket)
+    assert store.http("DELETE", f"/bucket/{bucket}")[0] == 200
+    client.head_bucket(Bucket=bucket)
+    store.http("PUT", f"/bucket/{bucket}", settings)
+    client.delete_bucket(Bucket=bucket)
+    status, _, told = store.http("GET", f"/bucket/{bucket}")
+    assert json.loads(told)["settings"]["replicas"] == 1, "the operator's, not the client's"
+    client.create_bucket(Bucket=bucket)
+    client.put_object(Bucket=bucket, Key="a", Body=b"x")
+    assert json.loads(store.http("GET", f"/bucket/{bucket}")[2])["settings"]["replicas"] == 1
+
+
 # -- objects -------------------------------------------------------------------------------
 
 

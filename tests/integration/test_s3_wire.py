@@ -28,7 +28,7 @@ BIG = random.Random(5).randbytes(2_000_000)
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    flags = ("--idle-timeout-ms", "1500")
+    flags = ("--idle-timeout-ms", "6000")
     with s3_cluster(tmp_path_factory.mktemp("s3"), router_flags=flags) as made:
         assert Signer(made.s3_ports[0]).ask("PUT", "/bytes").status == 200
         yield made
