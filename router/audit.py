@@ -8,7 +8,8 @@ among each other where Redis describes nothing (`router.bare`):
 * soon after a putter came back without some commit records that it had before, as far as it tells;
 * soon after Redis was brought up to date from the putters, in another run or after it lost
   something in the same one, as what was noted there may be lost;
-* soon after routers were started with another N, as records without an object go by it;
+* soon after routers were started with another N, or a bucket wants more than that, as records
+  without an object go by it;
 * soon after putters were given up or taken back, as with them go records without an object;
 * when somebody asks for it.
 
@@ -22,6 +23,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from common.checksum import object_digest
 from common.clock import Clock
 from common.digests import Grid, Space
 from common.errors import NodesUnavailable, PutterError
@@ -130,6 +132,7 @@ class Audit:
         self._period_ms = period_ms
         self._reasons = _Reasons()
         self._watches = False
+        self._done = ""
         self._completion = "", 0
         self._turns = 0
         self._told: dict[str, tuple[str, int, int]] = {}
@@ -200,10 +203,14 @@ class Audit:
         if not standing.complete or self.found is not None:
             return False
         if not await self._meta.leases.acquire(_WATCH, self._instance, _WATCH_MS):
-            self._watches = False
+            self._watches, self._done = False, ""
             return False
         await self._watch(standing)
-        if not await self._is_time(standing) or not await self._lease():
+        done = await self._named(standing)
+        if done != self._done:  # that of the last round, as far as is known here, may be another
+            self._done = done
+            self._next_s = min(self._next_s, asyncio.get_running_loop().time() + _SOON_S)
+        if not await self._is_time() or not await self._lease():
             return False
         self.found = Found()
         await self._make(standing, ())
@@ -214,8 +221,6 @@ class Audit:
     async def _watch(self, standing: Standing) -> None:
         """Note reasons to begin soon."""
         if not self._watches:  # another router did until now, or nobody
-            soon = asyncio.get_running_loop().time() + _SOON_S
-            self._next_s = min(self._next_s, soon)  # whatever that one had in mind
             self._watches, self._completion = True, standing.completion
             self._turns = self._fleet.turns
             self._told.clear()
@@ -254,7 +259,7 @@ class Audit:
         self._reasons.at = min(self._reasons.at, at) if self._reasons.words else at
         self._reasons.words.add(why)
 
-    async def _is_time(self, standing: Standing) -> bool:
+    async def _is_time(self) -> bool:
         now = asyncio.get_running_loop().time()
         if now < self._rest_s:
             return False
@@ -263,16 +268,23 @@ class Audit:
         if now < self._next_s:
             return False
         # Somebody else's round counts, too.
-        return await self._meta.leases.acquire(self._done(standing), self._instance, _MOMENT_MS)
+        return await self._meta.leases.acquire(self._done, self._instance, _MOMENT_MS)
 
-    def _done(self, standing: Standing) -> str:
+    async def _named(self, standing: Standing) -> str:
         """The lease that is held for a period after a round.
 
-        It is another one where something may have been forgotten since, or N is not what it was:
-        whoever watches then knows that by the name, although it has not seen it happen.
+        It is another one where something may have been forgotten since, or the store or a bucket
+        wants another N: whoever watches then knows that by the name, although it has not seen it
+        happen.
         """
-        epoch, stamp = standing.completion
-        return f"{_DONE}/{self._policies.store.replicas}/{epoch}/{stamp}"
+        store = self._policies.store.replicas
+        wanted = [
+            (each.record.bucket, each.record.settings.get("replicas"))
+            for each in await self._meta.buckets.configured()
+        ]
+        more = sorted((b, n) for b, n in wanted if isinstance(n, int) and n > store)
+        words = f"{store} {more} {standing.completion}"
+        return f"{_DONE}/{object_digest(words.encode()).hex()[:32]}"
 
     async def _lease(self) -> bool:
         self._renew_at = asyncio.get_running_loop().time() + _LEASE_MS / 3000
@@ -299,10 +311,11 @@ class Audit:
     async def _make(self, standing: Standing, nodes: Collection[str]) -> None:
         """Compare everything once."""
         assert self.found is not None
-        found, reasons = self.found, self.wanted
+        found, reasons, done = self.found, self.wanted, ""
         started_ms, began = self._clock.now_ms(), asyncio.get_running_loop().time()
         silent = frozenset({_NOBODY})
         try:
+            done = await self._named(standing)
             if not nodes:
                 self._reasons.words.clear()
             silent = await self._compare(standing, nodes, found)
@@ -317,7 +330,7 @@ class Audit:
         told = tuple(sorted(silent - {_NOBODY}))
         self.last = Round(started_ms, self._clock.now_ms(), found, told)
         if not nodes and self._period_ms:
-            await self._meta.leases.acquire(self._done(standing), self._instance, self._period_ms)
+            await self._meta.leases.acquire(done, self._instance, self._period_ms)
         level = _log.warning if found.objects or found.lost else _log.info
         level(
             "inventories are compared",

@@ -77,11 +77,7 @@ def troubles(cluster: Cluster) -> list[str]:
 
 
 def scarce_records(cluster: Cluster) -> list[str]:
-    """Records without an object that fewer putters have than should.
-
-    Where a bucket wants more than the store, the next comparison of inventories gives them to more:
-    that is up to a day away (docs/internals/quorum.md), so the store's number is asked for here.
-    """
+    """Records without an object that fewer putters have than should."""
     state = cluster.meta.snapshot()
     live = [putter for putter in cluster.putters if putter.engine is not None]
     copies: dict[tuple[int, str], int] = defaultdict(int)
@@ -96,7 +92,7 @@ def scarce_records(cluster: Cluster) -> list[str]:
     return [
         f"record {stamp} of {bucket} is on {count} putters"
         for (stamp, bucket), count in copies.items()
-        if count < min(replicas_in(cluster, state, bucket), cluster.policy.replicas, len(live))
+        if count < min(replicas_in(cluster, state, bucket), len(live))
     ]
 
 

@@ -534,6 +534,25 @@ class TestWhen:
 
         with_store(scene, audit_period_ms=24 * int(HOUR_S) * 1000)
 
+    def test_soon_after_a_bucket_wants_more_replicas(self) -> None:
+        async def scene(store: Store) -> None:
+            await filled(store)
+            await store.write(b"", "empty")
+            await asyncio.sleep(120)
+            first = store.router.audit.last
+            await store.router.configure.change("photos", {"consistency": "strict"})
+            await asyncio.sleep(120)
+            assert store.router.audit.last is first, "that is no reason"
+            await store.router.configure.change("photos", {"replicas": 3})
+            await asyncio.sleep(120)
+            assert store.router.audit.last is not first
+            await repair(store)
+            empty = (await version_of(store, "empty")).stamp
+            stamps = [each.stamp for p in store.putters for each in p.records]
+            assert stamps.count(empty) == 3
+
+        with_store(scene, audit_period_ms=24 * int(HOUR_S) * 1000)
+
     def test_rounds_that_take_long_are_rare(self) -> None:
         async def scene(store: Store) -> None:
             await filled(store)
