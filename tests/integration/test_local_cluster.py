@@ -72,7 +72,7 @@ def test_status_tells_of_all(cluster: LocalCluster) -> None:
 
 def test_nothing_listens_but_on_the_loopback_address(cluster: LocalCluster) -> None:
     ports = {port for child in cluster.status()["children"] for port in child["ports"].values()}
-    assert len(ports) == 2 * 3 + 3 * 2
+    assert len(ports) == 2 * 4 + 3 * 2
     listening = set()
     for pid in cluster.pids():
         inodes = set()
