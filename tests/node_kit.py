@@ -166,11 +166,13 @@ def make_node(
     )
 
 
-async def until(holds: Callable[[], bool], timeout_s: float = 10.0) -> None:
+async def until(
+    holds: Callable[[], bool], timeout_s: float = 10.0, *, every_s: float = 0.001
+) -> None:
     """Wait, with a bound, until something holds."""
     async with asyncio.timeout(timeout_s):
         while not holds():
-            await asyncio.sleep(0.001)
+            await asyncio.sleep(every_s)
 
 
 class Wire(asyncio.Protocol):

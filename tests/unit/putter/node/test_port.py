@@ -321,7 +321,8 @@ class TestSilence:
                 for _ in range(90):
                     wire.send(some)
                     await asyncio.sleep(0.1)
-                await until(lambda: 'connections{port="putter"} 0.0' in shown(node), 600)
+                gone = 'connections{port="putter"} 0.0'
+                await until(lambda: gone in shown(node), 600, every_s=1)
             assert [line for line in lines if "takes nothing" in line["event"]]
             assert 'putter_refused_total{port="putter",reason="stalled"} 1.0' in shown(node)
             wire.reset()
