@@ -6,6 +6,7 @@ import importlib
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -50,9 +51,10 @@ def tree(tmp_path: Path) -> Path:
 
 
 def found(program: str) -> str:
-    path = shutil.which(program)
+    beside = str(Path(sys.executable).parent)
+    path = shutil.which(program, path=os.pathsep.join([beside, os.environ["PATH"]]))
     if path is None:
-        pytest.skip(f"{program} is not on the PATH")
+        pytest.skip(f"{program} is neither beside Python nor on the PATH")
     return path
 
 
