@@ -81,6 +81,10 @@ KEY_BYTES_MAX: Final = 1024
 HEADERS_BYTES_MAX: Final = 8 * KIB
 LIST_PAGE_MAX: Final = 1000
 OBJECT_BYTES_MAX: Final = 50 * 1024 * GIB
+UPLOAD_PARTS_MAX: Final = 10_000
+PART_BYTES_MIN: Final = 5 * MIB
+"""Of each part of an upload but the last."""
+PART_BYTES_MAX: Final = 5 * GIB
 
 ACCESS_KEYS_MAX: Final = 10_000
 
@@ -121,6 +125,10 @@ CLAIM_LEASE_MS: Final = 10_000
 """How long a conditional write has its name for itself: from the claim to the publication."""
 CLAIM_WAIT_MS: Final = 12_000
 """How long another one waits for it."""
+UPLOAD_LEASE_MS: Final = 30_000
+"""How long an upload is not completed by another router after one that did it went silent."""
+UPLOAD_LEFTOVER_MS: Final = 3_600_000
+"""How old parts without an upload are before they are removed."""
 JANITOR_PERIOD_MS: Final = 2_000
 JANITOR_LEASE_MS: Final = 10_000
 MARKS_PERIOD_MS: Final = 3_000

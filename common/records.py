@@ -89,6 +89,8 @@ class Version(msgspec.Struct, frozen=True, tag="version", tag_field="kind", omit
             found elsewhere than those say. Its place in the order of changes stays the same.
         checksums: what the sender had verified, by the name of the algorithm (``crc64nvme``), in
             Base64; one of the checksums of parts has ``-`` and their number behind it.
+        upload: the upload in parts that it was made of; "" if it came in one piece.
+        parts: how many parts of how many bytes it came in, in their order.
     """
 
     bucket: str
@@ -102,6 +104,8 @@ class Version(msgspec.Struct, frozen=True, tag="version", tag_field="kind", omit
     replicas: int = 1
     revision: int = 0
     checksums: dict[str, str] = {}
+    upload: str = ""
+    parts: tuple[tuple[int, int], ...] = ()
 
 
 class Tombstone(msgspec.Struct, frozen=True, tag="tombstone", tag_field="kind"):

@@ -38,6 +38,7 @@ from router.ingest import IngestPort
 from router.janitor import Janitor
 from router.keeping import Keeping
 from router.lately import Lately
+from router.leftovers import Leftovers
 from router.links import LinkOptions
 from router.local_reads import LocalReads
 from router.numbers import Numbers
@@ -51,6 +52,7 @@ from router.replicas import Replicas
 from router.storewide import StoreFollow
 from router.surplus import Freeing
 from router.sweep import Sweep
+from router.uploads import Uploads
 from router.vacate import Vacate
 from router.watermark import Watermark
 from router.workers import Part, Workers, linked
@@ -193,6 +195,9 @@ class Router:
         self.sweep: Final = Sweep(
             meta, self.fleet, self.metrics, identity.instance, options.sweep_period_ms
         )
+        self.leftovers: Final = Leftovers(
+            meta, Uploads(meta, self.writes), clock, identity.instance
+        )
         self.repair: Final = Repair(
             meta,
             self.fleet,
@@ -316,6 +321,7 @@ class Router:
         self._heartbeat.start()
         self.janitor.start()
         self.sweep.start()
+        self.leftovers.start()
         self.repair.start()
         self.healer.start()
         self.vacate.start()
@@ -352,6 +358,7 @@ class Router:
         await self.vacate.stop()
         await self.healer.stop()
         await self.repair.stop()
+        await self.leftovers.stop()
         await self.sweep.stop()
         await self.janitor.stop()
         await self.watermark.stop()

@@ -17,6 +17,7 @@ from typing import Any, Final
 from common.clock import Clock
 from common.meta.buckets import Configured
 from common.meta.interface import Metadata
+from common.uploads import is_hidden
 from router.configure import Configure
 
 SETTING: Final = "created"
@@ -95,7 +96,7 @@ class Directory:
             MetadataUnavailable: Redis does not answer.
         """
         configured = {each.record.bucket: each for each in await self._meta.buckets.configured()}
-        names = await self._meta.buckets.names()
+        names = [each for each in await self._meta.buckets.names() if not is_hidden(each)]
         found: list[Bucket | None] = []
         for first in range(0, len(names), _AT_ONCE):
             part = names[first : first + _AT_ONCE]

@@ -16,6 +16,7 @@ from msgspec import Meta
 from common.errors import UsageError
 from common.logs import get_logger
 from common.meta.buckets import Buckets
+from common.uploads import kept_like
 from router.quorum import Consistency, Policy
 from router.recent import STALE_S, Recent
 
@@ -108,11 +109,11 @@ class Policies:
 
     def known(self, bucket: str) -> Policy | None:
         """The policy of a bucket if it was read lately; else ask `of`."""
-        return self._recent.known(bucket, None)
+        return self._recent.known(kept_like(bucket), None)
 
     def last(self, bucket: str) -> Policy | None:
         """What was last read of a bucket, however long ago."""
-        return self._recent.last(bucket, None)
+        return self._recent.last(kept_like(bucket), None)
 
     async def of(self, bucket: str) -> Policy:
         """The policy of a bucket.
@@ -120,7 +121,7 @@ class Policies:
         Raises:
             MetadataUnavailable: Redis does not answer.
         """
-        return await self._recent.of(bucket)
+        return await self._recent.of(kept_like(bucket))
 
     def changed(self, bucket: str) -> None:
         """The settings of a bucket were changed here: what was read before counts no more."""

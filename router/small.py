@@ -290,6 +290,8 @@ class SmallWrites:
             headers=entry.target.headers,
             replicas=entry.policy.replicas,
             checksums=sealed.checksums,
+            upload=sealed.upload,
+            parts=sealed.parts,
         )
 
     def _records(self, group: Group, nodes: tuple[str, ...]) -> RecordsParcel:

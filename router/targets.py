@@ -28,11 +28,13 @@ class Sealed:
 
     Attributes:
         etag: entity tag without quotes.
-        checksums: kept in the version, as `common.records.Version` has them.
+        checksums, upload, parts: kept in the version, as `common.records.Version` has them.
     """
 
     etag: str
     checksums: dict[str, str] = field(default_factory=dict)
+    upload: str = ""
+    parts: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True)

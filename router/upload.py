@@ -216,6 +216,8 @@ class Upload:
             headers=target.headers,
             replicas=replicas,
             checksums=sealed.checksums,
+            upload=sealed.upload,
+            parts=sealed.parts,
         )
 
     @property

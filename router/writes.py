@@ -337,6 +337,8 @@ class WritePath:
             headers=target.headers,
             replicas=policy.replicas,
             checksums=sealed.checksums,
+            upload=sealed.upload,
+            parts=sealed.parts,
         )
         try:
             name = f"{target.bucket}/{target.key}"

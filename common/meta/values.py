@@ -35,6 +35,8 @@ class _Rest(msgspec.Struct, frozen=True, array_like=True):
     replicas: int
     revision: int = 0
     checksums: dict[str, str] = {}
+    upload: str = ""
+    parts: tuple[tuple[int, int], ...] = ()
 
 
 class _Summary(msgspec.Struct, frozen=True, array_like=True):
@@ -109,6 +111,8 @@ def pack_version(version: Version) -> bytes:
             version.replicas,
             version.revision,
             version.checksums,
+            version.upload,
+            version.parts,
         )
     )
     return b"v %d %s %d %s%s" % (version.stamp, ids.encode(), len(etag), etag, rest)
@@ -139,6 +143,8 @@ def unpack_version(bucket: str, key: str, value: bytes) -> Version | None:
         replicas=rest.replicas,
         revision=rest.revision,
         checksums=rest.checksums,
+        upload=rest.upload,
+        parts=rest.parts,
     )
 
 

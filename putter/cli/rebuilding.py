@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from dataclasses import dataclass, field
+from itertools import filterfalse
 from typing import Final
 
 from common.buffers import BufferPool
@@ -18,6 +19,7 @@ from common.metrics import Metrics
 from common.settings import Settings
 from common.tls_ports import node_network
 from common.transport import TcpNetwork
+from common.uploads import is_hidden
 from common.wire.handshake import CHALLENGE_BYTES
 from common.wire.session import Hello
 from putter.cli.process import new_instance, version
@@ -122,7 +124,7 @@ async def _until_complete(catch_up: CatchUp, wait_s: float) -> Outcome:
 async def _count(meta: Metadata) -> int:
     """Names that hold something."""
     count = 0
-    for bucket in await meta.files.buckets():
+    for bucket in filterfalse(is_hidden, await meta.files.buckets()):
         after: str | None = ""
         while after is not None:
             page = await meta.files.list(bucket, "", after, LIST_PAGE_MAX)

@@ -12,6 +12,7 @@ from common.meta.buckets import Configured
 from common.meta.interface import Metadata
 from common.names import check_bucket
 from common.tickets import format_id
+from common.uploads import is_hidden
 from common.web import json_response
 from router.buckets import SETTING
 from router.configure import Configure
@@ -46,7 +47,7 @@ class BucketRoutes:
 
     async def every(self, _: web.Request) -> web.StreamResponse:
         """All buckets, with their settings."""
-        names = await self._meta.buckets.names()
+        names = [each for each in await self._meta.buckets.names() if not is_hidden(each)]
         configured = {each.record.bucket: each for each in await self._meta.buckets.configured()}
         return json_response(
             {

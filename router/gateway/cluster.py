@@ -14,6 +14,7 @@ from common.limits import LIST_PAGE_MAX
 from common.meta.interface import Metadata
 from common.meta.packing import Packing
 from common.tickets import TICKETS_MAX, format_id, parse_ticket
+from common.uploads import is_hidden
 from common.web import json_response
 from common.wire.handshake import Identity
 from common.wire.scrubbing import ScrubReply
@@ -77,7 +78,8 @@ class ClusterRoutes:
         query = request.query
         bucket = query.get("bucket", "")
         if not bucket:
-            return json_response({"buckets": await self._meta.files.buckets()})
+            buckets = await self._meta.files.buckets()
+            return json_response({"buckets": [each for each in buckets if not is_hidden(each)]})
         names.check_bucket(bucket)
         limit = _limit(query.get("limit"))
         prefix = query.get("prefix", "")

@@ -102,7 +102,7 @@ def files(top: Path) -> dict[str, bytes]:
 def test_aws_cli(store: Cluster, client: Any, tree: Path, tmp_path: Path) -> None:
     aws, home = found("aws"), tmp_path / "home"
     home.mkdir()
-    (home / "config").write_text("[default]\ns3 =\n  multipart_threshold = 5GB\n")
+    (home / "config").write_text("[default]\ns3 =\n  multipart_threshold = 5MB\n")
     run(store, home, aws, "s3", "mb", "s3://by-aws")
     run(store, home, aws, "s3", "sync", str(tree), "s3://by-aws")
     assert stored(client, "by-aws") == FILES
@@ -123,7 +123,7 @@ def test_s5cmd(store: Cluster, client: Any, tree: Path, tmp_path: Path) -> None:
     url = f"http://127.0.0.1:{store.s3_ports[0]}"
     s5cmd = [found("s5cmd"), "--endpoint-url", url]
     run(store, home, *s5cmd, "mb", "s3://by-s5cmd")
-    run(store, home, *s5cmd, "cp", "--part-size", "5000", f"{tree}/", "s3://by-s5cmd/")
+    run(store, home, *s5cmd, "cp", "--part-size", "5", f"{tree}/", "s3://by-s5cmd/")
     assert stored(client, "by-s5cmd") == FILES
     assert len(run(store, home, *s5cmd, "ls", "s3://by-s5cmd/*").splitlines()) == len(FILES)
     again = tmp_path / "again"
@@ -136,7 +136,7 @@ def test_s5cmd(store: Cluster, client: Any, tree: Path, tmp_path: Path) -> None:
 def test_rclone(store: Cluster, client: Any, tree: Path, tmp_path: Path) -> None:
     rclone, home = found("rclone"), tmp_path / "home"
     url = f"http://127.0.0.1:{store.s3_ports[0]}"
-    remote = f":s3,provider=Other,env_auth=true,endpoint='{url}',upload_cutoff=5G:"
+    remote = f":s3,provider=Other,env_auth=true,endpoint='{url}',upload_cutoff=5M:"
     run(store, home, rclone, "mkdir", f"{remote}by-rclone")
     run(store, home, rclone, "sync", str(tree), f"{remote}by-rclone")
     assert stored(client, "by-rclone") == FILES
@@ -168,7 +168,7 @@ def test_minio_py(store: Cluster, client: Any, tree: Path, tmp_path: Path) -> No
             bucket_name="by-minio",
             object_name=name,
             file_path=str(tree / name),
-            part_size=5 * 1024**3,
+            part_size=5 * 1024**2,
         )
         assert mc.stat_object(bucket_name="by-minio", object_name=name).size == len(data)
     assert stored(client, "by-minio") == FILES

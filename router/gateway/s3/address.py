@@ -19,6 +19,7 @@ from urllib.parse import unquote_to_bytes
 from common.errors import NameInvalid
 from common.limits import KEY_BYTES_MAX
 from common.names import check_bucket
+from common.uploads import is_hidden
 from router.gateway.s3.failures import S3Error
 
 
@@ -67,6 +68,8 @@ def address_of(target: str, host: str, domain: str) -> Address:
     if not bucket:
         head, _, tail = tail.partition("/")
         bucket = decoded(head)
+    if is_hidden(bucket):
+        raise S3Error("InvalidBucketName", BucketName=bucket)
     return Address(path, bucket, decoded(tail), query)
 
 

@@ -15,6 +15,7 @@ from router.gateway.s3.call import Call, answer, iso_date, no_bucket, owner_tree
 from router.gateway.s3.documents import Tree, parsed
 from router.gateway.s3.failures import S3Error
 from router.gateway.s3.pages import limit_of, read_token, token_of
+from router.uploads import Uploads
 
 REGION: Final = "us-east-1"
 """Where a bucket is whose creator did not say; S3 tells it as no location."""
@@ -72,11 +73,12 @@ async def head_bucket(call: Call) -> web.StreamResponse:
 
 
 async def delete_bucket(call: Call) -> web.StreamResponse:
-    """DeleteBucket: only if it is empty."""
+    """DeleteBucket: only if it holds no object; what is being uploaded in parts is given up."""
     name = checked_bucket(call.address.bucket)
     try:
         if not await call.store.directory.remove(name):
             raise no_bucket(name)
+        await Uploads(call.store.meta, call.store.writes).close_all(name)
     except WriteConflict as error:
         raise S3Error("OperationAborted", BucketName=name) from error
     except BucketFull:

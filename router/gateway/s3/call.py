@@ -103,24 +103,32 @@ class Call:
         """Of the query, by name."""
         return self.address.parameters
 
-    def body(self) -> Body:
+    def body(self, *, summed: bool = True) -> Body:
         """The body of the request.
+
+        Args:
+            summed: whether checksums in the headers are the body's.
 
         Raises:
             S3Error: its headers contradict each other.
         """
         store = self.store
-        return Body(self.request, self.caller.verified, store.metrics, store.idle_ms)
+        verified = self.caller.verified
+        return Body(self.request, verified, store.metrics, store.idle_ms, summed=summed)
 
-    async def document(self, bytes_max: int) -> bytes:
+    async def document(self, bytes_max: int, *, summed: bool = True) -> bytes:
         """A short body, held to what was announced of it.
+
+        Args:
+            bytes_max: what it may have.
+            summed: whether checksums in the headers are the body's.
 
         Raises:
             S3Error: it is longer, or something else.
         """
         if not self.request.can_read_body and "Content-Length" not in self.headers:
             return b""
-        body = self.body()
+        body = self.body(summed=summed)
         data = await body.read(bytes_max)
         checks = BodyChecks(body.announced, sha256=self.caller.verified.sha256, md5=False)
         checks.update(data)

@@ -73,17 +73,18 @@ def escaped(text: str) -> str:
     return _SPECIAL.sub(lambda match: _NAMED.get(match[0]) or f"&#x{ord(match[0]):x};", text)
 
 
-def parsed(body: bytes, root: str) -> Element:
+def parsed(body: bytes, root: str, elements_max: int = _ELEMENTS_MAX) -> Element:
     """The tree of a request's document.
 
     Args:
         body: the document; its length is bounded by whoever received it.
         root: the name that the root element must have.
+        elements_max: how many elements it may have.
 
     Raises:
         S3Error: it is no XML, something else, too deep or too much, or it defines something.
     """
-    reader = _Reader()
+    reader = _Reader(elements_max)
     parser = expat.ParserCreate(namespace_separator=" ")
     parser.StartElementHandler = reader.start
     parser.EndElementHandler = reader.end
@@ -104,14 +105,15 @@ def parsed(body: bytes, root: str) -> Element:
 class _Reader:
     """Builds the tree while expat reads."""
 
-    def __init__(self) -> None:
+    def __init__(self, elements_max: int) -> None:
         self.root: Element | None = None
+        self._elements_max = elements_max
         self._open: list[Element] = []
         self._count = 0
 
     def start(self, name: str, _: object) -> None:
         self._count += 1
-        if len(self._open) >= _DEPTH_MAX or self._count > _ELEMENTS_MAX:
+        if len(self._open) >= _DEPTH_MAX or self._count > self._elements_max:
             raise S3Error("MalformedXML")
         element = Element(name.rpartition(" ")[2])
         if self._open:

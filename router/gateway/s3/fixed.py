@@ -9,7 +9,6 @@ from aiohttp import web
 from router.gateway.s3.call import Call, answer
 from router.gateway.s3.documents import Tree
 from router.gateway.s3.failures import S3Error
-from router.gateway.s3.pages import limit_of
 from router.gateway.s3.reading import acl_tree
 
 DOCUMENTS: Final[dict[str, Tree]] = {
@@ -48,16 +47,3 @@ async def get_bucket_acl(call: Call) -> web.StreamResponse:
     """GetBucketAcl: its owner may do everything, nobody else anything."""
     bucket = await call.store.bucket(call.address.bucket)
     return answer(acl_tree(bucket.owner or call.caller.key.owner))
-
-
-async def list_uploads(call: Call) -> web.StreamResponse:
-    """ListMultipartUploads: there are none."""
-    bucket = await call.store.bucket(call.address.bucket)
-    tree: list[Tree] = [
-        ("Bucket", bucket.name),
-        ("KeyMarker", call.parameters.get("key-marker", "")),
-        ("UploadIdMarker", call.parameters.get("upload-id-marker", "")),
-        ("MaxUploads", str(limit_of(call.parameters, "max-uploads"))),
-        ("IsTruncated", "false"),
-    ]
-    return answer(("ListMultipartUploadsResult", tree))

@@ -62,18 +62,29 @@ _ONLY: Final[Mapping[str, frozenset[str]]] = {
 }
 """Headers of which some values ask for what is so anyway."""
 
+_OF_OPERATIONS: Final[Mapping[str, frozenset[str]]] = {
+    "CompleteMultipartUpload": frozenset({"x-amz-mp-object-size"}),
+    "UploadPartCopy": frozenset({"x-amz-copy-source-range"}),
+}
+"""Headers that only one operation reads."""
 
-def refuse_unknown(headers: Iterable[tuple[str, str]]) -> None:
+
+def refuse_unknown(headers: Iterable[tuple[str, str]], operation: str = "") -> None:
     """Refuse what would mean something that this door does not do.
+
+    Args:
+        headers: of the request, names in any case.
+        operation: what it asks for.
 
     Raises:
         S3Error: ``NotImplemented``, or ``InvalidStorageClass``.
     """
+    only = _OF_OPERATIONS.get(operation, ())
     for word, value in headers:
         name = word.lower()
         if not name.startswith("x-amz-") or name in _MEANT or name in BY_HEADER:
             continue
-        if name.startswith(META) or value in _ONLY.get(name, ()):
+        if name.startswith(META) or value in _ONLY.get(name, ()) or name in only:
             continue
         if name == "x-amz-storage-class":
             raise S3Error("InvalidStorageClass", StorageClassRequested=value)

@@ -37,18 +37,28 @@ class Body:
         verified: how its signature binds it.
         metrics: counts its bytes.
         idle_ms: silence after which it fails.
+        summed: whether checksums in its headers are the body's, and not an object's that it
+            speaks of.
 
     Raises:
         S3Error: its headers contradict each other, or announce too much.
     """
 
     def __init__(
-        self, request: web.Request, verified: Verified, metrics: Metrics, idle_ms: int
+        self,
+        request: web.Request,
+        verified: Verified,
+        metrics: Metrics,
+        idle_ms: int,
+        *,
+        summed: bool = True,
     ) -> None:
         self._request = request
         self._idle_s = idle_ms / 1000
         self._count = metrics.ingest_bytes.labels("s3").inc
         headers = {name.lower(): value for name, value in request.headers.items()}
+        if not summed:
+            headers = {n: value for n, value in headers.items() if n not in checksums.BY_HEADER}
         payload = verified.claim.payload
         names = expected_trailers(request.headers.getall("x-amz-trailer", []))
         if names and not payload.chunked:

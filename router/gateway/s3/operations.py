@@ -67,7 +67,9 @@ _PARAMETERS: Final = frozenset(
         "marker",
         "max-buckets",
         "max-keys",
+        "max-parts",
         "max-uploads",
+        "part-number-marker",
         "partNumber",
         "prefix",
         "start-after",
@@ -113,11 +115,30 @@ OPERATIONS: Final[dict[tuple[str, str, str], str]] = {
     ("object", "GET", "acl"): "GetObjectAcl",
     ("object", "GET", "attributes"): "GetObjectAttributes",
     ("object", "GET", "tagging"): "GetObjectTagging",
+    ("object", "POST", "uploads"): "CreateMultipartUpload",
+    ("object", "PUT", "uploadId"): "UploadPart",
+    ("object", "GET", "uploadId"): "ListParts",
+    ("object", "POST", "uploadId"): "CompleteMultipartUpload",
+    ("object", "DELETE", "uploadId"): "AbortMultipartUpload",
 }
 WRITES: Final = frozenset(
-    {"CreateBucket", "DeleteBucket", "DeleteObjects", "PutObject", "CopyObject", "DeleteObject"}
+    {
+        "AbortMultipartUpload",
+        "CompleteMultipartUpload",
+        "CopyObject",
+        "CreateBucket",
+        "CreateMultipartUpload",
+        "DeleteBucket",
+        "DeleteObject",
+        "DeleteObjects",
+        "PutObject",
+        "UploadPart",
+        "UploadPartCopy",
+    }
 )
 """The operations that change something."""
+_COPIES: Final = {"PutObject": "CopyObject", "UploadPart": "UploadPartCopy"}
+"""What operations are called that take their bytes from another object."""
 _METHODS: Final = ("GET", "HEAD", "PUT", "POST", "DELETE")
 
 
@@ -148,9 +169,10 @@ def operation_of(method: str, address: Address, *, copies: bool) -> str:
             raise S3Error("MethodNotAllowed", Method=method, ResourceType="SERVICE")
         raise S3Error("NotImplemented", Method=method, ResourceType=subresource.upper())
     if operation in WRITES and level == "object":
-        _check_no_part(address)
-        if operation == "PutObject" and copies:
-            return "CopyObject"
+        if operation != "UploadPart":
+            _check_no_part(address)
+        if copies:
+            return _COPIES.get(operation, operation)
     return operation
 
 

@@ -50,6 +50,8 @@ async def get_object(call: Call) -> web.StreamResponse:
         ) from None
     summed = call.headers.get("x-amz-checksum-mode", "").upper() == "ENABLED"
     told = told_headers(version, wanted, checksums=summed) | overrides(call.parameters)
+    if version.parts and "partNumber" in call.parameters:
+        told["x-amz-mp-parts-count"] = str(sum(count for count, _ in version.parts))
     start, end = wanted or (0, version.size)
     status = 200 if wanted is None else 206
     if request.method == "HEAD" or start == end:
@@ -78,6 +80,9 @@ async def get_attributes(call: Call) -> web.StreamResponse:
             (f"Checksum{name.upper()}", value) for name, value in version.checksums.items()
         ]
         parts.append(("Checksum", [*sums, ("ChecksumType", checksum_type(version))]))
+    if "ObjectParts" in wanted and version.parts:
+        count = str(sum(count for count, _ in version.parts))
+        parts.append(("ObjectParts", [("PartsCount", count)]))
     if "StorageClass" in wanted:
         parts.append(("StorageClass", "STANDARD"))
     if "ObjectSize" in wanted:
@@ -140,11 +145,14 @@ def _part(call: Call, version: Version) -> tuple[int, int] | None:
         return None
     if "Range" in call.headers:
         raise S3Error("InvalidRequest", "Cannot specify both Range header and partNumber")
-    if len(version.objects) > 1:
-        raise S3Error("NotImplemented", ResourceType="partNumber")
-    if number != "1":
-        raise S3Error("InvalidPartNumber", PartNumberRequested=number, ActualPartCount="1")
-    return (0, version.size) if version.size else None
+    sizes = [size for count, size in version.parts or ((1, version.size),) for _ in range(count)]
+    if not (number.isascii() and number.isdigit() and 1 <= int(number[:9]) <= len(sizes)):
+        raise S3Error(
+            "InvalidPartNumber", PartNumberRequested=number, ActualPartCount=str(len(sizes))
+        )
+    start = sum(sizes[: int(number) - 1])
+    end = start + sizes[int(number) - 1]
+    return (start, end) if start < end else None
 
 
 def _refused(call: Call) -> S3Error:

@@ -24,10 +24,11 @@ from common.errors import PutterError
 from common.logs import get_logger
 from common.requests import bind_request, current_request
 from common.web import Connection, note_failure
-from router.gateway.s3 import buckets, fixed, reading, writing
+from router.gateway.s3 import buckets, fixed, multipart, reading, writing
 from router.gateway.s3.access import AccessKeys, Caller, caller_of
 from router.gateway.s3.address import Address, address_of
 from router.gateway.s3.call import HOST_ID, REQUEST_ID, Call, Store, count, owner_id
+from router.gateway.s3.completion import complete_upload
 from router.gateway.s3.documents import CONTENT_TYPE, Tree, document
 from router.gateway.s3.failures import S3Error
 from router.gateway.s3.headers import refuse_unknown
@@ -35,6 +36,7 @@ from router.gateway.s3.mapping import mapped
 from router.gateway.s3.operations import OPERATIONS, WRITES, operation_of
 from router.gateway.s3.pages import list_objects
 from router.gateway.s3.sigv4 import SignedRequest
+from router.gateway.s3.uploads import list_uploads
 from router.gateway.s3.versions import list_versions
 
 _log = get_logger(__name__)
@@ -50,7 +52,13 @@ _HANDLERS: Final[dict[str, Operation]] = {
     "DeleteBucket": buckets.delete_bucket,
     "GetBucketLocation": buckets.get_location,
     "GetBucketAcl": fixed.get_bucket_acl,
-    "ListMultipartUploads": fixed.list_uploads,
+    "ListMultipartUploads": list_uploads,
+    "CreateMultipartUpload": multipart.create_upload,
+    "UploadPart": multipart.upload_part,
+    "UploadPartCopy": multipart.upload_part_copy,
+    "ListParts": multipart.list_parts,
+    "CompleteMultipartUpload": complete_upload,
+    "AbortMultipartUpload": multipart.abort_upload,
     "ListObjects": list_objects,
     "ListObjectVersions": list_versions,
     "DeleteObjects": writing.delete_objects,
@@ -63,7 +71,7 @@ _HANDLERS: Final[dict[str, Operation]] = {
     "GetObjectAttributes": reading.get_attributes,
     "GetObjectTagging": reading.get_object_tagging,
 }
-assert set(OPERATIONS.values()) | {"CopyObject"} == (
+assert set(OPERATIONS.values()) | {"CopyObject", "UploadPartCopy"} == (
     set(_HANDLERS) | set(fixed.DOCUMENTS) | set(fixed.ABSENT)
 )
 
@@ -130,7 +138,7 @@ class S3Door:
         address = address_of(request.raw_path, request.headers.get("Host", ""), self._domain)
         copies = "x-amz-copy-source" in request.headers
         name = operation[0] = operation_of(request.method, address, copies=copies)
-        refuse_unknown(request.headers.items())
+        refuse_unknown(request.headers.items(), name)
         if address.bucket and not caller.key.may(address.bucket, write=name in WRITES):
             raise S3Error("AccessDenied")
         call = Call(request, address, caller, self._store)

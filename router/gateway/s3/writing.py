@@ -35,21 +35,21 @@ _DEFAULT: Final = Algorithm.CRC64NVME
 
 async def put_object(call: Call) -> web.StreamResponse:
     """PutObject: the body becomes what the name holds."""
-    bucket, key = await _destination(call)
+    bucket, key = await destination(call)
     body = call.body()
     sha256 = call.caller.verified.sha256
     checks = BodyChecks(body.announced, sha256=sha256, default=_DEFAULT)
     hashed = Hashed(body.chunks(), lambda: body.trailers, Hashing(checks, call.store.threads))
     kept = kept_headers(call.headers.items())
-    if_match = await _condition(call)
+    if_match = await condition(call)
     target = Target(bucket, key, kept, if_match, empty_allowed=True, seal=hashed.sealed)
-    written = await _write(call, hashed.chunks(), target)
+    written = await write_from(call, hashed.chunks(), target)
     return web.Response(headers=_told(written.version))
 
 
 async def copy_object(call: Call) -> web.StreamResponse:
     """CopyObject: the bytes of another name, under new tickets, become what this one holds."""
-    bucket, key = await _destination(call)
+    bucket, key = await destination(call)
     source = copy_source(call.headers[_SOURCE])
     if not call.caller.key.may(source[0], write=False):
         raise S3Error("AccessDenied")
@@ -63,12 +63,12 @@ async def copy_object(call: Call) -> web.StreamResponse:
         )
     found = await call.store.find(*source)
     version, reads = found.version, found.reads
-    _check_source(call.headers, version)
+    check_source(call.headers, version)
     kept = kept_headers(call.headers.items()) if replaces else version.headers
-    pieces = _pieces(reads.stream(version, 0, version.size))
+    pieces = pieces_of(reads.stream(version, 0, version.size))
     asked = call.headers.get("x-amz-checksum-algorithm")
     algorithm = Algorithm.named(asked) if asked is not None else None
-    if_match = await _condition(call)
+    if_match = await condition(call)
     if "-" in version.etag or algorithm is not None or not version.checksums:
         checks = BodyChecks(Announced(), default=algorithm or _DEFAULT)
         hashed = Hashed(pieces, dict, Hashing(checks, call.store.threads))
@@ -79,7 +79,7 @@ async def copy_object(call: Call) -> web.StreamResponse:
             return Sealed(version.etag, version.checksums)
 
     target = Target(bucket, key, kept, if_match, empty_allowed=True, seal=seal)
-    written = (await _write(call, pieces, target)).version
+    written = (await write_from(call, pieces, target)).version
     told: list[Tree] = [
         ("LastModified", iso_date(written.created_ms)),
         ("ETag", f'"{written.etag}"'),
@@ -90,7 +90,7 @@ async def copy_object(call: Call) -> web.StreamResponse:
 
 async def delete_object(call: Call) -> web.StreamResponse:
     """DeleteObject: the name holds nothing; it need not have held anything."""
-    bucket, key = await _destination(call)
+    bucket, key = await destination(call)
     if any(name in call.headers for name in ("If-Match", "If-None-Match")):
         raise S3Error("NotImplemented", Header="If-Match")
     await call.store.writes.delete(bucket, key)
@@ -115,7 +115,7 @@ async def delete_objects(call: Call) -> web.StreamResponse:
 # -- inside --------------------------------------------------------------------------------
 
 
-async def _destination(call: Call) -> tuple[str, str]:
+async def destination(call: Call) -> tuple[str, str]:
     """Bucket and key of an object that may be changed.
 
     Raises:
@@ -136,7 +136,7 @@ async def _destination(call: Call) -> tuple[str, str]:
     return address.bucket, key
 
 
-async def _condition(call: Call) -> str | None:
+async def condition(call: Call) -> str | None:
     """The condition of a write, checked against what is there, and again when it is published.
 
     Raises:
@@ -162,7 +162,12 @@ async def _condition(call: Call) -> str | None:
     return current.etag
 
 
-async def _write(call: Call, chunks: AsyncGenerator[Buffer, None], target: Target) -> Written:
+async def write_from(call: Call, chunks: AsyncGenerator[Buffer, None], target: Target) -> Written:
+    """Write what comes.
+
+    Raises:
+        S3Error, PutterError: nothing of it is visible.
+    """
     writes = call.store.writes
     source = ChunkSource(chunks, writes.filler())
     try:
@@ -191,7 +196,7 @@ def _replaces(call: Call) -> bool:
     return directive == "REPLACE"
 
 
-def _check_source(headers: Mapping[str, str], version: Version) -> None:
+def check_source(headers: Mapping[str, str], version: Version) -> None:
     """Hold the source of a copy to the conditions of the request.
 
     Raises:
@@ -212,7 +217,7 @@ def _check_source(headers: Mapping[str, str], version: Version) -> None:
         raise S3Error("PreconditionFailed", Condition=f"{_SOURCE}-{name}")
 
 
-async def _pieces(stream: AsyncGenerator[memoryview, None]) -> AsyncGenerator[Buffer, None]:
+async def pieces_of(stream: AsyncGenerator[memoryview, None]) -> AsyncGenerator[Buffer, None]:
     """Pieces that stay as they are: the memory of those that were read is used again."""
     try:
         async for piece in stream:

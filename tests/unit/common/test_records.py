@@ -95,6 +95,13 @@ def test_only_a_version_with_checksums_has_some() -> None:
     assert records.decode(records.encode(summed)) == summed
 
 
+def test_only_a_version_that_came_in_parts_tells_of_them() -> None:
+    whole = msgspec.msgpack.decode(records.encode(VERSION))
+    assert not {"upload", "parts"} & set(whole)
+    came = msgspec.structs.replace(VERSION, upload="0a" * 16, parts=((3, 5_242_880), (1, 7)))
+    assert records.decode(records.encode(came)) == came
+
+
 def test_an_object_knows_its_tickets() -> None:
     assert STORED.tickets == 17
 

@@ -37,6 +37,8 @@ VERSIONS = st.builds(
     objects=st.lists(OBJECTS, max_size=3).map(tuple),
     headers=st.dictionaries(st.text(max_size=9), st.text(max_size=9), max_size=3),
     checksums=st.dictionaries(st.text(max_size=9), st.text(max_size=9), max_size=2),
+    upload=st.text(max_size=9),
+    parts=st.lists(st.tuples(st.integers(1, 9), st.integers(0, 9)), max_size=3).map(tuple),
     replicas=st.integers(1, 9),
 )
 

@@ -30,6 +30,12 @@ def asked(method: str, target: str, *, copies: bool = False) -> str:
         ("HEAD", "/b/k", "HeadObject"),
         ("PUT", "/b/k", "PutObject"),
         ("DELETE", "/b/k?versionId=null", "DeleteObject"),
+        ("POST", "/b/k?uploads", "CreateMultipartUpload"),
+        ("PUT", "/b/k?partNumber=1&uploadId=x", "UploadPart"),
+        ("GET", "/b/k?uploadId=x&max-parts=2&part-number-marker=", "ListParts"),
+        ("POST", "/b/k?uploadId=x", "CompleteMultipartUpload"),
+        ("DELETE", "/b/k?uploadId=x", "AbortMultipartUpload"),
+        ("GET", "/b?uploads&upload-id-marker=&key-marker=", "ListMultipartUploads"),
     ],
 )
 def test_an_operation_is_found(method: str, target: str, operation: str) -> None:
@@ -42,10 +48,10 @@ def test_an_operation_is_found(method: str, target: str, operation: str) -> None
         ("PUT", "/b?versioning", "NotImplemented"),
         ("PUT", "/b/k?acl", "NotImplemented"),
         ("PUT", "/b/k?tagging=", "NotImplemented"),
-        ("POST", "/b/k?uploads", "NotImplemented"),
-        ("PUT", "/b/k?partNumber=1&uploadId=x", "NotImplemented"),
         ("PUT", "/b/k?partNumber=1", "NotImplemented"),
-        ("DELETE", "/b/k?uploadId=x", "NotImplemented"),
+        ("POST", "/b/k?partNumber=1&uploadId=x", "NotImplemented"),
+        ("HEAD", "/b/k?uploadId=x", "NotImplemented"),
+        ("PUT", "/b/k?uploads", "NotImplemented"),
         ("PUT", "/b?versions", "NotImplemented"),
         ("GET", "/b/k?of-tomorrow", "NotImplemented"),
         ("GET", "/b/k?of-tomorrow=", "NotImplemented"),
@@ -66,10 +72,12 @@ def test_what_is_not_there_is_refused(method: str, target: str, code: str) -> No
 def test_a_copy_is_an_operation_of_its_own() -> None:
     assert asked("PUT", "/b/k", copies=True) == "CopyObject"
     assert asked("GET", "/b/k", copies=True) == "GetObject"
+    assert asked("PUT", "/b/k?partNumber=1&uploadId=x", copies=True) == "UploadPartCopy"
+    assert asked("POST", "/b/k?uploadId=x", copies=True) == "CompleteMultipartUpload"
 
 
 def test_everything_that_changes_something_counts_as_a_write() -> None:
     """Who may only read asks with GET and HEAD."""
     for (_, method, _), operation in OPERATIONS.items():
         assert (operation in WRITES) == (method not in {"GET", "HEAD"}), operation
-    assert "CopyObject" in WRITES
+    assert {"CopyObject", "UploadPartCopy"} <= WRITES
