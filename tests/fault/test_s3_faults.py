@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import threading
 import time
@@ -125,3 +126,46 @@ def test_of_racing_writers_one_wins_also_while_redis_restarts(tmp_path: Path) ->
             held: Any = signer.ask("GET", f"/locks/{key}")
             if won:
                 assert held.body == f"{won[0]}".encode()
+
+
+def test_processes_that_die_while_an_upload_is_completed(tmp_path: Path) -> None:
+    """First a putter, then the router: the object is whole or not there, the upload not lost."""
+    parts = [payload(SIZE, number) for number in range(8)]
+    whole = b"".join(parts)
+    with s3_cluster(tmp_path, putters=3, storage="segments") as store:
+        with s3(store.s3_ports[0]) as client:
+            client.create_bucket(Bucket="photos")
+        for kill, start in (
+            (store.putters[0].kill, store.putters[0].start),
+            (store.routers[0].kill, store.routers[0].start),
+        ):
+            with s3(store.s3_ports[0]) as client:
+                where = {"Bucket": "photos", "Key": "large"}
+                where["UploadId"] = client.create_multipart_upload(**where)["UploadId"]
+                named = [
+                    {
+                        "PartNumber": number,
+                        "ETag": client.upload_part(**where, PartNumber=number, Body=part)["ETag"],
+                    }
+                    for number, part in enumerate(parts, 1)
+                ]
+                killing = later(kill, 0.15)
+                with contextlib.suppress(ClientError, BotoCoreError):
+                    client.complete_multipart_upload(**where, MultipartUpload={"Parts": named})
+                killing.join()
+            start()
+            store.wait_ready()
+            signer = Signer(store.s3_ports[0])
+            held = signer.ask("GET", "/photos/large")
+            assert held.status == 404 or held.body == whole
+
+            def complete(where: dict[str, Any] = where, named: list[Any] = named) -> None:
+                with s3(store.s3_ports[0], read_timeout=100) as mine:
+                    try:
+                        mine.complete_multipart_upload(**where, MultipartUpload={"Parts": named})
+                    except (ClientError, BotoCoreError) as error:
+                        raise AssertionError("not yet") from error
+
+            eventually(complete, 120)
+            assert signer.ask("GET", "/photos/large").body == whole
+            assert signer.ask("DELETE", "/photos/large").status == 204

@@ -418,6 +418,98 @@ def test_a_bucket_without_objects_takes_its_uploads_with_it(client: Any, bucket:
     assert refused(upload.complete) == ("NoSuchUpload", 404)
 
 
+def held(store: Cluster, upload: Upload, ms: int) -> None:
+    """As if another router were completing it."""
+    name = f"putter:lease:upload-{upload.where['UploadId']}"
+    assert store.valkey.ask(f"SET {name} another PX {ms}") == "+OK\r\n"
+
+
+def test_a_client_that_waits_long_hears_something(
+    store: Cluster, signer: Signer, client: Any, bucket: str
+) -> None:
+    """The status goes out early; how it went is in the document."""
+    upload = Upload(client, bucket, "k")
+    etag = upload.put(1, b"x")["ETag"]
+    path = f"/{bucket}/k?uploadId={upload.where['UploadId']}"
+    line = f"<Part><PartNumber>1</PartNumber><ETag>{etag}</ETag></Part>"
+    body = f"<CompleteMultipartUpload>{line}</CompleteMultipartUpload>".encode()
+    held(store, upload, 12_000)
+    failed = signer.ask("POST", path, body.replace(b">1<", b">2<"))
+    assert (failed.status, failed.code) == (200, "InvalidPart")
+    head, blanks, rest = failed.body.partition(b"\n ")
+    assert head.startswith(b"<?xml"), blanks
+    assert rest.lstrip(b" ").startswith(b"<Error>")
+    held(store, upload, 12_000)
+    told = upload.complete()
+    assert told["ETag"] == etag_of(b"x")
+    assert client.get_object(Bucket=bucket, Key="k")["Body"].read() == b"x"
+
+
+def test_what_is_being_completed_is_not_given_up(store: Cluster, client: Any, bucket: str) -> None:
+    upload = Upload(client, bucket)
+    upload.put(1, b"x")
+    held(store, upload, 60_000)
+    assert refused(upload.abort) == ("OperationAborted", 409)
+    assert upload.listed() == [1]
+
+
+def test_as_many_parts_as_there_may_be_are_named(signer: Signer, client: Any, bucket: str) -> None:
+    upload = Upload(client, bucket, "k")
+    tag = upload.put(1, data(LONG))["ETag"]
+    md5 = b64encode(bytes(20)).decode()
+    lines = [
+        f"<Part><ETag>{tag}</ETag><ChecksumSHA1>{md5}</ChecksumSHA1><PartNumber>{n}</PartNumber></Part>"
+        for n in range(1, 10_002)
+    ]
+    path = f"/{bucket}/k?uploadId={upload.where['UploadId']}"
+    for count, code in ((10_000, "InvalidPart"), (10_001, "InvalidArgument")):
+        inside = "".join(lines[:count])
+        body = f"<CompleteMultipartUpload>{inside}</CompleteMultipartUpload>".encode()
+        assert signer.ask("POST", path, body).code == code
+    assert upload.listed() == [1]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_uploads_are_as_a_model_of_them(client: Any, bucket: str, seed: int) -> None:
+    """Whatever is asked, in whatever order."""
+    rng = random.Random(seed)
+    objects: dict[str, bytes] = {}
+    opened: list[tuple[Upload, dict[int, bytes]]] = []
+    for step in range(60):
+        kind = rng.choice(["begin", "put", "put", "put", "put", "complete", "abort"])
+        if kind == "begin" or not opened:
+            opened.append((Upload(client, bucket, rng.choice("abc")), {}))
+            continue
+        upload, parts = rng.choice(opened)
+        key = upload.where["Key"]
+        if kind == "put":
+            number = rng.randrange(1, 5)
+            parts[number] = data(rng.choice([0, 5, 70_000, LONG, LONG]), step)
+            upload.put(number, parts[number])
+        elif kind == "abort":
+            upload.abort()
+            opened.remove((upload, parts))
+        elif parts:
+            chosen = sorted(rng.sample(sorted(parts), rng.randrange(1, len(parts) + 1)))
+            if any(len(parts[number]) < LONG for number in chosen[:-1]):
+                call = partial(upload.complete, *chosen)
+                assert refused(call) == ("EntityTooSmall", 400)
+            else:
+                told = upload.complete(*chosen)
+                assert told["ETag"] == etag_of(*(parts[number] for number in chosen))
+                objects[key] = b"".join(parts[number] for number in chosen)
+                opened.remove((upload, parts))
+        for each, there in opened:
+            assert each.listed() == sorted(there)
+    listed = client.list_multipart_uploads(Bucket=bucket).get("Uploads", [])
+    wanted = {each.where["UploadId"]: each.where["Key"] for each, _ in opened}
+    assert {each["UploadId"]: each["Key"] for each in listed} == wanted
+    found = client.list_objects_v2(Bucket=bucket).get("Contents", [])
+    assert [each["Key"] for each in found] == sorted(objects)
+    for key, body in objects.items():
+        assert client.get_object(Bucket=bucket, Key=key)["Body"].read() == body
+
+
 def test_nobody_sees_where_parts_are(store: Cluster, client: Any, bucket: str) -> None:
     upload = Upload(client, bucket)
     upload.put(1, b"x")

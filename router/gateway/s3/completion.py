@@ -223,10 +223,9 @@ async def _make(call: Call, of: Open, parts: Sequence[Version], etag: str) -> Ve
             stream = call.store.lately.reads.stream(part, 0, part.size)
             async with aclosing(stream):
                 async for view in stream:
-                    piece = bytes(view)  # the memory of what was read is used again
                     if hashing is not None:
-                        await hashing.feed(piece)
-                    yield piece
+                        await hashing.feed(bytes(view))  # its memory is used again
+                    yield view
         if hashing is not None:
             digest = (await hashing.finish({})).digest
             assert digest is not None
