@@ -273,9 +273,9 @@ class Audit:
     async def _named(self, standing: Standing) -> str:
         """The lease that is held for a period after a round.
 
-        It is another one where something may have been forgotten since, or the store or a bucket
-        wants another N: whoever watches then knows that by the name, although it has not seen it
-        happen.
+        It is another one where something may have been forgotten since, others leave than before,
+        or the store or a bucket wants another N: whoever watches then knows that by the name,
+        although it has not seen it happen.
         """
         store = self._policies.store.replicas
         wanted = [
@@ -283,7 +283,7 @@ class Audit:
             for each in await self._meta.buckets.configured()
         ]
         more = sorted((b, n) for b, n in wanted if isinstance(n, int) and n > store)
-        words = f"{store} {more} {standing.completion}"
+        words = f"{store} {more} {standing.completion} {sorted(self._fleet.left_out)}"
         return f"{_DONE}/{object_digest(words.encode()).hex()[:32]}"
 
     async def _lease(self) -> bool:

@@ -517,6 +517,24 @@ class TestWhen:
 
         with_store(scene, audit_period_ms=24 * int(HOUR_S) * 1000)
 
+    def test_soon_although_whoever_saw_a_putter_given_up_is_gone(self) -> None:
+        async def scene(store: Store) -> None:
+            other = await store.add_router()
+            await filled(store)
+            await asyncio.sleep(120)
+            [watcher] = [each for each in store.routers if each.audit._watches]
+            [other] = [each for each in store.routers if each is not watcher]
+            before = other.audit.last
+            store.routers.remove(watcher)
+            await lose(store, 0)
+            assert await store.meta.members.declare("p0", Decision.GONE)
+            await asyncio.sleep(7)
+            await watcher.stop()
+            await asyncio.sleep(200)
+            assert other.audit.last is not before
+
+        with_store(scene, audit_period_ms=24 * int(HOUR_S) * 1000)
+
     def test_soon_after_routers_want_more_replicas(self) -> None:
         async def scene(store: Store) -> None:
             await filled(store)
