@@ -21,11 +21,13 @@ from common.meta.buckets import Configured
 from common.meta.interface import Metadata
 from common.meta.repairs import Described
 from common.records import Extent, Version
+from common.uploads import parts_of, uploads_of
 from router.debts import fewer_wanted, more_wanted
 from router.fleet import Fleet
 from router.numbers import Numbers
 from router.placement import Candidate, choose
 from router.policies import Policies, own_policy, policy_of, settled_s
+from router.quorum import Policy
 from router.replicas import Replicas
 from router.rounds import Rounds
 
@@ -125,9 +127,19 @@ class Follow:
         except UsageError:
             policy = self._policies.store
         changed, whole = 0, True
+        for place in (uploads_of(bucket), parts_of(bucket), bucket):
+            found, fits = await self._walk_in(place, policy)
+            changed, whole = changed + found, whole and fits
+        if changed:
+            _log.info("files of a bucket follow its settings", bucket=bucket, files=changed)
+        return changed, whole
+
+    async def _walk_in(self, place: str, policy: Policy) -> tuple[int, bool]:
+        """The same for a bucket of files, or one of those where its uploads in parts are."""
+        changed, whole = 0, True
         after, more = "", True
         while more and await self._lease():
-            page = await self._meta.repairs.described(bucket, after, _PAGE)
+            page = await self._meta.repairs.described(place, after, _PAGE)
             more = len(page) == _PAGE
             after = page[-1].version.key if page else after
             done = await asyncio.gather(
@@ -136,8 +148,6 @@ class Follow:
             changed += done.count(True)
             whole = whole and None not in done
             await asyncio.sleep(_PAUSE_S)
-        if changed:
-            _log.info("files of a bucket follow its settings", bucket=bucket, files=changed)
         return changed, whole and not more
 
     async def _fit(self, each: Described, replicas: int, quorum: int) -> bool | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import random
 import subprocess
 from base64 import b64encode
@@ -18,7 +19,7 @@ from boto3.s3.transfer import TransferConfig
 from botocore.exceptions import ClientError
 
 from tests.s3_kit import Signer, refusal, s3, s3_cluster
-from tests.store_kit import Cluster
+from tests.store_kit import Cluster, eventually
 
 pytestmark = pytest.mark.slow
 MIB = 1 << 20
@@ -546,6 +547,7 @@ def begin_anew(store: Cluster) -> None:
     store.wait_ready()
 
 
+@pytest.mark.timeout(400)
 def test_an_open_upload_survives_a_wiped_redis(tmp_path: Path) -> None:
     """Killed routers and putters, a Redis without anything: it is completed afterwards."""
     with s3_cluster(tmp_path, putters=2) as store:
@@ -575,3 +577,32 @@ def test_an_open_upload_survives_a_wiped_redis(tmp_path: Path) -> None:
             assert got["Metadata"] == {"who": "ann"}
             assert upload.complete()["ETag"] == told["ETag"]
             assert "Uploads" not in client.list_multipart_uploads(Bucket="photos")
+
+
+@pytest.mark.timeout(400)
+def test_parts_are_handed_to_a_putter_that_was_away(tmp_path: Path) -> None:
+    """What it missed it gets, and then it can do alone."""
+    with (
+        s3_cluster(tmp_path, putters=2) as store,
+        s3(store.s3_ports[0], read_timeout=100) as client,
+    ):
+        client.create_bucket(Bucket="photos")
+        store.putters[0].kill()
+        upload = Upload(client, "photos", Metadata={"who": "ann"})
+        upload.put(1, data(LONG, 1))
+        upload.put(2, data(9, 2))
+
+        def owed(objects: int) -> None:
+            told = json.loads(store.http("GET", "/status")[2])["repair"]
+            assert sum(each["objects"] for each in told) == objects
+
+        eventually(lambda: owed(3), 90)
+        store.putters[0].start()
+        store.wait_ready()
+        eventually(lambda: owed(0), 90)
+        store.putters[1].kill()
+        assert upload.listed() == [1, 2]
+        assert upload.complete()["ETag"] == etag_of(data(LONG, 1), data(9, 2))
+        got = client.get_object(Bucket="photos", Key="a/long one")
+        assert got["Body"].read() == data(LONG, 1) + data(9, 2)
+        assert got["Metadata"] == {"who": "ann"}

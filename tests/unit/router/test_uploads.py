@@ -14,11 +14,13 @@ from common.records import BucketSettings
 from common.uploads import part_name, parts_of, uploads_of
 from router.leftovers import Leftovers
 from router.quorum import Policy
+from router.sweep import _AGE_S
 from router.uploads import KEY_HEADER, Uploads
 from tests.node_kit import play, until
 from tests.router_kit import Store, payload
 from tests.simulation.loop import World
 from tests.unit.router.test_catchup import ready
+from tests.unit.router.test_sweep import lose
 
 Scene = Callable[[Store, Uploads], Awaitable[None]]
 AGE_S = 60
@@ -104,6 +106,49 @@ def test_parts_are_kept_as_their_bucket_is() -> None:
         assert kept.replicas == 3
 
     with_uploads(scene, 3, policy=Policy(1, 1))
+
+
+def test_parts_follow_the_settings_of_their_bucket() -> None:
+    async def scene(store: Store, uploads: Uploads) -> None:
+        await store.write(b"x", "file")
+        upload = await uploads.begin("photos", "cat", {})
+        await put(store, upload, 1, payload(40_000))
+        stamp = await store.router.numbers.stamp()
+        await store.meta.buckets.change(BucketSettings("photos", stamp, 1, {"replicas": 3}))
+        assert await store.router.follow.round() == 3
+        [part] = await uploads.parts("photos", upload, [1])
+        kept = await uploads.find("photos", "cat", upload)
+        assert part is not None
+        assert kept is not None
+        assert part.replicas == kept.replicas == 3
+        owed = [set(each.owed) for each in part.objects[0].extents]
+        assert all(owed), "more putters should hold it"
+
+    with_uploads(scene, 3, policy=Policy(1, 1))
+
+
+def test_no_walk_takes_parts_for_what_nobody_knows_of() -> None:
+    async def scene(store: Store, uploads: Uploads) -> None:
+        upload = await uploads.begin("photos", "cat", {})
+        for number, size in ((1, 500), (2, 100_000)):
+            await put(store, upload, number, payload(size, number))
+        before = [putter.tickets for putter in store.putters]
+        await store.router.sweep.stop()
+        lose(store, 0, "GONE")
+        freed = 0
+        for _ in range(3):
+            freed += await store.router.sweep.round()
+            await asyncio.sleep(_AGE_S + 1)
+        await store.clean()
+        assert freed == 1, "it did walk"
+        assert [putter.tickets for putter in store.putters] == before
+        assert all(before)
+        for number, size in ((1, 500), (2, 100_000)):
+            [part] = await uploads.parts("photos", upload, [number])
+            assert part is not None
+            assert await store.read_version(part) == payload(size, number)
+
+    with_uploads(scene, sweep_period_ms=3_600_000)
 
 
 def test_an_upload_is_closed_by_one_at_a_time() -> None:
