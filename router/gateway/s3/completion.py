@@ -60,7 +60,7 @@ from router.gateway.s3.writing import condition, destination, write_from
 from router.targets import Sealed, Target
 
 _log = get_logger(__name__)
-_DOCUMENT_BYTES_MAX: Final = 8 * MIB
+_DOCUMENT_BYTES_MAX: Final = 4 * MIB
 _ELEMENTS_MAX: Final = 8 * UPLOAD_PARTS_MAX + 8
 _PATIENCE_S: Final = 600.0
 """With another request that completes the same upload."""
