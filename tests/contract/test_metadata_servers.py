@@ -223,6 +223,7 @@ async def test_every_script_stays_in_one_slot(cluster: list[ValkeyServer]) -> No
     buckets = [f"bucket-{n}" for n in range(12)]
     owners = {key_slot(bucket_key(bucket, "files")) // 5461 for bucket in buckets}
     assert owners == {0, 1, 2}
+    buckets += ["@parts.bucket-1", "@uploads.bucket-1"]
     mark_complete(cluster)
     await establish(store)
 
