@@ -56,13 +56,14 @@ def putter(
     stdin: bytes = b"",
     cwd: Path | None = None,
     env: dict[str, str] | None = None,
+    timeout_s: float = COMMAND_S,
 ) -> Ended:
     """One command of the command line."""
     done = subprocess.run(
         store.command(*words),
         input=stdin,
         capture_output=True,
-        timeout=COMMAND_S,
+        timeout=timeout_s,
         cwd=cwd or store.directory,
         env=store.environment() | (env or {}),
         check=False,
@@ -75,9 +76,15 @@ def url(store: Cluster, router: int = 0) -> str:
     return f"http://127.0.0.1:{store.web_ports[router]}"
 
 
-def at(store: Cluster, *words: str, stdin: bytes = b"", cwd: Path | None = None) -> Ended:
+def at(
+    store: Cluster,
+    *words: str,
+    stdin: bytes = b"",
+    cwd: Path | None = None,
+    timeout_s: float = COMMAND_S,
+) -> Ended:
     """One command that goes to the store's web door."""
-    return putter(store, *words, "--url", url(store), stdin=stdin, cwd=cwd)
+    return putter(store, *words, "--url", url(store), stdin=stdin, cwd=cwd, timeout_s=timeout_s)
 
 
 # -- Redis -------------------------------------------------------------------------------

@@ -166,6 +166,7 @@ class SingleLink:
         self._address = address
         self._sentinels = sentinels
         self._idle: list[_PackedInC] = []
+        self._failures = 0
 
     @property
     def address(self) -> str:
@@ -174,6 +175,7 @@ class SingleLink:
 
     async def run(self, commands: Sequence[Command]) -> list[Any]:
         """One try: for each command its reply or a `Trouble`."""
+        failures = self._failures
         try:
             replies = await self._pipeline([command.words() for command in commands])
             unknown = [
@@ -186,9 +188,16 @@ class SingleLink:
                 for n, reply in zip(unknown, await self._pipeline(with_source), strict=True):
                     replies[n] = reply
         except (redis_errors.RedisError, OSError) as error:
+            self._failures += 1
             await self._forget_idle()
             return [trouble_of(error)] * len(commands)
+        if self._failures != failures:
+            # Asked before a call failed: another server may be the master since, and this one may
+            # have been frozen meanwhile, and not know it.
+            await self._forget_idle()
+            return [Trouble("a call beside it failed", passing=True)] * len(commands)
         if any(isinstance(reply, redis_errors.ReadOnlyError) for reply in replies):
+            self._failures += 1
             await self._forget_idle()
         return [trouble_of(r) if isinstance(r, Exception) else r for r in replies]
 

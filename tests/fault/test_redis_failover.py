@@ -139,6 +139,12 @@ def test_one_server_loses_everything(tmp_path: Path, how: str, seed: int) -> Non
         assert codes(clients) <= {"gone", "redis"}
 
 
+def notices(store: Cluster, router: int) -> bool:
+    """Whether this router has an answer of Redis at once."""
+    status, _, _ = store.http("GET", "/metadata?bucket=objects", router=router)
+    return status == 200
+
+
 # -- Sentinel ------------------------------------------------------------------------------
 
 
@@ -171,7 +177,10 @@ def test_sentinel_promotes_a_replica(tmp_path: Path, how: str, seed: int) -> Non
             redis.wait_for_another(former)
             clients.wait_for_more(ANSWERS, 90)
             if how == "frozen":
-                # It still takes itself for the primary, until the Sentinels tell it.
+                # It still takes itself for the primary, until the Sentinels tell it: whoever is
+                # still waiting for its answer would get one. See docs/internals/durability.md.
+                for router in range(len(store.routers)):
+                    eventually(lambda router=router: notices(store, router), 60)
                 thaw(former)
             elif SOAK and how != "planned":
                 former.start()

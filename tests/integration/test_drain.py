@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from functools import partial
 from pathlib import Path
 
 from tests.store_kit import cluster, eventually
@@ -27,7 +28,9 @@ def test_a_node_is_emptied_while_it_serves_and_may_be_switched_off(tmp_path: Pat
         store.routers[0].start()
         store.wait_ready()
         ended = []
-        waiting = threading.Thread(target=lambda: ended.append(at(store, "drain", node)))
+        # What the killed router had announced is waited for until its lease has run out.
+        command = partial(at, store, "drain", node, timeout_s=150.0)
+        waiting = threading.Thread(target=lambda: ended.append(command()))
         waiting.start()
         while waiting.is_alive():
             for name, data in list(kept.items())[::7]:
