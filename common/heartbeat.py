@@ -114,6 +114,8 @@ class Heartbeat:
             self._healthy = self._admitted = True
             self._refusal, self._unknown = "", 0
             return
+        if verdict.refusal is Refusal.RECORDS and self._has_more_than(member):
+            return  # Redis answered late, and knew more by then
         unknown = verdict.refusal is Refusal.UNKNOWN
         self._unknown = self._unknown + 1 if unknown else 0
         reason = verdict.explain(member.node, member.starts, member.records)
@@ -124,3 +126,10 @@ class Heartbeat:
             _log.error("refused by the register: nothing is served", reason=reason)
         self._refusal = reason
         self._healthy = self._admitted = False
+
+    def _has_more_than(self, member: Member) -> bool:
+        """Whether there are more commit records than this description says."""
+        try:
+            return self._describe().records > member.records
+        except PutterError:
+            return False

@@ -292,6 +292,8 @@ class ClusterLink:
                     return await self._client.execute_command(*_named(words))
             except (redis_errors.RedisError, redis_errors.RedisClusterException, OSError) as error:
                 return trouble_of(error)
+            except RuntimeError as error:  # of uvloop: the connection was lost the moment before
+                return Trouble(str(error), passing=True)
             except AttributeError:
                 # When the client learns of a new map it drops all connections, also of commands
                 # under way, which then miss their stream.

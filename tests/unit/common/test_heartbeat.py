@@ -54,13 +54,16 @@ class Described:
 
     def __init__(self) -> None:
         self.free = 100
+        self.records = 0
+        self.more = 0
         self.error: PutterError | None = None
 
     def __call__(self) -> Member:
         if self.error is not None:
             raise self.error
         self.free -= 1
-        return Member("n", "putter", "i", "h", 5000, free_bytes=self.free)
+        self.records += self.more
+        return Member("n", "putter", "i", "h", 5000, free_bytes=self.free, records=self.records)
 
 
 def play(scene) -> None:
@@ -212,6 +215,35 @@ def test_one_that_was_taken_ends_when_another_takes_its_place(refusal: Refusal) 
         assert len(register.told) == 2, "it asks no more"
         await heartbeat.stop()
         assert register.left == []
+
+    play(scene)
+
+
+def test_a_number_that_was_out_of_date_when_it_arrived_ends_nothing() -> None:
+    async def scene(register: Register, heartbeat: Heartbeat, describe: Described) -> None:
+        heartbeat.start()
+        await asyncio.sleep(BEAT_S / 2)
+        describe.more = 1  # it writes all the time
+        register.verdict = Verdict(Refusal.RECORDS, "7")
+        await asyncio.sleep(3 * BEAT_S)
+        assert not heartbeat.superseded
+        describe.more = 0
+        await asyncio.sleep(BEAT_S)
+        assert heartbeat.superseded, "now it is what it has"
+        await heartbeat.stop()
+
+    play(scene)
+
+
+def test_a_disk_that_cannot_tell_is_believed_to_have_no_more() -> None:
+    async def scene(register: Register, heartbeat: Heartbeat, describe: Described) -> None:
+        heartbeat.start()
+        await asyncio.sleep(BEAT_S / 2)
+        member = describe()
+        describe.error = StorageError("unreadable")
+        heartbeat._take(member, Verdict(Refusal.RECORDS, "7"))
+        assert heartbeat.superseded
+        await heartbeat.stop()
 
     play(scene)
 
