@@ -63,6 +63,8 @@ S3_CHUNK_LINE_BYTES_MAX: Final = 512
 """A chunk's first line, or a trailer, in a body that is framed as aws-chunked."""
 S3_POLICY_BYTES_MAX: Final = 64 * KIB
 """Of a form's policy, in base 64."""
+S3_BUCKET_POLICY_BYTES_MAX: Final = 20 * KIB
+"""Of a bucket's policy, as JSON."""
 S3_CONDITIONS_MAX: Final = 1_000
 """In a form's policy."""
 S3_CHUNK_BYTES_MIN: Final = 8 * KIB

@@ -1,0 +1,149 @@
+"""Which actions of the policy language the operations of the door are. Pure.
+
+One table from operations to actions; an operation that is not in it cannot be asked for. What
+names a version needs the action for versions (``s3:GetObjectVersion``) instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+PREFIX: Final = "s3:"
+
+ACTIONS: Final[Mapping[str, tuple[str, ...]]] = {
+    "AbortMultipartUpload": ("AbortMultipartUpload",),
+    "CompleteMultipartUpload": ("PutObject",),
+    "CopyObject": ("PutObject",),
+    "CreateBucket": ("CreateBucket",),
+    "CreateMultipartUpload": ("PutObject",),
+    "DeleteBucket": ("DeleteBucket",),
+    "DeleteBucketCors": ("PutBucketCORS",),
+    "DeleteBucketEncryption": ("PutEncryptionConfiguration",),
+    "DeleteBucketLifecycle": ("PutLifecycleConfiguration",),
+    "DeleteBucketOwnershipControls": ("PutBucketOwnershipControls",),
+    "DeleteBucketPolicy": ("DeleteBucketPolicy",),
+    "DeleteBucketTagging": ("PutBucketTagging",),
+    "DeleteBucketWebsite": ("DeleteBucketWebsite",),
+    "DeleteObject": ("DeleteObject",),
+    "DeleteObjectTagging": ("DeleteObjectTagging",),
+    "DeleteObjects": ("DeleteObject",),
+    "DeletePublicAccessBlock": ("PutBucketPublicAccessBlock",),
+    "GetBucketAccelerateConfiguration": ("GetAccelerateConfiguration",),
+    "GetBucketAcl": ("GetBucketAcl",),
+    "GetBucketCors": ("GetBucketCORS",),
+    "GetBucketEncryption": ("GetEncryptionConfiguration",),
+    "GetBucketLifecycleConfiguration": ("GetLifecycleConfiguration",),
+    "GetBucketLocation": ("GetBucketLocation",),
+    "GetBucketLogging": ("GetBucketLogging",),
+    "GetBucketNotificationConfiguration": ("GetBucketNotification",),
+    "GetBucketOwnershipControls": ("GetBucketOwnershipControls",),
+    "GetBucketPolicy": ("GetBucketPolicy",),
+    "GetBucketPolicyStatus": ("GetBucketPolicyStatus",),
+    "GetBucketReplication": ("GetReplicationConfiguration",),
+    "GetBucketRequestPayment": ("GetBucketRequestPayment",),
+    "GetBucketTagging": ("GetBucketTagging",),
+    "GetBucketVersioning": ("GetBucketVersioning",),
+    "GetBucketWebsite": ("GetBucketWebsite",),
+    "GetObject": ("GetObject",),
+    "GetObjectAcl": ("GetObjectAcl",),
+    "GetObjectAttributes": ("GetObject", "GetObjectAttributes"),
+    "GetObjectLegalHold": ("GetObjectLegalHold",),
+    "GetObjectLockConfiguration": ("GetBucketObjectLockConfiguration",),
+    "GetObjectRetention": ("GetObjectRetention",),
+    "GetObjectTagging": ("GetObjectTagging",),
+    "GetPublicAccessBlock": ("GetBucketPublicAccessBlock",),
+    "HeadBucket": ("ListBucket",),
+    "HeadObject": ("GetObject",),
+    "ListBuckets": ("ListAllMyBuckets",),
+    "ListMultipartUploads": ("ListBucketMultipartUploads",),
+    "ListObjectVersions": ("ListBucketVersions",),
+    "ListObjects": ("ListBucket",),
+    "ListParts": ("ListMultipartUploadParts",),
+    "PostObject": ("PutObject",),
+    "PutBucketAcl": ("PutBucketAcl",),
+    "PutBucketCors": ("PutBucketCORS",),
+    "PutBucketEncryption": ("PutEncryptionConfiguration",),
+    "PutBucketLifecycleConfiguration": ("PutLifecycleConfiguration",),
+    "PutBucketOwnershipControls": ("PutBucketOwnershipControls",),
+    "PutBucketPolicy": ("PutBucketPolicy",),
+    "PutBucketTagging": ("PutBucketTagging",),
+    "PutBucketVersioning": ("PutBucketVersioning",),
+    "PutBucketWebsite": ("PutBucketWebsite",),
+    "PutObject": ("PutObject",),
+    "PutObjectAcl": ("PutObjectAcl",),
+    "PutObjectLegalHold": ("PutObjectLegalHold",),
+    "PutObjectLockConfiguration": ("PutBucketObjectLockConfiguration",),
+    "PutObjectRetention": ("PutObjectRetention",),
+    "PutObjectTagging": ("PutObjectTagging",),
+    "PutPublicAccessBlock": ("PutBucketPublicAccessBlock",),
+    "UploadPart": ("PutObject",),
+    "UploadPartCopy": ("PutObject",),
+}
+"""By operation, the actions that it needs, all of them."""
+
+_OF_VERSIONS: Final[Mapping[str, str]] = {
+    "DeleteObject": "DeleteObjectVersion",
+    "DeleteObjectTagging": "DeleteObjectVersionTagging",
+    "GetObject": "GetObjectVersion",
+    "GetObjectAcl": "GetObjectVersionAcl",
+    "GetObjectAttributes": "GetObjectVersionAttributes",
+    "GetObjectTagging": "GetObjectVersionTagging",
+    "PutObjectAcl": "PutObjectVersionAcl",
+    "PutObjectTagging": "PutObjectVersionTagging",
+}
+
+ON_OBJECTS: Final = frozenset(
+    {
+        "AbortMultipartUpload",
+        "BypassGovernanceRetention",
+        "GetObjectLegalHold",
+        "GetObjectRetention",
+        "ListMultipartUploadParts",
+        "PutObject",
+        "PutObjectLegalHold",
+        "PutObjectRetention",
+        *_OF_VERSIONS,
+        *_OF_VERSIONS.values(),
+    }
+)
+"""The actions whose resource is an object; that of the others is the bucket."""
+
+_NEVER: Final = frozenset({"CreateBucket", "ListAllMyBuckets"})
+"""What a bucket's policy cannot be about: there is no bucket yet, or it is about all."""
+
+KNOWN: Final = (
+    frozenset({action for needed in ACTIONS.values() for action in needed} | ON_OBJECTS) - _NEVER
+)
+"""The actions that a policy may name."""
+
+LISTS: Final = frozenset({"ListBucket", "ListBucketVersions", "ListBucketMultipartUploads"})
+"""The actions that have a prefix."""
+
+TAKE_ACLS: Final = frozenset({"PutObject", "PutObjectAcl", "PutObjectVersionAcl", "PutBucketAcl"})
+"""The actions that may name a canned ACL."""
+
+
+def needed(operation: str, *, version: bool = False) -> tuple[str, ...]:
+    """The actions that an operation needs, without ``s3:``.
+
+    Args:
+        operation: its name in the S3 API.
+        version: whether it names a version.
+
+    Raises:
+        KeyError: this door does not have it.
+    """
+    actions = ACTIONS[operation]
+    if not version:
+        return actions
+    return tuple(_OF_VERSIONS.get(action, action) for action in actions)
+
+
+def changes(action: str) -> bool:
+    """Whether an action changes something: all do that are not called otherwise."""
+    return not action.startswith(("Get", "List"))
+
+
+assert changes("AbortMultipartUpload")
+assert {*ON_OBJECTS} - {"BypassGovernanceRetention"} <= KNOWN

@@ -1,0 +1,210 @@
+"""Texts of a policy that are compared with those of a request: wildcards and variables. Pure.
+
+```
+*  any characters, also none, also "/"      ${aws:username}          the value of that key
+?  exactly one                              ${aws:username, 'none'}  or this, if it has none
+                                            ${*}  ${?}  ${$}         these characters themselves
+```
+
+What stands for a variable is taken literally: a ``*`` in it is a ``*``. A pattern with a variable
+that a request has no value for fits nothing. Without wildcards the time of a comparison is linear;
+with them it is bounded by the product of the lengths, never more.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Final
+
+Values = Mapping[str, Sequence[str]]
+"""What is known of a request: values by the name of the condition key in lower case."""
+
+_TOKEN: Final = re.compile(r"\$\{([^}]*)\}|[*?]|[^*?$]+|\$", re.DOTALL)
+_VARIABLE: Final = re.compile(r"\s*([A-Za-z0-9:/_.-]+)\s*(?:,\s*'([^']*)'\s*)?")
+_LITERALS: Final = frozenset("*?$")
+
+
+@dataclass(frozen=True)
+class Variable:
+    """Stands for what a request has under a key.
+
+    Attributes:
+        key: in lower case.
+        default: if it has nothing; None: then the pattern fits nothing.
+    """
+
+    key: str
+    default: str | None = None
+
+
+ANY: Final = None
+"""Any characters."""
+_ONE: Final = ""
+"""One character: no literal is empty."""
+Part = str | Variable | None
+
+
+class PatternInvalid(ValueError):
+    """A text that is no pattern; the message says why."""
+
+
+@dataclass(frozen=True)
+class Pattern:
+    """What a text may be.
+
+    Attributes:
+        parts: literals, variables, and what stands for wildcards.
+        lowered: whether upper and lower case are the same; then literals are in lower case.
+    """
+
+    parts: tuple[Part, ...]
+    lowered: bool = False
+
+    @property
+    def fixed(self) -> bool:
+        """Whether it is one text, whatever is asked."""
+        return all(isinstance(part, str) and part for part in self.parts)
+
+    @property
+    def variables(self) -> list[str]:
+        """The keys of its variables."""
+        return [part.key for part in self.parts if isinstance(part, Variable)]
+
+    def fits(self, text: str, values: Values) -> bool:
+        """Whether a text is as this says.
+
+        Args:
+            text: the text.
+            values: of the request, for variables.
+        """
+        runs = self._static
+        if runs is None:
+            resolved = self._resolved(values)
+            if resolved is None:
+                return False
+            runs = _runs(resolved)
+        return _fits(runs, text.lower() if self.lowered else text)
+
+    @cached_property
+    def _static(self) -> tuple[_Run, ...] | None:
+        return None if self.variables else _runs(self.parts)
+
+    def _resolved(self, values: Values) -> list[Part] | None:
+        resolved: list[Part] = []
+        for part in self.parts:
+            if not isinstance(part, Variable):
+                resolved.append(part)
+                continue
+            held = values.get(part.key)
+            value = held[0] if held else part.default
+            if value is None:
+                return None
+            if value:
+                resolved.append(value.lower() if self.lowered else value)
+        return resolved
+
+
+def pattern_of(
+    text: str, *, wildcards: bool = True, variables: bool = False, lowered: bool = False
+) -> Pattern:
+    """Read a pattern.
+
+    Args:
+        text: as the policy has it.
+        wildcards: whether ``*`` and ``?`` are some.
+        variables: whether ``${…}`` is one.
+        lowered: whether upper and lower case are the same.
+
+    Raises:
+        PatternInvalid: a variable that is none.
+    """
+    parts: list[Part] = []
+    for token in _TOKEN.finditer(text):
+        word = token[0]
+        if variables and token[1] is not None:
+            parts.append(_variable(token[1], lowered=lowered))
+        elif wildcards and word == "*":
+            parts.append(ANY)
+        elif wildcards and word == "?":
+            parts.append(_ONE)
+        else:
+            parts.append(word.lower() if lowered else word)
+    return Pattern(tuple(parts), lowered)
+
+
+# -- inside --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Run:
+    """What stands between two ``*``: so many characters.
+
+    Attributes:
+        length: how many.
+        literal: if there is no ``?`` in it.
+        shape: else.
+    """
+
+    length: int
+    literal: str
+    shape: re.Pattern[str] | None
+
+    def at(self, text: str, place: int) -> bool:
+        if self.shape is None:
+            return text.startswith(self.literal, place)
+        return self.shape.match(text, place) is not None
+
+    def find(self, text: str, place: int) -> int:
+        if self.shape is None:
+            return text.find(self.literal, place)
+        found = self.shape.search(text, place)
+        return -1 if found is None else found.start()
+
+
+def _variable(inside: str, *, lowered: bool) -> Part:
+    if inside in _LITERALS:
+        return inside
+    match = _VARIABLE.fullmatch(inside)
+    if match is None:
+        raise PatternInvalid(f"${{{inside[:64]}}} is no policy variable")
+    default = match[2]
+    return Variable(match[1].lower(), default.lower() if lowered and default else default)
+
+
+def _runs(parts: Iterable[Part]) -> tuple[_Run, ...]:
+    """The runs between the ``*``; the first and the last may be empty."""
+    runs: list[list[str]] = [[]]
+    for part in parts:
+        if part is ANY:
+            runs.append([])
+        else:
+            assert isinstance(part, str)
+            runs[-1].append(part)
+    return tuple(_run(each) for each in runs)
+
+
+def _run(parts: Sequence[str]) -> _Run:
+    length = sum(len(part) or 1 for part in parts)
+    if all(parts):
+        return _Run(length, "".join(parts), None)
+    shape = "".join(re.escape(part) if part else "." for part in parts)
+    return _Run(length, "", re.compile(shape, re.DOTALL))
+
+
+def _fits(runs: Sequence[_Run], text: str) -> bool:
+    first, last = runs[0], runs[-1]
+    if len(runs) == 1:
+        return len(text) == first.length and first.at(text, 0)
+    end = len(text) - last.length
+    if first.length > end or not first.at(text, 0) or not last.at(text, end):
+        return False
+    place = first.length
+    for run in runs[1:-1]:
+        place = run.find(text, place)
+        if place < 0:
+            return False
+        place += run.length
+    return place <= end

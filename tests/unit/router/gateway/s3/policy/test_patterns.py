@@ -1,0 +1,50 @@
+"""Texts with wildcards and variables."""
+
+from __future__ import annotations
+
+import pytest
+
+from router.gateway.s3.policy.patterns import PatternInvalid, pattern_of
+
+
+@pytest.mark.parametrize(
+    ("pattern", "values", "text", "fits"),
+    [
+        ("${aws:username}", {"aws:username": ["ann"]}, "ann", True),
+        ("${AWS:UserName}", {"aws:username": ["ann"]}, "ann", True),
+        ("${aws:username}", {}, "", False),
+        ("x${aws:username}*", {}, "x", False),
+        ("${aws:username, 'no one'}", {}, "no one", True),
+        ("${aws:username,''}x", {}, "x", True),
+        ("${*}${?}${$}", {}, "*?$", True),
+        ("${*}", {}, "a", False),
+        ("$x*", {}, "$xy", True),
+        ("${x", {}, "${x", True),
+    ],
+)
+def test_variables(pattern: str, values: dict[str, list[str]], text: str, fits: bool) -> None:
+    assert pattern_of(pattern, variables=True).fits(text, values) is fits
+
+
+def test_case() -> None:
+    pattern = pattern_of("S3:Get${aws:username}", variables=True, lowered=True)
+    assert pattern.fits("s3:getANN", {"aws:username": ["Ann"]})
+
+
+@pytest.mark.parametrize("text", ["${}", "${a b}", "${a,b}", "${a,'b}"])
+def test_no_variables(text: str) -> None:
+    with pytest.raises(PatternInvalid):
+        pattern_of(text, variables=True)
+
+
+def test_what_is_fixed() -> None:
+    assert pattern_of("ann").fixed
+    assert not pattern_of("a*").fixed
+    assert not pattern_of("a?").fixed
+    assert not pattern_of("${aws:username}", variables=True).fixed
+    assert pattern_of("a*", wildcards=False).fixed
+
+
+def test_many_wildcards_take_no_time() -> None:
+    """A matcher that tries all ways would not come back."""
+    assert not pattern_of("*a?" * 300 + "b").fits("a" * 1024, {})
