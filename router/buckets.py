@@ -3,27 +3,32 @@
 A bucket that was created has the setting ``created`` among those of its commit record
 (`common.records.BucketSettings`), so it is durable, and there again after a rebuild. Whoever writes
 ``bucket/key`` through another door needs to create nothing: a bucket with a file in it is there
-too, until it holds none. Removing a bucket takes the setting away; what an operator set for the
-bucket stays.
+too, until it holds none. Removing a bucket takes the setting away, and with it all that its users
+set (`Bucket.settings`); what an operator set for the bucket (`router.policies.NAMES`) stays.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Final
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, NamedTuple
+
+import msgspec
 
 from common.clock import Clock
+from common.limits import MIB
 from common.meta.buckets import Configured
 from common.meta.interface import Metadata
 from common.uploads import is_hidden
-from router.configure import Configure
+from router.configure import Configure, Decision
+from router.policies import NAMES
 
 SETTING: Final = "created"
 """The setting of a bucket that says that it was created, when and by whom."""
 _FRESH_MS: Final = 1_000
 _REMEMBERED_MAX: Final = 4_096
+_REMEMBERED_BYTES_MAX: Final = 16 * MIB
 _AT_ONCE: Final = 64
 
 
@@ -35,6 +40,10 @@ class BucketFull(Exception):
     """The bucket that shall be removed holds files."""
 
 
+class BucketMissing(Exception):
+    """The bucket whose settings shall be changed is not there."""
+
+
 @dataclass(frozen=True)
 class Bucket:
     """A bucket that is there.
@@ -44,12 +53,21 @@ class Bucket:
         created_ms: when it was created; of one that nobody created the time of a file in it.
         owner: who created it; "" if nobody did.
         location: where its creator wanted it to be, which is here; "" if he did not say.
+        settings: what is set for it, by name, as it was when the bucket was looked for. Whoever
+            owns a setting reads and checks its value.
     """
 
     name: str
     created_ms: int
     owner: str = ""
     location: str = ""
+    settings: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
+
+
+class _Seen(NamedTuple):
+    bucket: Bucket
+    at_ms: int
+    size: int
 
 
 class Directory:
@@ -65,7 +83,9 @@ class Directory:
         self._meta = meta
         self._configure = configure
         self._clock = clock
-        self._seen: dict[str, tuple[Bucket, int]] = {}
+        self._seen: dict[str, _Seen] = {}
+        self._seen_bytes = 0
+        self._changes = 0
 
     async def find(self, name: str) -> Bucket | None:
         """The bucket of that name, None if there is none.
@@ -77,17 +97,25 @@ class Directory:
         return await self._of(name, configured)
 
     async def known(self, name: str) -> Bucket | None:
-        """The same for a bucket that was there within the last second, perhaps not any more."""
+        """The same for a bucket that was there within the last second, perhaps not any more.
+
+        Its settings are as old: a change through this directory counts at once, one through
+        another within a second.
+        """
         now_ms = self._clock.monotonic_ms()
         seen = self._seen.get(name)
-        if seen is not None and now_ms - seen[1] < _FRESH_MS:
-            return seen[0]
+        if seen is not None and now_ms - seen.at_ms < _FRESH_MS:
+            return seen.bucket
+        changes = self._changes
         found = await self.find(name)
-        if found is not None:
-            if len(self._seen) >= _REMEMBERED_MAX:
-                self._seen.clear()
-            self._seen[name] = found, now_ms
+        if found is not None and changes == self._changes:
+            self._remember(found, now_ms)
         return found
+
+    def last(self, name: str) -> Bucket | None:
+        """What was last known of a bucket, however long ago; None if nothing is remembered."""
+        seen = self._seen.get(name)
+        return seen.bucket if seen is not None else None
 
     async def every(self) -> list[Bucket]:
         """All buckets, by name.
@@ -120,9 +148,13 @@ class Directory:
         async def unless_there(settings: Mapping[str, Any]) -> Mapping[str, Any]:
             if created(name, settings) is not None or await self._held(name) is not None:
                 raise BucketThere(f"bucket {name!r} is there already")
-            return {SETTING: {"ms": made.created_ms, "owner": owner, "location": location}}
+            anew = {"ms": made.created_ms, "owner": owner, "location": location}
+            return _without_users(settings) | {SETTING: anew}
 
-        await self._configure.decide(name, unless_there)
+        try:
+            await self._configure.decide(name, unless_there)
+        finally:
+            self._forget(name)
         return made
 
     async def remove(self, name: str) -> bool:
@@ -144,17 +176,64 @@ class Directory:
             if await self._held(name) is not None:
                 raise BucketFull(f"bucket {name!r} holds files")
             there = created(name, settings) is not None
-            return {SETTING: None} if there else {}
+            return _without_users(settings) if there else {}
 
-        await self._configure.decide(name, unless_full)
-        self._seen.pop(name, None)
+        try:
+            await self._configure.decide(name, unless_full)
+        finally:
+            self._forget(name)
         return there
+
+    async def change(self, name: str, what: Decision) -> None:
+        """Change settings of a bucket that is there; durable by the return.
+
+        Args:
+            name: of the bucket.
+            what: asked for the changes while nobody else makes any; an exception of it ends the
+                call, and nothing changes.
+
+        Raises:
+            BucketMissing: it is not there.
+            UsageError: its settings would be more than a bucket can have.
+            WriteConflict, PutterError: as `Configure.change`.
+        """
+
+        async def if_there(settings: Mapping[str, Any]) -> Mapping[str, Any]:
+            if created(name, settings) is None and await self._held(name) is None:
+                raise BucketMissing(f"there is no bucket {name!r}")
+            return await what(settings)
+
+        try:
+            await self._configure.decide(name, if_there)
+        finally:
+            self._forget(name)
 
     # -- inside ----------------------------------------------------------------------------
 
+    def _remember(self, bucket: Bucket, now_ms: int) -> None:
+        self._drop(bucket.name)
+        size = len(msgspec.msgpack.encode(bucket.settings))
+        if len(self._seen) >= _REMEMBERED_MAX or self._seen_bytes + size > _REMEMBERED_BYTES_MAX:
+            self._seen.clear()
+            self._seen_bytes = 0
+        self._seen[bucket.name] = _Seen(bucket, now_ms, size)
+        self._seen_bytes += size
+
+    def _forget(self, name: str) -> None:
+        """A change was made, or tried: what was read before counts no more."""
+        self._drop(name)
+        self._changes += 1
+
+    def _drop(self, name: str) -> None:
+        seen = self._seen.pop(name, None)
+        self._seen_bytes -= seen.size if seen is not None else 0
+
     async def _of(self, name: str, configured: Configured | None) -> Bucket | None:
-        found = created(name, configured.record.settings) if configured is not None else None
-        return found or await self._held(name)
+        if configured is None:
+            return await self._held(name)
+        settings = configured.record.settings
+        found = created(name, settings) or await self._held(name)
+        return replace(found, settings=settings) if found is not None else None
 
     async def _held(self, name: str) -> Bucket | None:
         """The bucket as the first file in it makes it be there; None if it holds none."""
@@ -181,3 +260,8 @@ def created(name: str, settings: Mapping[str, Any]) -> Bucket | None:
         owner if isinstance(owner, str) else "",
         location if isinstance(location, str) else "",
     )
+
+
+def _without_users(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The changes that leave only what an operator set: a new bucket begins without the rest."""
+    return {name: None for name in settings if name not in NAMES}

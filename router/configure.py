@@ -9,15 +9,17 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
+from common import records
 from common.clock import Clock
-from common.errors import WriteConflict
+from common.errors import UsageError, WriteConflict
+from common.limits import BUCKET_SETTINGS_BYTES_MAX
 from common.logs import get_logger
 from common.meta.buckets import Configured
 from common.meta.interface import Metadata
 from common.records import BucketSettings
 from router.keeping import Keeping
 from router.numbers import Numbers
-from router.policies import Policies, check_quorums, own_policy
+from router.policies import NAMES, Policies, check_quorums, own_policy
 from router.turns import turn
 
 _log = get_logger(__name__)
@@ -67,7 +69,7 @@ class Configure:
             The settings from now on, durable; None if the bucket has none, and never had any.
 
         Raises:
-            UsageError: the settings contradict each other.
+            UsageError: the settings contradict each other, or are more than a bucket can have.
             WriteConflict: another change of this bucket is under way, and does not come to an end.
             PutterError: nothing changed, unless Redis did not answer at the end: then look.
         """
@@ -105,16 +107,43 @@ class Configure:
             return before
         stamp = await self._numbers.stamp()
         record = BucketSettings(bucket, stamp, self._clock.now_ms(), settings)
+        _check_size(record, before)
         holders = await self._keeping.keep([record], bucket)
         if not await self._meta.buckets.change(record):
             raise WriteConflict(
                 f"the settings of bucket {bucket!r} were changed meanwhile", hint="look at them"
             )
         self._policies.changed(bucket)
+        followed = before.followed if before is not None else 0
+        if before is not None and followed == before.record.stamp and _as_before(settings, held):
+            # Nothing that its files follow: a walk through all of them would find nothing.
+            await self._meta.buckets.followed(bucket, stamp)
+            followed = stamp
         _log.info(
             "settings of a bucket changed",
             bucket=bucket,
             changed=sorted(changes),
             holders=len(holders),
         )
-        return Configured(record, before.followed if before is not None else 0)
+        return Configured(record, followed)
+
+
+def _check_size(record: BucketSettings, before: Configured | None) -> None:
+    """Refuse more than a bucket can have; taking something away always goes.
+
+    Raises:
+        UsageError: it is more.
+    """
+    size = len(records.encode(record))
+    if size <= BUCKET_SETTINGS_BYTES_MAX:
+        return
+    if before is None or size > len(records.encode(before.record)):
+        raise UsageError(
+            f"the settings of bucket {record.bucket!r} would have {size} bytes, at most "
+            f"{BUCKET_SETTINGS_BYTES_MAX} can be kept of all of them together",
+            hint="take one away, or make one shorter",
+        )
+
+
+def _as_before(settings: Mapping[str, Any], held: Mapping[str, Any]) -> bool:
+    return all(settings.get(name) == held.get(name) for name in NAMES)

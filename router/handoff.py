@@ -8,10 +8,11 @@ that hold it.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from typing import Final
 
 from common.errors import NodesUnavailable
+from common.limits import MESSAGE_PAYLOAD_BYTES_MAX
 from common.logs import get_logger
 from common.meta.handoff import Missed
 from common.meta.interface import Metadata
@@ -101,11 +102,26 @@ class RecordHandOff:
         link = self._fleet.link(node)
         if link is None or not link.up:
             raise NodesUnavailable(f"putter {node} is not connected")
-        await pace(node, sum(len(each.body) for each in missed))
-        entries = tuple((each.stamp, "", each.body) for each in missed)
-        parcel = RecordsParcel(entries, (node,), _ALONE, self._carrier)
-        parcel.dispatch()
-        await until_durable([parcel])
+        for portion in _portions(missed):
+            await pace(node, sum(len(each.body) for each in portion))
+            entries = tuple((each.stamp, "", each.body) for each in portion)
+            parcel = RecordsParcel(entries, (node,), _ALONE, self._carrier)
+            parcel.dispatch()
+            await until_durable([parcel])
+
+
+def _portions(missed: Sequence[Missed]) -> Iterator[list[Missed]]:
+    """Records, in their order, that fit one message each time."""
+    portion: list[Missed] = []
+    size = 0
+    for each in missed:
+        if portion and size + len(each.body) > MESSAGE_PAYLOAD_BYTES_MAX:
+            yield portion
+            portion, size = [], 0
+        portion.append(each)
+        size += len(each.body)
+    if portion:
+        yield portion
 
 
 async def debtors_of(meta: Metadata, bucket: str, stamp: int) -> list[str]:

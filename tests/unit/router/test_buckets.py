@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+from unittest.mock import patch
 
 import pytest
 
 from common.errors import NodesUnavailable
+from common.limits import KIB, MIB
+from common.meta.buckets import Configured
 from common.records import BucketSettings
-from router.buckets import Bucket, BucketFull, BucketThere, Directory, created
+from router.buckets import (
+    Bucket,
+    BucketFull,
+    BucketMissing,
+    BucketThere,
+    Directory,
+    created,
+)
 from router.quorum import Policy
 from tests.node_kit import play, until
 from tests.router_kit import Store
@@ -109,6 +120,85 @@ def test_removing_keeps_what_the_operator_set() -> None:
         assert held is not None
         assert held.record.settings == {"replicas": 1}
         assert await names(store) == []
+
+    with_store(scene)
+
+
+def test_what_users_set_goes_with_the_bucket() -> None:
+    async def scene(store: Store) -> None:
+        async def with_words(_: Mapping[str, Any]) -> Mapping[str, Any]:
+            return {"words": ["a"]}
+
+        with pytest.raises(BucketMissing):
+            await directory(store).change("photos", with_words)
+        await store.router.configure.change("photos", {"replicas": 1})
+        await directory(store).create("photos", "ann")
+        await directory(store).change("photos", with_words)
+        assert await directory(store).remove("photos")
+        await directory(store).create("photos", "bob")
+        found = await directory(store).find("photos")
+        assert found is not None
+        assert found.settings.keys() == {"created", "replicas"}
+        await directory(store).remove("photos")
+        # It is there by a file that comes and goes.
+        await store.write(b"x", "a")
+        await directory(store).change("photos", with_words)
+        await store.router.writes.delete("photos", "a")
+        await directory(store).create("photos", "eve")
+        found = await directory(store).find("photos")
+        assert found is not None
+        assert found.settings.keys() == {"created", "replicas"}
+
+    with_store(scene)
+
+
+def test_what_was_read_before_a_change_here_is_not_remembered_after_it() -> None:
+    async def scene(store: Store) -> None:
+        here = directory(store)
+        await here.create("photos", "ann")
+
+        async def with_words(_: Mapping[str, Any]) -> Mapping[str, Any]:
+            return {"words": 1}
+
+        asked, go_on = asyncio.Event(), asyncio.Event()
+        get = store.meta.buckets.get
+
+        async def slow(bucket: str) -> Configured | None:
+            found = await get(bucket)
+            if not asked.is_set():
+                asked.set()
+                await go_on.wait()
+            return found
+
+        with patch.object(store.meta.buckets, "get", slow):
+            early = asyncio.ensure_future(here.known("photos"))
+            await asked.wait()
+            await here.change("photos", with_words)
+            go_on.set()
+            before = await early
+        assert before is not None
+        assert "words" not in before.settings
+        after = await here.known("photos")
+        assert after is not None
+        assert after.settings["words"] == 1
+        assert here.last("photos") == after
+        assert here.last("films") is None
+
+    with_store(scene)
+
+
+def test_what_is_remembered_of_buckets_is_bounded_in_bytes() -> None:
+    async def scene(store: Store) -> None:
+        here = directory(store)
+        large = {"created": {"ms": 1}, "words": "x" * (200 * KIB)}
+        names = [f"b{n:03}" for n in range(100)]
+        for name in names:
+            stamp = await store.router.numbers.stamp()
+            await store.meta.buckets.change(BucketSettings(name, stamp, 0, large))
+            assert await here.known(name) is not None
+        kept = [name for name in names if here.last(name) is not None]
+        assert names[-1] in kept
+        assert len(kept) * 200 * KIB <= 16 * MIB
 
     with_store(scene)
 

@@ -68,6 +68,29 @@ def test_what_is_not_named_stays_also_what_nobody_here_knows() -> None:
     with_store(scene)
 
 
+def test_what_no_file_follows_starts_no_walk() -> None:
+    async def scene(store: Store) -> None:
+        async def followed() -> bool:
+            held = await store.meta.buckets.get("photos")
+            assert held is not None
+            return held.followed == held.record.stamp
+
+        done = await configure(store).change("photos", {"words": 1})
+        assert done is not None
+        assert not await followed(), "nobody looked at its files yet"
+        await store.meta.buckets.followed("photos", done.record.stamp)
+        done = await configure(store).change("photos", {"words": 2})
+        assert done is not None
+        assert done.followed == done.record.stamp
+        assert await followed()
+        await configure(store).change("photos", {"words": 3, "replicas": 3})
+        assert not await followed()
+        await configure(store).change("photos", {"words": 4})
+        assert not await followed(), "the change before is still to be followed"
+
+    with_store(scene)
+
+
 def test_a_change_that_changes_nothing_writes_nothing() -> None:
     async def scene(store: Store) -> None:
         assert await configure(store).change("photos", {"replicas": None}) is None

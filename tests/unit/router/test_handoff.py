@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 
+from common.limits import MIB
 from common.membership import Decision
 from common.meta.handoff import Lacking
-from common.records import ANYONE, Abort, CommitRecord, Tombstone, Version
+from common.records import ANYONE, Abort, BucketSettings, CommitRecord, Tombstone, Version
 from router.handoff import debtors_of
 from tests.router_kit import SimPutter, Store, metric, payload
 from tests.unit.router.test_repair import back, lose, repair, with_store
@@ -53,6 +54,22 @@ def test_a_putter_that_was_away_gets_the_deletions_it_missed() -> None:
         await store.clean()
         for putter in store.putters:
             assert not putter.tickets, "and what was deleted is freed there, too"
+
+    with_store(scene)
+
+
+def test_more_than_one_message_holds_is_given_in_several() -> None:
+    async def scene(store: Store) -> None:
+        await lose(store, 0)
+        for n in range(40):
+            await store.router.configure.change(f"b{n:02}", {"words": "x" * 250_000})
+        owed = (await store.meta.handoff.lacking())["p0"]
+        assert owed.size > 4 * MIB
+        await back(store, 0)
+        await repair(store)
+        assert await lacking(store) == {}
+        kept = [each for each in store.putters[0].records if isinstance(each, BucketSettings)]
+        assert len(kept) == owed.records
 
     with_store(scene)
 
