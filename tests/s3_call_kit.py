@@ -58,7 +58,8 @@ class S3Calls:
         """A request; one with a body announces its MD5 if no header is given."""
         given = {"Content-MD5": md5(body)} if headers is None and body else dict(headers or {})
         given["Content-Length"] = str(len(body))
-        reader = StreamReader(cast("BaseProtocol", None), 2**20, loop=asyncio.get_running_loop())
+        loop = asyncio.get_running_loop()
+        reader = StreamReader(BaseProtocol(loop), 2**20, loop=loop)
         if body:
             reader.feed_data(body)
         reader.feed_eof()

@@ -27,7 +27,6 @@ ABSENT: Final = {
     "GetBucketPolicy": "NoSuchBucketPolicy",
     "GetBucketPolicyStatus": "NoSuchBucketPolicy",
     "GetBucketReplication": "ReplicationConfigurationNotFoundError",
-    "GetBucketTagging": "NoSuchTagSet",
     "GetBucketWebsite": "NoSuchWebsiteConfiguration",
     "GetObjectLockConfiguration": "ObjectLockConfigurationNotFoundError",
     "GetPublicAccessBlock": "NoSuchPublicAccessBlockConfiguration",

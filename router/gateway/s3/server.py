@@ -24,7 +24,7 @@ from common.errors import PutterError
 from common.logs import get_logger
 from common.requests import bind_request, current_request
 from common.web import Connection, note_failure
-from router.gateway.s3 import buckets, fixed, multipart, reading, writing
+from router.gateway.s3 import buckets, fixed, multipart, reading, tagging, writing
 from router.gateway.s3.access import AccessKeys, Caller, caller_of
 from router.gateway.s3.address import Address, address_of
 from router.gateway.s3.call import HOST_ID, REQUEST_ID, Call, Store, count, owner_id
@@ -52,6 +52,9 @@ _HANDLERS: Final[dict[str, Operation]] = {
     "DeleteBucket": buckets.delete_bucket,
     "GetBucketLocation": buckets.get_location,
     "GetBucketAcl": fixed.get_bucket_acl,
+    "GetBucketTagging": tagging.get_bucket_tagging,
+    "PutBucketTagging": tagging.put_bucket_tagging,
+    "DeleteBucketTagging": tagging.delete_bucket_tagging,
     "ListMultipartUploads": list_uploads,
     "CreateMultipartUpload": multipart.create_upload,
     "UploadPart": multipart.upload_part,
