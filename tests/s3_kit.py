@@ -93,7 +93,7 @@ class Signer:
         key = f"AWS4{self.secret}".encode()
         for word in scope.split("/"):
             key = hmac.digest(key, word.encode(), "sha256")
-        digest = hashlib.sha256(canonical.encode()).hexdigest()
+        digest = hashlib.sha256(canonical.encode("utf-8", "surrogateescape")).hexdigest()
         text = f"AWS4-HMAC-SHA256\n{stamp}\n{scope}\n{digest}"
         signature = hmac.digest(key, text.encode(), "sha256").hex()
         every["authorization"] = (

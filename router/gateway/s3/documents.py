@@ -19,7 +19,7 @@ CONTENT_TYPE: Final = "application/xml"
 _DEPTH_MAX: Final = 8
 _ELEMENTS_MAX: Final = 12_000
 _HEAD: Final = '<?xml version="1.0" encoding="UTF-8"?>\n'
-_SPECIAL: Final = re.compile('[&<>"\x00-\x1f\x7f\ufffe\uffff]')
+_SPECIAL: Final = re.compile('[&<>"\x00-\x1f\x7f\ud800-\udfff\ufffe\uffff]')
 _NAMED: Final = {"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;"}
 
 Tree = tuple[str, "str | Sequence[Tree]"]
@@ -31,7 +31,7 @@ class Element:
     """An element of a request.
 
     Attributes:
-        name: without namespace.
+        name: without the prefix of a namespace.
         text: characters directly in it.
         children: in their order.
     """
@@ -69,8 +69,11 @@ def document(root: Tree, namespace: str = NAMESPACE) -> bytes:
 
 
 def escaped(text: str) -> str:
-    """Text between tags. Characters that XML has no room for are references, as S3 writes them."""
-    return _SPECIAL.sub(lambda match: _NAMED.get(match[0]) or f"&#x{ord(match[0]):x};", text)
+    """Text between tags. Characters that XML has no room for are references, as S3 writes them.
+
+    Bytes of a request that are no UTF-8 (to Python surrogates) become U+FFFD.
+    """
+    return _SPECIAL.sub(_reference, text)
 
 
 def parsed(body: bytes, root: str, elements_max: int = _ELEMENTS_MAX) -> Element:
@@ -85,7 +88,8 @@ def parsed(body: bytes, root: str, elements_max: int = _ELEMENTS_MAX) -> Element
         S3Error: it is no XML, something else, too deep or too much, or it defines something.
     """
     reader = _Reader(elements_max)
-    parser = expat.ParserCreate(namespace_separator=" ")
+    # Without namespaces: expat would write that of a prefix, which may be long, into each name.
+    parser = expat.ParserCreate()
     parser.StartElementHandler = reader.start
     parser.EndElementHandler = reader.end
     parser.CharacterDataHandler = reader.characters
@@ -102,6 +106,13 @@ def parsed(body: bytes, root: str, elements_max: int = _ELEMENTS_MAX) -> Element
     return found
 
 
+def _reference(match: re.Match[str]) -> str:
+    char = match[0]
+    if "\ud800" <= char <= "\udfff":
+        return "\ufffd"
+    return _NAMED.get(char) or f"&#x{ord(char):x};"
+
+
 class _Reader:
     """Builds the tree while expat reads."""
 
@@ -109,24 +120,26 @@ class _Reader:
         self.root: Element | None = None
         self._elements_max = elements_max
         self._open: list[Element] = []
+        self._texts: list[list[str]] = []
         self._count = 0
 
     def start(self, name: str, _: object) -> None:
         self._count += 1
         if len(self._open) >= _DEPTH_MAX or self._count > self._elements_max:
             raise S3Error("MalformedXML")
-        element = Element(name.rpartition(" ")[2])
+        element = Element(name.rpartition(":")[2])
         if self._open:
             self._open[-1].children.append(element)
         else:
             self.root = element
         self._open.append(element)
+        self._texts.append([])
 
     def end(self, _: str) -> None:
-        self._open.pop()
+        self._open.pop().text = "".join(self._texts.pop())
 
     def characters(self, text: str) -> None:
-        self._open[-1].text += text
+        self._texts[-1].append(text)
 
     def refuse(self, *_: object) -> None:
         raise S3Error("MalformedXML")

@@ -76,7 +76,7 @@ def verify(claim: Claim, request: SignedRequest, secret: str, now: datetime) -> 
             AWSAccessKeyId=claim.access_key_id,
             StringToSign=text,
             SignatureProvided=claim.signature,
-            StringToSignBytes=text.encode().hex(" "),
+            StringToSignBytes=text.encode("utf-8", "surrogateescape").hex(" "),
             CanonicalRequest=canonical.decode("utf-8", "replace"),
             CanonicalRequestBytes=canonical.hex(" "),
         )

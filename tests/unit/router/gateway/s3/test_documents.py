@@ -46,6 +46,14 @@ def test_with_or_without_namespace() -> None:
         )
 
 
+def test_a_prefix_is_left_out_and_never_spelt_out() -> None:
+    """Each name with a prefix would else cost as much as its namespace is long."""
+    body = b"<q:Delete><q:Object>one<Key/>two</q:Object></q:Delete>"
+    assert parsed(body, "Delete") == Element(
+        "Delete", "", [Element("Object", "onetwo", [Element("Key")])]
+    )
+
+
 BOMB = b"""<?xml version="1.0"?><!DOCTYPE lolz [<!ENTITY a "ha"><!ENTITY b "&a;&a;">]>
 <Delete><Object><Key>&b;</Key></Object></Delete>"""
 FILE = b"""<!DOCTYPE r [<!ENTITY x SYSTEM "file:///etc/passwd">]><Delete>&x;</Delete>"""
