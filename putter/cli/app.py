@@ -20,6 +20,8 @@ _COMMANDS: Final[Mapping[str, str]] = {
     "ls": "files:ls",
     "rm": "files:rm",
     "stat": "files:stat",
+    "cp": "cp:cp",
+    "sync": "sync:sync",
     "status": "cluster:status",
     "nodes": "nodes:nodes",
     "explain": "explain:explain",

@@ -124,12 +124,13 @@ def save(reader: Reader, path: Path) -> None:
             fresh.replace(path)
         finally:
             fresh.unlink(missing_ok=True)
-        _sync_directory(path.parent)
+        sync_directory(path.parent)
     except OSError as error:
         raise StorageError(f"cannot write {path}: {error.strerror}") from error
 
 
-def _sync_directory(path: Path) -> None:
+def sync_directory(path: Path) -> None:
+    """Make durable what was made, renamed or deleted in a directory."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -22,12 +22,13 @@ from urllib.parse import quote, urlencode
 import msgspec
 
 from common.checksum import object_digest
-from common.errors import IntegrityError, ProtocolError, RangeInvalid
+from common.errors import IntegrityError, ProtocolError
 from common.limits import LIST_PAGE_MAX
 from common.names import check_bucket, parse_name
 from common.tickets import format_id, parse_ticket
 from putter.client.buckets import BucketInfo, BucketList
 from putter.client.explanation import Explanation
+from putter.client.fields import byte_range, quoted
 from putter.client.http import DEFAULT_URL, Answer, Connect, Exchange, connector
 from putter.client.keys import Keys
 from putter.client.models import Buckets, Entry, FileInfo, Page, TicketInfo, info_from_headers
@@ -120,8 +121,8 @@ class Store:
         fields = dict(headers or {})
         given = {
             "Content-Type": content_type,
-            "If-None-Match": _quoted(if_none_match),
-            "If-Match": _quoted(if_match),
+            "If-None-Match": quoted(if_none_match),
+            "If-Match": quoted(if_match),
         }
         fields |= {field: value for field, value in given.items() if value is not None}
         if isinstance(source, bytes | bytearray | memoryview):
@@ -143,6 +144,32 @@ class Store:
                 hint="something between here and the router changes bytes; delete the file",
             )
         return info
+
+    def copy(self, source: str, name: str) -> FileInfo:
+        """Have the store write the bytes of a file under another name, with its header fields.
+
+        Args:
+            source: ``bucket/key`` of the file that is there.
+            name: ``bucket/key`` of the copy; what it held is replaced.
+
+        Raises:
+            NameInvalid: one of them is no valid name.
+            NotFound: there is no file to copy.
+        """
+        fields = {"X-Putter-Copy-Source": _path("", *parse_name(source))}
+        answer = self._exchange.send("PUT", _file_path(*parse_name(name)), headers=fields)
+        return self._told(answer, FileInfo)
+
+    def head(self, name: str) -> FileInfo:
+        """What is known of a file, without its places; its time to the second.
+
+        Raises:
+            NotFound: no such file.
+        """
+        bucket, key = parse_name(name)
+        answer = self._exchange.send("HEAD", _file_path(bucket, key))
+        answer.body.close()
+        return info_from_headers(bucket, key, answer.headers)
 
     def open(
         self,
@@ -169,7 +196,7 @@ class Store:
             PutterError: anything else that the router answered.
         """
         bucket, key = parse_name(name)
-        wanted = _range(start, end)
+        wanted = byte_range(start, end)
         fields = {} if wanted is None else {"Range": wanted}
         answer = self._exchange.send("GET", _file_path(bucket, key), headers=fields)
         if wanted is not None and answer.status != _PARTIAL:
@@ -222,8 +249,8 @@ class Store:
             NotFound: no such file.
         """
         bucket, key = parse_name(name)
-        path = f"/metadata/{quote(bucket, safe=_SAFE)}/{quote(key, safe=_SAFE)}"
-        return self._told(self._exchange.send("GET", path), FileInfo)
+        answer = self._exchange.send("GET", _path("/metadata", bucket, key))
+        return self._told(answer, FileInfo)
 
     def explain(self, name: str) -> Explanation:
         """Where each replica of a file is, and what becomes of it if a node is lost.
@@ -232,8 +259,8 @@ class Store:
             NotFound: no such file.
         """
         bucket, key = parse_name(name)
-        path = f"/explain/{quote(bucket, safe=_SAFE)}/{quote(key, safe=_SAFE)}"
-        return self._told(self._exchange.send("GET", path), Explanation)
+        answer = self._exchange.send("GET", _path("/explain", bucket, key))
+        return self._told(answer, Explanation)
 
     def list(self, bucket: str, prefix: str = "") -> Iterator[Entry]:
         """The files of a bucket whose keys begin with a prefix, in the order of their keys.
@@ -400,30 +427,13 @@ class Store:
             raise ProtocolError(f"{self.url} answered what no router answers: {error}") from error
 
 
+def _path(top: str, bucket: str, key: str) -> str:
+    return f"{top}/{quote(bucket, safe=_SAFE)}/{quote(key, safe=_SAFE)}"
+
+
 def _file_path(bucket: str, key: str) -> str:
-    return f"/file/{quote(bucket, safe=_SAFE)}/{quote(key, safe=_SAFE)}"
+    return _path("/file", bucket, key)
 
 
 def _bucket_path(bucket: str) -> str:
     return f"/bucket/{quote(check_bucket(bucket), safe=_SAFE)}"
-
-
-def _quoted(etag: str | None) -> str | None:
-    """An ETag as it stands in a condition; ``*`` stands for any."""
-    return etag if etag is None or etag == "*" else '"' + etag.strip('"') + '"'
-
-
-def _range(start: int | None, end: int | None) -> str | None:
-    """The value of ``Range`` for a slice (RFC 9110, section 14.1.2); None for all bytes."""
-    if start is None and end is None:
-        return None
-    first = start or 0
-    if first < 0:
-        if end is not None:
-            raise RangeInvalid("a range from the end of a file has no end of its own")
-        return f"bytes={first}"
-    if end is None:
-        return f"bytes={first}-"
-    if end <= first:
-        raise RangeInvalid(f"the range from {first} to {end} is empty")
-    return f"bytes={first}-{end - 1}"

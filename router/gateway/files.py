@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncGenerator
+from dataclasses import replace
 from functools import lru_cache
 from typing import Final
 from urllib.parse import unquote_to_bytes
@@ -20,6 +22,7 @@ from common.errors import (
     PreconditionFailed,
     RangeInvalid,
     TooLarge,
+    UsageError,
 )
 from common.limits import HEADERS_BYTES_MAX, OBJECT_BYTES_MAX
 from common.metrics import Metrics
@@ -37,13 +40,14 @@ from router.gateway.conditions import (
 from router.gateway.describe import file_details, file_summary
 from router.gateway.streaming import stream_version
 from router.lately import Lately
-from router.targets import Target
+from router.targets import Sealed, Target
 from router.writes import WritePath
 
 _PREFIX: Final = "/file/"
 _NAME: Final = "{name:(?s:.+)}"
 """Anything, line breaks too: `name_of` says what is wrong with them."""
 _CONTENT_TYPE: Final = "application/octet-stream"
+_COPY_SOURCE: Final = "X-Putter-Copy-Source"
 _KEPT_HEADERS: Final = (
     "Content-Type",
     "Content-Encoding",
@@ -103,7 +107,7 @@ class FileRoutes:
         router.add_route("GET", f"/metadata/{_NAME}", self.details)
 
     async def put(self, request: web.Request) -> web.StreamResponse:
-        """Store the body under the name."""
+        """Store the body under the name, or the bytes that another name holds."""
         bucket, key = name_of(request.rel_url.raw_path)
         length = request.content_length
         if length is not None and length > OBJECT_BYTES_MAX:
@@ -116,11 +120,19 @@ class FileRoutes:
             if_match=write_condition(request.headers, current.etag if current else None),
             empty_allowed=True,
         )
-        source = ChunkSource(self._body(request), self._writes.filler())
+        chunks: AsyncGenerator[bytes, None] = self._body(request)
+        if _COPY_SOURCE in request.headers:
+            if request.can_read_body:
+                raise UsageError(f"a request with {_COPY_SOURCE} has no body")
+            version = await self._lately.reads.resolve(*name_of(request.headers[_COPY_SOURCE], "/"))
+            target = _like(version, target)
+            chunks = self._pieces(version)
+        source = ChunkSource(chunks, self._writes.filler())
         try:
             written = await self._writes.write(source, target)
         finally:
             source.close()
+            await chunks.aclose()
         summary = file_summary(written.version, written.holders)
         headers = _entity_headers(written.version)
         return json_response(summary, 200 if current is not None else 201, **headers)
@@ -167,6 +179,12 @@ class FileRoutes:
 
     # -- inside ----------------------------------------------------------------------------
 
+    async def _pieces(self, version: Version) -> AsyncGenerator[bytes, None]:
+        """The bytes of a version, verified, in memory of their own."""
+        async with contextlib.aclosing(self._lately.reads.stream(version, 0, version.size)) as read:
+            async for piece in read:
+                yield bytes(piece)
+
     async def _body(self, request: web.Request) -> AsyncGenerator[bytes, None]:
         received = 0
         counter = self._metrics.ingest_bytes.labels("web")
@@ -188,6 +206,17 @@ class FileRoutes:
             raise ClientGone(
                 f"the body has {received} bytes, Content-Length said {request.content_length}"
             )
+
+
+def _like(version: Version, target: Target) -> Target:
+    """A target for a copy: what belongs to the bytes goes with them.
+
+    The tag and checksums of an upload in parts tell of its parts, which a copy does not have.
+    """
+    if version.parts:
+        return replace(target, headers=version.headers)
+    sealed = Sealed(version.etag, version.checksums)
+    return replace(target, headers=version.headers, seal=lambda: sealed)
 
 
 def _kept_headers(request: web.Request) -> dict[str, str]:

@@ -74,11 +74,13 @@ def document(version: str) -> dict[str, Any]:
                 ),
                 "head": _operation("The headers of GET", {"200": None, "304": None, "404": None}),
                 "put": _operation(
-                    "Store the body; If-Match and If-None-Match: * are honoured",
+                    "Store the body, or with X-Putter-Copy-Source the bytes of another file; "
+                    "If-Match and If-None-Match: * are honoured",
                     {
                         "200": _JSON,
                         "201": _JSON,
                         "400": None,
+                        "404": None,
                         "409": None,
                         "412": None,
                         "503": None,

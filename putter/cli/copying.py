@@ -1,0 +1,130 @@
+"""What `cp` and `sync` have in common: their flags, and what they print."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Final
+
+import typer
+
+from common.errors import PutterError
+from putter.cli.output import human_size, plain, print_json, progress_bar
+from putter.cli.shell import report, warn
+from putter.client.store import Store
+from putter.client.trees.errand import Errand, Event, Totals
+from putter.client.trees.globs import Wanted
+from putter.client.trees.plan import Judge, planned
+from putter.client.trees.routes import Route
+
+JOBS_MAX: Final = 64
+WITHIN_TIMEOUT_S: Final = 3600.0
+"""The store says nothing while it copies a large file within itself."""
+
+Include = Annotated[
+    list[str] | None,
+    typer.Option("--include", help="Only files whose name this glob matches.", metavar="GLOB"),
+]
+Exclude = Annotated[
+    list[str] | None,
+    typer.Option("--exclude", help="No file whose name this glob matches.", metavar="GLOB"),
+]
+Jobs = Annotated[
+    int, typer.Option("--jobs", "-j", min=1, max=JOBS_MAX, help="So many files at a time.")
+]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", "-n", help="Tell what would be done, and change nothing.")
+]
+JOBS = 8
+
+
+@dataclass(frozen=True)
+class Manner:
+    """How a tree is copied.
+
+    Attributes:
+        jobs: files at a time.
+        dry_run: nothing is changed.
+        as_json: one object a line, the summary last.
+        wanted: which files.
+    """
+
+    jobs: int
+    dry_run: bool
+    as_json: bool
+    wanted: Wanted
+
+
+def run_errand(
+    route: Route,
+    open_stores: Callable[[], Store],
+    manner: Manner,
+    judge: Judge | None,
+    *,
+    delete: bool,
+) -> None:
+    """Copy a tree, tell what became of it, and end with its exit code.
+
+    Args:
+        route: from where to where.
+        open_stores: makes a client for each thread.
+        manner: how.
+        judge: compares what is on both sides; None: the target is not looked at.
+        delete: whether what is only in the target goes away.
+
+    Raises:
+        typer.Exit: something failed.
+    """
+    with open_stores() as store:
+        source = route.source(store, manner.wanted)
+        if judge is None:
+            plan = planned(source.items, {}, route.judge)
+        else:
+            target = route.target(store, manner.wanted)
+            plan = planned(source.items, target.items, judge, delete=delete, on_disk=route.on_disk)
+            source.failed += target.failed
+    with progress_bar(f"{len(plan.steps)} files") as progress:
+        errand = Errand(
+            route,
+            open_stores,
+            lambda event, error: _tell(event, error, manner),
+            jobs=manner.jobs,
+            dry_run=manner.dry_run,
+            progress=progress,
+        )
+        errand.run(source, plan)
+    if manner.as_json:
+        print_json({"summary": errand.totals})
+    else:
+        typer.echo(summary(errand.totals))
+    if errand.exit:
+        raise typer.Exit(errand.exit)
+
+
+def summary(totals: Totals) -> str:
+    """One line for people; what did not happen is left out."""
+    would = "would be " if totals.dry_run else ""
+    parts = [f"{totals.copied} {would}copied ({human_size(totals.copied_bytes)})"]
+    for count, text in (
+        (totals.deleted, f"{would}deleted"),
+        (totals.unchanged, "unchanged"),
+        (totals.skipped, "skipped"),
+        (totals.failed, "failed"),
+        (totals.not_tried, "not tried"),
+        (totals.not_deleted, "not deleted because of that"),
+    ):
+        if count:
+            parts.append(f"{count} {text}")
+    return f"{', '.join(parts)}; {totals.seconds:.1f} s"
+
+
+def _tell(event: Event, error: PutterError | None, manner: Manner) -> None:
+    if error is not None:
+        report(error)
+    elif event.action == "skip":
+        warn(f"{plain(event.source)} is {event.reason}, and skipped")
+    if manner.as_json:
+        print_json(event)
+    elif manner.dry_run and event.action in ("copy", "delete"):
+        size = f"  {human_size(event.size)}" if event.action == "copy" else ""
+        typer.echo(f"{event.action:8}{plain(event.target)}{size}")

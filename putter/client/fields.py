@@ -1,0 +1,30 @@
+"""Header fields of requests, made of what callers give."""
+
+from __future__ import annotations
+
+from common.errors import RangeInvalid
+
+
+def quoted(etag: str | None) -> str | None:
+    """An ETag as it stands in a condition; ``*`` stands for any."""
+    return etag if etag is None or etag == "*" else '"' + etag.strip('"') + '"'
+
+
+def byte_range(start: int | None, end: int | None) -> str | None:
+    """The value of ``Range`` for a slice (RFC 9110, section 14.1.2); None for all bytes.
+
+    Raises:
+        RangeInvalid: the slice is empty, or has two ends.
+    """
+    if start is None and end is None:
+        return None
+    first = start or 0
+    if first < 0:
+        if end is not None:
+            raise RangeInvalid("a range from the end of a file has no end of its own")
+        return f"bytes={first}"
+    if end is None:
+        return f"bytes={first}-"
+    if end <= first:
+        raise RangeInvalid(f"the range from {first} to {end} is empty")
+    return f"bytes={first}-{end - 1}"

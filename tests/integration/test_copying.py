@@ -1,0 +1,169 @@
+"""`cp` and `sync` as processes of their own against a store that runs."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.s3_kit import s3, s3_cluster
+from tests.store_kit import Cluster, eventually
+from tests.traffic_kit import at, payload, url
+
+pytestmark = pytest.mark.slow
+MIB = 1024 * 1024
+FILES = {
+    "a.txt": b"hello\n",
+    "empty": b"",
+    "dir/b c+d%20?#.bin": payload(200_000),
+    "dir/deep/\u00fc\u732b.txt": "\u00fc\u732b".encode(),
+    "large.bin": payload(5_000_000),
+}
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    with s3_cluster(tmp_path_factory.mktemp("copying")) as running:
+        yield running
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    top = tmp_path / "tree"
+    for name, data in FILES.items():
+        path = top / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+    return top
+
+
+def files(top: Path) -> dict[str, bytes]:
+    return {
+        path.relative_to(top).as_posix(): path.read_bytes()
+        for path in top.rglob("*")
+        if path.is_file()
+    }
+
+
+def test_there_within_and_back(store: Cluster, tree: Path, tmp_path: Path) -> None:
+    sizes = {name: len(data) for name, data in FILES.items()}
+    up = at(store, "sync", str(tree), "putter:round/up", "--json")
+    assert up.code == 0, up.err
+    *events, last = [json.loads(line) for line in up.text.splitlines()]
+    assert {each["name"]: each.get("size", 0) for each in events} == sizes
+    assert (last["summary"]["copied"], last["summary"]["copied_bytes"]) == (5, sum(sizes.values()))
+    assert store.names("round") == {f"up/{name}": size for name, size in sizes.items()}
+    again = at(store, "sync", str(tree), "putter:round/up")
+    assert again.text.startswith("0 copied (0 B), 5 unchanged; ")
+
+    within = at(store, "sync", "putter:round/up", "putter:other", "--json")
+    assert within.code == 0, within.err
+    assert store.names("other") == sizes
+    again = at(store, "sync", "putter:round/up", "putter:other")
+    assert again.text.startswith("0 copied (0 B), 5 unchanged; ")
+
+    back = tmp_path / "back"
+    assert at(store, "sync", "putter:other", str(back)).code == 0
+    assert files(back) == FILES
+    again = at(store, "sync", "putter:other/", str(back), "--checksum")
+    assert again.text.startswith("0 copied (0 B), 5 unchanged; ")
+
+    (back / "a.txt").write_bytes(b"HELLO\n")
+    (back / "more").write_bytes(b"x")
+    dry = at(store, "sync", "putter:other", str(back), "--delete", "--dry-run")
+    assert dry.text.splitlines()[:2] == [
+        f"copy    {back}/a.txt  6 B",
+        f"delete  {back}/more",
+    ]
+    assert (back / "a.txt").read_bytes() == b"HELLO\n"
+    assert at(store, "sync", "putter:other", str(back), "--delete").code == 0
+    assert files(back) == FILES
+
+
+def test_single_files_and_pipes(store: Cluster, tmp_path: Path) -> None:
+    assert at(store, "cp", "-", "putter:single/piped", stdin=b"bytes").code == 0
+    assert at(store, "cp", "putter:single/piped", "-").out == b"bytes"
+    assert at(store, "cp", "putter:single/piped", "putter:double").code == 0
+    assert at(store, "cp", "putter:double/piped", str(tmp_path)).code == 0
+    assert (tmp_path / "piped").read_bytes() == b"bytes"
+    absent = at(store, "cp", "putter:single/none", str(tmp_path))
+    assert (absent.code, absent.err) == (3, "error: there is no file single/none\n")
+    assert at(store, "sync", "putter:nobody", str(tmp_path / "x")).code == 3
+
+
+def test_a_copy_keeps_what_belongs_to_the_bytes(store: Cluster) -> None:
+    with s3(store.s3_ports[0]) as client:
+        client.create_bucket(Bucket="kept")
+        told = client.put_object(
+            Bucket="kept", Key="a b", Body=b"x", Metadata={"who": "ann"}, ContentType="text/css"
+        )
+        assert at(store, "cp", "putter:kept/a b", "putter:kept/c").code == 0
+        copied = client.head_object(Bucket="kept", Key="c", ChecksumMode="ENABLED")
+        assert copied["Metadata"] == {"who": "ann"}
+        assert copied["ContentType"] == "text/css"
+        assert copied["ETag"] == told["ETag"]
+        assert copied["ChecksumCRC32"] == told["ChecksumCRC32"]
+        upload = client.create_multipart_upload(Bucket="kept", Key="parts")["UploadId"]
+        part = client.upload_part(
+            Bucket="kept", Key="parts", UploadId=upload, PartNumber=1, Body=b"part"
+        )
+        client.complete_multipart_upload(
+            Bucket="kept",
+            Key="parts",
+            UploadId=upload,
+            MultipartUpload={"Parts": [{"PartNumber": 1, "ETag": part["ETag"]}]},
+        )
+    assert at(store, "cp", "putter:kept/parts", "putter:kept/copy").code == 0
+    assert at(store, "cat", "kept/copy").out == b"part"
+    again = at(store, "sync", "putter:kept", "putter:kept2")
+    assert again.text.startswith("4 copied")
+
+
+def test_a_request_for_a_copy(store: Cluster) -> None:
+    source = {"X-Putter-Copy-Source": "/asked/a%20b"}
+    assert store.http("PUT", "/file/asked/c", None, source)[0] == 404
+    assert store.http("PUT", "/file/asked/a%20b", b"bytes")[0] == 201
+    assert store.http("PUT", "/file/asked/c", b"body", source)[0] == 400
+    assert store.http("PUT", "/file/asked/c", None, source | {"If-Match": '"x"'})[0] == 412
+    status, _, body = store.http("PUT", "/file/asked/c", None, source)
+    assert (status, json.loads(body)["size"]) == (201, 5)
+    assert store.read("asked/c") == b"bytes"
+    wrong = {"X-Putter-Copy-Source": "/Asked/x"}
+    assert store.http("PUT", "/file/asked/c", None, wrong)[0] == 400
+
+
+def test_links_are_told_of_and_not_followed(store: Cluster, tree: Path) -> None:
+    (tree / "link").symlink_to(tree / "a.txt")
+    (tree / "loop").symlink_to(tree)
+    told = at(store, "cp", "-r", str(tree), "putter:linked")
+    assert told.code == 0
+    assert sorted(told.err.splitlines()) == [
+        f"warning: {tree}/{name} is a link, and skipped" for name in ("link", "loop")
+    ]
+    assert set(store.names("linked")) == set(FILES)
+
+
+def test_an_interrupted_download_goes_on(store: Cluster, tmp_path: Path) -> None:
+    source, target = tmp_path / "many", tmp_path / "got"
+    source.mkdir()
+    for number in range(8):
+        (source / f"{number:02}").write_bytes(payload(4 * MIB, number))
+    assert at(store, "sync", str(source), "putter:many").code == 0
+    words = store.command("sync", "putter:many", str(target), "--jobs", "1", "--url", url(store))
+    with subprocess.Popen(words, env=store.environment(), stderr=subprocess.DEVNULL) as process:
+        eventually(lambda: target.is_dir() and len(list(target.glob("[0-9]*"))) > 0)
+        process.send_signal(signal.SIGINT)
+        code = process.wait(60)
+    whole = files(target)
+    if code:  # else it was faster than the signal
+        assert code == 130
+        assert not [path for path in target.iterdir() if path.name.startswith(".")]
+    assert all(data == payload(4 * MIB, int(name)) for name, data in whole.items())
+    told = at(store, "sync", "putter:many", str(target), "--json")
+    last = json.loads(told.text.splitlines()[-1])["summary"]
+    assert (last["copied"], last["unchanged"]) == (8 - len(whole), len(whole))
+    assert files(target) == files(source)
