@@ -155,8 +155,6 @@ def test_what_is_so_anyway_is_told(client: Any, bucket: str) -> None:
     assert client.get_bucket_request_payment(Bucket=bucket)["Payer"] == "BucketOwner"
     for call, code in (
         (client.get_bucket_policy, "NoSuchBucketPolicy"),
-        (client.get_bucket_cors, "NoSuchCORSConfiguration"),
-        (client.get_bucket_tagging, "NoSuchTagSet"),
         (client.get_bucket_replication, "ReplicationConfigurationNotFoundError"),
         (client.get_bucket_ownership_controls, "OwnershipControlsNotFoundError"),
         (client.get_bucket_policy_status, "NoSuchBucketPolicy"),

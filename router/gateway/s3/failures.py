@@ -12,6 +12,7 @@ from typing import Final
 TABLE: Final[dict[str, tuple[int, str]]] = {
     "AccessControlListNotSupported": (400, "The bucket does not allow ACLs"),
     "AccessDenied": (403, "Access Denied"),
+    "AccessForbidden": (403, "Access Forbidden"),
     "AuthorizationHeaderMalformed": (400, "The authorization header that you provided is invalid."),
     "AuthorizationQueryParametersError": (
         400,

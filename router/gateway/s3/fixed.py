@@ -20,7 +20,6 @@ DOCUMENTS: Final[dict[str, Tree]] = {
 }
 """Operations that are always answered with the same document."""
 ABSENT: Final = {
-    "GetBucketCors": "NoSuchCORSConfiguration",
     "GetBucketEncryption": "ServerSideEncryptionConfigurationNotFoundError",
     "GetBucketLifecycleConfiguration": "NoSuchLifecycleConfiguration",
     "GetBucketOwnershipControls": "OwnershipControlsNotFoundError",

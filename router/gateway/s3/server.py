@@ -7,14 +7,15 @@ request ── who? (signature) ── what? (operations) ── may he? ── 
 ```
 
 Nobody comes in without a signature: nothing of a body is read, and nothing but the key is asked of
-Redis, before it holds.
+Redis, before it holds. Only the question of a browser whether it may ask (`origins`) has none; it,
+and an answer to a page of another origin, needs the bucket's rules.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Final, cast
 
 from aiohttp import web
@@ -24,7 +25,7 @@ from common.errors import PutterError
 from common.logs import get_logger
 from common.requests import bind_request, current_request
 from common.web import Connection, note_failure
-from router.gateway.s3 import buckets, fixed, multipart, reading, tagging, writing
+from router.gateway.s3 import buckets, fixed, multipart, origins, reading, tagging, writing
 from router.gateway.s3.access import AccessKeys, Caller, caller_of
 from router.gateway.s3.address import Address, address_of
 from router.gateway.s3.call import HOST_ID, REQUEST_ID, Call, Store, count, owner_id
@@ -52,6 +53,9 @@ _HANDLERS: Final[dict[str, Operation]] = {
     "DeleteBucket": buckets.delete_bucket,
     "GetBucketLocation": buckets.get_location,
     "GetBucketAcl": fixed.get_bucket_acl,
+    "GetBucketCors": origins.get_bucket_cors,
+    "PutBucketCors": origins.put_bucket_cors,
+    "DeleteBucketCors": origins.delete_bucket_cors,
     "GetBucketTagging": tagging.get_bucket_tagging,
     "PutBucketTagging": tagging.put_bucket_tagging,
     "DeleteBucketTagging": tagging.delete_bucket_tagging,
@@ -102,9 +106,11 @@ class S3Door:
     def application(self) -> web.Application:
         """What answers."""
 
-        async def sign(_: web.Request, response: web.StreamResponse) -> None:
+        async def sign(request: web.Request, response: web.StreamResponse) -> None:
             response.headers[REQUEST_ID] = current_request()
             response.headers[HOST_ID] = self._host_id
+            if "Origin" in request.headers and request.method != "OPTIONS":
+                response.headers.update(await self._told_origin(request))
 
         application = web.Application()
         application.on_response_prepare.append(sign)
@@ -135,10 +141,13 @@ class S3Door:
 
     async def _answer(self, request: web.Request, operation: list[str]) -> web.StreamResponse:
         cast("Connection", request.protocol).check(request.path)
+        if request.method == "OPTIONS":
+            operation[0] = origins.PREFLIGHT
+            return await origins.preflight(self._store, self._address(request), request.headers)
         path, _, query = request.raw_path.partition("?")
         signed = SignedRequest(request.method, path, query, list(request.headers.items()))
         caller = await caller_of(signed, self._keys, self._clock)
-        address = address_of(request.raw_path, request.headers.get("Host", ""), self._domain)
+        address = self._address(request)
         copies = "x-amz-copy-source" in request.headers
         name = operation[0] = operation_of(request.method, address, copies=copies)
         refuse_unknown(request.headers.items(), name)
@@ -150,6 +159,23 @@ class S3Door:
         if handler is None:
             return await fixed.get_fixed(call, name)
         return await handler(call)
+
+    def _address(self, request: web.Request) -> Address:
+        """What a request is about.
+
+        Raises:
+            S3Error: nothing of this door.
+        """
+        return address_of(request.raw_path, request.headers.get("Host", ""), self._domain)
+
+    async def _told_origin(self, request: web.Request) -> Mapping[str, str]:
+        """What any answer to a script in a browser tells, errors too."""
+        try:
+            address = self._address(request)
+        except S3Error:
+            return {}
+        origin = request.headers["Origin"]
+        return await origins.origin_headers(self._store, address, request.method, origin)
 
     async def _check_owner(self, request: web.Request, address: Address, caller: Caller) -> None:
         """Hold a bucket to the owner that the client expects.
