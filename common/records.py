@@ -108,13 +108,29 @@ class Version(msgspec.Struct, frozen=True, tag="version", tag_field="kind", omit
     parts: tuple[tuple[int, int], ...] = ()
 
 
-class Tombstone(msgspec.Struct, frozen=True, tag="tombstone", tag_field="kind"):
-    """The name holds nothing from ``stamp`` on."""
+class Tombstone(msgspec.Struct, frozen=True, tag="tombstone", tag_field="kind", omit_defaults=True):
+    """The name holds nothing from ``stamp`` on.
+
+    Attributes:
+        bucket: bucket name.
+        key: key.
+        stamp: the change's place in the total order of changes.
+        created_ms: wall clock, milliseconds since 1970.
+        of: stamp of the one version that a deletion on a condition found there; 0 for one
+            without a condition. It counts as if it had come right behind that version: whatever
+            came later stays, also what came before ``stamp``.
+    """
 
     bucket: str
     key: str
     stamp: int
     created_ms: int
+    of: int = 0
+
+    @property
+    def since(self) -> int:
+        """Versions up to this stamp are deleted."""
+        return self.of or self.stamp
 
 
 class Abort(msgspec.Struct, frozen=True, tag="abort", tag_field="kind"):

@@ -21,11 +21,12 @@ from common.errors import (
 from common.keys import Keyring
 from common.limits import ABORT_PATIENCE_MS, INGEST_PENDING_BYTES_MAX
 from common.logs import get_logger
-from common.meta.interface import Commit, Metadata, Outcome
+from common.meta.interface import Commit, Metadata
 from common.metrics import Metrics
-from common.records import Abort, Tombstone, Version
+from common.records import Abort, Version
 from router.blocks import Block, BlockFiller, Source
 from router.claims import NameClaim
+from router.deletes import Condition, Deletes
 from router.fleet import Fleet
 from router.keeping import Keeping
 from router.numbers import Numbers
@@ -104,6 +105,9 @@ class WritePath:
         self._small = SmallWrites(self)
         self._keeping = Keeping(meta, fleet, policies, timeout_ms)
         self._background: set[asyncio.Task[None]] = set()
+        self._deletes = Deletes(
+            meta, self._keeping, numbers, clock, changes, instance, self.in_background
+        )
         self._upkeep: asyncio.Task[None] | None = None
         self._stopping = False
         self._claims = 0
@@ -233,19 +237,24 @@ class WritePath:
         upload.finish()
         return self.written(version, upload.object_id, upload.digest, upload.holders)
 
-    async def delete(self, bucket: str, key: str) -> bool:
+    async def delete(self, bucket: str, key: str, condition: Condition | None = None) -> bool:
         """Make a name hold nothing: the tombstone is durable before the answer.
+
+        Args:
+            bucket: bucket name.
+            key: key.
+            condition: what holds of the version that may be deleted; None: of any.
 
         Returns:
             False if it held nothing.
+
+        Raises:
+            PreconditionFailed: it holds something else.
+            WriteConflict: another change of the name on a condition is under way.
         """
-        if await self.meta.files.resolve(bucket, key) is None:
-            return False
-        tombstone = Tombstone(bucket, key, await self.numbers.stamp(), self.clock.now_ms())
-        await self._keeping.keep([tombstone], f"{bucket}/{key}")
-        outcome = await self.meta.files.delete(tombstone)
-        self._changes.deleted(bucket, key, tombstone.stamp)
-        return outcome in {Outcome.PUBLISHED, Outcome.SUPERSEDED}
+        if condition is None:
+            return await self._deletes.delete(bucket, key)
+        return await self._deletes.delete_only(bucket, key, condition)
 
     def start(self) -> None:
         """Begin to give signs of life for long writes."""

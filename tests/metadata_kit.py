@@ -129,8 +129,10 @@ def commit_of(what: Version, if_match: str | None = None) -> Commit:
     return Commit(what, tickets, tickets, if_match)
 
 
-def tombstone(key: str = "cat.jpg", stamp: int = 20, bucket: str = BUCKET) -> Tombstone:
-    return Tombstone(bucket, key, stamp, 1_700_000_000_000)
+def tombstone(
+    key: str = "cat.jpg", stamp: int = 20, bucket: str = BUCKET, of: int = 0
+) -> Tombstone:
+    return Tombstone(bucket, key, stamp, 1_700_000_000_000, of)
 
 
 async def publish(store: Metadata, what: Version) -> Outcome:

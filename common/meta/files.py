@@ -19,6 +19,7 @@ DELETE_OUTCOMES: Final = {
     ord("P"): Outcome.PUBLISHED,
     ord("S"): Outcome.SUPERSEDED,
     ord("A"): Outcome.ABSENT,
+    ord("R"): Outcome.REFUSED,
 }
 _ABOVE_UTF8: Final = b"\xff"
 """Larger than any byte of UTF-8: a prefix with it behind is above all keys with the prefix."""
@@ -57,9 +58,8 @@ class RedisFiles:
 
     async def delete(self, tombstone: Tombstone) -> Outcome:
         """The name holds nothing from the tombstone's stamp on."""
-        answer = await self._calls.gather(
-            self._delete, tombstone.bucket, (tombstone.key, tombstone.stamp)
-        )
+        words = (tombstone.key, tombstone.stamp, tombstone.of)
+        answer = await self._calls.gather(self._delete, tombstone.bucket, words)
         return DELETE_OUTCOMES[answer]
 
     async def list(self, bucket: str, prefix: str, after: str, limit: int) -> Page:

@@ -333,6 +333,9 @@ class Files(Protocol):
         ``PUBLISHED``, ``SUPERSEDED`` (a newer version stays) or ``ABSENT``. Unless a newer
         version stays, an older version that is committed later is ``SUPERSEDED``, as it would be
         after a rebuild from the records.
+
+        A tombstone of one version alone deletes that one, and ends a claim of the name, or is
+        ``REFUSED``: the name holds something else, or nothing; nothing changed.
         """
         ...
 

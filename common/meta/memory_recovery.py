@@ -154,12 +154,14 @@ class MemoryRecovery:
     def _tombstone(self, bucket: Bucket, record: Tombstone) -> Restored:
         bucket.held = True
         name = bucket.names.get(record.key)
-        if name and name.stamp >= record.stamp:
-            return Restored.KNOWN if name.stamp == record.stamp else Restored.SUPERSEDED
+        if name and name.stamp > record.since:
+            return Restored.SUPERSEDED
+        if name and name.stamp == record.since and name.version is None:
+            return Restored.KNOWN
         if name and name.version:
             retire(bucket, name.version, self._times)
         forget_ms = self._times.clock.now_ms() + self._times.tombstone_ms
-        bucket.names[record.key] = Name(record.stamp, None, forget_ms=forget_ms)
+        bucket.names[record.key] = Name(record.since, None, forget_ms=forget_ms, by=record.stamp)
         return Restored.APPLIED
 
     def _settings(self, bucket: Bucket, record: BucketSettings) -> Restored:
@@ -189,7 +191,7 @@ class MemoryRecovery:
         name = bucket.names.get(version.key)
         if not version.objects and f"!{version.stamp}" in bucket.objects:
             return Restored.ABORTED
-        if name and name.stamp == version.stamp:
+        if name and name.version and name.stamp == version.stamp:
             return _describe_again(bucket, name, version, self._times)
         verdict, newer = _judge(bucket, version, name, self._times, anew=anew)
         if verdict is None and not whole and not newer:
@@ -213,7 +215,7 @@ class MemoryRecovery:
                 version=version,
             )
         bucket.held = True
-        if name and name.stamp > version.stamp:
+        if name and name.stamp >= version.stamp:
             retire(bucket, version, self._times)
             return Restored.SUPERSEDED
         if name and name.version and not newer:

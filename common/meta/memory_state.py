@@ -25,12 +25,14 @@ class Name:
         version: what it holds, or None.
         found: for a deleted name, whether the deletion found something.
         forget_ms: for a deleted name, when the deletion may be forgotten.
+        by: for a deleted name, stamp of the tombstone.
     """
 
     stamp: int
     version: Version | None
     found: bool = True
     forget_ms: int = 0
+    by: int = 0
 
 
 @dataclass

@@ -233,10 +233,13 @@ class MemoryFiles:
         bucket = state.bucket(tombstone.bucket)
         name = bucket.names.get(tombstone.key)
         buried = Name(
-            tombstone.stamp,
+            tombstone.since,
             None,
             forget_ms=self._times.clock.now_ms() + self._times.tombstone_ms,
+            by=tombstone.stamp,
         )
+        if tombstone.of:
+            return self._delete_version(bucket, name, tombstone, buried)
         if name and name.version:
             if name.stamp >= tombstone.stamp:
                 return Outcome.SUPERSEDED
@@ -249,6 +252,18 @@ class MemoryFiles:
             buried.found = False
             bucket.names[tombstone.key] = buried
         return Outcome.ABSENT
+
+    def _delete_version(
+        self, bucket: Bucket, name: Name | None, tombstone: Tombstone, buried: Name
+    ) -> Outcome:
+        if name and name.version is None and (name.stamp, name.by) == (buried.stamp, buried.by):
+            return Outcome.PUBLISHED
+        if name is None or name.version is None or name.stamp != tombstone.of:
+            return Outcome.REFUSED
+        bucket.claims.pop(tombstone.key, None)
+        retire(bucket, name.version, self._times)
+        bucket.names[tombstone.key] = buried
+        return Outcome.PUBLISHED
 
     async def list(self, bucket: str, prefix: str, after: str, limit: int) -> Page:
         """Names that start with ``prefix`` and sort behind ``after``, a page of them."""

@@ -278,7 +278,7 @@ def _words(finding: Finding) -> Args:
             )
             return ("v" if finding.whole else "f", record.key, pack_version(record), about)
         case Tombstone():
-            return ("t", record.key, record.stamp, "")
+            return ("t", record.key, record.since, record.stamp if record.of else "")
         case Abort():
             return ("a", record.key, record.aborted, record.object_id)
         case BucketSettings():

@@ -63,6 +63,7 @@ one pattern and nothing but core Lua:
 ```
 file value       v <stamp> <ObjectID,ObjectID…|-> <bytes of etag> <etag><msgpack of the rest>
                  t <stamp>        a tombstone
+                 t <stamp> <own>  one of the version of this stamp alone, and its own stamp
                  a <stamp>        a tombstone for a name that held nothing
 object value     w <acked> <router> <node,node…|-> <first+count,…>     writing
                  f <acked> <router> <node,node…|-> <first+count,…>     failed

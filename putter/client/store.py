@@ -328,13 +328,20 @@ class Store:
         """The access keys of this store."""
         return Keys(self._exchange, self._told)
 
-    def delete(self, name: str) -> None:
+    def delete(self, name: str, *, if_match: str | None = None) -> None:
         """Delete a file; when this returns, the deletion is durable.
+
+        Args:
+            name: ``bucket/key``; one segment is a key in the bucket ``files``.
+            if_match: an ETag: deletes only if the file is this one.
 
         Raises:
             NotFound: no such file.
+            PreconditionFailed: it is another one.
         """
-        answer = self._exchange.send("DELETE", _file_path(*parse_name(name)))
+        condition = _quoted(if_match)
+        fields = {} if condition is None else {"If-Match": condition}
+        answer = self._exchange.send("DELETE", _file_path(*parse_name(name)), headers=fields)
         self._exchange.text(answer, JSON_BYTES_MAX)
 
     def ticket(self, ticket_id: str) -> TicketInfo:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import format_datetime, parsedate_to_datetime
 from typing import Final
 
 from common.errors import PreconditionFailed, RangeInvalid, UsageError
+from common.records import Version
 
 _RANGE_UNIT: Final = "bytes="
 _DIGITS_MAX: Final = 4_000
@@ -97,6 +98,18 @@ def write_condition(headers: Mapping[str, str], current_etag: str | None) -> str
             else f'the file\'s entity tag is "{current_etag}"'
         )
     return "*" if if_match.strip() == "*" else current_etag
+
+
+def delete_condition(headers: Mapping[str, str]) -> Callable[[Version], bool] | None:
+    """What must hold of a version that a DELETE removes; None if anything may.
+
+    Raises:
+        UsageError: a condition that DELETE does not take.
+    """
+    if "If-None-Match" in headers or "If-Unmodified-Since" in headers:
+        raise UsageError("DELETE takes If-Match, no other condition")
+    if_match = headers.get("If-Match")
+    return None if if_match is None else lambda version: matches(if_match, version.etag)
 
 
 def byte_range(headers: Mapping[str, str], what: Representation) -> tuple[int, int] | None:

@@ -34,6 +34,7 @@ from router.gateway.conditions import (
     Representation,
     byte_range,
     check_read,
+    delete_condition,
     http_date,
     write_condition,
 )
@@ -168,7 +169,8 @@ class FileRoutes:
     async def delete(self, request: web.Request) -> web.StreamResponse:
         """Make the name hold nothing."""
         bucket, key = name_of(request.rel_url.raw_path)
-        if not await self._writes.delete(bucket, key):
+        condition = delete_condition(request.headers)
+        if not await self._writes.delete(bucket, key, condition):
             raise NotFound(f"there is no file {names.format_name(bucket, key)}")
         return web.Response(status=204)
 

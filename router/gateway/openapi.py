@@ -88,7 +88,10 @@ def document(version: str) -> dict[str, Any]:
                     },
                     body=True,
                 ),
-                "delete": _operation("Remove the file", {"204": None, "404": None}),
+                "delete": _operation(
+                    "Remove the file; If-Match is honoured",
+                    {"204": None, "404": None, "409": None, "412": None},
+                ),
             },
             "/metadata": {
                 "parameters": [

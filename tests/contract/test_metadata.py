@@ -496,6 +496,55 @@ async def test_a_deletion_that_found_nothing_still_wins_over_older_versions(worl
     assert await publish(world.store, version("a", 21, stored("B"))) is Outcome.PUBLISHED
 
 
+async def test_a_deletion_of_one_version_deletes_no_other(world: World) -> None:
+    files = world.store.files
+    assert await files.delete(tombstone("a", 20, of=10)) is Outcome.REFUSED, "nothing is there"
+    await publish(world.store, version("a", 10, stored("A")))
+    assert await files.delete(tombstone("a", 20, of=9)) is Outcome.REFUSED
+    assert await files.resolve(BUCKET, "a") is not None
+    assert await files.delete(tombstone("a", 20, of=10)) is Outcome.PUBLISHED
+    assert await files.delete(tombstone("a", 20, of=10)) is Outcome.PUBLISHED, "the same again"
+    assert await files.delete(tombstone("a", 21, of=10)) is Outcome.REFUSED, "another was first"
+    assert await files.resolve(BUCKET, "a") is None
+    assert (await files.list(BUCKET, "", "", 10)).entries == ()
+    state = await world.store.objects.get("A")
+    assert state is not None
+    assert state.state == "deleted"
+
+
+async def test_what_comes_behind_the_deleted_version_stays(world: World) -> None:
+    """A write that took its stamp before the deletion did, and is published later."""
+    await publish(world.store, version("a", 10, stored("A")))
+    assert await world.store.files.delete(tombstone("a", 20, of=10)) is Outcome.PUBLISHED
+    assert await publish(world.store, version("a", 9, stored("B"))) is Outcome.SUPERSEDED
+    late = version("a", 15, stored("C"))
+    assert await publish(world.store, late) is Outcome.PUBLISHED
+    assert await world.store.files.resolve(BUCKET, "a") == late
+    assert await world.store.files.delete(tombstone("a", 20, of=10)) is Outcome.REFUSED
+
+
+async def test_a_deletion_of_one_version_ends_the_claim(world: World) -> None:
+    claims = world.store.claims
+    await publish(world.store, version("cat.jpg", 10, stored("A")))
+    await claims.take(claim("a", "*"))
+    assert await world.store.files.delete(tombstone(stamp=20, of=9)) is Outcome.REFUSED
+    assert await claims.take(claim("b", "*")) is ClaimOutcome.BUSY, "a refusal ends nothing"
+    assert await world.store.files.delete(tombstone(stamp=20, of=10)) is Outcome.PUBLISHED
+    assert await claims.take(claim("b")) is ClaimOutcome.CLAIMED
+
+
+async def test_of_parallel_deletions_of_one_version_one_wins(world: World) -> None:
+    await publish(world.store, version("a", 10, stored("A")))
+
+    async def delete(n: int) -> Outcome:
+        store = world.store if n % 2 else world.other
+        return await store.files.delete(tombstone("a", 20 + n, of=10))
+
+    outcomes = await asyncio.gather(*(delete(n) for n in range(40)))
+    assert outcomes.count(Outcome.PUBLISHED) == 1
+    assert outcomes.count(Outcome.REFUSED) == 39
+
+
 async def test_tombstones_are_dropped_in_the_end(make_world: MakeWorld) -> None:
     world = make_world(tombstone_ms=SHORT_MS)
     await world.store.files.delete(tombstone("a", 20))

@@ -265,11 +265,71 @@ async def test_a_restore_equals_the_history(make_world: MakeWorld) -> None:
     assert await told(restored.store, "other") == await told(lived.store, BUCKET)
 
 
-def _elsewhere(record: Change) -> Change:
+@pytest.mark.parametrize("later", [True, False])
+async def test_a_restored_deletion_of_one_version_deletes_no_other(
+    make_world: MakeWorld, *, later: bool
+) -> None:
+    records: list[Change] = [
+        version("a", 9, stored("O", 100)),
+        version("a", 10, stored("A", 200)),
+        tombstone("a", 20, of=10),
+    ]
+    if later:
+        records.append(version("a", 15, stored("B", 300)))
+    for number, order in enumerate(itertools.permutations(records)):
+        world = make_world(grace_ms=0)
+        bucket = f"bucket-{number}"
+        moved = [_elsewhere(each, bucket) for each in order]
+        await restore(world.store, *moved, *moved)
+        held = await world.store.files.resolve(bucket, "a")
+        assert (held.stamp if held else None) == (15 if later else None)
+        entries = (await world.store.files.list(bucket, "", "", 10)).entries
+        assert [entry.stamp for entry in entries] == [15][: int(later)]
+        await world.pass_time(1)
+        freed = await world.store.objects.to_free(100)
+        assert {each.object_id for each in freed if each.bucket == bucket} == {
+            f"O{number}",
+            f"A{number}",
+        }
+        if not later:
+            again = tombstone("a", 20, bucket, of=10)
+            assert await world.store.files.delete(again) is Outcome.PUBLISHED, "it did"
+
+
+async def test_a_restore_equals_a_history_of_deletions_of_single_versions(
+    make_world: MakeWorld,
+) -> None:
+    """Those that were refused left a record, too; stamps are not always taken in their order."""
+    rng = random.Random(7)
+    lived, restored = make_world(grace_ms=0), make_world(grace_ms=0)
+    records: list[Change] = []
+    stamps = [stamp + rng.choice((0, 0, 9)) for stamp in range(1, 600, 10)]
+    for at in range(0, len(stamps), 3):
+        stamps[at : at + 3] = rng.sample(stamps[at : at + 3], len(stamps[at : at + 3]))
+    for stamp in stamps:
+        key = rng.choice("ab")
+        if rng.random() < 0.5 and records:
+            of = rng.choice(records[-6:])
+            gone = Tombstone(BUCKET, of.key, stamp, 0, of.stamp)
+            if isinstance(of, Version) and of.stamp < stamp:
+                records.append(gone)
+                await lived.store.files.delete(gone)
+        else:
+            what = version(key, stamp, stored(f"O{stamp}", 10 * stamp))
+            records.append(what)
+            await publish(lived.store, what)
+    assert any(isinstance(each, Tombstone) for each in records)
+    rng.shuffle(records)
+    await restore(restored.store, *(_elsewhere(each) for each in records))
+    await lived.pass_time(1)
+    assert await told(restored.store, "other") == await told(lived.store, BUCKET)
+
+
+def _elsewhere(record: Change, bucket: str = "other") -> Change:
     return (
-        _moved(record, "other")
+        _moved(record, bucket)
         if isinstance(record, Version)
-        else (msgspec.structs.replace(record, bucket="other"))
+        else (msgspec.structs.replace(record, bucket=bucket))
     )
 
 

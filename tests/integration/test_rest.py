@@ -217,6 +217,20 @@ class TestConditions:
         error_of(answer, 400, "usage")
         assert store.read(name) == b"second"
 
+    def test_only_what_was_read_is_deleted(self, store: Cluster, bucket: str) -> None:
+        name = f"{bucket}/a"
+        first = put(store, name, b"first")[1]["etag"]
+        second = put(store, name, b"second")[1]["etag"]
+        answer = store.http("DELETE", f"/file/{name}", headers={"If-Match": first})
+        error_of(answer, 412, "precondition")
+        answer = store.http("DELETE", f"/file/{name}", headers={"If-None-Match": "*"})
+        error_of(answer, 400, "usage")
+        assert store.read(name) == b"second"
+        either = {"If-Match": f'"{first}", "{second}"'}
+        assert store.http("DELETE", f"/file/{name}", headers=either)[0] == 204
+        answer = store.http("DELETE", f"/file/{name}", headers={"If-Match": "*"})
+        error_of(answer, 404, "not-found")
+
     def test_what_the_client_has_already(self, store: Cluster, bucket: str) -> None:
         name = f"{bucket}/a"
         headers = put(store, name, b"bytes")[1]

@@ -11,6 +11,7 @@ import urllib.request
 from base64 import b64encode
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -142,7 +143,6 @@ def test_what_is_not_implemented_says_so(client: Any, bucket: str) -> None:
             **where, Key="a", Body=b"", SSECustomerAlgorithm="AES256", SSECustomerKey="k" * 32
         ),
         lambda: client.put_object(**where, Key="a", Body=b"", ServerSideEncryption="AES256"),
-        lambda: client.delete_object(**where, Key="a", IfMatch="x"),
     ):
         assert refused(call) == ("NotImplemented", 501)
     assert keys(client, bucket) == []
@@ -301,6 +301,63 @@ def test_writes_on_conditions(client: Any, bucket: str) -> None:
     assert client.get_object(**where)["Body"].read() == b"2"
 
 
+def test_deletions_on_conditions(client: Any, signer: Signer, bucket: str) -> None:
+    def delete(key: str, **condition: Any) -> Any:
+        return client.delete_object(Bucket=bucket, Key=key, **condition)
+
+    lost = ("PreconditionFailed", 412)
+    put = {key: client.put_object(Bucket=bucket, Key=key, Body=b"12") for key in "abcdef"}
+    date = client.head_object(Bucket=bucket, Key="a")["LastModified"]
+    old = date - timedelta(seconds=60)
+    assert refused(lambda: delete("a", IfMatch='"other"')) == lost
+    assert refused(lambda: delete("a", IfMatchSize=3)) == lost
+    assert refused(lambda: delete("a", IfMatchLastModifiedTime=old)) == lost
+    assert refused(lambda: delete("a", IfMatch="*", IfMatchSize=3)) == lost
+    assert refused(lambda: delete("none", IfMatch="*")) == ("NoSuchKey", 404)
+    delete("none", IfMatchSize=2)
+    assert signer.ask("DELETE", f"/{bucket}/a", headers={"If-None-Match": "*"}).status == 501
+    wrong = signer.ask("DELETE", f"/{bucket}/a", headers={"x-amz-if-match-size": "two"})
+    assert wrong.code == "InvalidArgument"
+    assert keys(client, bucket) == list("abcdef")
+    delete("a", IfMatch=put["a"]["ETag"], IfMatchSize=2, IfMatchLastModifiedTime=date)
+    delete("b", IfMatch="*")
+    some = [
+        {"Key": "c", "ETag": put["c"]["ETag"]},
+        {"Key": "d", "ETag": "other"},
+        {"Key": "e", "Size": 2, "LastModifiedTime": date},
+        {"Key": "f", "Size": 1},
+        {"Key": "none", "ETag": "*"},
+        {"Key": "none-either", "Size": 1},
+    ]
+    told = client.delete_objects(Bucket=bucket, Delete={"Objects": some})
+    assert [each["Key"] for each in told["Deleted"]] == ["c", "e", "none-either"]
+    codes = [(each["Key"], each["Code"]) for each in told["Errors"]]
+    failed = "PreconditionFailed"
+    assert codes == [("d", failed), ("f", failed), ("none", "NoSuchKey")]
+    assert keys(client, bucket) == ["d", "f"]
+
+
+def test_of_racing_deletions_and_writes_on_a_condition_one_wins(client: Any, bucket: str) -> None:
+    def race(n: int, key: str, etag: str) -> str:
+        try:
+            if n % 3:
+                client.delete_object(Bucket=bucket, Key=key, IfMatch=etag)
+            else:
+                client.put_object(Bucket=bucket, Key=key, Body=b"next", IfMatch=etag)
+        except ClientError as error:
+            return refusal(error)[0]
+        return "deleted" if n % 3 else "written"
+
+    for key in "abcd":
+        etag = client.put_object(Bucket=bucket, Key=key, Body=b"first")["ETag"]
+        with ThreadPoolExecutor(9) as threads:
+            heard = list(threads.map(lambda n, k=key, e=etag: race(n, k, e), range(9)))
+        won = [each for each in heard if each in ("deleted", "written")]
+        assert len(won) == 1, heard
+        assert set(heard) - set(won) <= {"PreconditionFailed", "NoSuchKey"}
+        assert keys(client, bucket, Prefix=key) == ([key] if won == ["written"] else [])
+
+
 def test_deleting_many(client: Any, bucket: str) -> None:
     names = [f"k{n:04}" for n in range(70)]
     for name in names:
@@ -311,11 +368,11 @@ def test_deleting_many(client: Any, bucket: str) -> None:
     assert "Errors" not in told
     rest = {
         "Quiet": True,
-        "Objects": [{"Key": names[60]}, {"Key": "x" * 1025}, {"Key": names[61], "ETag": "x"}],
+        "Objects": [{"Key": names[60]}, {"Key": "x" * 1025}, {"Key": "k", "VersionId": "7"}],
     }
     told = client.delete_objects(Bucket=bucket, Delete=rest)
     assert "Deleted" not in told
-    assert [each["Code"] for each in told["Errors"]] == ["KeyTooLongError", "NotImplemented"]
+    assert [each["Code"] for each in told["Errors"]] == ["KeyTooLongError", "NoSuchVersion"]
     assert keys(client, bucket) == names[61:]
     many = {"Objects": [{"Key": f"{n}"} for n in range(1001)]}
     wrong = refused(lambda: client.delete_objects(Bucket=bucket, Delete=many))

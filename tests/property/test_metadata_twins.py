@@ -134,8 +134,8 @@ def _unclaim(key: str, holder: str) -> Step:
     return lambda store: store.claims.drop(BUCKET, key, holder)
 
 
-def _delete(key: str, stamp: int) -> Step:
-    return lambda store: store.files.delete(tombstone(key, stamp))
+def _delete(key: str, stamp: int, of: int) -> Step:
+    return lambda store: store.files.delete(tombstone(key, 50 + stamp if of else stamp, of=of))
 
 
 def _on_object(verb: str, name: str) -> Step:
@@ -202,6 +202,7 @@ FINDINGS = st.one_of(
         st.sampled_from([True, True, False]),
     ),
     st.builds(lambda key, stamp: Finding(tombstone(key, stamp)), NAMES, STAMPS),
+    st.builds(lambda key, of: Finding(tombstone(key, 70 + of, of=of)), NAMES, STAMPS),
     st.builds(
         lambda key, name, stamp: Finding(Abort(BUCKET, key, 50 + stamp, name, stamp)),
         NAMES,
@@ -226,7 +227,7 @@ STEPS = st.one_of(
         st.sampled_from([None, None, None, "", "*", "one"]),
         st.sampled_from([0, 0, 0, 1]),
     ),
-    st.builds(_delete, NAMES, STAMPS),
+    st.builds(_delete, NAMES, STAMPS, st.just(0) | STAMPS),
     st.builds(_restore, st.lists(FINDINGS, min_size=1, max_size=4), st.booleans()),
     st.builds(
         _amend,

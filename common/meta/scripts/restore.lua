@@ -3,7 +3,7 @@
 -- kind, key, body, about.
 --   v or f (bytes not whole): file value; 'ObjectID;nodes;ranges;debts;' for each object, the debts
 --     as add_debts wants them
---   t: stamp; ''
+--   t: stamp up to which versions are deleted; the tombstone's own if that is another, or ''
 --   a: stamp of the version that was given up; ObjectID or ''
 --   s: settings value of the bucket; ''
 --   k: access value; '' (its key is an access key id)
@@ -109,7 +109,7 @@ local function restore_version(kind, key, value, about)
   local held_kind, held_stamp, held_ids = read_file(held)
   if ids == '-' and redis.call('HEXISTS', OBJECTS, '!' .. int(stamp)) == 1 then
     return 'F'
-  elseif held_kind and held_stamp == stamp then
+  elseif held_kind == 'v' and held_stamp == stamp then
     return value == held and 'D' or describe_again(key, about)
   end
   local objects = look(about)
@@ -139,7 +139,7 @@ local function restore_version(kind, key, value, about)
     end
   end
   since(stamp)
-  if held_kind and held_stamp > stamp then
+  if held_kind and held_stamp >= stamp then
     retire(key, stamp, ids, value, grace_ms)
     return 'S'
   end
@@ -158,18 +158,18 @@ local function restore_version(kind, key, value, about)
   return 'P'
 end
 
-local function restore_tombstone(key, stamp)
+local function restore_tombstone(key, stamp, own)
   local held = redis.call('HGET', FILES, key)
   local kind, held_stamp, ids = read_file(held)
   since(stamp)
-  if kind and held_stamp >= stamp then
+  if kind and (held_stamp > stamp or held_stamp == stamp and kind ~= 'v') then
     return held_stamp == stamp and 'D' or 'S'
   end
   if kind == 'v' then
     redis.call('ZREM', NAMES, key)
     retire(key, held_stamp, ids, held, grace_ms)
   end
-  redis.call('HSET', FILES, key, 't ' .. int(stamp))
+  redis.call('HSET', FILES, key, 't ' .. int(stamp) .. (own ~= '' and ' ' .. own or ''))
   redis.call('ZADD', TOMBS, int(now_ms + tombstone_ms), key)
   return 'P'
 end
@@ -197,7 +197,7 @@ local reply = {}
 for i = 4, #ARGV, 4 do
   local kind, key, body, about = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3]
   if kind == 't' then
-    reply[#reply + 1] = restore_tombstone(key, tonumber(body))
+    reply[#reply + 1] = restore_tombstone(key, tonumber(body), about)
   elseif kind == 'a' then
     reply[#reply + 1] = restore_abort(key, tonumber(body), about)
   elseif kind == 's' then

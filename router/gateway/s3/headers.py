@@ -64,6 +64,7 @@ _ONLY: Final[Mapping[str, frozenset[str]]] = {
 
 _OF_OPERATIONS: Final[Mapping[str, frozenset[str]]] = {
     "CompleteMultipartUpload": frozenset({"x-amz-mp-object-size"}),
+    "DeleteObject": frozenset({"x-amz-if-match-last-modified-time", "x-amz-if-match-size"}),
     "UploadPartCopy": frozenset({"x-amz-copy-source-range"}),
 }
 """Headers that only one operation reads."""

@@ -17,6 +17,7 @@ from router.gateway.s3.address import checked_key, copy_source
 from router.gateway.s3.announced import Announced, BodyChecks
 from router.gateway.s3.call import Call, answer, iso_date
 from router.gateway.s3.checksums import Algorithm, Buffer
+from router.gateway.s3.deleting import CONDITIONS, Wanted, delete_wanted
 from router.gateway.s3.documents import Element, Tree, parsed
 from router.gateway.s3.failures import S3Error
 from router.gateway.s3.hashing import Hashing
@@ -91,9 +92,8 @@ async def copy_object(call: Call) -> web.StreamResponse:
 async def delete_object(call: Call) -> web.StreamResponse:
     """DeleteObject: the name holds nothing; it need not have held anything."""
     bucket, key = await destination(call)
-    if any(name in call.headers for name in ("If-Match", "If-None-Match")):
-        raise S3Error("NotImplemented", Header="If-Match")
-    await call.store.writes.delete(bucket, key)
+    wanted = Wanted.of_headers(call.headers)
+    await delete_wanted(call.store.writes, bucket, key, wanted)
     return web.Response(status=204)
 
 
@@ -231,7 +231,8 @@ async def pieces_of(stream: AsyncGenerator[memoryview, None]) -> AsyncGenerator[
 async def _delete(call: Call, wanted: Element, *, quiet: bool) -> Tree | None:
     """Delete one of many; what is told of it, if anything."""
     try:
-        await call.store.writes.delete(call.address.bucket, _key_of(wanted))
+        key, condition = _key_of(wanted), Wanted.of_element(wanted)
+        await delete_wanted(call.store.writes, call.address.bucket, key, condition)
     except (S3Error, PutterError) as error:
         failure = mapped(error)
         key = next((each.text for each in wanted.all("Key")), "")
@@ -241,16 +242,16 @@ async def _delete(call: Call, wanted: Element, *, quiet: bool) -> Tree | None:
 
 
 def _key_of(wanted: Element) -> str:
-    """The key that shall be deleted, on no condition.
+    """The key that shall be deleted.
 
     Raises:
-        S3Error: there is none, or a version or a condition is named.
+        S3Error: there is none, or a version is named.
     """
     key = wanted.value("Key")
     if not key:
         raise S3Error("MalformedXML")
     if wanted.value("VersionId") not in (None, "", "null"):
         raise S3Error("NoSuchVersion")
-    if {child.name for child in wanted.children} - {"Key", "VersionId"}:
+    if {child.name for child in wanted.children} - {"Key", "VersionId"} - CONDITIONS:
         raise S3Error("NotImplemented")
     return checked_key(key)

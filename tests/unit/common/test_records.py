@@ -32,6 +32,7 @@ RECORDS: list[CommitRecord] = [
     VERSION,
     Version("photos", "empty", 1, 0, "e0", 2, ()),
     Tombstone("photos", "cat", 3, 4),
+    Tombstone("photos", "cat", 3, 4, of=2),
     Abort("photos", "cat", 5, "3F"),
     BucketSettings("photos", 6, 7, {"replicas": 3, "of-tomorrow": {"days": [1, "two", None]}}),
     AccessKey(KEYS_BUCKET, "AK", 8, 9, b"\0\xff", "0a1b2c3d", "ann", True, {"photos": "read"}),
@@ -47,7 +48,16 @@ def test_every_kind_comes_back_as_it_was(record: CommitRecord) -> None:
 def test_the_kind_stands_in_the_record() -> None:
     """A stranger's program finds it: one map, one field."""
     kinds = [msgspec.msgpack.decode(records.encode(record))["kind"] for record in RECORDS]
-    assert kinds == ["version", "version", "tombstone", "abort", "bucket", "key", "key"]
+    assert kinds == [
+        "version",
+        "version",
+        "tombstone",
+        "tombstone",
+        "abort",
+        "bucket",
+        "key",
+        "key",
+    ]
 
 
 def test_a_version_describes_itself() -> None:

@@ -1,0 +1,167 @@
+"""What a deletion on a condition deletes, what it leaves, and what it makes durable."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from common.errors import NodesUnavailable, NoSpace, NotFound, PreconditionFailed, WriteConflict
+from common.limits import CLAIM_LEASE_MS
+from common.meta.claims import Claim, ClaimOutcome
+from common.meta.interface import Outcome
+from common.meta.memory_claims import MemoryClaims
+from common.meta.memory_tables import MemoryFiles
+from common.records import Tombstone, Version
+from router.keeping import Keeping
+from tests.node_kit import play, until
+from tests.router_kit import Store
+from tests.simulation.loop import World
+
+Scene = Callable[[Store], Awaitable[None]]
+
+
+def with_store(scene: Scene, putters: int = 2, **options: Any) -> None:
+    async def main(world: World) -> None:
+        store = await Store(world, putters, **options).start()
+        await scene(store)
+        await store.stop()
+
+    play(main)
+
+
+def holds(etag: str) -> Callable[[Version], bool]:
+    return lambda version: version.etag == etag
+
+
+def tombstones(store: Store) -> list[Tombstone]:
+    return [each for each in store.putters[0].records if isinstance(each, Tombstone)]
+
+
+def claims(store: Store) -> dict[str, tuple[str, int]]:
+    return store.meta._state.buckets["photos"].claims
+
+
+def test_its_record_names_the_version() -> None:
+    async def scene(store: Store) -> None:
+        held = (await store.write(b"one")).version
+        assert await store.router.writes.delete("photos", "cat", holds(held.etag))
+        assert [each.of for each in tombstones(store)] == [held.stamp]
+        assert claims(store) == {}
+        with pytest.raises(NotFound):
+            await store.read()
+        assert not await store.router.writes.delete("photos", "cat", holds(held.etag))
+
+    with_store(scene)
+
+
+def test_what_does_not_fit_stays_and_nothing_is_written() -> None:
+    async def scene(store: Store) -> None:
+        await store.write(b"one")
+        with pytest.raises(PreconditionFailed):
+            await store.router.writes.delete("photos", "cat", holds("other"))
+        assert await store.read() == b"one"
+        assert tombstones(store) == []
+
+    with_store(scene)
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_a_write_that_comes_between_the_record_and_the_deletion(
+    same: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If it fits the condition too it is deleted in turn, else it stays, whatever is replayed."""
+    keep = Keeping.keep
+    told: list[str] = []
+
+    async def scene(store: Store) -> None:
+        async def kept(self: Keeping, *args: Any) -> tuple[str, ...]:
+            nodes = await keep(self, *args)
+            if isinstance(args[0][0], Tombstone) and not told:
+                written = await store.write(b"one" if same else b"two")
+                told.append(written.version.etag)
+            return nodes
+
+        monkeypatch.setattr(Keeping, "keep", kept)
+        held = (await store.write(b"one")).version
+        work = store.router.writes.delete("photos", "cat", holds(held.etag))
+        if same:
+            assert await work
+            assert [len(told), len(tombstones(store))] == [1, 2]
+            with pytest.raises(NotFound):
+                await store.read()
+        else:
+            with pytest.raises(PreconditionFailed):
+                await work
+            assert await store.read() == b"two"
+        await until(lambda: not claims(store), 10)
+
+    with_store(scene)
+
+
+def test_a_name_that_is_changed_all_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def refused(*_: Any) -> Outcome:
+        return Outcome.REFUSED
+
+    async def scene(store: Store) -> None:
+        held = (await store.write(b"one")).version
+        monkeypatch.setattr(MemoryFiles, "delete", refused)
+        with pytest.raises(WriteConflict):
+            await store.router.writes.delete("photos", "cat", holds(held.etag))
+        assert await store.read() == b"one"
+
+    with_store(scene)
+
+
+def test_one_that_waits_for_another_learns_what_became_of_it() -> None:
+    async def scene(store: Store) -> None:
+        held = (await store.write(b"one")).version
+        rival = Claim("photos", "cat", "rival", CLAIM_LEASE_MS, held.etag)
+        assert await store.meta.claims.take(rival) is ClaimOutcome.CLAIMED
+        work = asyncio.create_task(store.router.writes.delete("photos", "cat", holds(held.etag)))
+        await asyncio.sleep(1)
+        assert not work.done()
+        await store.write(b"the rival's")
+        with pytest.raises(PreconditionFailed):
+            await work
+        assert tombstones(store) == [], "none of the loser"
+
+    with_store(scene)
+
+
+def test_one_that_fails_lets_the_name_go() -> None:
+    async def scene(store: Store) -> None:
+        held = (await store.write(b"one")).version
+        for putter in store.putters:
+            putter.engine.fail["put_record"] = NoSpace("full")
+        with pytest.raises((NoSpace, NodesUnavailable)):
+            await store.router.writes.delete("photos", "cat", holds(held.etag))
+        await until(lambda: not claims(store), 40)
+        for putter in store.putters:
+            putter.engine.fail.clear()
+        assert await store.read() == b"one"
+        assert await store.router.writes.delete("photos", "cat", holds(held.etag))
+
+    with_store(scene)
+
+
+def test_of_many_at_once_one_deletes() -> None:
+    async def scene(store: Store) -> None:
+        for _ in range(5):
+            held = (await store.write(b"one")).version
+            work = [store.router.writes.delete("photos", "cat", holds(held.etag)) for _ in range(9)]
+            assert sorted(await asyncio.gather(*work)) == [False] * 8 + [True]
+        assert len(tombstones(store)) == 5, "only the winners wrote one"
+
+    with_store(scene)
+
+
+def test_without_a_condition_there_is_no_claim(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scene(store: Store) -> None:
+        await store.write(b"one")
+        monkeypatch.delattr(MemoryClaims, "take")
+        assert await store.router.writes.delete("photos", "cat")
+
+    with_store(scene)
