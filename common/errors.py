@@ -21,6 +21,7 @@ PutterError                    reply code      wire  HTTP  exit
 │   └── ShuttingDown           shutting-down     6    503     4
 ├── NotAdmitted                not-admitted      6    503     1
 ├── NotAuthorised              not-authorised    5    401     5
+│   └── Forbidden              forbidden         5    403     5
 ├── IntegrityError             integrity         1    500     6
 │   └── ChecksumMismatch       checksum          1    500     6
 ├── TicketTaken                ticket-taken      4    500     1
@@ -212,6 +213,13 @@ class NotAuthorised(PutterError):
     status = Status.NOT_AUTHORISED
     http = 401
     exit = 5
+
+
+class Forbidden(NotAuthorised):
+    """An access key that may not do this."""
+
+    code = "forbidden"
+    http = 403
 
 
 class IntegrityError(PutterError):

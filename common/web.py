@@ -118,9 +118,33 @@ class Door:
     """
 
     def __init__(self, listens_on: str, token: str, keyring: Keyring | None = None) -> None:
-        self._loopback = is_loopback(listens_on)
+        self.loopback: Final = is_loopback(listens_on)
         self._token = token
         self._keyring = keyring
+
+    async def admit(self, request: web.Request) -> None:
+        """Let a request in.
+
+        Raises:
+            PutterError: as `check`.
+        """
+        self.check(request.headers)
+
+    def check_host(self, headers: Mapping[str, str]) -> None:
+        """Hold the Host header to where the port listens.
+
+        Raises:
+            HostRefused: on loopback, a Host that is not this machine.
+        """
+        if not self.loopback:
+            return
+        host = headers.get("Host", "")
+        name = host.rsplit(":", 1)[0] if not host.endswith("]") else host
+        if not is_loopback(name):
+            raise HostRefused(
+                f"the Host header names {host[:80]!r}",
+                hint="use http://127.0.0.1 or http://localhost",
+            )
 
     def check(self, headers: Mapping[str, str]) -> None:
         """Let a request in.
@@ -129,14 +153,8 @@ class Door:
             HostRefused: on loopback, a Host that is not this machine.
             NotAuthorised: elsewhere, no token or a wrong one.
         """
-        if self._loopback:
-            host = headers.get("Host", "")
-            name = host.rsplit(":", 1)[0] if not host.endswith("]") else host
-            if not is_loopback(name):
-                raise HostRefused(
-                    f"the Host header names {host[:80]!r}",
-                    hint="use http://127.0.0.1 or http://localhost",
-                )
+        self.check_host(headers)
+        if self.loopback:
             return
         scheme, _, given = headers.get("Authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not self._knows(given.strip().encode(errors="replace")):
@@ -224,7 +242,7 @@ def make_application(
         try:
             if request.path not in HEALTH_PATHS:
                 cast("Connection", request.protocol).check(request.path)
-                door.check(request.headers)
+                await door.admit(request)
             response = await handler(request)
         except PutterError as error:
             note_failure(error, request.path)

@@ -72,6 +72,10 @@ class Key:
     read_only: bool
     buckets: Mapping[str, str]
 
+    def secrets(self, now_ms: int) -> tuple[str, ...]:  # noqa: ARG002 - see `rotate`
+        """The secrets that count at a moment."""
+        return (self.secret,)
+
     def may(self, bucket: str, *, write: bool) -> bool:
         """Whether it may read a bucket, or change it.
 

@@ -11,7 +11,7 @@ from common.certificates import Certificates
 from common.clock import Clock
 from common.keys import Keyring
 from common.meta.interface import Metadata
-from common.web import Door, make_application
+from common.web import make_application
 from common.web_lane import LaneConnection
 from common.web_port import WebPort
 from router.buckets import Directory
@@ -20,6 +20,7 @@ from router.gateway.cluster import ClusterRoutes
 from router.gateway.drain import DrainRoutes
 from router.gateway.explain import ExplainRoutes
 from router.gateway.files import FileRoutes
+from router.gateway.keyed_door import KeyedDoor
 from router.gateway.keys import KeyRoutes
 from router.gateway.lane import FileLane
 from router.gateway.repair import RepairRoutes
@@ -121,7 +122,14 @@ class Doors:
     def _make_web(self) -> WebPort:
         router, meta = self._router, self._meta
         options, metrics = router.options, router.metrics
-        door = Door(options.host, options.token, self._keyring)
+        door = KeyedDoor(
+            options.host,
+            options.token,
+            self._keyring,
+            router.access_keys,
+            self._clock,
+            encrypted=self._certificates is not None,
+        )
         application = make_application(metrics, door, self._not_ready, router.workers)
         FileRoutes(router.writes, router.lately, metrics, options.idle_ms).add_to(application)
         BucketRoutes(meta, router.policies, router.configure).add_to(application)

@@ -15,6 +15,8 @@ from putter.client.store import Store
 
 DEFAULT_DATA_DIR: Final = Path("data")
 TIMEOUT_S: Final = 60.0
+PAIR: Final = ("PUTTER_ACCESS_KEY", "PUTTER_SECRET_KEY")
+"""An access key that signs requests: variables, as its secret has no place in a command line."""
 
 Url = Annotated[
     str,
@@ -77,7 +79,8 @@ def open_store(
 ) -> Store:
     """A client for a command.
 
-    A key file that was named must be readable; the default one is used if it can be.
+    A key file that was named must be readable; the default one is used if it can be. An access key
+    of the environment takes the place of both, unless a token is given.
 
     Args:
         url: of the web door.
@@ -88,9 +91,19 @@ def open_store(
 
     Raises:
         SettingInvalid: the key file that was named, or that of the authorities, cannot be used.
-        UsageError: the URL is none.
+        UsageError: the URL is none, or of the access key one half is missing.
     """
-    return Store(url, token or _token_of(key_file), timeout_s=timeout_s, tls_ca=tls_ca)
+    access_key, secret_key = (None if token else os.environ.get(name) or None for name in PAIR)
+    if access_key is None and secret_key is None:
+        token = token or _token_of(key_file)
+    return Store(
+        url,
+        token,
+        timeout_s=timeout_s,
+        tls_ca=tls_ca,
+        access_key=access_key,
+        secret_key=secret_key,
+    )
 
 
 def _token_of(key_file: Path | None) -> str | None:

@@ -11,6 +11,7 @@ import ssl
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, Protocol
 from urllib.parse import urlsplit
@@ -19,6 +20,7 @@ import msgspec
 
 from common import errors
 from common.errors import ProtocolError, PutterError, Unavailable, UsageError
+from putter.client.signing import Signer
 
 DEFAULT_URL: Final = "http://127.0.0.1:5004"
 CHUNK_BYTES: Final = 1024 * 1024
@@ -121,10 +123,13 @@ def connector(url: str, timeout_s: float, tls_ca: Path | None = None) -> Connect
 class Exchange:
     """Sends requests one after the other. Not for use by several threads at once."""
 
-    def __init__(self, url: str, connect: Connect, token: str | None) -> None:
+    def __init__(
+        self, url: str, connect: Connect, token: str | None, signer: Signer | None = None
+    ) -> None:
         self._url = url
         self._connect = connect
         self._token = token
+        self._signer = signer
         self._connection: Connection | None = None
 
     def close(self) -> None:
@@ -160,7 +165,9 @@ class Exchange:
             UsageError: a header field that HTTP cannot carry.
         """
         fields = dict(headers or {})
-        if self._token is not None:
+        if self._signer is not None:
+            fields |= self._signer.sign(method, path, _host(self._url), datetime.now(UTC))
+        elif self._token is not None:
             fields["Authorization"] = f"Bearer {self._token}"
         streamed = body is not None and not isinstance(body, bytes)
         if streamed and "Content-Length" not in fields:
@@ -248,6 +255,15 @@ class Exchange:
         if isinstance(error, TimeoutError):
             return Unavailable(f"{self._url} did not answer in time")
         return Unavailable(f"no answer from {self._url}: {error or type(error).__name__}")
+
+
+def _host(url: str) -> str:
+    """What the Host header says: without the port where it is the usual one."""
+    parts = urlsplit(url)
+    usual = {"http": http.client.HTTP_PORT, "https": http.client.HTTPS_PORT}[parts.scheme]
+    name = parts.hostname or ""
+    name = f"[{name}]" if ":" in name else name
+    return name if parts.port in (None, usual) else f"{name}:{parts.port}"
 
 
 def error_from_answer(status: int, body: bytes, fallback: str) -> PutterError:

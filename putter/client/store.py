@@ -22,7 +22,7 @@ from urllib.parse import quote, urlencode
 import msgspec
 
 from common.checksum import object_digest
-from common.errors import IntegrityError, ProtocolError
+from common.errors import IntegrityError, ProtocolError, UsageError
 from common.limits import LIST_PAGE_MAX
 from common.names import check_bucket, parse_name
 from common.tickets import format_id, parse_ticket
@@ -33,6 +33,7 @@ from putter.client.http import DEFAULT_URL, Answer, Connect, Exchange, connector
 from putter.client.keys import Keys
 from putter.client.models import Buckets, Entry, FileInfo, Page, TicketInfo, info_from_headers
 from putter.client.reader import Reader, save
+from putter.client.signing import Signer
 from putter.client.sources import Progress, Source, opened
 from putter.client.status import Drain, Drains, NodeScrub, Repairs, Scrubs, StoreStatus
 
@@ -53,6 +54,8 @@ class Store:
         timeout_s: float = 60.0,
         connect: Connect | None = None,
         tls_ca: Path | None = None,
+        access_key: str | None = None,
+        secret_key: str | None = None,
     ) -> None:
         """Prepare a client; nothing is connected yet.
 
@@ -63,13 +66,21 @@ class Store:
             connect: opens connections instead of the URL; for tests.
             tls_ca: PEM file of the authorities that an ``https`` store's certificate may come from;
                 the system's if None.
+            access_key: id of an access key that signs the requests, in place of the token.
+            secret_key: its secret, which is not sent.
 
         Raises:
-            UsageError: the URL is none.
+            UsageError: the URL is none, or of an access key one half is missing.
             SettingInvalid: the file of authorities cannot be used.
         """
         self.url = url.rstrip("/")
-        self._exchange = Exchange(self.url, connect or connector(url, timeout_s, tls_ca), token)
+        signer = None
+        if access_key is not None and secret_key is not None:
+            signer = Signer(access_key, secret_key)
+        elif access_key is not None or secret_key is not None:
+            raise UsageError("an access key needs both its id and its secret")
+        connect = connect or connector(url, timeout_s, tls_ca)
+        self._exchange = Exchange(self.url, connect, token, signer)
 
     def __enter__(self) -> Self:
         return self

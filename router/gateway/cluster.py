@@ -19,9 +19,11 @@ from common.web import json_response
 from common.wire.handshake import Identity
 from common.wire.scrubbing import ScrubReply
 from common.wire.session import Stat, StatReply
+from router.access_keys import Key
 from router.fleet import Fleet, NodeView
 from router.gateway.buckets import bucket_told, policy_told
 from router.gateway.describe import place_of_ticket
+from router.gateway.keyed_door import KEY
 from router.gateway.openapi import document
 from router.gateway.parts import audit, balance, incurable, link_to, repair, told_of_workers
 from router.gateway.scrub import ScrubRoutes, ask, summary
@@ -79,7 +81,13 @@ class ClusterRoutes:
         bucket = query.get("bucket", "")
         if not bucket:
             buckets = await self._meta.files.buckets()
-            return json_response({"buckets": [each for each in buckets if not is_hidden(each)]})
+            key: Key | None = request.get(KEY)
+            told = [
+                each
+                for each in buckets
+                if not is_hidden(each) and (key is None or key.may(each, write=False))
+            ]
+            return json_response({"buckets": told})
         names.check_bucket(bucket)
         limit = _limit(query.get("limit"))
         prefix = query.get("prefix", "")

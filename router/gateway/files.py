@@ -30,6 +30,7 @@ from common.records import Version
 from common.tickets import format_id
 from common.web import error_response, json_response
 from router.blocks import ChunkSource
+from router.gateway.bodies import SignedBody
 from router.gateway.conditions import (
     Representation,
     byte_range,
@@ -191,6 +192,7 @@ class FileRoutes:
         received = 0
         counter = self._metrics.ingest_bytes.labels("web")
         chunks = request.content
+        signed = SignedBody(request)
         while True:
             try:
                 async with asyncio.timeout(self._idle_ms / 1000):
@@ -203,11 +205,13 @@ class FileRoutes:
                 break
             received += len(chunk)
             counter.inc(len(chunk))
+            signed.update(chunk)
             yield chunk
         if request.content_length is not None and received != request.content_length:
             raise ClientGone(
                 f"the body has {received} bytes, Content-Length said {request.content_length}"
             )
+        signed.finish()
 
 
 def _like(version: Version, target: Target) -> Target:

@@ -1,7 +1,7 @@
 """The short way of ``GET /file/{bucket}/{key}``: what most reads are, with the same answers.
 
 It answers with bytes, or with an error of ours. What has no body (304, an empty file) and what is
-rare (416) is left to `router.gateway.files`.
+rare (416, an access key) is left to `router.gateway.files`.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from common.web import Door, count_answer, error_response, note_failure, unexpec
 from common.web_lane import Ask, Outlet, head
 from router.gateway.conditions import Representation, byte_range, check_read
 from router.gateway.files import headers_of, name_of
+from router.gateway.keyed_door import claims_key
 from router.lately import Found, Lately
 
 _log = get_logger(__name__)
@@ -66,6 +67,8 @@ class FileLane:
 
     async def _get(self, ask: Ask, out: Outlet) -> int:
         """The status of the answer; 0 if there is none."""
+        if claims_key(ask.headers):
+            return 0
         self._door.check(ask.headers)
         found = await self._lately.find(*name_of(ask.path))
         version, reads, age_s = found

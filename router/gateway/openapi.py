@@ -54,9 +54,22 @@ def document(version: str) -> dict[str, Any]:
         "openapi": "3.1.0",
         "info": {"title": "data-putter", "version": version},
         "components": {
-            "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
+            "securitySchemes": {
+                "token": {"type": "http", "scheme": "bearer"},
+                "access_key": {
+                    "type": "http",
+                    "scheme": "basic",
+                    "description": "id and secret of an access key, on loopback and over TLS",
+                },
+                "signature": {
+                    "type": "apiKey",
+                    "in": "header",
+                    "name": "Authorization",
+                    "description": "Signature Version 4 of an access key, for the service s3",
+                },
+            },
         },
-        "security": [{}, {"token": []}],
+        "security": [{}, {"token": []}, {"access_key": []}, {"signature": []}],
         "paths": {
             "/file/{bucket}/{key}": {
                 "parameters": _NAME,

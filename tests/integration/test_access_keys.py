@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+from base64 import b64encode
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from common.errors import NotAuthorised
+from putter.client import Store
+from tests.s3_kit import SIGNED_CHUNKS, Signer
 from tests.store_kit import Cluster, cluster, eventually
-from tests.traffic_kit import at, files_with
+from tests.traffic_kit import at, files_with, putter
 
 pytestmark = pytest.mark.slow
 SECRET = "secret-of-the-test-that-is-nowhere-else"
@@ -90,3 +95,52 @@ def test_what_makes_no_sense_has_a_clear_answer(tmp_path: Path) -> None:
         assert ask(store, "DELETE", "/key/PKTWO")[0] == 404
         assert ask(store, "DELETE", "/key/PKONE") == (204, {})
         assert ask(store, "DELETE", "/key/PKONE")[0] == 404
+
+
+def test_the_same_keys_serve_rest(tmp_path: Path) -> None:
+    with cluster(tmp_path) as store:
+        whole = ask(store, "PUT", "/key/PKALL")[1]["secret_key"]
+        narrow = {"buckets": {"photos": "write", "music": "read"}}
+        secret = ask(store, "PUT", "/key/PKONE", narrow)[1]["secret_key"]
+        assert ask(store, "PUT", "/file/music/song", b"la")[0] == 201
+        assert ask(store, "PUT", "/file/other/x", b"x")[0] == 201
+
+        # As curl --user does.
+        user = {"Authorization": "Basic " + b64encode(f"PKONE:{secret}".encode()).decode()}
+        assert store.http("PUT", "/file/photos/cat", b"meow", user)[0] == 201
+        assert store.http("GET", "/file/music/song", headers=user)[2] == b"la"
+        assert store.http("GET", "/file/other/x", headers=user)[0] == 403
+        assert store.http("DELETE", "/file/music/song", headers=user)[0] == 403
+        assert store.http("GET", "/keys", headers=user)[0] == 403
+        listed = store.http("GET", "/metadata", headers=user)[2]
+        assert json.loads(listed) == {"buckets": ["music", "photos"]}
+        wrong = {"Authorization": "Basic " + b64encode(f"PKONE:{whole}".encode()).decode()}
+        assert store.http("GET", "/file/photos/cat", headers=wrong)[0] == 401
+
+        # As curl --aws-sigv4 does, which may sign the body, too.
+        port = store.web_ports[0]
+        signer = Signer(port, "PKONE", secret)
+        digest = sha256(b"purr").hexdigest()
+        assert signer.ask("PUT", "/file/photos/dog", b"purr", payload=digest).status == 201
+        lie = signer.ask("PUT", "/file/photos/dog", b"woof", payload=digest)
+        assert (lie.status, json.loads(lie.body)["code"]) == (400, "protocol")
+        assert signer.ask("GET", "/file/photos/dog").body == b"purr"
+        every = Signer(port, "PKALL", whole)
+        wrong_rights = every.ask("PUT", "/key/PKONE/secret", b"{}", payload=digest)
+        assert wrong_rights.status == 400
+        chunked = signer.ask("PUT", "/file/photos/dog", b"0", payload=SIGNED_CHUNKS)
+        assert (chunked.status, json.loads(chunked.body)["code"]) == (400, "usage")
+
+        # The client and the command line.
+        url = f"http://127.0.0.1:{port}"
+        with Store(url, access_key="PKONE", secret_key=secret) as client:
+            client.put("photos/a b+c", b"x")
+            assert [each.key for each in client.list("photos")] == ["a b+c", "cat", "dog"]
+            with pytest.raises(NotAuthorised):
+                client.put("music/new", b"x")
+        pair = {"PUTTER_ACCESS_KEY": "PKONE", "PUTTER_SECRET_KEY": secret}
+        assert putter(store, "ls", "photos", "--url", url, env=pair).code == 0
+        assert putter(store, "keys", "list", "--url", url, env=pair).code == 5
+        half = {"PUTTER_ACCESS_KEY": "PKONE"}
+        assert putter(store, "ls", "photos", "--url", url, env=half).code == 2
+        assert files_with(tmp_path, secret, whole) == [], "in no log either"

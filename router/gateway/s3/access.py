@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Protocol
 
 from common.clock import Clock
 from router.gateway.s3.failures import S3Error
-from router.gateway.s3.sigv4 import SignedRequest, Verified, parse, verify
+from router.gateway.s3.sigv4 import Claim, SignedRequest, Verified, parse, verify
 
 
 class AccessKey(Protocol):
@@ -20,9 +20,8 @@ class AccessKey(Protocol):
         """Whose it is."""
         ...
 
-    @property
-    def secret(self) -> str:
-        """What its owner signs with."""
+    def secrets(self, now_ms: int) -> Sequence[str]:
+        """What its owner may sign with at a moment; the newest comes first."""
         ...
 
     def may(self, bucket: str, *, write: bool) -> bool:
@@ -69,5 +68,29 @@ async def caller_of(signed: SignedRequest, keys: AccessKeys, clock: Clock) -> Ca
     key = await keys.find(claim.access_key_id)
     if key is None:
         raise S3Error("InvalidAccessKeyId", AWSAccessKeyId=claim.access_key_id)
-    now = datetime.fromtimestamp(clock.now_ms() / 1000, UTC)
-    return Caller(key, verify(claim, signed, key.secret, now))
+    now_ms = clock.now_ms()
+    now = datetime.fromtimestamp(now_ms / 1000, UTC)
+    return Caller(key, verified_by(key.secrets(now_ms), claim, signed, now))
+
+
+def verified_by(
+    secrets: Sequence[str], claim: Claim, signed: SignedRequest, now: datetime
+) -> Verified:
+    """Hold a claim to the secrets of its access key: one has to fit.
+
+    Raises:
+        S3Error: as `verify`, of the first secret.
+    """
+    newest, *others = secrets
+    try:
+        return verify(claim, signed, newest, now)
+    except S3Error as error:
+        if error.code != "SignatureDoesNotMatch":
+            raise
+        for each in others:
+            try:
+                return verify(claim, signed, each, now)
+            except S3Error as again:
+                if again.code != "SignatureDoesNotMatch":
+                    raise
+        raise

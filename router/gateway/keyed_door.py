@@ -1,0 +1,197 @@
+"""Who may use REST, and for what: access keys beside the token.
+
+```
+Authorization: Basic id:secret          ┐
+Authorization: AWS4-HMAC-SHA256 …       ├─ an access key: what it may, and nothing else
+?X-Amz-Signature=… (a presigned URL)    ┘
+anything else                            on loopback everything, elsewhere the token
+```
+
+A secret in Basic is taken on loopback and over TLS alone. What a key may follows from the route
+that answers, so that no spelling of a path makes a difference; a route that is not in the table is
+for keys with all rights.
+"""
+
+from __future__ import annotations
+
+import base64
+import hmac
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final
+
+from aiohttp import web
+
+from common.clock import Clock
+from common.errors import Forbidden, NotAuthorised, UsageError
+from common.keys import Keyring
+from common.pairs import new_secret
+from common.web import Door
+from router.access_keys import AccessKeys, Key
+from router.gateway.bodies import BODY_SHA256
+from router.gateway.files import name_of
+from router.gateway.s3.access import verified_by
+from router.gateway.s3.failures import S3Error
+from router.gateway.s3.sigv4 import SignedRequest, Verified, parse
+
+KEY: Final = "data-putter.key"
+"""Where a request has the key that it came with; without one it may everything."""
+_SIGNED: Final = "aws4-hmac-sha256"
+_BASIC: Final = "basic"
+_PRESIGNED: Final = "X-Amz-Signature="
+_READS: Final = frozenset({"GET", "HEAD"})
+_OF_FILES: Final = {
+    "/file/{name}": "/file/",
+    "/metadata/{name}": "/metadata/",
+    "/explain/{name}": "/explain/",
+}
+"""Routes of files, and what stands before the names in their paths."""
+_OF_ALL: Final = frozenset(
+    {"/status", "/metrics", "/ticket/{ticket}", "/buckets", "/scrub", "/repair", "/drain"}
+)
+"""Routes that tell of the whole store."""
+
+
+@dataclass(frozen=True)
+class Need:
+    """What a request takes.
+
+    Attributes:
+        bucket: it is about; "": all; None: none.
+        write: whether it changes something.
+        all_rights: whether it is for keys that may everything.
+    """
+
+    bucket: str | None = ""
+    write: bool = False
+    all_rights: bool = False
+
+    def granted(self, key: Key) -> bool:
+        """Whether a key may."""
+        if self.all_rights:
+            return not key.read_only and not key.buckets
+        return self.bucket is None or key.may(self.bucket, write=self.write)
+
+
+def need(route: str, method: str, raw_path: str, bucket: str) -> Need:
+    """What a request takes.
+
+    Args:
+        route: the path of the route that answers it, with its variables.
+        method: of the request.
+        raw_path: of the request, not decoded.
+        bucket: in its query or its path, decoded; "" for none.
+
+    Raises:
+        NameInvalid: it names no file.
+    """
+    prefix = _OF_FILES.get(route)
+    if prefix is not None:
+        return Need(name_of(raw_path, prefix)[0], write=method not in _READS)
+    if method in _READS:
+        if route == "/openapi.json":
+            return Need(None)
+        if route == "/metadata":
+            return Need(bucket or None)  # the buckets that it tells are those that the key may read
+        if route == "/bucket/{bucket}":
+            return Need(bucket)
+        if route in _OF_ALL:
+            return Need()
+    return Need(all_rights=True)
+
+
+def claims_key(headers: Mapping[str, str], query: str = "") -> bool:
+    """Whether a request says that it comes with an access key."""
+    scheme = headers.get("Authorization", "").partition(" ")[0].lower()
+    return scheme in (_BASIC, _SIGNED) or _PRESIGNED in query
+
+
+class KeyedDoor(Door):
+    """Lets in who has an access key, and whom `Door` lets in.
+
+    Args:
+        listens_on: the address that the port listens on.
+        token: the bearer token; "": those that are derived from the cluster keys.
+        keyring: the cluster keys.
+        keys: the access keys.
+        clock: tells when a signature is too old.
+        encrypted: whether connections are.
+    """
+
+    def __init__(
+        self,
+        listens_on: str,
+        token: str,
+        keyring: Keyring,
+        keys: AccessKeys,
+        clock: Clock,
+        *,
+        encrypted: bool,
+    ) -> None:
+        super().__init__(listens_on, token, keyring)
+        self._keys = keys
+        self._clock = clock
+        self._private = encrypted or self.loopback
+
+    async def admit(self, request: web.Request) -> None:
+        """Let a request in.
+
+        Raises:
+            HostRefused: on loopback, a Host that is not this machine.
+            NotAuthorised: nobody whom this door knows.
+            Forbidden: a key that may not do this.
+            UsageError: a body in signed chunks.
+            MetadataUnavailable: Redis does not answer.
+        """
+        path, _, query = request.raw_path.partition("?")
+        if not claims_key(request.headers, query):
+            self.check(request.headers)
+            return
+        self.check_host(request.headers)
+        scheme, _, given = request.headers.get("Authorization", "").partition(" ")
+        if scheme.lower() == _BASIC:
+            key = await self._by_secret(given.strip())
+        else:
+            signed = SignedRequest(request.method, path, query, list(request.headers.items()))
+            key, verified = await self._by_signature(signed)
+            if verified.claim.payload.chunked:
+                raise UsageError("this port takes no body in signed chunks; port 5003 does")
+            request[BODY_SHA256] = verified.sha256
+        resource = request.match_info.route.resource
+        route = resource.canonical if resource is not None else ""
+        bucket = request.match_info.get("bucket") or request.query.get("bucket", "")
+        if not need(route, request.method, request.rel_url.raw_path, bucket).granted(key):
+            raise Forbidden(f"access key {key.access_key_id} may not do this")
+        request[KEY] = key
+
+    # -- inside ----------------------------------------------------------------------------
+
+    async def _by_secret(self, given: str) -> Key:
+        if not self._private:
+            raise NotAuthorised(
+                "this port takes no secret in clear",
+                hint="sign the request (curl --aws-sigv4 aws:amz:us-east-1:s3), or use TLS",
+            )
+        try:
+            name, _, secret = base64.b64decode(given, validate=True).decode().partition(":")
+        except ValueError:
+            raise NotAuthorised("the credentials are not in the form of Basic") from None
+        key = await self._keys.find(name)
+        secrets = (new_secret(),) if key is None else key.secrets(self._clock.now_ms())
+        fits = [hmac.compare_digest(secret.encode(), each.encode()) for each in secrets]
+        if key is None or not any(fits):
+            raise NotAuthorised("there is no such access key, or it has another secret")
+        return key
+
+    async def _by_signature(self, signed: SignedRequest) -> tuple[Key, Verified]:
+        try:
+            claim = parse(signed)
+            key = None if claim is None else await self._keys.find(claim.access_key_id)
+            if claim is None or key is None:
+                raise NotAuthorised("there is no such access key, or it has another secret")
+            now_ms = self._clock.now_ms()
+            now = datetime.fromtimestamp(now_ms / 1000, UTC)
+            return key, verified_by(key.secrets(now_ms), claim, signed, now)
+        except S3Error as error:
+            raise NotAuthorised(f"{error.code}: {error.message}") from None

@@ -1,0 +1,197 @@
+"""Who comes in with an access key, and for what."""
+
+from __future__ import annotations
+
+import base64
+import json
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import make_mocked_request
+
+from common.clock import ManualClock
+from common.keys import Keyring
+from common.metrics import Metrics
+from common.web import json_response, make_application
+from putter.client.signing import Signer
+from router.access_keys import Key
+from router.gateway.bodies import BODY_SHA256
+from router.gateway.keyed_door import KEY, KeyedDoor, Need, need
+from tests.node_kit import KEY as CLUSTER_KEY
+
+TOKEN = "0123456789abcdef" * 4
+HOST = "127.0.0.1:5004"
+KEYS = {
+    each.access_key_id: each
+    for each in (
+        Key("ALL", "secret-of-all", "root", False, {}),
+        Key("READER", "secret-of-reader", "root", True, {}),
+        Key("PHOTOS", "secret-of-photos", "ann", False, {"photos": "write", "music": "read"}),
+    )
+}
+
+
+class Keys:
+    """Knows three."""
+
+    async def find(self, access_key_id: str) -> Key | None:
+        return KEYS.get(access_key_id)
+
+
+@dataclass
+class Site:
+    """A web door without a socket that tells with what key it was asked."""
+
+    listens_on: str = "127.0.0.1"
+    encrypted: bool = False
+    clock: ManualClock = field(default_factory=ManualClock)
+
+    def __post_init__(self) -> None:
+        door = KeyedDoor(
+            self.listens_on,
+            TOKEN,
+            Keyring([CLUSTER_KEY]),
+            Keys(),  # type: ignore[arg-type]
+            self.clock,
+            encrypted=self.encrypted,
+        )
+        self.application = make_application(Metrics("router"), door, lambda: "")
+        for path in ("/file/{name:(?s:.+)}", "/keys", "/status", "/metadata", "/openapi.json"):
+            self.application.router.add_route("*", path, self._work)
+        self.application.router.add_route("*", "/bucket/{bucket}", self._work)
+        self.application.freeze()
+
+    async def _work(self, request: web.Request) -> web.StreamResponse:
+        key: Key | None = request.get(KEY)
+        told = {"key": key and key.access_key_id, "sha256": request.get(BODY_SHA256)}
+        return json_response(told)
+
+    async def ask(self, method: str, path: str, **headers: str) -> tuple[int, Any]:
+        named = {"Host": HOST} | {name.replace("_", "-"): value for name, value in headers.items()}
+        request = make_mocked_request(method, path, named, app=self.application)
+        response = await self.application._handle(request)
+        assert isinstance(response, web.Response)
+        assert isinstance(response.body, bytes)
+        assert b"secret-of" not in response.body
+        return response.status, json.loads(response.body)
+
+    async def signed(self, method: str, path: str, name: str, secret: str) -> tuple[int, Any]:
+        signer = Signer(name, secret)
+        fields = signer.sign(method, path, HOST, moment(self.clock))
+        headers = {word.replace("-", "_"): value for word, value in fields.items()}
+        return await self.ask(method, path, **{"Host": HOST} | headers)
+
+
+def moment(clock: ManualClock) -> datetime:
+    return datetime.fromtimestamp(clock.now_ms() / 1000, UTC)
+
+
+def basic(name: str, secret: str) -> str:
+    return "Basic " + base64.b64encode(f"{name}:{secret}".encode()).decode()
+
+
+async def test_without_a_key_all_is_as_it_was() -> None:
+    assert await Site().ask("GET", "/keys") == (200, {"key": None, "sha256": None})
+    far = Site("10.0.0.1")
+    assert (await far.ask("GET", "/keys"))[0] == 401
+    assert (await far.ask("GET", "/keys", Authorization=f"Bearer {TOKEN}"))[0] == 200
+
+
+@pytest.mark.parametrize("site", [Site(), Site("10.0.0.1", encrypted=True)])
+async def test_a_key_in_basic(site: Site) -> None:
+    right = basic("PHOTOS", "secret-of-photos")
+    assert await site.ask("GET", "/file/photos/a", Authorization=right) == (
+        200,
+        {"key": "PHOTOS", "sha256": None},
+    )
+    for wrong in (
+        basic("PHOTOS", "secret-of-all"),
+        basic("PHOTOS", ""),
+        basic("NOBODY", "secret-of-photos"),
+        basic("", ""),
+        "Basic ",
+        "Basic \xff",
+        "Basic " + base64.b64encode(b"\xff:x").decode(),
+    ):
+        status, told = await site.ask("GET", "/file/photos/a", Authorization=wrong)
+        assert (status, told["code"]) == (401, "not-authorised"), wrong
+
+
+async def test_no_secret_in_clear_beyond_this_machine() -> None:
+    right = basic("ALL", "secret-of-all")
+    status, told = await Site("10.0.0.1").ask("GET", "/status", Authorization=right)
+    assert (status, told["code"]) == (401, "not-authorised")
+    assert "in clear" in told["message"]
+
+
+@pytest.mark.parametrize("listens_on", ["127.0.0.1", "10.0.0.1"])
+async def test_a_signed_request(listens_on: str) -> None:
+    site = Site(listens_on)
+    for path in (
+        "/file/photos/a%20b%2Fc+~",
+        "/file/photos/%C3%A9",
+        "/metadata?bucket=photos&limit=2",
+    ):
+        status, told = await site.signed("GET", path, "PHOTOS", "secret-of-photos")
+        assert (status, told) == (200, {"key": "PHOTOS", "sha256": None}), path
+        status, told = await site.signed("GET", path, "PHOTOS", "secret-of-all")
+        assert (status, told["code"]) == (401, "not-authorised")
+        assert "SignatureDoesNotMatch" in told["message"]
+    assert (await site.signed("GET", "/file/photos/a", "NOBODY", "secret-of-all"))[0] == 401
+
+
+async def test_a_signature_that_is_too_old() -> None:
+    site = Site()
+    fields = Signer("ALL", "secret-of-all").sign("GET", "/keys", HOST, moment(site.clock))
+    site.clock.advance(16 * 60 * 1000)
+    headers = {word.replace("-", "_"): value for word, value in fields.items()}
+    status, told = await site.ask("GET", "/keys", **headers)
+    assert (status, told["message"].partition(":")[0]) == (401, "RequestTimeTooSkewed")
+
+
+async def test_another_host_is_refused_with_a_key_too() -> None:
+    right = basic("ALL", "secret-of-all")
+    status, told = await Site().ask("GET", "/keys", Authorization=right, Host="evil.example")
+    assert (status, told["code"]) == (403, "host")
+
+
+@pytest.mark.parametrize(
+    ("name", "method", "path", "may"),
+    [
+        ("ALL", "GET", "/keys", True),
+        ("ALL", "PUT", "/bucket/photos", True),
+        ("READER", "GET", "/keys", False),
+        ("READER", "GET", "/status", True),
+        ("READER", "PUT", "/file/photos/a", False),
+        ("READER", "GET", "/file/any/a", True),
+        ("PHOTOS", "PUT", "/file/photos/a", True),
+        ("PHOTOS", "DELETE", "/file/photos/a", True),
+        ("PHOTOS", "GET", "/file/music/a", True),
+        ("PHOTOS", "PUT", "/file/music/a", False),
+        ("PHOTOS", "GET", "/file/other/a", False),
+        ("PHOTOS", "GET", "/file/ph%6Ftos/a", True),
+        ("PHOTOS", "GET", "/file/one-segment", False),
+        ("PHOTOS", "GET", "/metadata", True),
+        ("PHOTOS", "GET", "/metadata?bucket=music", True),
+        ("PHOTOS", "GET", "/metadata?bucket=other", False),
+        ("PHOTOS", "GET", "/openapi.json", True),
+        ("PHOTOS", "GET", "/status", False),
+        ("PHOTOS", "GET", "/bucket/photos", True),
+        ("PHOTOS", "PUT", "/bucket/photos", False),
+        ("PHOTOS", "GET", "/no-such-route", False),
+    ],
+)
+async def test_what_a_key_may(name: str, method: str, path: str, *, may: bool) -> None:
+    given = basic(name, KEYS[name].secret)
+    status, told = await Site().ask(method, path, Authorization=given)
+    assert (status == 200) == may, told
+    if not may:
+        assert (status, told["code"]) == (403, "forbidden")
+
+
+def test_what_is_in_no_table_takes_all_rights() -> None:
+    assert need("/tomorrow", "GET", "/tomorrow", "photos") == Need(all_rights=True)
+    assert need("/status", "PUT", "/status", "") == Need(all_rights=True)
