@@ -181,6 +181,9 @@ class AccessKey(msgspec.Struct, frozen=True, tag="key", tag_field="kind", omit_d
         owner: whose it is.
         read_only: whether it may change nothing.
         buckets: what it may with single buckets, ``read`` or ``write``; empty: with all of them.
+        former: the secret before this one, encrypted; empty: it counts no more.
+        former_with: id of the cluster key that it is encrypted with.
+        former_until_ms: wall clock, milliseconds since 1970: until then it counts, too.
     """
 
     bucket: str
@@ -192,6 +195,9 @@ class AccessKey(msgspec.Struct, frozen=True, tag="key", tag_field="kind", omit_d
     owner: str = ""
     read_only: bool = False
     buckets: dict[str, str] = {}
+    former: bytes = b""
+    former_with: str = ""
+    former_until_ms: int = 0
 
 
 class Peer(msgspec.Struct, frozen=True, array_like=True):

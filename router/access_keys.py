@@ -48,6 +48,8 @@ _log = get_logger(__name__)
 READ: Final = "read"
 WRITE: Final = "write"
 
+KEEP_OLD_S_MAX: Final = 90 * 24 * 3600
+"""How long a secret may count that was replaced."""
 _REMEMBERED_MAX: Final = 4_096
 _BUCKETS_MAX: Final = 1_000
 _LEASE: Final = "keys"
@@ -64,6 +66,8 @@ class Key:
         owner: whose it is.
         read_only: whether it may change nothing.
         buckets: what it may with single buckets, ``read`` or ``write``; empty: with all of them.
+        former: the secret before this one; "": it counts no more.
+        former_until_ms: until when it counts, milliseconds since 1970.
     """
 
     access_key_id: str
@@ -71,9 +75,13 @@ class Key:
     owner: str
     read_only: bool
     buckets: Mapping[str, str]
+    former: str = field(default="", repr=False)
+    former_until_ms: int = 0
 
-    def secrets(self, now_ms: int) -> tuple[str, ...]:  # noqa: ARG002 - see `rotate`
-        """The secrets that count at a moment."""
+    def secrets(self, now_ms: int) -> tuple[str, ...]:
+        """The secrets that count at a moment, the newest first."""
+        if self.former and now_ms < self.former_until_ms:
+            return self.secret, self.former
         return (self.secret,)
 
     def may(self, bucket: str, *, write: bool) -> bool:
@@ -108,6 +116,27 @@ class Wanted:
     owner: str = ROOT
     read_only: bool = False
     buckets: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class RightsChange:
+    """What shall be different of a key; None stays.
+
+    Attributes:
+        owner: whose it is.
+        read_only: whether it may change nothing.
+        buckets: ``read`` or ``write`` by bucket; empty: all of them.
+    """
+
+    owner: str | None = None
+    read_only: bool | None = None
+    buckets: Mapping[str, str] | None = None
+
+    def of(self, held: AccessKey) -> AccessKey:
+        """A key with this change."""
+        wanted = {"owner": self.owner, "read_only": self.read_only, "buckets": self.buckets}
+        changed = {name: value for name, value in wanted.items() if value is not None}
+        return msgspec.structs.replace(held, **changed)
 
 
 @dataclass(frozen=True)
@@ -244,12 +273,35 @@ class AccessKeys:
             return b""
         return msgspec.json.encode(Pair(issued.record.key, issued.secret))
 
-    async def rotate(self, access_key_id: str, secret: str | None = None) -> Issued:
+    async def rotate(
+        self, access_key_id: str, secret: str | None = None, *, keep_old_s: int = 0
+    ) -> Issued:
         """Give a key a new secret; its rights stay.
 
         Args:
             access_key_id: its id.
             secret: the new one; None: a random one.
+            keep_old_s: how long the present one counts beside it, seconds. One from before that
+                ends at once.
+
+        Raises:
+            NotFound: there is no such key.
+            PutterError: as `create`.
+        """
+        if not 0 <= keep_old_s <= KEEP_OLD_S_MAX:
+            raise UsageError(f"an old secret is kept for 0…{KEEP_OLD_S_MAX} s, not {keep_old_s}")
+        async with self._turn():
+            held = await self._get(access_key_id)
+            rights = held.owner, held.read_only, held.buckets
+            wanted = Wanted(access_key_id, secret, *rights)
+            _check(wanted)
+            return await self._issue(wanted, held if keep_old_s else None, keep_old_s)
+
+    async def update(self, access_key_id: str, change: RightsChange) -> AccessKey:
+        """Change whose a key is and what it may; its secret stays.
+
+        Returns:
+            It, durable.
 
         Raises:
             NotFound: there is no such key.
@@ -257,10 +309,17 @@ class AccessKeys:
         """
         async with self._turn():
             held = await self._get(access_key_id)
-            rights = held.owner, held.read_only, held.buckets
-            wanted = Wanted(access_key_id, secret, *rights)
-            _check(wanted)
-            return await self._issue(wanted)
+            _check(
+                Wanted(
+                    access_key_id,
+                    owner=held.owner if change.owner is None else change.owner,
+                    buckets=held.buckets if change.buckets is None else change.buckets,
+                )
+            )
+            record = await self._stamped(change.of(held))
+            await self._keep(record)
+            _log.info("the rights of an access key changed", access_key_id=access_key_id)
+            return record
 
     async def delete(self, access_key_id: str) -> AccessKey:
         """Take a key away; after two seconds it counts nowhere.
@@ -290,13 +349,14 @@ class AccessKeys:
             PutterError: as `create`.
         """
         writing = self._keyring.writing.key_id
-        if all(each.sealed_with == writing for each in await self.every()):
+        if all(_sealed_with(each) <= {writing} for each in await self.every()):
             return 0
         done = 0
         async with self._turn():
             for held in await self.every():
-                if held.sealed_with != writing and held.sealed_with in self._keyring.ids:
-                    await self._keep(await self._sealed(held, self._secret_of(held)))
+                if _sealed_with(held) != {writing} and held.sealed_with in self._keyring.ids:
+                    secret, former = self._secret_of(held), self._former_of(held)
+                    await self._keep(await self._sealed(held, secret, former))
                     done += 1
         if done:
             _log.info("secrets of access keys were encrypted anew", count=done, key=writing)
@@ -314,8 +374,11 @@ class AccessKeys:
             raise NotFound(f"there is no access key {access_key_id[:128]!r}")
         return held
 
-    async def _issue(self, wanted: Wanted) -> Issued:
+    async def _issue(
+        self, wanted: Wanted, former: AccessKey | None = None, keep_old_s: int = 0
+    ) -> Issued:
         secret = wanted.secret if wanted.secret is not None else new_secret()
+        until_ms = self._clock.now_ms() + 1000 * keep_old_s if former is not None else 0
         record = await self._sealed(
             AccessKey(
                 KEYS_BUCKET,
@@ -325,22 +388,29 @@ class AccessKeys:
                 owner=wanted.owner,
                 read_only=wanted.read_only,
                 buckets=dict(wanted.buckets),
+                former_until_ms=until_ms,
             ),
             secret,
+            "" if former is None else self._secret_of(former),
         )
         await self._keep(record)
         _log.info("an access key was issued", access_key_id=record.key, owner=record.owner)
         return Issued(record, secret)
 
-    async def _sealed(self, record: AccessKey, secret: str) -> AccessKey:
+    async def _sealed(self, record: AccessKey, secret: str, former: str = "") -> AccessKey:
         key = self._keyring.writing
         return msgspec.structs.replace(
-            record,
-            stamp=await self._numbers.stamp(),
-            created_ms=self._clock.now_ms(),
+            await self._stamped(record),
             sealed=seal(key, record.key, secret),
             sealed_with=key.key_id,
+            former=seal(key, record.key, former) if former else b"",
+            former_with=key.key_id if former else "",
+            former_until_ms=record.former_until_ms if former else 0,
         )
+
+    async def _stamped(self, record: AccessKey) -> AccessKey:
+        stamp = await self._numbers.stamp()
+        return msgspec.structs.replace(record, stamp=stamp, created_ms=self._clock.now_ms())
 
     async def _keep(self, record: AccessKey) -> None:
         await self._keeping.keep([record], f"{record.bucket}/{record.key}")
@@ -354,16 +424,29 @@ class AccessKeys:
     def _secret_of(self, record: AccessKey) -> str:
         return unseal(self._keyring.named(record.sealed_with), record.key, record.sealed)
 
+    def _former_of(self, record: AccessKey) -> str:
+        """The secret before the present one; "" if it counts no more."""
+        over = self._clock.now_ms() >= record.former_until_ms
+        if not record.former or over or record.former_with not in self._keyring.ids:
+            return ""
+        return unseal(self._keyring.named(record.former_with), record.key, record.former)
+
     async def _read(self, access_key_id: str) -> Key | None:
         record = await self._meta.access.get(access_key_id)
         if record is None or not record.sealed:
             return None
         try:
-            secret = self._secret_of(record)
+            secret, former = self._secret_of(record), self._former_of(record)
         except PutterError as error:
             _log.error("a secret cannot be read", access_key_id=access_key_id, why=str(error))
             raise
-        return Key(record.key, secret, record.owner, record.read_only, record.buckets)
+        rights = record.owner, record.read_only, record.buckets
+        return Key(record.key, secret, *rights, former, record.former_until_ms if former else 0)
+
+
+def _sealed_with(record: AccessKey) -> set[str]:
+    """The cluster keys that secrets of an access key are encrypted with."""
+    return {record.sealed_with} | ({record.former_with} if record.former else set())
 
 
 def _check(wanted: Wanted) -> None:

@@ -46,15 +46,27 @@ class _Summary(msgspec.Struct, frozen=True, array_like=True):
     created_ms: int
 
 
+class _Access(msgspec.Struct, frozen=True, array_like=True):
+    """What an access value says of a key."""
+
+    created_ms: int
+    sealed: bytes
+    sealed_with: str
+    owner: str
+    read_only: bool
+    buckets: dict[str, str]
+    former: bytes = b""
+    former_with: str = ""
+    former_until_ms: int = 0
+
+
 _encode_rest: Final = msgspec.msgpack.Encoder().encode
 _decode_rest: Final = msgspec.msgpack.Decoder(_Rest).decode
 _decode_summary: Final = msgspec.msgpack.Decoder(_Summary).decode
 _encode_settings: Final = msgspec.msgpack.Encoder().encode
 _decode_settings: Final = msgspec.msgpack.Decoder(tuple[int, dict[str, Any]]).decode
 _encode_access: Final = msgspec.msgpack.Encoder().encode
-_decode_access: Final = msgspec.msgpack.Decoder(
-    tuple[int, bytes, str, str, bool, dict[str, str]]
-).decode
+_decode_access: Final = msgspec.msgpack.Decoder(_Access).decode
 
 
 @lru_cache(maxsize=16_384)
@@ -289,13 +301,16 @@ def unpack_settings(bucket: str, value: bytes) -> BucketSettings:
 
 def pack_access(record: AccessKey) -> bytes:
     """The access value of a key."""
-    rest = (
+    rest = _Access(
         record.created_ms,
         record.sealed,
         record.sealed_with,
         record.owner,
         record.read_only,
         record.buckets,
+        record.former,
+        record.former_with,
+        record.former_until_ms,
     )
     return b"%d %s" % (record.stamp, _encode_access(rest))
 
@@ -308,7 +323,8 @@ def unpack_access(access_key_id: str, value: bytes) -> AccessKey:
     """
     stamp, _, packed = value.partition(b" ")
     try:
-        return AccessKey(KEYS_BUCKET, access_key_id, int(stamp), *_decode_access(packed))
+        rest = msgspec.structs.astuple(_decode_access(packed))
+        return AccessKey(KEYS_BUCKET, access_key_id, int(stamp), *rest)
     except (ValueError, msgspec.MsgspecError, RecursionError) as error:
         raise IntegrityError(
             f"Redis holds something else than the access key {access_key_id!r}",

@@ -1,4 +1,4 @@
-"""``keys create|list|rotate|delete``: the access keys that S3 clients sign with."""
+"""``keys create|list|update|rotate|delete``: the access keys that clients sign with."""
 
 from __future__ import annotations
 
@@ -108,21 +108,75 @@ def list_keys(
 def rotate_key(
     access_key: _AccessKey,
     secret_key: _SecretKey = None,
+    keep_old: Annotated[
+        int,
+        typer.Option(
+            "--keep-old", metavar="HOURS", min=0, help="So long the old secret counts, too."
+        ),
+    ] = 0,
     url: Url = URL,
     token: Token = None,
     key_file: KeyFile = None,
     tls_ca: TlsCa = None,
     as_json: Json = False,
 ) -> None:
-    """Give an access key another secret. The old one counts nowhere after two seconds.
+    """Give an access key another secret. Unless it is kept, the old one counts nowhere after 2 s.
 
     Examples:
         putter keys rotate PKABCDEFGHIJKLMNOPQR
+        putter keys rotate PKABCDEFGHIJKLMNOPQR --keep-old 24
     """
     secret = _secret(secret_key)
     with open_store(url, token, key_file, tls_ca) as store:
-        issued = store.keys.rotate(access_key, secret)
+        issued = store.keys.rotate(access_key, secret, keep_old_s=keep_old * 3600)
     _print(issued, as_json=as_json)
+
+
+def update_key(
+    access_key: _AccessKey,
+    owner: Annotated[
+        str | None, typer.Option("--owner", metavar="NAME", help="Whose key it is from now on.")
+    ] = None,
+    read_only: Annotated[
+        bool | None,
+        typer.Option("--read-only/--read-write", help="Whether the key may change nothing."),
+    ] = None,
+    bucket: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--bucket",
+            metavar="NAME[:RIGHT]",
+            help="A bucket that the key is for, in place of all that it was for; as for "
+            "`keys create`.",
+        ),
+    ] = None,
+    all_buckets: Annotated[
+        bool, typer.Option("--all-buckets", help="The key is for all buckets.")
+    ] = False,
+    url: Url = URL,
+    token: Token = None,
+    key_file: KeyFile = None,
+    tls_ca: TlsCa = None,
+    as_json: Json = False,
+) -> None:
+    """Change what an access key may; its secret stays. It counts everywhere after two seconds.
+
+    Examples:
+        putter keys update PKABCDEFGHIJKLMNOPQR --read-only
+        putter keys update PKABCDEFGHIJKLMNOPQR --bucket photos --bucket music:read
+        putter keys update PKABCDEFGHIJKLMNOPQR --all-buckets --read-write
+    """
+    if bucket and all_buckets:
+        raise UsageError("--bucket and --all-buckets contradict each other")
+    buckets = _rights(bucket or ()) if bucket or all_buckets else None
+    if owner is None and read_only is None and buckets is None:
+        raise UsageError("nothing to change", hint="see putter keys update --help")
+    with open_store(url, token, key_file, tls_ca) as store:
+        changed = store.keys.update(access_key, owner=owner, read_only=read_only, buckets=buckets)
+    if as_json:
+        print_json(changed)
+        return
+    _print_rights(changed)
 
 
 def delete_key(
@@ -168,9 +222,15 @@ def _print(issued: IssuedKey, *, as_json: bool) -> None:
         return
     typer.echo(f"access key:  {issued.access_key_id}")
     typer.echo(f"secret key:  {issued.secret_key}")
-    typer.echo(f"owner:       {issued.owner}")
-    typer.echo(f"may:         {_may(issued)}")
+    _print_rights(issued)
+    if issued.old_secret_until_ms:
+        typer.echo(f"old secret:  counts until {human_time(issued.old_secret_until_ms)}")
     typer.echo("The secret is shown only now.")
+
+
+def _print_rights(key: KeyInfo) -> None:
+    typer.echo(f"owner:       {key.owner}")
+    typer.echo(f"may:         {_may(key)}")
 
 
 def _may(key: KeyInfo) -> str:

@@ -9,7 +9,7 @@ import typer
 from common.errors import UsageError
 from common.keys import readable_by_others
 from putter.cli.access import URL, Json, KeyFile, TlsCa, Token, Url, key_path, keyring, open_store
-from putter.cli.access_keys import create_key, delete_key, list_keys, rotate_key
+from putter.cli.access_keys import create_key, delete_key, list_keys, rotate_key, update_key
 from putter.cli.output import (
     human_age,
     human_size,
@@ -133,6 +133,7 @@ keys.command("show", help=help_of(show_keys))(show_keys)
 keys.command("needed", help=help_of(show_needed_keys))(show_needed_keys)
 keys.command("create", help=help_of(create_key))(create_key)
 keys.command("list", help=help_of(list_keys))(list_keys)
+keys.command("update", help=help_of(update_key))(update_key)
 keys.command("rotate", help=help_of(rotate_key))(rotate_key)
 keys.command("delete", help=help_of(delete_key))(delete_key)
 

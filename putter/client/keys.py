@@ -34,6 +34,7 @@ class KeyInfo(msgspec.Struct, frozen=True):
         changed_ms: when it was made or got its secret, milliseconds since 1970.
         version: of that change.
         sealed_with: id of the cluster key that its secret is encrypted with.
+        old_secret_until_ms: until when the secret before this one counts, too; 0: it does not.
     """
 
     access_key_id: str
@@ -43,6 +44,7 @@ class KeyInfo(msgspec.Struct, frozen=True):
     changed_ms: int
     version: str
     sealed_with: str
+    old_secret_until_ms: int = 0
 
 
 class IssuedKey(KeyInfo, frozen=True, kw_only=True):
@@ -106,16 +108,49 @@ class Keys:
             "buckets": dict(buckets or {}),
         }
         wanted = {name: value for name, value in given.items() if value is not None}
-        return self._put(_path(access_key_id or new_id()), wanted)
+        return self._put(_path(access_key_id or new_id()), wanted, IssuedKey)
 
-    def rotate(self, access_key_id: str, secret_key: str | None = None) -> IssuedKey:
-        """Give a key another secret; the old one counts nowhere after two seconds.
+    def rotate(
+        self, access_key_id: str, secret_key: str | None = None, *, keep_old_s: int = 0
+    ) -> IssuedKey:
+        """Give a key another secret.
+
+        Args:
+            access_key_id: its public half.
+            secret_key: the new one; None: a random one.
+            keep_old_s: so long, in seconds, the old one counts, too; else nowhere after two.
 
         Raises:
             NotFound: there is no such key.
         """
-        wanted = {} if secret_key is None else {"secret_key": secret_key}
-        return self._put(f"{_path(access_key_id)}/secret", wanted)
+        wanted: dict[str, object] = {"keep_old_s": keep_old_s} if keep_old_s else {}
+        if secret_key is not None:
+            wanted["secret_key"] = secret_key
+        return self._put(f"{_path(access_key_id)}/secret", wanted, IssuedKey)
+
+    def update(
+        self,
+        access_key_id: str,
+        *,
+        owner: str | None = None,
+        read_only: bool | None = None,
+        buckets: Mapping[str, str] | None = None,
+    ) -> KeyInfo:
+        """Change whose a key is and what it may; None stays, as its secret does.
+
+        Args:
+            access_key_id: its public half.
+            owner: whose it is.
+            read_only: it may change nothing.
+            buckets: ``read`` or ``write`` by bucket; empty: all of them.
+
+        Raises:
+            UsageError: it cannot be so.
+            NotFound: there is no such key.
+        """
+        given = {"owner": owner, "read_only": read_only, "buckets": buckets}
+        wanted = {name: value for name, value in given.items() if value is not None}
+        return self._put(f"{_path(access_key_id)}/rights", wanted, KeyInfo)
 
     def delete(self, access_key_id: str) -> None:
         """Take a key away; it counts nowhere after two seconds.
@@ -125,9 +160,9 @@ class Keys:
         """
         self._exchange.text(self._exchange.send("DELETE", _path(access_key_id)), 1024)
 
-    def _put(self, path: str, wanted: Mapping[str, object]) -> IssuedKey:
+    def _put(self, path: str, wanted: Mapping[str, object], kind: type[T]) -> T:
         body = msgspec.json.encode(wanted)
-        return self._told(self._exchange.send("PUT", path, headers=_JSON, body=body), IssuedKey)
+        return self._told(self._exchange.send("PUT", path, headers=_JSON, body=body), kind)
 
 
 def _path(access_key_id: str) -> str:

@@ -12,7 +12,7 @@ from common.pairs import ROOT
 from common.records import AccessKey
 from common.tickets import format_id
 from common.web import json_response
-from router.access_keys import AccessKeys, Issued, Wanted
+from router.access_keys import AccessKeys, Issued, RightsChange, Wanted
 from router.gateway.bodies import small_body
 
 _BODY_BYTES_MAX: Final = 128 * 1024
@@ -29,9 +29,18 @@ class _Create(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class _Rotate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The secret that a key shall have; none: a random one."""
+    """The secret that a key shall have; none: a random one; and how long the old one stays good."""
 
     secret_key: str | None = None
+    keep_old_s: int = 0
+
+
+class _Update(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What shall be different of a key; what is not named stays."""
+
+    owner: str | None = None
+    read_only: bool | None = None
+    buckets: dict[str, str] | None = None
 
 
 class KeyRoutes:
@@ -50,6 +59,7 @@ class KeyRoutes:
         router.add_get("/keys", self.every)
         router.add_put("/key/{access_key_id}", self.create)
         router.add_put("/key/{access_key_id}/secret", self.rotate)
+        router.add_put("/key/{access_key_id}/rights", self.update)
         router.add_delete("/key/{access_key_id}", self.delete)
 
     async def every(self, _: web.Request) -> web.StreamResponse:
@@ -72,7 +82,16 @@ class KeyRoutes:
         """Give a key another secret."""
         body = await _body(request, _Rotate)
         name = request.match_info["access_key_id"]
-        return _issued(await self._keys.rotate(name, body.secret_key), 200)
+        issued = await self._keys.rotate(name, body.secret_key, keep_old_s=body.keep_old_s)
+        return _issued(issued, 200)
+
+    async def update(self, request: web.Request) -> web.StreamResponse:
+        """Change what a key may."""
+        body = await _body(request, _Update)
+        change = RightsChange(body.owner, body.read_only, body.buckets)
+        return json_response(
+            key_told(await self._keys.update(request.match_info["access_key_id"], change))
+        )
 
     async def delete(self, request: web.Request) -> web.StreamResponse:
         """Take a key away."""
@@ -90,6 +109,7 @@ def key_told(record: AccessKey) -> dict[str, Any]:
         "changed_ms": record.created_ms,
         "version": format_id(record.stamp),
         "sealed_with": record.sealed_with,
+        "old_secret_until_ms": record.former_until_ms,
     }
 
 

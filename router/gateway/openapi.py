@@ -161,6 +161,14 @@ def document(version: str) -> dict[str, Any]:
                 )
                 | {"requestBody": {"content": _JSON}},
             },
+            "/key/{access_key_id}/rights": {
+                "parameters": [_KEY_ID],
+                "put": _operation(
+                    "Change whose an access key is and what it may; its secret stays",
+                    {"200": _JSON, "400": None, "404": None, "409": None, "503": None},
+                )
+                | {"requestBody": {"content": _JSON}},
+            },
             "/ticket/{ticket}": {
                 "parameters": [
                     {

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from tests.metadata_kit import World, access_key
 
 
@@ -35,3 +37,11 @@ async def test_they_are_in_no_bucket_that_anybody_sees(world: World) -> None:
     assert await world.store.files.buckets() == []
     assert await world.store.buckets.names() == []
     assert await world.store.buckets.configured() == []
+
+
+async def test_an_old_secret_is_kept_with_its_end(world: World) -> None:
+    record = msgspec.structs.replace(
+        access_key(10), former=b"\0former", former_with="0a1b2c3d", former_until_ms=2**45
+    )
+    assert await world.store.access.change(record)
+    assert await world.other.access.get("AK") == record

@@ -37,6 +37,7 @@ RECORDS: list[CommitRecord] = [
     BucketSettings("photos", 6, 7, {"replicas": 3, "of-tomorrow": {"days": [1, "two", None]}}),
     AccessKey(KEYS_BUCKET, "AK", 8, 9, b"\0\xff", "0a1b2c3d", "ann", True, {"photos": "read"}),
     AccessKey(KEYS_BUCKET, "gone", 10, 11),
+    AccessKey(KEYS_BUCKET, "AK", 8, 9, b"s", "0a1b2c3d", "ann", False, {}, b"f", "ffffffff", 99),
 ]
 
 
@@ -55,6 +56,7 @@ def test_the_kind_stands_in_the_record() -> None:
         "tombstone",
         "abort",
         "bucket",
+        "key",
         "key",
         "key",
     ]

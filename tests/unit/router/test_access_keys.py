@@ -22,7 +22,7 @@ from common.errors import (
 from common.keys import ClusterKey, Keyring
 from common.pairs import Pair, new_id, new_secret
 from common.records import AccessKey, encode
-from router.access_keys import AccessKeys, Key, Wanted
+from router.access_keys import KEEP_OLD_S_MAX, AccessKeys, Key, RightsChange, Wanted
 from router.quorum import Policy
 from router.recent import STALE_S
 from tests.node_kit import KEY, RING, play, until
@@ -191,6 +191,90 @@ def test_a_key_gets_another_secret_and_keeps_its_rights() -> None:
         assert found == Key("AKIA", "given-secret", "ann", True, {"photos": "read"})
         with pytest.raises(UsageError):
             await keys(store).rotate("AKIA", "short")
+
+    with_store(scene)
+
+
+def test_an_old_secret_counts_for_a_while() -> None:
+    async def scene(store: Store) -> None:
+        def secrets(key: Key | None) -> tuple[str, ...]:
+            assert key is not None
+            return key.secrets(store.world.clock.now_ms())
+
+        await keys(store).create(Wanted("AKIA", SECRET, "ann", True, {"photos": "read"}))
+        issued = await keys(store).rotate("AKIA", "second-secret", keep_old_s=60)
+        assert issued.record.former_until_ms == store.world.clock.now_ms() + 60_000
+        assert SECRET.encode() not in issued.record.former
+        found = await keys(store, 1).find("AKIA")
+        assert secrets(found) == ("second-secret", SECRET)
+        assert found is not None
+        assert (found.owner, found.read_only, found.buckets) == ("ann", True, {"photos": "read"})
+        await keys(store).rotate("AKIA", "third-secret", keep_old_s=60)
+        held = await keys(store).find("AKIA")
+        assert secrets(held) == ("third-secret", "second-secret"), "one old secret, no more"
+        await asyncio.sleep(61)
+        assert secrets(held) == ("third-secret",), "whoever remembers it knows when it ends"
+        assert secrets(await keys(store).find("AKIA")) == ("third-secret",)
+        await keys(store).rotate("AKIA", "fourth-secret")
+        assert secrets(await keys(store).find("AKIA")) == ("fourth-secret",)
+        for wrong in (-1, KEEP_OLD_S_MAX + 1):
+            with pytest.raises(UsageError):
+                await keys(store).rotate("AKIA", keep_old_s=wrong)
+        with pytest.raises(NotFound):
+            await keys(store).rotate("none", keep_old_s=1)
+
+    with_store(scene)
+
+
+def test_old_secrets_follow_the_cluster_key_too() -> None:
+    async def scene(store: Store) -> None:
+        await keys(store).create(Wanted("AKIA", SECRET))
+        await keys(store).rotate("AKIA", "second-secret", keep_old_s=3600)
+        RING.replace(Keyring([NEW, KEY]))
+        assert await keys(store).reseal() == 1
+        RING.replace(Keyring([NEW]))
+        found = await keys(store).find("AKIA")
+        assert found is not None
+        assert found.secrets(store.world.clock.now_ms()) == ("second-secret", SECRET)
+
+    with_store(scene)
+
+
+def test_an_old_secret_that_no_cluster_key_opens_counts_no_more() -> None:
+    async def scene(store: Store) -> None:
+        await keys(store).create(Wanted("AKIA", SECRET))
+        issued = await keys(store).rotate("AKIA", "second-secret", keep_old_s=3600)
+        stamp = issued.record.stamp + 1
+        lost = msgspec.structs.replace(issued.record, stamp=stamp, former_with="ffffffff")
+        await store.meta.access.change(lost)
+        found = await keys(store, 1).find("AKIA")
+        assert found is not None
+        assert found.secrets(store.world.clock.now_ms()) == ("second-secret",)
+        assert await keys(store).reseal() == 1, "it is dropped"
+        [record] = await keys(store).every()
+        assert (record.former, record.former_until_ms) == (b"", 0)
+
+    with_store(scene)
+
+
+def test_a_key_gets_other_rights_and_keeps_its_secrets() -> None:
+    async def scene(store: Store) -> None:
+        await keys(store).create(Wanted("AKIA", SECRET, "ann", True, {"photos": "read"}))
+        await keys(store).rotate("AKIA", "second-secret", keep_old_s=60)
+        record = await keys(store).update("AKIA", RightsChange(buckets={}))
+        assert (record.owner, record.read_only, record.buckets) == ("ann", True, {})
+        await keys(store).update("AKIA", RightsChange("bob", False, {"music": "write"}))
+        assert len({each.stamp for each in kept(store)}) == 4
+        found = await keys(store, 1).find("AKIA")
+        assert found is not None
+        assert (found.owner, found.read_only, found.buckets) == ("bob", False, {"music": "write"})
+        now_ms = store.world.clock.now_ms()
+        assert found.secrets(now_ms) == ("second-secret", SECRET)
+        for wrong in (RightsChange(buckets={"photos": "all"}), RightsChange(owner="")):
+            with pytest.raises(UsageError):
+                await keys(store).update("AKIA", wrong)
+        with pytest.raises(NotFound):
+            await keys(store).update("none", RightsChange(read_only=True))
 
     with_store(scene)
 

@@ -115,10 +115,21 @@ def test_a_writing_object_comes_back(
         st.text(max_size=9),
         st.booleans(),
         st.dictionaries(st.text(max_size=9), st.sampled_from(["read", "write"]), max_size=3),
+        st.binary(max_size=60),
+        st.text(max_size=8),
+        st.integers(0, 2**45),
     )
 )
 def test_an_access_key_comes_back(record: AccessKey) -> None:
     assert values.unpack_access("AK", values.pack_access(record)) == record
+
+
+def test_an_access_key_of_before_old_secrets_comes_back() -> None:
+    held = msgspec.msgpack.encode((5, b"sealed", "0a1b2c3d", "ann", True, {"a": "read"}))
+    record = values.unpack_access("AK", b"7 " + held)
+    assert record == AccessKey(
+        KEYS_BUCKET, "AK", 7, 5, b"sealed", "0a1b2c3d", "ann", True, {"a": "read"}
+    )
 
 
 @given(

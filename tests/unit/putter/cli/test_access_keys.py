@@ -1,4 +1,4 @@
-"""``keys create|list|rotate|delete`` for people and for machines."""
+"""``keys create|list|update|rotate|delete`` for people and for machines."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ KEY = {
     "changed_ms": 1_700_000_000_000,
     "version": "3F",
     "sealed_with": "0a1b2c3d",
+    "old_secret_until_ms": 0,
 }
 ISSUED = KEY | {"secret_key": "very-secret"}
 
@@ -100,6 +101,30 @@ def test_another_secret(shop: Any) -> None:
     assert "secret key:  very-secret\n" in done.stdout
     assert (shop.web.last.method, shop.web.last.path) == ("PUT", "/key/PKONE/secret")
     assert json.loads(shop.web.last.body) == {}
+
+
+def test_another_secret_beside_the_old_one(shop: Any) -> None:
+    shop.answers(lambda _: as_json(ISSUED | {"old_secret_until_ms": 1_700_000_000_000}))
+    done = shop.run("keys", "rotate", "PKONE", "--keep-old", "24")
+    assert done.exit_code == 0, done.stderr
+    assert "old secret:  counts until 2023-11-14 22:13:20\n" in done.stdout
+    assert json.loads(shop.web.last.body) == {"keep_old_s": 86_400}
+    assert shop.run("keys", "rotate", "PKONE", "--keep-old", "-1").exit_code == 2
+
+
+def test_other_rights(shop: Any) -> None:
+    shop.answers(lambda _: as_json(KEY | {"buckets": {"a-b": "read"}}))
+    flags = ("--bucket", "a-b:read", "--owner", "ann", "--read-write")
+    done = shop.run("keys", "update", "PKONE", *flags)
+    assert done.exit_code == 0, done.stderr
+    assert done.stdout.splitlines() == ["owner:       ann", "may:         a-b:read"]
+    assert (shop.web.last.method, shop.web.last.path) == ("PUT", "/key/PKONE/rights")
+    told = {"owner": "ann", "read_only": False, "buckets": {"a-b": "read"}}
+    assert json.loads(shop.web.last.body) == told
+    assert shop.run("keys", "update", "PKONE", "--all-buckets", "--json").exit_code == 0
+    assert json.loads(shop.web.last.body) == {"buckets": {}}
+    for wrong in ((), ("--all-buckets", "--bucket", "a-b")):
+        assert shop.run("keys", "update", "PKONE", *wrong).exit_code == 2
 
 
 def test_a_key_is_deleted(shop: Any) -> None:
