@@ -39,3 +39,12 @@ async def first_key(ask: Callable[[], Awaitable[bytes]]) -> Pair | None:
     except TimeoutError:
         _log.warning("no access key was made: putter keys create makes one", reason=trouble)
         return None
+
+
+def pair_lines(made: Pair) -> list[str]:
+    """What people are told of it."""
+    return [
+        f"  access key     {made.access_key_id}",
+        f"  secret key     {made.secret_key}",
+        "                 Keep them: the secret is shown only now. More: putter keys --help",
+    ]

@@ -8,18 +8,21 @@ import os
 import shlex
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Final, TextIO, cast
 
 from common import logs
 from common.errors import StorageError
 from common.logs import get_logger
+from common.pairs import Pair
 from common.settings import Settings
+from putter.cli.first_key import first_key, pair_lines
 from putter.cli.output import plain
 from putter.cli.process import Signals
 from putter.client.http import DEFAULT_URL
 from putter.local.lock import StoreLock
+from putter.local_cluster.health import first_key_at
 from putter.local_cluster.lines import Prefix, wants_colours
 from putter.local_cluster.output import Outputs, Own, Screen
 from putter.local_cluster.plan import (
@@ -77,7 +80,9 @@ async def supervise(plan: Plan, settings: Settings) -> None:
         _log.info("all have ended")
 
 
-async def _until_asked(cluster: LocalCluster, signals: Signals, ready: Callable[[], None]) -> None:
+async def _until_asked(
+    cluster: LocalCluster, signals: Signals, ready: Callable[[], Awaitable[None]]
+) -> None:
     """Start, say that it is ready, and return when a signal came, whichever is first."""
     starting = asyncio.ensure_future(cluster.start())
     asked = asyncio.ensure_future(signals.wait())
@@ -85,7 +90,13 @@ async def _until_asked(cluster: LocalCluster, signals: Signals, ready: Callable[
         await asyncio.wait((starting, asked), return_when=asyncio.FIRST_COMPLETED)
         if not asked.done():
             await starting
-            ready()
+            # Nobody who asks for the end waits until a key was made.
+            telling = asyncio.ensure_future(ready())
+            await asyncio.wait((telling, asked), return_when=asyncio.FIRST_COMPLETED)
+            if not asked.done():
+                await telling
+            telling.cancel()
+            await asyncio.gather(telling, return_exceptions=True)
         await asked
     finally:
         asked.cancel()
@@ -130,19 +141,29 @@ def _tell_left_out(plan: Plan) -> None:
         )
 
 
-def _show(screen: Screen, plan: Plan, settings: Settings) -> None:
-    for line in welcome(plan, settings):
+async def _show(screen: Screen, plan: Plan, settings: Settings) -> None:
+    """Say that it is ready; the access key that a new cluster begins with is told nowhere else."""
+    port = plan.of("router")[0].ports["web_port"]
+    made = await first_key(lambda: first_key_at(port))
+    for line in welcome(plan, settings, made):
         screen.show(line)
 
 
-def welcome(plan: Plan, settings: Settings) -> list[str]:
-    """What can be done now, with the right ports."""
+def welcome(plan: Plan, settings: Settings, made: Pair | None = None) -> list[str]:
+    """What can be done now, with the right ports.
+
+    Args:
+        plan: who runs where.
+        settings: what is the same for all.
+        made: the access key that a new cluster begins with.
+    """
     first, *others = plan.of("router")
     last = others[0] if others else first
     web, other = (f"http://127.0.0.1:{router.ports['web_port']}" for router in (first, last))
     count = len(plan.of("putter"))
     where = option(plan.directory)
     ingest = ", ".join(str(router.ports["ingest_port"]) for router in (first, *others))
+    s3 = ", ".join(str(router.ports["s3_port"]) for router in (first, *others))
     doors = ", ".join(str(router.ports["web_port"]) for router in (first, *others))
     frames = ", ".join(str(putter.ports["putter_port"]) for putter in plan.of("putter"))
     policy = f"N = {settings.replicas}, W = {settings.write_quorum}"
@@ -157,9 +178,11 @@ def welcome(plan: Plan, settings: Settings) -> list[str]:
         f"  look around    putter status, putter cluster status{where}",
         f"  one process    putter cluster attach{where} 0    (make attach NODE=0)",
         f"  try it         kill -9 a process: putter cluster status{where} names their pids",
-        f"  listening      raw streams {ingest}; REST {doors}; frames {frames}",
+        f"  listening      raw streams {ingest}; S3 {s3}; REST {doors}; frames {frames}",
         f"  stop           Ctrl-C, or putter cluster stop{where}    (make cluster-stop)",
     ]
+    if made is not None:
+        lines += pair_lines(made)
     return lines
 
 

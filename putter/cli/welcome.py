@@ -10,6 +10,7 @@ import typer
 from common.pairs import Pair
 from common.settings import Settings
 from common.transport import address
+from putter.cli.first_key import pair_lines
 from putter.cli.output import plain
 from putter.cli.process import version
 from putter.client.http import DEFAULT_URL
@@ -70,9 +71,5 @@ def welcome(settings: Settings, doors: Doors, *, alone: bool, first: Pair | None
         "  stop           Ctrl-C",
     ]
     if first is not None:
-        lines += [
-            f"  access key     {first.access_key_id}",
-            f"  secret key     {first.secret_key}",
-            "                 Keep them: the secret is shown only now. More: putter keys --help",
-        ]
+        lines += pair_lines(first)
     typer.echo("\n".join(lines))

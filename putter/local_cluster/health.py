@@ -9,6 +9,7 @@ from typing import Final
 
 import msgspec
 
+from common.errors import Unavailable
 from common.limits import MIB
 from putter.client.status import StoreStatus
 
@@ -39,11 +40,27 @@ async def status_at(port: int) -> StoreStatus | None:
         return None
 
 
+async def first_key_at(port: int) -> bytes:
+    """The first access key of a new store as JSON (`common.pairs.Pair`); empty for none.
+
+    Raises:
+        Unavailable: the router behind a web port of this machine did not make one.
+    """
+    answer = await _ask(port, "PUT", "/keys/first")
+    if answer is None or answer[0] not in (HTTPStatus.CREATED, HTTPStatus.NO_CONTENT):
+        raise Unavailable(f"no answer at port {port}" if answer is None else f"{answer[0]}")
+    return answer[1]
+
+
 async def _get(port: int, path: str) -> tuple[int, bytes] | None:
+    return await _ask(port, "GET", path)
+
+
+async def _ask(port: int, method: str, path: str) -> tuple[int, bytes] | None:
     """Status and body of an answer; None if there is none in time."""
     try:
         async with asyncio.timeout(_ANSWER_S):
-            answer = await _exchange(port, path)
+            answer = await _exchange(port, method, path)
     except OSError:
         return None  # a time-out, too
     head, _, body = answer.partition(b"\r\n\r\n")
@@ -51,11 +68,12 @@ async def _get(port: int, path: str) -> tuple[int, bytes] | None:
     return (int(words[1]), body) if len(words) > 1 and words[1].isdigit() else None
 
 
-async def _exchange(port: int, path: str) -> bytes:
+async def _exchange(port: int, method: str, path: str) -> bytes:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
-        request = f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nConnection: close\r\n\r\n"
-        writer.write(request.encode())
+        length = "" if method == "GET" else "Content-Length: 0\r\n"
+        request = f"{method} {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n{length}"
+        writer.write(f"{request}Connection: close\r\n\r\n".encode())
         answer = b""
         while len(answer) < _ANSWER_BYTES_MAX and (more := await reader.read(MIB)):
             answer += more

@@ -57,6 +57,7 @@ class KeyRoutes:
         """Register the routes."""
         router = application.router
         router.add_get("/keys", self.every)
+        router.add_put("/keys/first", self.first)
         router.add_put("/key/{access_key_id}", self.create)
         router.add_put("/key/{access_key_id}/secret", self.rotate)
         router.add_put("/key/{access_key_id}/rights", self.update)
@@ -65,6 +66,11 @@ class KeyRoutes:
     async def every(self, _: web.Request) -> web.StreamResponse:
         """All keys, without their secrets."""
         return json_response({"keys": [key_told(each) for each in await self._keys.every()]})
+
+    async def first(self, _: web.Request) -> web.StreamResponse:
+        """Make the key that a new store begins with, if there is none and never was."""
+        issued = await self._keys.first()
+        return web.Response(status=204) if issued is None else _issued(issued, 201)
 
     async def create(self, request: web.Request) -> web.StreamResponse:
         """Make a key."""

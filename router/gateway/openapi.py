@@ -141,6 +141,12 @@ def document(version: str) -> dict[str, Any]:
                 ),
             },
             "/keys": {"get": _operation("All access keys, without their secrets", {"200": _JSON})},
+            "/keys/first": {
+                "put": _operation(
+                    "Make the access key that a new store begins with",
+                    {"201": _JSON, "204": None, "409": None, "503": None},
+                )
+            },
             "/key/{access_key_id}": {
                 "parameters": [_KEY_ID],
                 "put": _operation(

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from putter.client import Store
 from tests.cluster_kit import LocalCluster, local_cluster
 from tests.store_kit import ROOT, digest, eventually
 from tests.traffic_kit import payload
@@ -95,6 +96,17 @@ def test_the_welcome_names_ports_that_work(cluster: LocalCluster) -> None:
     assert int(ingest) == cluster.child("router0")["ports"]["ingest_port"]
     (web,) = re.findall(r"curl http://127.0.0.1:(\d+)/file/objects/<ObjectID>", cluster.text)
     assert int(web) == cluster.child("router1")["ports"]["web_port"]
+
+
+def test_the_first_access_key_is_shown_once_and_works(cluster: LocalCluster) -> None:
+    told = re.findall(r"(access|secret) key +(\S+)$", cluster.text, re.MULTILINE)
+    assert [word for word, _ in told] == ["access", "secret"]
+    (_, name), (_, secret) = told
+    web = cluster.status()["children"][-1]["ports"]["web_port"]
+    with Store(f"http://127.0.0.1:{web}", access_key=name, secret_key=secret) as store:
+        assert [each.access_key_id for each in store.keys.every()] == [name]
+    for log in cluster.data.rglob("*.log"):
+        assert secret.encode() not in log.read_bytes()
 
 
 def test_each_line_has_its_name_and_no_colour_in_a_file(cluster: LocalCluster) -> None:

@@ -90,9 +90,10 @@ def test_the_welcome_has_the_right_ports() -> None:
     assert "Valkey, 2 routers, 2 putters (N = 2, W = 2); data in cluster-data/" in text
     assert "nc -N 127.0.0.1 5001 < FILE" in text
     assert "curl http://127.0.0.1:5014/file/objects/<ObjectID>" in text, "through the other router"
-    assert "raw streams 5001, 5011; REST 5004, 5014; frames 5100, 5110" in text
+    assert "raw streams 5001, 5011; S3 5003, 5013; REST 5004, 5014; frames 5100, 5110" in text
     assert "PUTTER_URL" not in text, "the usual one"
     assert "--data-dir" not in text
+    assert "secret key" not in text
 
 
 def test_the_welcome_of_one_that_is_elsewhere() -> None:
@@ -102,6 +103,12 @@ def test_the_welcome_of_one_that_is_elsewhere() -> None:
     assert "curl http://127.0.0.1:6004/file/objects/<ObjectID>" in text
     assert "putter cluster stop --data-dir 'a b'" in text
     assert option(Path("x")) == " --data-dir x"
+
+
+def test_the_welcome_of_a_new_one_has_its_access_key() -> None:
+    plan = make_plan(DATA_DIR, routers=1, putters=1)
+    lines = welcome(plan, Settings(), Pair("PKONE", "very-secret"))
+    assert [line.split()[-1] for line in lines[-3:-1]] == ["PKONE", "very-secret"]
 
 
 # -- status ------------------------------------------------------------------------------------
