@@ -99,6 +99,9 @@ def test_what_makes_no_sense_has_a_clear_answer(tmp_path: Path) -> None:
 
 def test_the_same_keys_serve_rest(tmp_path: Path) -> None:
     with cluster(tmp_path) as store:
+        status, made = ask(store, "PUT", "/keys/first")
+        assert (status, made["owner"], made["buckets"]) == (201, "root", {})
+        assert ask(store, "PUT", "/keys/first") == (204, {})
         whole = ask(store, "PUT", "/key/PKALL")[1]["secret_key"]
         narrow = {"buckets": {"photos": "write", "music": "read"}}
         secret = ask(store, "PUT", "/key/PKONE", narrow)[1]["secret_key"]
