@@ -61,6 +61,8 @@ WEB_PROBES_MAX: Final = 16
 """Connections of a web port beyond its limit that may still ask for its health."""
 S3_CHUNK_LINE_BYTES_MAX: Final = 512
 """A chunk's first line, or a trailer, in a body that is framed as aws-chunked."""
+S3_FORM_BYTES_MAX: Final = 20 * KIB
+"""Of an uploaded form, before the bytes of the file."""
 S3_POLICY_BYTES_MAX: Final = 64 * KIB
 """Of a form's policy, in base 64."""
 S3_BUCKET_POLICY_BYTES_MAX: Final = 20 * KIB

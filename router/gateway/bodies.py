@@ -9,8 +9,8 @@ from aiohttp import web
 
 from common.errors import ProtocolError, TooLarge
 
-BODY_SHA256: Final = "data-putter.sha256"
-"""Where a request has the hex digest that its body must have; None or nothing: any will do."""
+BODY_SHA256: Final = web.RequestKey("body sha256", str)
+"""Where a request has the hex digest that its body must have; without one, any will do."""
 
 
 class SignedBody:

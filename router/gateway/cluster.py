@@ -19,7 +19,6 @@ from common.web import json_response
 from common.wire.handshake import Identity
 from common.wire.scrubbing import ScrubReply
 from common.wire.session import Stat, StatReply
-from router.access_keys import Key
 from router.fleet import Fleet, NodeView
 from router.gateway.buckets import bucket_told, policy_told
 from router.gateway.describe import place_of_ticket
@@ -81,7 +80,7 @@ class ClusterRoutes:
         bucket = query.get("bucket", "")
         if not bucket:
             buckets = await self._meta.files.buckets()
-            key: Key | None = request.get(KEY)
+            key = request.get(KEY)
             told = [
                 each
                 for each in buckets

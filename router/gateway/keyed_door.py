@@ -35,7 +35,7 @@ from router.gateway.s3.access import verified_by
 from router.gateway.s3.failures import S3Error
 from router.gateway.s3.sigv4 import SignedRequest, Verified, parse
 
-KEY: Final = "data-putter.key"
+KEY: Final = web.RequestKey("access key", Key)
 """Where a request has the key that it came with; without one it may everything."""
 _SIGNED: Final = "aws4-hmac-sha256"
 _BASIC: Final = "basic"
@@ -157,7 +157,8 @@ class KeyedDoor(Door):
             key, verified = await self._by_signature(signed)
             if verified.claim.payload.chunked:
                 raise UsageError("this port takes no body in signed chunks; port 5003 does")
-            request[BODY_SHA256] = verified.sha256
+            if verified.sha256 is not None:
+                request[BODY_SHA256] = verified.sha256
         resource = request.match_info.route.resource
         route = resource.canonical if resource is not None else ""
         bucket = request.match_info.get("bucket") or request.query.get("bucket", "")

@@ -71,7 +71,7 @@ class Body:
         elif "transfer-encoding" in headers:
             raise S3Error("NotImplemented", Header="Transfer-Encoding")
         else:
-            self.length = _length(headers.get("content-length"))
+            self.length = content_length(request)
         if self.length > OBJECT_BYTES_MAX:
             raise S3Error(
                 "EntityTooLarge",
@@ -86,13 +86,9 @@ class Body:
         Raises:
             S3Error: it broke off, is longer or shorter than announced, or is framed wrongly.
         """
-        request = self._request
-        if request.headers.get("Expect", "").lower() == "100-continue":
-            # Only now: who may not come in, or asks for what cannot be, sends nothing in vain.
-            await request.writer.write(_CONTINUE)
-            request.writer.output_size = 0
+        await go_on(self._request)
         received = 0
-        while chunk := await self._next():
+        while chunk := await next_chunk(self._request, self._idle_s):
             self._count(len(chunk))
             pieces = [chunk] if self._decoder is None else self._decoder.feed(chunk)
             for piece in pieces:
@@ -112,15 +108,6 @@ class Body:
         if self.length > bytes_max:
             raise S3Error("MaxMessageLengthExceeded", MaxMessageLengthBytes=str(bytes_max))
         return b"".join([bytes(piece) async for piece in self.chunks()])
-
-    async def _next(self) -> bytes:
-        try:
-            async with asyncio.timeout(self._idle_s):
-                return await self._request.content.readany()
-        except TimeoutError:
-            raise S3Error("RequestTimeout") from None
-        except (aiohttp.ClientPayloadError, web.RequestPayloadError, OSError) as error:
-            raise S3Error("IncompleteBody") from error
 
 
 class Hashed:
@@ -163,6 +150,41 @@ class Hashed:
         if found.algorithm is not None and found.digest is not None:
             kept[found.algorithm.value.lower()] = checksums.encode(found.digest)
         return Sealed(checksums.etag(found.md5), kept)
+
+
+async def go_on(request: web.Request) -> None:
+    """Give a client that waits for it leave to send its body.
+
+    Only when that is wanted: who may not come in, or asks for what cannot be, sends nothing in
+    vain.
+    """
+    if request.headers.get("Expect", "").lower() == "100-continue":
+        await request.writer.write(_CONTINUE)
+        request.writer.output_size = 0
+
+
+async def next_chunk(request: web.Request, idle_s: float) -> bytes:
+    """The next bytes of a body; empty at its end.
+
+    Raises:
+        S3Error: there was silence for too long, or it broke off.
+    """
+    try:
+        async with asyncio.timeout(idle_s):
+            return await request.content.readany()
+    except TimeoutError:
+        raise S3Error("RequestTimeout") from None
+    except (aiohttp.ClientPayloadError, web.RequestPayloadError, OSError) as error:
+        raise S3Error("IncompleteBody") from error
+
+
+def content_length(request: web.Request) -> int:
+    """How long a body is said to be.
+
+    Raises:
+        S3Error: nothing is said, or no length.
+    """
+    return _length(request.headers.get("Content-Length"))
 
 
 def _length(text: str | None) -> int:

@@ -6,6 +6,7 @@ from typing import Final
 
 from common.errors import (
     ClientGone,
+    Forbidden,
     IdleTimeout,
     NameInvalid,
     NoSpace,
@@ -30,6 +31,7 @@ _CODES: Final[tuple[tuple[type[PutterError], str, int | None], ...]] = (
     (ObjectGone, "ServiceUnavailable", None),
     (NoSpace, "ServiceUnavailable", NoSpace.http),
     (TicketsExhausted, "ServiceUnavailable", TicketsExhausted.http),
+    (Forbidden, "AccessDenied", None),
     (NotFound, "NoSuchKey", None),
     (PreconditionFailed, "PreconditionFailed", None),
     (WriteConflict, "ConditionalRequestConflict", None),

@@ -8,7 +8,8 @@ request ── who? (signature) ── what? (operations) ── may he? ── 
 
 Nobody comes in without a signature: nothing of a body is read, and nothing but the key is asked of
 Redis, before it holds. Only the question of a browser whether it may ask (`origins`) has none; it,
-and an answer to a page of another origin, needs the bucket's rules.
+and an answer to a page of another origin, needs the bucket's rules. That of a form stands in its
+fields (`router.gateway.s3.form_upload`).
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from router.gateway.s3.call import HOST_ID, REQUEST_ID, Call, Store, count, owne
 from router.gateway.s3.completion import complete_upload
 from router.gateway.s3.documents import CONTENT_TYPE, Tree, document
 from router.gateway.s3.failures import S3Error
+from router.gateway.s3.form_upload import is_form, post_object
 from router.gateway.s3.headers import refuse_unknown
 from router.gateway.s3.mapping import mapped
 from router.gateway.s3.operations import OPERATIONS, WRITES, operation_of
@@ -145,6 +147,9 @@ class S3Door:
             operation[0] = origins.PREFLIGHT
             return await origins.preflight(self._store, self._address(request), request.headers)
         path, _, query = request.raw_path.partition("?")
+        if request.method == "POST" and is_form(form := self._address(request)):
+            operation[0] = "PostObject"
+            return await post_object(request, form.bucket, self._store, self._keys, self._clock)
         signed = SignedRequest(request.method, path, query, list(request.headers.items()))
         caller = await caller_of(signed, self._keys, self._clock)
         address = self._address(request)

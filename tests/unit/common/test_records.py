@@ -88,9 +88,11 @@ def test_what_a_change_is_about() -> None:
         "photos/empty",
         "photos/cat",
         "photos/cat",
+        "photos/cat",
         "photos",
         "@keys/AK",
         "@keys/gone",
+        "@keys/AK",
     ]
 
 

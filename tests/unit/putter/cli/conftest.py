@@ -28,10 +28,12 @@ class Shop:
         self.web = FakeWeb(lambda _: AssertionError("no request was expected"))
         self.stores: list[tuple[str, str | None]] = []
 
-        def make(url: str, token: str | None, *, timeout_s: float, tls_ca: Path | None) -> Store:
+        def make(
+            url: str, token: str | None, *, timeout_s: float, tls_ca: Path | None, **pair: str
+        ) -> Store:
             assert tls_ca is None
             self.stores.append((url, token))
-            return Store(url, token, connect=self.web, timeout_s=timeout_s)
+            return Store(url, token, connect=self.web, timeout_s=timeout_s, **pair)
 
         monkeypatch.setattr(access, "Store", make)
 

@@ -13,6 +13,7 @@ import pytest
 from rich.console import Console, ConsoleDimensions
 
 from common.errors import Unavailable
+from common.pairs import Pair
 from common.settings import FIELDS, Settings, variable_of
 from putter.cli import local_cluster, local_stop
 from putter.cli.local_attach import Watch, head_of, page
