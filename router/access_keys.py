@@ -10,9 +10,7 @@ or rotated through another router may still count here.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field
 from typing import Final
 
 import msgspec
@@ -23,14 +21,9 @@ from common.keys import Keyring
 from common.limits import ACCESS_KEYS_MAX
 from common.logs import get_logger
 from common.meta.interface import Metadata
-from common.names import check_bucket
 from common.pairs import (
     FIRST_PAIR,
-    ROOT,
     Pair,
-    check_id,
-    check_owner,
-    check_secret,
     is_id,
     new_id,
     new_secret,
@@ -40,116 +33,17 @@ from common.sealing import seal, unseal
 from router.keeping import Keeping
 from router.numbers import Numbers
 from router.recent import Recent
+from router.rights import Issued, Key, RightsChange, Wanted, check
 from router.rounds import Rounds
 from router.turns import turn
 
 _log = get_logger(__name__)
 
-READ: Final = "read"
-WRITE: Final = "write"
-
 KEEP_OLD_S_MAX: Final = 90 * 24 * 3600
 """How long a secret may count that was replaced."""
 _REMEMBERED_MAX: Final = 4_096
-_BUCKETS_MAX: Final = 1_000
 _LEASE: Final = "keys"
 _RESEAL_S: Final = 60.0
-
-
-@dataclass(frozen=True)
-class Key:
-    """An access key, ready to verify a signature.
-
-    Attributes:
-        access_key_id: its public half.
-        secret: what its owner signs with.
-        owner: whose it is.
-        read_only: whether it may change nothing.
-        buckets: what it may with single buckets, ``read`` or ``write``; empty: with all of them.
-        former: the secret before this one; "": it counts no more.
-        former_until_ms: until when it counts, milliseconds since 1970.
-    """
-
-    access_key_id: str
-    secret: str = field(repr=False)
-    owner: str
-    read_only: bool
-    buckets: Mapping[str, str]
-    former: str = field(default="", repr=False)
-    former_until_ms: int = 0
-
-    def secrets(self, now_ms: int) -> tuple[str, ...]:
-        """The secrets that count at a moment, the newest first."""
-        if self.former and now_ms < self.former_until_ms:
-            return self.secret, self.former
-        return (self.secret,)
-
-    def may(self, bucket: str, *, write: bool) -> bool:
-        """Whether it may read a bucket, or change it.
-
-        Args:
-            bucket: its name; "": what is about all of them.
-            write: change it.
-        """
-        if write and self.read_only:
-            return False
-        if not self.buckets:
-            return True
-        right = self.buckets.get(bucket)
-        return right == WRITE or (right == READ and not write)
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """What a new key shall be.
-
-    Attributes:
-        access_key_id: its public half.
-        secret: the other; None: a random one.
-        owner: whose it is.
-        read_only: whether it may change nothing.
-        buckets: ``read`` or ``write`` by bucket; empty: all of them.
-    """
-
-    access_key_id: str
-    secret: str | None = field(default=None, repr=False)
-    owner: str = ROOT
-    read_only: bool = False
-    buckets: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class RightsChange:
-    """What shall be different of a key; None stays.
-
-    Attributes:
-        owner: whose it is.
-        read_only: whether it may change nothing.
-        buckets: ``read`` or ``write`` by bucket; empty: all of them.
-    """
-
-    owner: str | None = None
-    read_only: bool | None = None
-    buckets: Mapping[str, str] | None = None
-
-    def of(self, held: AccessKey) -> AccessKey:
-        """A key with this change."""
-        wanted = {"owner": self.owner, "read_only": self.read_only, "buckets": self.buckets}
-        changed = {name: value for name, value in wanted.items() if value is not None}
-        return msgspec.structs.replace(held, **changed)
-
-
-@dataclass(frozen=True)
-class Issued:
-    """A key and its secret, to be shown once.
-
-    Attributes:
-        record: what was made durable.
-        secret: in clear.
-    """
-
-    record: AccessKey
-    secret: str = field(repr=False)
 
 
 class AccessKeys:
@@ -230,7 +124,7 @@ class AccessKeys:
             WriteConflict: there is one with this id, or it is changed right now.
             PutterError: nothing changed, unless Redis did not answer at the end: then look.
         """
-        _check(wanted)
+        check(wanted)
         async with self._turn():
             keys = await self._meta.access.every()
             if any(each.key == wanted.access_key_id and each.sealed for each in keys):
@@ -294,7 +188,7 @@ class AccessKeys:
             held = await self._get(access_key_id)
             rights = held.owner, held.read_only, held.buckets
             wanted = Wanted(access_key_id, secret, *rights)
-            _check(wanted)
+            check(wanted)
             return await self._issue(wanted, held if keep_old_s else None, keep_old_s)
 
     async def update(self, access_key_id: str, change: RightsChange) -> AccessKey:
@@ -309,7 +203,7 @@ class AccessKeys:
         """
         async with self._turn():
             held = await self._get(access_key_id)
-            _check(
+            check(
                 Wanted(
                     access_key_id,
                     owner=held.owner if change.owner is None else change.owner,
@@ -447,21 +341,3 @@ class AccessKeys:
 def _sealed_with(record: AccessKey) -> set[str]:
     """The cluster keys that secrets of an access key are encrypted with."""
     return {record.sealed_with} | ({record.former_with} if record.former else set())
-
-
-def _check(wanted: Wanted) -> None:
-    """Refuse what no key can be.
-
-    Raises:
-        UsageError: why.
-    """
-    check_id(wanted.access_key_id)
-    if wanted.secret is not None:
-        check_secret(wanted.secret)
-    check_owner(wanted.owner)
-    if len(wanted.buckets) > _BUCKETS_MAX:
-        raise UsageError(f"a key names at most {_BUCKETS_MAX} buckets")
-    for bucket, right in wanted.buckets.items():
-        check_bucket(bucket)
-        if right not in (READ, WRITE):
-            raise UsageError(f"{right[:64]!a} is no right", hint="read or write")

@@ -28,12 +28,13 @@ from common.errors import Forbidden, NotAuthorised, UsageError
 from common.keys import Keyring
 from common.pairs import new_secret
 from common.web import Door
-from router.access_keys import AccessKeys, Key
+from router.access_keys import AccessKeys
 from router.gateway.bodies import BODY_SHA256
 from router.gateway.files import name_of
 from router.gateway.s3.access import verified_by
 from router.gateway.s3.failures import S3Error
 from router.gateway.s3.sigv4 import SignedRequest, Verified, parse
+from router.rights import Key
 
 KEY: Final = web.RequestKey("access key", Key)
 """Where a request has the key that it came with; without one it may everything."""

@@ -12,8 +12,9 @@ from common.pairs import ROOT
 from common.records import AccessKey
 from common.tickets import format_id
 from common.web import json_response
-from router.access_keys import AccessKeys, Issued, RightsChange, Wanted
+from router.access_keys import AccessKeys
 from router.gateway.bodies import small_body
+from router.rights import Issued, RightsChange, Wanted
 
 _BODY_BYTES_MAX: Final = 128 * 1024
 T = TypeVar("T")

@@ -23,10 +23,10 @@ from common.errors import NotFound, PreconditionFailed, PutterError
 from common.limits import KIB
 from common.records import KEYS_BUCKET, AccessKey
 from common.sealing import unseal
-from router.access_keys import Wanted
 from router.ahead import Ahead
 from router.app import Router
 from router.quorum import Policy
+from router.rights import Wanted
 from router.targets import Target
 from tests import history_kit
 from tests.history_kit import FOREIGN, NOTHING, Kind, Op, wrongs

@@ -22,9 +22,10 @@ from common.errors import (
 from common.keys import ClusterKey, Keyring
 from common.pairs import Pair, new_id, new_secret
 from common.records import AccessKey, encode
-from router.access_keys import KEEP_OLD_S_MAX, AccessKeys, Key, RightsChange, Wanted
+from router.access_keys import KEEP_OLD_S_MAX, AccessKeys
 from router.quorum import Policy
 from router.recent import STALE_S
+from router.rights import Key, RightsChange, Wanted
 from tests.node_kit import KEY, RING, play, until
 from tests.router_kit import Store
 from tests.simulation.loop import World

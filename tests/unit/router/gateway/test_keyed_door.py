@@ -17,9 +17,9 @@ from common.keys import Keyring
 from common.metrics import Metrics
 from common.web import json_response, make_application
 from putter.client.signing import Signer
-from router.access_keys import Key
 from router.gateway.bodies import BODY_SHA256
 from router.gateway.keyed_door import KEY, KeyedDoor, Need, need
+from router.rights import Key
 from tests.node_kit import KEY as CLUSTER_KEY
 
 TOKEN = "0123456789abcdef" * 4
