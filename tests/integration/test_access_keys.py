@@ -34,7 +34,9 @@ def test_access_keys_from_end_to_end(tmp_path: Path) -> None:
         made = at(store, "keys", "create", *pair, "--bucket", "photos:read", "--json").told
         assert (made["secret_key"], made["buckets"]) == (SECRET, {"photos": "read"})
         other = at(store, "keys", "create", "--owner", "ann", "--json").told
-        again = at(store, "keys", "rotate", other["access_key_id"], "--json").told
+        again = at(
+            store, "keys", "rotate", other["access_key_id"], "--keep-old", "1", "--json"
+        ).told
         assert again["secret_key"] != other["secret_key"]
         gone = at(store, "keys", "create", "--json").told
         at(store, "keys", "delete", gone["access_key_id"])
@@ -43,7 +45,10 @@ def test_access_keys_from_end_to_end(tmp_path: Path) -> None:
         assert status == 200
         listed = {each["access_key_id"]: each for each in told["keys"]}
         assert set(listed) == {"moved-here", other["access_key_id"]}
-        assert "secret" not in json.dumps(told)
+        assert "secret_key" not in json.dumps(told)
+        assert listed[other["access_key_id"]]["old_secret_until_ms"] > 0
+        old = Signer(store.web_ports[1], other["access_key_id"], other["secret_key"])
+        assert old.ask("GET", "/keys").status == 200
 
         # Redis forgets everything: the putters know it.
         for router in store.routers:
@@ -60,6 +65,7 @@ def test_access_keys_from_end_to_end(tmp_path: Path) -> None:
             assert ask(store, "GET", "/keys") == (200, told)
 
         eventually(restored)
+        assert old.ask("GET", "/keys").status == 200
         assert files_with(tmp_path, "moved-here")
         assert files_with(tmp_path, SECRET, again["secret_key"]) == []
 

@@ -27,8 +27,9 @@ from router.blocks import ChunkSource
 from router.gateway.s3.access import AccessKey, AccessKeys
 from router.gateway.s3.address import Address, checked_key
 from router.gateway.s3.announced import BodyChecks, announced
-from router.gateway.s3.call import Store, answer
+from router.gateway.s3.call import Store
 from router.gateway.s3.checksums import Algorithm, Buffer
+from router.gateway.s3.documents import CONTENT_TYPE, Tree, document
 from router.gateway.s3.failures import S3Error
 from router.gateway.s3.form_data import FormData, boundary_of
 from router.gateway.s3.form_policy import FormPolicy, parse_policy
@@ -193,20 +194,14 @@ def _told(version: Version, fields: Mapping[str, str], where: str) -> web.Respon
     status = _STATUSES.get(fields.get("success_action_status", ""), 204)
     if status != web.HTTPCreated.status_code:
         return web.Response(status=status, headers=headers)
-    told = answer(
-        (
-            "PostResponse",
-            [
-                ("Location", location),
-                ("Bucket", version.bucket),
-                ("Key", version.key),
-                ("ETag", etag),
-            ],
-        ),
-        **headers,
-    )
-    told.set_status(status)
-    return told
+    told: list[Tree] = [
+        ("Location", location),
+        ("Bucket", version.bucket),
+        ("Key", version.key),
+        ("ETag", etag),
+    ]
+    body = document(("PostResponse", told), namespace="")
+    return web.Response(body=body, status=status, headers={"Content-Type": CONTENT_TYPE} | headers)
 
 
 def _redirect(url: str) -> str:
