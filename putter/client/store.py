@@ -350,7 +350,7 @@ class Store:
             NotFound: no such file.
             PreconditionFailed: it is another one.
         """
-        condition = _quoted(if_match)
+        condition = quoted(if_match)
         fields = {} if condition is None else {"If-Match": condition}
         answer = self._exchange.send("DELETE", _file_path(*parse_name(name)), headers=fields)
         self._exchange.text(answer, JSON_BYTES_MAX)
