@@ -10,6 +10,12 @@ def quoted(etag: str | None) -> str | None:
     return etag if etag is None or etag == "*" else '"' + etag.strip('"') + '"'
 
 
+def conditions(if_match: str | None, if_none_match: str | None = None) -> dict[str, str]:
+    """The header fields of conditions on what a name holds."""
+    given = {"If-Match": quoted(if_match), "If-None-Match": quoted(if_none_match)}
+    return {field: value for field, value in given.items() if value is not None}
+
+
 def byte_range(start: int | None, end: int | None) -> str | None:
     """The value of ``Range`` for a slice (RFC 9110, section 14.1.2); None for all bytes.
 

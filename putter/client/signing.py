@@ -14,6 +14,8 @@ from hashlib import sha256
 from typing import Final
 from urllib.parse import quote, unquote, unquote_plus
 
+from common.errors import UsageError
+
 _ALGORITHM: Final = "AWS4-HMAC-SHA256"
 _REGION: Final = "us-east-1"
 _UNSIGNED: Final = "UNSIGNED-PAYLOAD"
@@ -59,6 +61,19 @@ class Signer:
             f"Signature={hmac.digest(key, text.encode(), sha256).hex()}"
         )
         return fields
+
+
+def signer_of(access_key_id: str | None, secret_key: str | None) -> Signer | None:
+    """What signs with this access key; None without one.
+
+    Raises:
+        UsageError: one half is missing.
+    """
+    if access_key_id is None and secret_key is None:
+        return None
+    if access_key_id is None or secret_key is None:
+        raise UsageError("an access key needs both its id and its secret")
+    return Signer(access_key_id, secret_key)
 
 
 def _canonical(query: str) -> str:

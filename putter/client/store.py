@@ -22,18 +22,18 @@ from urllib.parse import quote, urlencode
 import msgspec
 
 from common.checksum import object_digest
-from common.errors import IntegrityError, ProtocolError, UsageError
+from common.errors import IntegrityError, ProtocolError
 from common.limits import LIST_PAGE_MAX
 from common.names import check_bucket, parse_name
 from common.tickets import format_id, parse_ticket
 from putter.client.buckets import BucketInfo, BucketList
 from putter.client.explanation import Explanation
-from putter.client.fields import byte_range, quoted
+from putter.client.fields import byte_range, conditions
 from putter.client.http import DEFAULT_URL, Answer, Connect, Exchange, connector
 from putter.client.keys import Keys
 from putter.client.models import Buckets, Entry, FileInfo, Page, TicketInfo, info_from_headers
 from putter.client.reader import Reader, save
-from putter.client.signing import Signer
+from putter.client.signing import signer_of
 from putter.client.sources import Progress, Source, opened
 from putter.client.status import Drain, Drains, NodeScrub, Repairs, Scrubs, StoreStatus
 
@@ -66,21 +66,15 @@ class Store:
             connect: opens connections instead of the URL; for tests.
             tls_ca: PEM file of the authorities that an ``https`` store's certificate may come from;
                 the system's if None.
-            access_key: id of an access key that signs the requests, in place of the token.
-            secret_key: its secret, which is not sent.
+            access_key, secret_key: sign the requests in place of the token; nothing secret is sent.
 
         Raises:
-            UsageError: the URL is none, or of an access key one half is missing.
+            UsageError: the URL is none, or half an access key is missing.
             SettingInvalid: the file of authorities cannot be used.
         """
         self.url = url.rstrip("/")
-        signer = None
-        if access_key is not None and secret_key is not None:
-            signer = Signer(access_key, secret_key)
-        elif access_key is not None or secret_key is not None:
-            raise UsageError("an access key needs both its id and its secret")
         connect = connect or connector(url, timeout_s, tls_ca)
-        self._exchange = Exchange(self.url, connect, token, signer)
+        self._exchange = Exchange(self.url, connect, token, signer_of(access_key, secret_key))
 
     def __enter__(self) -> Self:
         return self
@@ -130,12 +124,9 @@ class Store:
         """
         path = _file_path(*parse_name(name))
         fields = dict(headers or {})
-        given = {
-            "Content-Type": content_type,
-            "If-None-Match": quoted(if_none_match),
-            "If-Match": quoted(if_match),
-        }
-        fields |= {field: value for field, value in given.items() if value is not None}
+        fields |= conditions(if_match, if_none_match)
+        if content_type is not None:
+            fields["Content-Type"] = content_type
         if isinstance(source, bytes | bytearray | memoryview):
             data = bytes(source)
             info = self._told(self._exchange.send("PUT", path, headers=fields, body=data), FileInfo)
@@ -350,9 +341,8 @@ class Store:
             NotFound: no such file.
             PreconditionFailed: it is another one.
         """
-        condition = quoted(if_match)
-        fields = {} if condition is None else {"If-Match": condition}
-        answer = self._exchange.send("DELETE", _file_path(*parse_name(name)), headers=fields)
+        path, fields = _file_path(*parse_name(name)), conditions(if_match)
+        answer = self._exchange.send("DELETE", path, headers=fields)
         self._exchange.text(answer, JSON_BYTES_MAX)
 
     def ticket(self, ticket_id: str) -> TicketInfo:
