@@ -66,7 +66,8 @@ class Store:
             connect: opens connections instead of the URL; for tests.
             tls_ca: PEM file of the authorities that an ``https`` store's certificate may come from;
                 the system's if None.
-            access_key, secret_key: sign the requests in place of the token; nothing secret is sent.
+            access_key: id of an access key that signs the requests, in place of the token.
+            secret_key: its secret, which is not sent.
 
         Raises:
             UsageError: the URL is none, or half an access key is missing.
