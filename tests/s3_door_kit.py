@@ -17,38 +17,19 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
-from aiohttp import web
 from structlog.testing import capture_logs
 
-from common.callers import CallerLimits
-from common.web_connections import Connections
-from router.buckets import Directory
-from router.gateway.s3 import call, lane, port, server
-from tests.router_kit import EXECUTOR, Store
+from common.web_port import WebPort
+from router.access_keys import Wanted
+from router.doors import Doors
+from tests.node_kit import RING
+from tests.router_kit import Store
 from tests.s3_kit import KEY_ID, SECRET, UNSIGNED, Signer, Told
 from tests.simulation.loop import VirtualClock, VirtualLoop, World
 
 T = TypeVar("T")
 ANSWER_S: Final = 3_600.0
 """Virtual seconds in which an answer comes; silent clients are given up long before."""
-
-
-@dataclass(frozen=True)
-class TestKey:
-    """The key of these tests: it may do everything."""
-
-    owner: str = "tests"
-    secret: str = SECRET
-
-    def may(self, bucket: str, *, write: bool) -> bool:
-        return True
-
-
-class OneKey:
-    """Knows one access key."""
-
-    async def find(self, access_key_id: str) -> TestKey | None:
-        return TestKey() if access_key_id == KEY_ID else None
 
 
 class Wire(asyncio.Transport):
@@ -105,9 +86,7 @@ class S3Door:
 
     loop: VirtualLoop
     store: Store
-    application: web.Server
-    connections: Connections
-    lane: lane.ObjectLane
+    port: WebPort
     failures: list[Any] = field(default_factory=list)
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
@@ -157,9 +136,9 @@ class S3Door:
 
     async def _raw(self, pieces: Sequence[bytes]) -> bytes:
         wire = Wire()
-        connection = port.S3Connection(
-            self.application, self.connections, self.loop, lane=self.lane, names=lane.NAMES
-        )
+        application = self.port._runner.server
+        assert application is not None
+        connection = self.port._connect(application, self.port._connections, self.loop)
         connection.connection_made(wire)
         gone = False
         for piece in pieces:
@@ -264,7 +243,7 @@ def open_door(putters: int = 1, **options: Any) -> Iterator[S3Door]:
         made = loop.run_until_complete(_open(world, putters, options))
         made.failures = heard
         yield made
-        made.run(made.store.stop())
+        made.run(_close(made))
     finally:
         loop.extend(ANSWER_S)
         left = loop.tasks()
@@ -280,20 +259,12 @@ def open_door(putters: int = 1, **options: Any) -> Iterator[S3Door]:
 
 async def _open(world: World, putters: int, options: dict[str, Any]) -> S3Door:
     store = await Store(world, putters, **options).start()
-    router, clock = store.router, world.clock
-    behind = call.Store(
-        store.meta,
-        router.writes,
-        router.lately,
-        Directory(store.meta, router.configure, clock),
-        router.metrics,
-        EXECUTOR,
-        router.options.idle_ms,
-    )
-    door = server.S3Door(behind, OneKey(), clock, "s3.test", "door")
-    runner = web.AppRunner(door.application(), access_log=None, handler_cancellation=True)
-    await runner.setup()
-    assert runner.server is not None
-    short = lane.ObjectLane(behind, OneKey(), clock, "s3.test", "door")
-    connections = Connections(router.metrics, CallerLimits(), "s3")
-    return S3Door(world.loop, store, runner.server, connections, short)
+    await store.router.access_keys.create(Wanted(KEY_ID, SECRET))
+    port = Doors(store.router, store.meta, RING, world.clock, None, str, "")._make_s3()
+    await port._runner.setup()
+    return S3Door(world.loop, store, port)
+
+
+async def _close(door: S3Door) -> None:
+    await door.port.stop()
+    await door.store.stop()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import threading
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,11 +14,10 @@ import pytest
 from botocore.exceptions import BotoCoreError, ClientError
 
 from tests.s3_kit import Signer, s3, s3_cluster
-from tests.store_kit import Cluster, eventually
+from tests.store_kit import eventually
 from tests.traffic_kit import payload
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
-WRITERS = 32
 SIZE = 12_000_000
 
 
@@ -69,63 +67,6 @@ def test_a_putter_that_dies_during_puts_and_gets(tmp_path: Path) -> None:
                 assert (held.status, held.code) == (404, "NoSuchKey")
                 assert not told[key], "it was acknowledged"
         assert any(told.values())
-
-
-def race(store: Cluster, key: str, disturb: Callable[[], None] | None = None) -> list[int]:
-    """Who of many writers of a new key is told that he won."""
-    won: list[int] = []
-    gate = threading.Barrier(WRITERS)
-
-    def write(number: int) -> None:
-        signer = Signer(store.s3_ports[0])
-        gate.wait(60)
-        try:
-            answer = signer.ask(
-                "PUT", f"/locks/{key}", f"{number}".encode(), {"if-none-match": "*"}
-            )
-        except OSError:
-            return
-        if answer.status == 200:
-            won.append(number)
-        else:
-            assert answer.status in {409, 412, 503}, answer
-
-    disturbing = later(disturb, 0.05) if disturb else None
-    with ThreadPoolExecutor(WRITERS) as pool:
-        for each in [pool.submit(write, number) for number in range(WRITERS)]:
-            each.result()
-    if disturbing is not None:
-        disturbing.join()
-    return won
-
-
-def test_of_racing_writers_one_wins_also_while_redis_restarts(tmp_path: Path) -> None:
-    flags = ("--redis-patience-ms", "8000")
-    with s3_cluster(tmp_path, putters=2, routers=2, router_flags=flags) as store:
-        signer = Signer(store.s3_ports[0])
-        assert signer.ask("PUT", "/locks").status == 200
-        for number in range(3):
-            won = race(store, f"quiet{number}")
-            assert len(won) == 1
-            assert signer.ask("GET", f"/locks/quiet{number}").body == f"{won[0]}".encode()
-
-        def restart() -> None:
-            store.valkey.stop()
-            time.sleep(0.2)
-            store.valkey.start()
-
-        for number in range(3):
-            key = f"storm{number}"
-            won = race(store, key, restart)
-            assert len(won) <= 1
-
-            def settled(key: str = key) -> None:
-                assert signer.ask("GET", f"/locks/{key}").status in {200, 404}
-
-            eventually(settled, 60)
-            held: Any = signer.ask("GET", f"/locks/{key}")
-            if won:
-                assert held.body == f"{won[0]}".encode()
 
 
 def test_processes_that_die_while_an_upload_is_completed(tmp_path: Path) -> None:
