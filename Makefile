@@ -38,6 +38,10 @@ $(VENV)/.dev: $(BIN)/putter requirements-dev.txt
 	$(PIP) install --require-hashes -r requirements-dev.txt
 	@touch $@
 
+# S3 clients that some tests run. What cannot be installed here is skipped, and tried again.
+$(VENV)/.clients: $(VENV)/.dev requirements-clients.txt tests/clients/package-lock.json
+	@tools/install_clients.sh $(VENV)
+
 install: $(BIN)/putter
 
 run: install
@@ -65,10 +69,10 @@ compose:
 compose-stop:
 	docker compose --file docker/compose-local.yaml down
 
-test: $(VENV)/.dev
+test: $(VENV)/.clients
 	$(BIN)/python -m pytest -n $(JOBS)
 
-soak: $(VENV)/.dev
+soak: $(VENV)/.clients
 	PUTTER_SOAK=1 $(BIN)/python -m pytest -n $(JOBS) \
 	  tests/fault tests/integration tests/property tests/simulation
 

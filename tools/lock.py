@@ -1,10 +1,11 @@
-"""Write requirements.txt and requirements-dev.txt anew: each package at one version, with hashes.
+"""Write requirements.txt and its siblings anew: each package at one version, with hashes.
 
     python tools/lock.py             versions stay where pyproject.toml allows it
     python tools/lock.py --upgrade   the newest that it allows
 
 The resolver is uv, in an environment that is thrown away. The hashes are those of all files of a
-version, so that one lock serves every platform and every Python that we support.
+version, so that one lock serves every platform and every Python that we support. The S3 clients
+that tests run in an environment of their own are locked alone: what they need would not fit ours.
 """
 
 from __future__ import annotations
@@ -20,14 +21,16 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 RUN = ROOT / "requirements.txt"
 DEV = ROOT / "requirements-dev.txt"
+CLIENTS = ROOT / "requirements-clients.txt"
 HEAD = {
     RUN: "# What data-putter runs with, made by tools/lock.py. Also holds what builds it.\n",
     DEV: "# The same and what tests and checks need, made by tools/lock.py.\n",
+    CLIENTS: "# S3 clients that tests run from .venv/clients, made by tools/lock.py.\n",
 }
 
 
 def main() -> None:
-    """Make both; the one to run with has the versions of the one to test with."""
+    """Make them; the one to run with has the versions of the one to test with."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
     oldest = project["project"]["requires-python"].removeprefix(">=")
     build = "".join(f"{each}\n" for each in project["build-system"]["requires"])
@@ -37,13 +40,20 @@ def main() -> None:
         python = place / "venv" / "bin" / "python"
         subprocess.run([python, "-m", "pip", "install", "--quiet", "uv"], check=True)
         (place / "build.in").write_text(build)
-        versions = DEV if DEV.exists() and "--upgrade" not in sys.argv[1:] else None
-        for target, extra in ((DEV, ["--extra", "dev"]), (RUN, [])):
+        clients = project["project"]["optional-dependencies"]["clients"]
+        (place / "clients.in").write_text("".join(f"{each}\n" for each in clients))
+        ours = ["pyproject.toml", place / "build.in"]
+        for target, wanted, versions in (
+            (DEV, [*ours, "--extra", "dev"], kept(DEV)),
+            (RUN, ours, DEV),
+            (CLIENTS, [place / "clients.in"], kept(CLIENTS)),
+        ):
             known = ["--constraint", str(versions)] if versions else []
             locked = subprocess.run(
                 [
                     *(python, "-m", "uv", "--quiet", "pip", "compile"),
-                    *("pyproject.toml", place / "build.in", *extra, *known),
+                    *wanted,
+                    *known,
                     *("--universal", "--python-version", oldest, "--generate-hashes"),
                     *("--no-header", "--no-annotate", "--no-emit-index-url"),
                 ],
@@ -54,7 +64,11 @@ def main() -> None:
                 text=True,
             ).stdout
             target.write_text(HEAD[target] + locked)
-            versions = target
+
+
+def kept(lock: Path) -> Path | None:
+    """A lock whose versions stay where they can."""
+    return lock if lock.exists() and "--upgrade" not in sys.argv[1:] else None
 
 
 if __name__ == "__main__":

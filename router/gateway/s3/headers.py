@@ -54,6 +54,7 @@ _MEANT: Final = frozenset(
 )
 """What this door reads, and what changes nothing here: it names no cost, no lock, no attribute."""
 _ONLY: Final[Mapping[str, frozenset[str]]] = {
+    "x-amz-api-version": frozenset({"2006-03-01"}),  # what the SDK for C++ sends
     "x-amz-acl": frozenset({"private", "bucket-owner-full-control"}),
     "x-amz-storage-class": frozenset({"STANDARD"}),
     "x-amz-tagging-directive": frozenset({"COPY", "REPLACE"}),

@@ -93,6 +93,7 @@ def test_what_is_so_anyway_is_not() -> None:
         [
             ("X-Amz-Acl", "private"),
             ("x-amz-storage-class", "STANDARD"),
+            ("x-amz-api-version", "2006-03-01"),
             ("x-amz-meta-anything", "x"),
             ("x-amz-checksum-crc64nvme", "x"),
             ("x-amz-content-sha256", "UNSIGNED-PAYLOAD"),
