@@ -166,7 +166,8 @@ class Exchange:
         """
         fields = dict(headers or {})
         if self._signer is not None:
-            fields |= self._signer.sign(method, path, _host(self._url), datetime.now(UTC))
+            ours = {name: value for name, value in fields.items() if name.startswith("X-Putter-")}
+            fields |= self._signer.sign(method, path, _host(self._url), datetime.now(UTC), ours)
         elif self._token is not None:
             fields["Authorization"] = f"Bearer {self._token}"
         streamed = body is not None and not isinstance(body, bytes)

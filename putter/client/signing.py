@@ -34,7 +34,14 @@ class Signer:
     access_key_id: str
     secret_key: str = field(repr=False)
 
-    def sign(self, method: str, target: str, host: str, now: datetime) -> Mapping[str, str]:
+    def sign(
+        self,
+        method: str,
+        target: str,
+        host: str,
+        now: datetime,
+        also: Mapping[str, str] | None = None,
+    ) -> Mapping[str, str]:
         """The header fields that a request is to have.
 
         Args:
@@ -42,13 +49,15 @@ class Signer:
             target: path and query, percent-encoded.
             host: what its Host header says.
             now: the time, with its zone.
+            also: further fields that it has and that have to be signed, such as what is copied.
         """
         path, _, query = target.partition("?")
         stamp = now.astimezone(UTC).strftime("%Y%m%dT%H%M%SZ")
         fields = {"host": host, "x-amz-content-sha256": _UNSIGNED, "x-amz-date": stamp}
-        names = ";".join(fields)
+        signed = dict(sorted((fields | {n.lower(): v for n, v in (also or {}).items()}).items()))
+        names = ";".join(signed)
         lines = [method, quote(unquote(path), safe=f"/{_SAFE}"), _canonical(query)]
-        lines += [f"{name}:{value}" for name, value in fields.items()]
+        lines += [f"{name}:{value}" for name, value in signed.items()]
         canonical = "\n".join([*lines, "", names, _UNSIGNED])
         scope = f"{stamp[:8]}/{_REGION}/s3/aws4_request"
         digest = sha256(canonical.encode()).hexdigest()

@@ -49,7 +49,8 @@ _PREFIX: Final = "/file/"
 _NAME: Final = "{name:(?s:.+)}"
 """Anything, line breaks too: `name_of` says what is wrong with them."""
 _CONTENT_TYPE: Final = "application/octet-stream"
-_COPY_SOURCE: Final = "X-Putter-Copy-Source"
+COPY_SOURCE: Final = "X-Putter-Copy-Source"
+"""Names the file that is copied; who may write the one must be allowed to read the other."""
 _KEPT_HEADERS: Final = (
     "Content-Type",
     "Content-Encoding",
@@ -123,10 +124,10 @@ class FileRoutes:
             empty_allowed=True,
         )
         chunks: AsyncGenerator[bytes, None] = self._body(request)
-        if _COPY_SOURCE in request.headers:
+        if COPY_SOURCE in request.headers:
             if request.can_read_body:
-                raise UsageError(f"a request with {_COPY_SOURCE} has no body")
-            version = await self._lately.reads.resolve(*name_of(request.headers[_COPY_SOURCE], "/"))
+                raise UsageError(f"a request with {COPY_SOURCE} has no body")
+            version = await self._lately.reads.resolve(*name_of(request.headers[COPY_SOURCE], "/"))
             target = _like(version, target)
             chunks = self._pieces(version)
         source = ChunkSource(chunks, self._writes.filler())

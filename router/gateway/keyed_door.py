@@ -30,7 +30,7 @@ from common.pairs import new_secret
 from common.web import Door
 from router.access_keys import AccessKeys
 from router.gateway.bodies import BODY_SHA256
-from router.gateway.files import name_of
+from router.gateway.files import COPY_SOURCE, name_of
 from router.gateway.s3.access import verified_by
 from router.gateway.s3.failures import S3Error
 from router.gateway.s3.sigv4 import SignedRequest, Verified, parse
@@ -142,7 +142,7 @@ class KeyedDoor(Door):
             HostRefused: on loopback, a Host that is not this machine.
             NotAuthorised: nobody whom this door knows.
             Forbidden: a key that may not do this.
-            UsageError: a body in signed chunks.
+            UsageError: a body in signed chunks, or what is to be copied is no name.
             MetadataUnavailable: Redis does not answer.
         """
         path, _, query = request.raw_path.partition("?")
@@ -151,6 +151,7 @@ class KeyedDoor(Door):
             return
         self.check_host(request.headers)
         scheme, _, given = request.headers.get("Authorization", "").partition(" ")
+        copied = request.headers.get(COPY_SOURCE)
         if scheme.lower() == _BASIC:
             key = await self._by_secret(given.strip())
         else:
@@ -158,12 +159,17 @@ class KeyedDoor(Door):
             key, verified = await self._by_signature(signed)
             if verified.claim.payload.chunked:
                 raise UsageError("this port takes no body in signed chunks; port 5003 does")
+            if copied is not None and COPY_SOURCE.lower() not in verified.claim.signed_headers:
+                raise NotAuthorised(f"{COPY_SOURCE} has to be signed")
             if verified.sha256 is not None:
                 request[BODY_SHA256] = verified.sha256
         resource = request.match_info.route.resource
         route = resource.canonical if resource is not None else ""
         bucket = request.match_info.get("bucket") or request.query.get("bucket", "")
-        if not need(route, request.method, request.rel_url.raw_path, bucket).granted(key):
+        needs = [need(route, request.method, request.rel_url.raw_path, bucket)]
+        if copied is not None:
+            needs.append(Need(name_of(copied, "/")[0]))
+        if not all(each.granted(key) for each in needs):
             raise Forbidden(f"access key {key.access_key_id} may not do this")
         request[KEY] = key
 

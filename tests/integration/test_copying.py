@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.s3_kit import s3, s3_cluster
+from tests.s3_kit import KEY_ID, SECRET, s3, s3_cluster
 from tests.store_kit import Cluster, eventually
-from tests.traffic_kit import at, payload, url
+from tests.traffic_kit import at, payload, putter, url
 
 pytestmark = pytest.mark.slow
 MIB = 1024 * 1024
@@ -88,6 +88,10 @@ def test_single_files_and_pipes(store: Cluster, tmp_path: Path) -> None:
     assert at(store, "cp", "-", "putter:single/piped", stdin=b"bytes").code == 0
     assert at(store, "cp", "putter:single/piped", "-").out == b"bytes"
     assert at(store, "cp", "putter:single/piped", "putter:double").code == 0
+    words = ("cp", "putter:single/piped", "putter:double/signed", "--url", url(store))
+    key = {"PUTTER_ACCESS_KEY": KEY_ID, "PUTTER_SECRET_KEY": SECRET}
+    assert putter(store, *words, env=key).code == 0
+    assert putter(store, *words, env=key | {"PUTTER_SECRET_KEY": "wrong"}).code == 5
     assert at(store, "cp", "putter:double/piped", str(tmp_path)).code == 0
     assert (tmp_path / "piped").read_bytes() == b"bytes"
     absent = at(store, "cp", "putter:single/none", str(tmp_path))

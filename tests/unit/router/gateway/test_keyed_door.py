@@ -143,6 +143,29 @@ async def test_a_signed_request(listens_on: str) -> None:
     assert (await site.signed("GET", "/file/photos/a", "NOBODY", "secret-of-all"))[0] == 401
 
 
+@pytest.mark.parametrize(
+    ("source", "status"), [("/photos/a", 200), ("/music/a", 200), ("/other/a", 403), ("/X/a", 400)]
+)
+async def test_who_copies_must_be_allowed_to_read(source: str, status: int) -> None:
+    site, path, copied = Site(), "/file/photos/b", {"X-Putter-Copy-Source": source}
+    right = basic("PHOTOS", "secret-of-photos")
+    assert (await site.ask("PUT", path, Authorization=right, **copied))[0] == status
+    signer = Signer("PHOTOS", "secret-of-photos")
+    fields = signer.sign("PUT", path, HOST, moment(site.clock), copied)
+    assert copied.keys() & fields.keys() == set()
+    headers = {name: value for name, value in fields.items() if name != "host"}
+    assert (await site.ask("PUT", path, **headers, **copied))[0] == status
+
+
+async def test_what_is_copied_has_to_be_signed() -> None:
+    site, path = Site(), "/file/photos/b"
+    fields = Signer("ALL", "secret-of-all").sign("PUT", path, HOST, moment(site.clock))
+    headers = {name: value for name, value in fields.items() if name != "host"}
+    assert (await site.ask("PUT", path, **headers))[0] == 200
+    status, told = await site.ask("PUT", path, **headers, **{"X-Putter-Copy-Source": "/photos/a"})
+    assert (status, told["message"]) == (401, "X-Putter-Copy-Source has to be signed")
+
+
 async def test_a_signature_that_is_too_old() -> None:
     site = Site()
     fields = Signer("ALL", "secret-of-all").sign("GET", "/keys", HOST, moment(site.clock))
