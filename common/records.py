@@ -79,7 +79,7 @@ class Version(msgspec.Struct, frozen=True, tag="version", tag_field="kind", omit
         key: key, UTF-8, 1…1024 bytes.
         stamp: the change's place in the total order of changes; also the version's ID.
         size: data bytes of all objects.
-        etag: entity tag without quotes.
+        etag: entity tag without quotes; "": it is a delete marker, and the name holds nothing.
         created_ms: wall clock, milliseconds since 1970.
         objects: the bytes; empty for a file without a byte.
         headers: what is given back with the bytes, such as ``content-type``.
@@ -106,6 +106,11 @@ class Version(msgspec.Struct, frozen=True, tag="version", tag_field="kind", omit
     checksums: dict[str, str] = {}
     upload: str = ""
     parts: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def is_marker(self) -> bool:
+        """Whether it is a delete marker."""
+        return not self.etag
 
 
 class Tombstone(msgspec.Struct, frozen=True, tag="tombstone", tag_field="kind", omit_defaults=True):

@@ -18,6 +18,8 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from common.versions import plain_bucket
+
 ID_CHARS: Final = 32
 _UPLOADS: Final = "@uploads."
 _PARTS: Final = "@parts."
@@ -66,7 +68,7 @@ def kept_like(bucket: str) -> str:
     for prefix in (_UPLOADS, _PARTS):
         if bucket.startswith(prefix):
             return bucket.removeprefix(prefix)
-    return bucket
+    return plain_bucket(bucket)
 
 
 def upload_name(key: str, upload: str) -> str:

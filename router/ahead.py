@@ -168,6 +168,7 @@ class Ahead:
         bucket, size = entries[0].target.bucket, self._path.frame_bytes
         return all(
             not entry.target.key
+            and not entry.target.versioned
             and entry.target.if_match is None
             and entry.target.bucket == bucket
             and len(entry.block.data) <= size

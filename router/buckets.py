@@ -236,15 +236,12 @@ class Directory:
         return replace(found, settings=settings) if found is not None else None
 
     async def _held(self, name: str) -> Bucket | None:
-        """The bucket as the first file in it makes it be there; None if it holds none."""
-        after: str | None = ""
-        while after is not None:
-            # Between the two questions of a page its only file may have been deleted.
-            page = await self._meta.files.list(name, "", after, 1)
-            if page.entries:
-                return Bucket(name, page.entries[0].created_ms)
-            after = page.next_after
-        return None
+        """The bucket as a file in it makes it be there; None if it holds none.
+
+        Old versions and delete markers are something that it holds, too.
+        """
+        created_ms = await self._meta.versions.anything(name)
+        return Bucket(name, created_ms) if created_ms is not None else None
 
 
 def created(name: str, settings: Mapping[str, Any]) -> Bucket | None:

@@ -1,123 +1,235 @@
-"""The way of a deletion: a tombstone is durable, then the name holds nothing, in one step of Redis.
+"""The way of a deletion: durable first, then the name holds nothing, in one step of Redis.
+
+In a bucket that keeps no versions a name is deleted by a tombstone. In one that does, a delete
+marker becomes what the name holds, which is nothing; all versions stay. While versioning is
+suspended the marker takes the place of the null version. One version is deleted for good by a
+tombstone of its own name; then the one before it is what the name holds.
 
 A deletion on a condition names in its tombstone the one version that it found, and deletes no
 other: what somebody publishes in between stays, also where the names are rebuilt from the records
 alone, and nothing needs to be taken back. It claims the name first, so that of several deletions
-and writes on a condition only the winner writes a record.
+and writes on a condition only the winner writes a record. A delete marker is published on the
+condition that the name still holds what was found.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
-from typing import Any, Final
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
 
-from common.clock import Clock
 from common.errors import PreconditionFailed, WriteConflict
-from common.meta.interface import Metadata, Outcome
+from common.meta.interface import Outcome
 from common.names import format_name
 from common.records import Tombstone, Version
+from common.versions import (
+    Versioning,
+    has_versions,
+    number_of,
+    plain_bucket,
+    plain_name,
+    read_version_name,
+    version_name,
+    versions_of,
+)
 from router.claims import NameClaim
-from router.keeping import Keeping
-from router.numbers import Numbers
-from router.targets import Changes, Target
+from router.targets import Changes, Target, VersioningChangedError
+
+if TYPE_CHECKING:
+    from router.writes import WritePath
 
 Condition = Callable[[Version], bool]
 _TRIES: Final = 8
+_DONE: Final = frozenset({Outcome.PUBLISHED, Outcome.SUPERSEDED})
+
+
+@dataclass(frozen=True)
+class Deleted:
+    """What became of a name that was deleted.
+
+    Attributes:
+        found: whether it held something.
+        versioning: how its bucket keeps versions.
+        marker: the delete marker that was written, if one was.
+    """
+
+    found: bool
+    versioning: Versioning = ""
+    marker: Version | None = None
 
 
 class Deletes:
     """Deletes what names hold.
 
     Args:
-        meta: the coordinator.
-        keeping: makes tombstones durable.
-        numbers: stamps.
-        clock: wall clock.
+        path: what all writes share.
         changes: is told of each deletion.
-        instance: of this router.
-        in_background: sees to what nobody has to wait for.
     """
 
-    def __init__(
-        self,
-        meta: Metadata,
-        keeping: Keeping,
-        numbers: Numbers,
-        clock: Clock,
-        changes: Changes,
-        instance: str,
-        in_background: Callable[[Coroutine[Any, Any, None]], object],
-    ) -> None:
-        self._meta = meta
-        self._keeping = keeping
-        self._numbers = numbers
-        self._clock = clock
+    def __init__(self, path: WritePath, changes: Changes) -> None:
+        self._path = path
         self._changes = changes
-        self._instance = instance
-        self._in_background = in_background
         self._claims = 0
 
-    async def delete(self, bucket: str, key: str) -> bool:
+    async def name(
+        self, bucket: str, key: str, condition: Condition | None = None, *, anyway: bool = False
+    ) -> Deleted:
         """Make a name hold nothing.
 
-        Returns:
-            False if it held nothing.
-        """
-        if await self._meta.files.resolve(bucket, key) is None:
-            return False
-        tombstone = Tombstone(bucket, key, await self._numbers.stamp(), self._clock.now_ms())
-        return await self._bury(tombstone) in {Outcome.PUBLISHED, Outcome.SUPERSEDED}
-
-    async def delete_only(self, bucket: str, key: str, condition: Condition) -> bool:
-        """Make a name hold nothing if what it holds fulfils a condition.
-
-        Returns:
-            False if it held nothing.
+        Args:
+            bucket: bucket name.
+            key: key.
+            condition: what holds of the version that may be deleted; None: of any.
+            anyway: whether a delete marker is wanted if it holds nothing already.
 
         Raises:
             PreconditionFailed: it holds something else.
-            WriteConflict: others change the name all the time.
+            WriteConflict: others change the name, or how its bucket keeps versions, all the time.
+            PutterError: it may hold something still.
         """
         for _ in range(_TRIES):
-            version = await self._meta.files.resolve(bucket, key)
-            if version is None:
-                return False
-            if not condition(version):
+            latest = await self._path.meta.versions.latest(bucket, key)
+            version = latest.version
+            if version is None or version.is_marker:
+                if not anyway or condition is not None or not latest.versioning:
+                    return Deleted(found=False, versioning=latest.versioning)
+                version = None
+            elif condition is not None and not condition(version):
                 raise PreconditionFailed(f"{format_name(bucket, key)} holds another version")
-            if await self._delete_version(version):
-                return True
-        raise WriteConflict(
-            f"{format_name(bucket, key)} is changed all the time",
-            hint="read the file again, then send it again if that is still right",
-        )
+            if latest.versioning:
+                expected = version if condition is not None else None
+                marker = await self._try_to_mark(bucket, key, latest.versioning, expected)
+                if marker is not None:
+                    return Deleted(
+                        found=version is not None, versioning=latest.versioning, marker=marker
+                    )
+                continue
+            assert version is not None
+            if condition is None:
+                # One that came while its bucket was removed may be no null version.
+                buried = await self._bury(version.bucket, version.key)
+                return Deleted(found=buried in _DONE)
+            if await self._delete_claimed(version):
+                return Deleted(found=True)
+        raise _changed_all_the_time(bucket, key)
+
+    async def version(
+        self, bucket: str, key: str, number: int | None, condition: Condition | None = None
+    ) -> Version | None:
+        """Delete one version for good.
+
+        Args:
+            bucket: bucket name.
+            key: key.
+            number: of the version; None for the null version.
+            condition: what holds of it if it may be deleted; None: anything.
+
+        Returns:
+            What it was, which may be a delete marker; None if there was none.
+
+        Raises:
+            PreconditionFailed: it is something else.
+            WriteConflict: others change it all the time.
+            PutterError: it may be there still.
+        """
+        place, name = bucket, key
+        if number is not None:
+            place, name = versions_of(bucket), version_name(key, number)
+        for _ in range(_TRIES):
+            held = await self._path.meta.versions.held(place, name)
+            if held is None:
+                return None
+            if condition is None:
+                await self._bury(place, name)
+                return held
+            if not condition(held):
+                raise PreconditionFailed(f"{format_name(bucket, key)} has another such version")
+            if await self._bury(place, name, of=held.stamp) is Outcome.PUBLISHED:
+                return held
+        raise _changed_all_the_time(bucket, key)
 
     # -- inside ----------------------------------------------------------------------------
 
-    async def _delete_version(self, version: Version) -> bool:
+    async def _delete_claimed(self, version: Version) -> bool:
         """Delete this version alone; False if the name does not hold it any more."""
-        bucket, key = version.bucket, version.key
-        self._claims += 1
-        holder = f"{self._instance}/delete-{self._claims}"
-        claim = NameClaim(self._meta.claims, Target(bucket, key, if_match=version.etag), holder)
+        claim = self._claim(version.bucket, version.key, version.etag)
         try:
             try:
                 await claim.take()
             except PreconditionFailed:
                 return False
-            stamp = await self._numbers.stamp()
-            tombstone = Tombstone(bucket, key, stamp, self._clock.now_ms(), of=version.stamp)
-            deleted = await self._bury(tombstone) is Outcome.PUBLISHED
+            outcome = await self._bury(version.bucket, version.key, of=version.stamp)
+            deleted = outcome is Outcome.PUBLISHED
         except BaseException:
-            self._in_background(claim.give_back())
+            self._path.in_background(claim.give_back())
             raise
         if not deleted:
-            self._in_background(claim.give_back())
+            self._path.in_background(claim.give_back())
         return deleted
 
-    async def _bury(self, tombstone: Tombstone) -> Outcome:
-        bucket, key = tombstone.bucket, tombstone.key
-        await self._keeping.keep([tombstone], f"{bucket}/{key}")
-        outcome = await self._meta.files.delete(tombstone)
+    async def _bury(self, bucket: str, name: str, *, of: int = 0) -> Outcome:
+        """Let a name of this very bucket hold nothing, or nothing of one version."""
+        path = self._path
+        stamp = await path.numbers.stamp()
+        tombstone = Tombstone(bucket, name, stamp, path.clock.now_ms(), of=of)
+        await path.keeping.keep([tombstone], format_name(bucket, name))
+        outcome = await path.meta.files.delete(tombstone)
         if outcome is not Outcome.REFUSED:
-            self._changes.deleted(bucket, key, tombstone.since)
+            key = read_version_name(name)[0] if has_versions(bucket) else name
+            self._changes.deleted(plain_bucket(bucket), key, tombstone.since)
         return outcome
+
+    async def _try_to_mark(
+        self, bucket: str, key: str, versioning: Versioning, expected: Version | None
+    ) -> Version | None:
+        """Write a delete marker; None if it is to be looked again.
+
+        Args:
+            bucket: bucket name.
+            key: key.
+            versioning: how the bucket keeps versions, as far as is known.
+            expected: what the name holds if it may be deleted; None: anything.
+        """
+        if_match = expected.etag if expected is not None else None
+        claim = self._claim(bucket, key, if_match) if if_match is not None else None
+        try:
+            if claim is not None:
+                await claim.take()
+            marker = await self._marker(bucket, key, versioning)
+            await self._path.publish_empty(marker, if_match)
+        except BaseException as error:
+            if claim is not None:
+                self._path.in_background(claim.give_back())
+            if isinstance(error, VersioningChangedError | PreconditionFailed):
+                return None
+            raise
+        self._changes.deleted(*plain_name(marker), number_of(marker))
+        return marker
+
+    async def _marker(self, bucket: str, key: str, versioning: Versioning) -> Version:
+        path = self._path
+        policy = await path.policies.of(bucket)
+        target = Target(bucket, key, versioned=versioning == "Enabled")
+        stamp = await path.numbers.stamp()
+        return Version(
+            bucket=target.place,
+            key=target.name(stamp),
+            stamp=stamp,
+            size=0,
+            etag="",
+            created_ms=path.clock.now_ms(),
+            objects=(),
+            replicas=policy.replicas,
+        )
+
+    def _claim(self, bucket: str, key: str, if_match: str) -> NameClaim:
+        self._claims += 1
+        holder = f"{self._path.instance}/delete-{self._claims}"
+        return NameClaim(self._path.meta.claims, Target(bucket, key, if_match=if_match), holder)
+
+
+def _changed_all_the_time(bucket: str, key: str) -> WriteConflict:
+    return WriteConflict(
+        f"{format_name(bucket, key)} is changed all the time",
+        hint="read the file again, then send it again if that is still right",
+    )

@@ -22,6 +22,7 @@ from common.meta.interface import Metadata
 from common.meta.repairs import Described
 from common.records import Extent, Version
 from common.uploads import parts_of, uploads_of
+from common.versions import versions_of
 from router.debts import fewer_wanted, more_wanted
 from router.fleet import Fleet
 from router.numbers import Numbers
@@ -127,7 +128,7 @@ class Follow:
         except UsageError:
             policy = self._policies.store
         changed, whole = 0, True
-        for place in (uploads_of(bucket), parts_of(bucket), bucket):
+        for place in (uploads_of(bucket), parts_of(bucket), versions_of(bucket), bucket):
             found, fits = await self._walk_in(place, policy)
             changed, whole = changed + found, whole and fits
         if changed:

@@ -190,7 +190,7 @@ class Healer:
         state = await self._meta.objects.get(wound.object_id)
         if state is None or state.state != "written":
             return []
-        version = await self._meta.files.resolve(state.bucket, state.key)
+        version = await self._meta.versions.held(state.bucket, state.key)
         return [
             (stored, part)
             for stored in (version.objects if version is not None else ())

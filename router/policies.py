@@ -8,6 +8,7 @@ the background after one second, so that hardly anybody waits for them.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Annotated, Any, Final
 
 import msgspec
@@ -17,6 +18,7 @@ from common.errors import UsageError
 from common.logs import get_logger
 from common.meta.buckets import Buckets
 from common.uploads import kept_like
+from common.versions import versioning_of
 from router.quorum import Consistency, Policy
 from router.recent import STALE_S, Recent
 
@@ -137,8 +139,10 @@ class Policies:
         configured = await self._buckets.get(bucket)
         if configured is None:
             return self.store
+        settings = configured.record.settings
         try:
-            return policy_of(self.store, own_policy(configured.record.settings))
+            policy = policy_of(self.store, own_policy(settings))
+            return replace(policy, versioning=versioning_of(settings))
         except UsageError as error:
             _log.error("a bucket goes by the store's settings", bucket=bucket, why=str(error))
             return self.store

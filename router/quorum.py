@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from common.errors import NodesUnavailable
+from common.versions import Versioning
 
 Consistency = Literal["available", "strict"]
 
@@ -20,12 +21,14 @@ class Policy:
         consistency: with fewer than W putters alive, ``available`` writes to every live one and
             ``strict`` refuses; the same for reads with R.
         read_quorum: R, replicas that are verified before a read gives bytes out; R ≤ N.
+        versioning: how the bucket keeps versions.
     """
 
     replicas: int
     write_quorum: int
     consistency: Consistency = "available"
     read_quorum: int = 1
+    versioning: Versioning = ""
 
     def __post_init__(self) -> None:
         if not 1 <= self.write_quorum <= self.replicas:

@@ -40,7 +40,6 @@ from router.targets import (
     Written,
     as_putter_error,
     object_id_of,
-    refusal,
 )
 from router.upload import LATE_MS
 
@@ -239,7 +238,7 @@ class SmallWrites:
 
     def _begin(self, entry: Entry, nodes: tuple[str, ...]) -> Begin:
         return Begin(
-            bucket=entry.target.bucket,
+            bucket=entry.target.place,
             object_id=entry.object_id,
             router=self._path.instance,
             lease_ms=OBJECT_LEASE_MS,
@@ -280,8 +279,8 @@ class SmallWrites:
         stored = StoredObject(entry.object_id, size, path.frame_bytes, entry.digest, (extent,))
         sealed = entry.target.sealed(entry.digest)
         return Version(
-            bucket=entry.target.bucket,
-            key=entry.target.key or entry.object_id,
+            bucket=entry.target.place,
+            key=entry.target.name(entry.stamp, entry.object_id),
             stamp=entry.stamp,
             size=size,
             etag=sealed.etag,
@@ -368,7 +367,7 @@ class SmallWrites:
         """What was not published never is, before its senders hear of it."""
         await self._path.take_back([commit.version for _, commit, _ in refused])
         for entry, commit, outcome in refused:
-            self._fail(entry, refusal(commit, outcome))
+            self._fail(entry, self._path.refused(commit, outcome))
         await self._mark_failed([entry for entry, _, _ in refused], group.nodes)
 
     def _give_up(self, group: Group) -> asyncio.Task[None] | None:
@@ -390,12 +389,12 @@ class SmallWrites:
         objects = self._path.meta.objects
         failed = set()
         try:
-            told = await _all(*(objects.fail(e.target.bucket, e.object_id) for e in entries))
+            told = await _all(*(objects.fail(e.target.place, e.object_id) for e in entries))
             for entry, now in zip(entries, told, strict=True):
                 state = None if now else await objects.get(entry.object_id)
                 if not now and state is None:
                     await objects.begin(self._begin(entry, nodes))
-                    await objects.fail(entry.target.bucket, entry.object_id)
+                    await objects.fail(entry.target.place, entry.object_id)
                 if state is None or state.state == "failed":
                     failed.add(entry.object_id)
         except PutterError as error:

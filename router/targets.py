@@ -13,9 +13,12 @@ from common.errors import (
     PreconditionFailed,
     PutterError,
     ShuttingDown,
+    Unavailable,
 )
 from common.meta.interface import Commit, Outcome
+from common.names import format_name
 from common.records import Version
+from common.versions import plain_name, version_name, versions_of
 
 VISIBLE: Final = frozenset({Outcome.PUBLISHED, Outcome.SUPERSEDED})
 """Outcomes of a commit that count as written; the second one was overwritten at once."""
@@ -49,6 +52,7 @@ class Target:
             anything; ``""``: only if it holds nothing; None: always.
         empty_allowed: whether a stream without a byte is a file.
         seal: asked once the stream has ended; without it the entity tag is made of the BLAKE3.
+        versioned: whether it becomes a version beside the null one.
     """
 
     bucket: str
@@ -57,6 +61,22 @@ class Target:
     if_match: str | None = None
     empty_allowed: bool = False
     seal: Callable[[], Sealed] | None = None
+    versioned: bool = False
+
+    @property
+    def place(self) -> str:
+        """The bucket that it is written to."""
+        return versions_of(self.bucket) if self.versioned else self.bucket
+
+    def name(self, stamp: int, object_id: str = "") -> str:
+        """The name that it has there.
+
+        Args:
+            stamp: taken once it was clear that it comes; later ones do not change its name.
+            object_id: its ObjectID.
+        """
+        key = self.key or object_id
+        return version_name(key, stamp) if self.versioned else key
 
     def sealed(self, digest: bytes) -> Sealed:
         """What the version says of its bytes, which have this BLAKE3; once they have all come."""
@@ -102,11 +122,20 @@ def object_id_of(version: Version) -> str:
     return version.objects[0].object_id if version.objects else ""
 
 
+class VersioningChangedError(Unavailable):
+    """A bucket keeps versions in another way since a moment ago: nothing was changed."""
+
+
 def refusal(commit: Commit, outcome: Outcome) -> PutterError:
     """What it means that a version was not published."""
     version = commit.version
     if outcome is Outcome.REFUSED:
-        return PreconditionFailed(f"{version.bucket}/{version.key} holds another version")
+        return PreconditionFailed(f"{format_name(*plain_name(version))} holds another version")
+    if outcome is Outcome.ELSEWHERE:
+        bucket, _ = plain_name(version)
+        return VersioningChangedError(
+            f"the versioning of bucket {bucket!r} was changed a moment ago", hint=SEND_AGAIN
+        )
     if outcome is Outcome.GONE:
         return ObjectGone(f"object {object_id_of(version)} was given up meanwhile", hint=SEND_AGAIN)
     return IntegrityError(

@@ -78,6 +78,7 @@ class Upload:
         self._extents: list[Extent] = []
         self._folded_tickets = 0
         self._record: RecordParcel | None = None
+        self._name = ""  # of a version, by the first stamp: all descriptions are of one name
         self._rerouted = False
         self._moved = (0, 0)
         self._moved_ms = self._born_ms
@@ -205,9 +206,10 @@ class Upload:
             extents=tuple(more_wanted(extent, replicas) for extent in extents),
         )
         sealed = target.sealed(digest)
+        self._name = self._name or target.name(stamp, self.object_id)
         return Version(
             bucket=self.bucket,
-            key=target.key or self.object_id,
+            key=self._name,
             stamp=stamp,
             size=self.size,
             etag=sealed.etag,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine, Sequence
+from dataclasses import replace
 from typing import Final
 
 from common.budget import Budget
@@ -21,9 +22,11 @@ from common.errors import (
 from common.keys import Keyring
 from common.limits import ABORT_PATIENCE_MS, INGEST_PENDING_BYTES_MAX
 from common.logs import get_logger
-from common.meta.interface import Commit, Metadata
+from common.meta.interface import Commit, Metadata, Outcome
 from common.metrics import Metrics
 from common.records import Abort, Version
+from common.uploads import is_hidden
+from common.versions import plain_bucket
 from router.blocks import Block, BlockFiller, Source
 from router.claims import NameClaim
 from router.deletes import Condition, Deletes
@@ -103,11 +106,9 @@ class WritePath:
         self._budget = Budget(INGEST_PENDING_BYTES_MAX)
         self._uploads: dict[str, Upload] = {}
         self._small = SmallWrites(self)
-        self._keeping = Keeping(meta, fleet, policies, timeout_ms)
+        self.keeping: Final = Keeping(meta, fleet, policies, timeout_ms)
+        self.deletes: Final = Deletes(self, changes)
         self._background: set[asyncio.Task[None]] = set()
-        self._deletes = Deletes(
-            meta, self._keeping, numbers, clock, changes, instance, self.in_background
-        )
         self._upkeep: asyncio.Task[None] | None = None
         self._stopping = False
         self._claims = 0
@@ -155,6 +156,8 @@ class WritePath:
             if block is not None:
                 block.release()
             raise
+        if policy.versioning == "Enabled" and not is_hidden(bucket):
+            target = replace(target, versioned=True)
         if block is None or target.if_match is not None:
             return await self._write_specially(block, source, target, policy)
         if block.last and len(block.data) <= SMALL_BYTES_MAX:
@@ -201,7 +204,7 @@ class WritePath:
         block: Block | None = first
         upload: Upload | None = None
         try:
-            upload = Upload(self, target.bucket, await self.numbers.object_id(), policy)
+            upload = Upload(self, target.place, await self.numbers.object_id(), policy)
             self._uploads[upload.object_id] = upload
             if claim is not None and first.last:
                 await claim.take()
@@ -238,7 +241,7 @@ class WritePath:
         return self.written(version, upload.object_id, upload.digest, upload.holders)
 
     async def delete(self, bucket: str, key: str, condition: Condition | None = None) -> bool:
-        """Make a name hold nothing: the tombstone is durable before the answer.
+        """Make a name hold nothing; it is durable before the answer.
 
         Args:
             bucket: bucket name.
@@ -252,9 +255,7 @@ class WritePath:
             PreconditionFailed: it holds something else.
             WriteConflict: another change of the name on a condition is under way.
         """
-        if condition is None:
-            return await self._deletes.delete(bucket, key)
-        return await self._deletes.delete_only(bucket, key, condition)
+        return (await self.deletes.name(bucket, key, condition)).found
 
     def start(self) -> None:
         """Begin to give signs of life for long writes."""
@@ -298,7 +299,13 @@ class WritePath:
         outcome = await self.meta.objects.commit(commit)
         upload.undecided = False
         if outcome not in VISIBLE:
-            raise refusal(commit, outcome)
+            raise self.refused(commit, outcome)
+
+    def refused(self, commit: Commit, outcome: Outcome) -> PutterError:
+        """What it means that a version was not published."""
+        if outcome is Outcome.ELSEWHERE:
+            self.policies.changed(plain_bucket(commit.version.bucket))
+        return refusal(commit, outcome)
 
     async def take_back(self, versions: Sequence[Version]) -> None:
         """Make it durable that versions never come to life whose records were sent.
@@ -320,7 +327,7 @@ class WritePath:
             ]
             first = versions[0]
             nodes = {node: None for o in first.objects for e in o.extents for node in e.nodes}
-            await self._keeping.keep(aborts, f"{first.bucket}/{first.key}", tuple(nodes))
+            await self.keeping.keep(aborts, f"{first.bucket}/{first.key}", tuple(nodes))
         except PutterError as error:
             _log.warning("no abort is durable", versions=len(versions), reason=str(error))
 
@@ -336,8 +343,8 @@ class WritePath:
         stamp = await self.numbers.stamp()
         sealed = target.sealed(_EMPTY_DIGEST)
         version = Version(
-            bucket=target.bucket,
-            key=target.key,
+            bucket=target.place,
+            key=target.name(stamp),
             stamp=stamp,
             size=0,
             etag=sealed.etag,
@@ -349,18 +356,27 @@ class WritePath:
             upload=sealed.upload,
             parts=sealed.parts,
         )
+        holders = await self.publish_empty(version, target.if_match)
+        return self.written(version, "", _EMPTY_DIGEST, holders)
+
+    async def publish_empty(self, version: Version, if_match: str | None = None) -> int:
+        """Publish a version without a byte; how many putters hold its record.
+
+        Raises:
+            PutterError: it is not visible, and never will be.
+        """
         try:
-            name = f"{target.bucket}/{target.key}"
-            holders = len(await self._keeping.keep([version], name))
+            name = f"{version.bucket}/{version.key}"
+            holders = len(await self.keeping.keep([version], name))
         except PutterError:
             await self.take_back([version])
             raise
-        commit = Commit(version, 0, 0, target.if_match)
+        commit = Commit(version, 0, 0, if_match)
         outcome = await self.meta.objects.commit(commit)
         if outcome not in VISIBLE:
             await self.take_back([version])
-            raise refusal(commit, outcome)
-        return self.written(version, "", _EMPTY_DIGEST, holders)
+            raise self.refused(commit, outcome)
+        return holders
 
     def written(self, version: Version, object_id: str, digest: bytes, holders: int) -> Written:
         """Count a write that succeeded, and describe it."""

@@ -18,7 +18,7 @@ from common.clock import Clock
 from common.errors import MetadataUnavailable, PutterError
 from common.limits import KIB
 from common.meta.link import Argument, Command, Link, Trouble
-from common.meta.schema import BUCKET_NOUNS, bucket_keys
+from common.meta.schema import KEYS_OF_BUCKET, bucket_keys, bucket_of
 from common.meta.scripts import script
 
 RETRY_DELAY_MS_MIN: Final = 10
@@ -80,7 +80,7 @@ class BucketVerb:
 
     def command(self, group: str, calls: Sequence[Args]) -> Command:
         """One call of the script with all items."""
-        args: list[Argument] = [len(BUCKET_NOUNS), *bucket_keys(group), *self.before]
+        args: list[Argument] = [KEYS_OF_BUCKET, *bucket_keys(group), *self.before]
         for each in calls:
             args += each
         return Command(tuple(args), script(self.name))
@@ -97,7 +97,7 @@ class BucketVerb:
 
 def bucket_script(name: str, bucket: str, *args: Argument) -> Command:
     """A call of a bucket's script that is not gathered."""
-    return Command((len(BUCKET_NOUNS), *bucket_keys(bucket), *args), script(name))
+    return Command((KEYS_OF_BUCKET, *bucket_keys(bucket), *args), script(name))
 
 
 @dataclass(slots=True)
@@ -318,9 +318,7 @@ class Calls:
 def _bucket_of(command: Command) -> str:
     """The bucket whose keys a script gets; "" if it is none of a bucket."""
     key = command.args[1]
-    text = key.decode() if isinstance(key, bytes) else ""
-    head, _, tail = text.partition("{b:")
-    return tail.partition("}")[0] if head == "putter:" else ""
+    return bucket_of(key) if isinstance(key, bytes) else ""
 
 
 def _grouped(calls: Sequence[_Call]) -> list[list[_Call]]:

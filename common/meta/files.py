@@ -14,6 +14,7 @@ from common.meta.schema import BUCKETS, COUNTERS, bucket_key
 from common.meta.scripts import script
 from common.meta.values import unpack_entry, unpack_version
 from common.records import Tombstone, Version
+from common.versions import has_versions, read_version_name, version_bounds, versions_of
 
 DELETE_OUTCOMES: Final = {
     ord("P"): Outcome.PUBLISHED,
@@ -25,17 +26,30 @@ _ABOVE_UTF8: Final = b"\xff"
 """Larger than any byte of UTF-8: a prefix with it behind is above all keys with the prefix."""
 
 
-class _ResolveVerb:
-    """Names of one bucket that are asked for in the same moment: one script."""
+Held = bytes | list[bytes] | None
+"""What a name holds as scripts answer: a file value, with the name of the version if it has one."""
+
+
+class ResolveVerb:
+    """Names of one bucket that are asked for in the same moment: one script.
+
+    Args:
+        name: of the script.
+    """
 
     registers = False
     absent = None
 
-    def command(self, group: str, calls: Sequence[Args]) -> Command:
-        return bucket_script("resolve", group, *(key for (key,) in calls))
+    def __init__(self, name: str) -> None:
+        self._name = name
 
-    def results(self, reply: Any, calls: Sequence[Args]) -> Sequence[bytes | None]:
-        values: list[bytes | None] = reply
+    def command(self, group: str, calls: Sequence[Args]) -> Command:
+        """One call of the script for all names."""
+        return bucket_script(self._name, group, *(key for (key,) in calls))
+
+    def results(self, reply: Any, calls: Sequence[Args]) -> Sequence[Held]:
+        """What each name holds."""
+        values: list[Held] = reply
         assert len(values) == len(calls)
         return values
 
@@ -47,14 +61,17 @@ class RedisFiles:
         self._calls = calls
         self._random_word = random_word
         self._delete = BucketVerb("delete", (grace_ms, tombstone_ms), registers=True)
-        self._resolve = _ResolveVerb()
+        self._resolve = ResolveVerb("resolve")
+        self._held = ResolveVerb("held")
 
     async def resolve(
         self, bucket: str, key: str, patience_ms: int | None = None
     ) -> Version | None:
         """The version the name holds now, or None."""
-        value = await self._calls.gather(self._resolve, bucket, (key,), patience_ms)
-        return None if value is None else unpack_version(bucket, key, value)
+        verb = self._held if has_versions(bucket) else self._resolve
+        found = await self._calls.gather(verb, bucket, (key,), patience_ms)
+        version = unpack_held(bucket, key, found)
+        return None if version is None or version.is_marker else version
 
     async def delete(self, tombstone: Tombstone) -> Outcome:
         """The name holds nothing from the tombstone's stamp on."""
@@ -66,23 +83,31 @@ class RedisFiles:
         """Names that start with ``prefix`` and sort behind ``after``, a page of them."""
         if not 1 <= limit <= LIST_PAGE_MAX:
             raise ValueError(f"a page has 1…{LIST_PAGE_MAX} entries, not {limit}")
-        low, high = lex_bounds(prefix, after)
-        names: builtins.list[bytes] = await self._calls.run(
-            bucket_script("page", bucket, low, high, limit + 1), absent=[]
-        )
-        next_after = names[limit - 1].decode() if len(names) > limit else None
-        names = names[:limit]
+        names, next_after = await self.names(bucket, prefix, after, limit)
         if not names:
             return Page((), None)
-        values = await self._calls.run(bucket_script("resolve", bucket, *names))
+        script_name = "held" if has_versions(bucket) else "resolve"
+        values: Sequence[Held] = await self._calls.run(bucket_script(script_name, bucket, *names))
         # A name may have been deleted between the two commands.
         found = (
-            unpack_entry(bucket, name.decode(), value)
+            unpack_entry(bucket, name.decode(), value[0] if isinstance(value, list) else value)
             for name, value in zip(names, values, strict=True)
             if value is not None
         )
-        entries: tuple[Entry, ...] = tuple(entry for entry in found if entry is not None)
+        entries: tuple[Entry, ...] = tuple(entry for entry in found if entry and entry.etag)
         return Page(entries, next_after)
+
+    async def names(
+        self, bucket: str, prefix: str, after: str, limit: int
+    ) -> tuple[Sequence[bytes], str | None]:
+        """Names that hold something or have versions, and behind which the next page begins."""
+        bounds = (*lex_bounds(prefix, after), limit + 1, *version_bounds(prefix, after))
+        names, kept = await self._calls.run(bucket_script("page", bucket, *bounds), absent=((), ()))
+        if kept and not has_versions(bucket):
+            keys = {read_version_name(name.decode())[0].encode() for name in kept}
+            names = sorted(keys.union(names))
+        next_after = names[limit - 1].decode() if len(names) > limit else None
+        return names[:limit], next_after
 
     async def buckets(self) -> builtins.list[str]:
         """All buckets that ever held a file, sorted."""
@@ -97,6 +122,14 @@ class RedisFiles:
         command = Command((2, COUNTERS, BUCKETS, self._random_word), script("registered"))
         names = await self._calls.run(command)
         return sorted(name.decode() for name in names)
+
+
+def unpack_held(bucket: str, key: str, found: Held) -> Version | None:
+    """The version in what a script answers for a name; None if it holds nothing."""
+    if isinstance(found, list):
+        value, name = found
+        return unpack_version(versions_of(bucket), name.decode(), value)
+    return None if found is None else unpack_version(bucket, key, found)
 
 
 def lex_bounds(prefix: str, after: str) -> tuple[bytes, bytes]:

@@ -35,6 +35,7 @@ from common.meta.register import Member as Member
 from common.meta.register import Members as Members
 from common.meta.register import Seen as Seen
 from common.meta.repairs import Repairs
+from common.meta.versions import Versions
 from common.records import Tombstone, Version
 
 if TYPE_CHECKING:
@@ -192,6 +193,8 @@ class Outcome(StrEnum):
     """The object is not ``writing``; nothing changed."""
     REFUSED = "refused"
     """The condition does not hold; nothing changed."""
+    ELSEWHERE = "elsewhere"
+    """Its bucket keeps versions in another way than the writer thought; nothing changed."""
     ABSENT = "absent"
     """The name held nothing; the tombstone's stamp counts as its last change all the same."""
 
@@ -318,7 +321,7 @@ class Files(Protocol):
     async def resolve(
         self, bucket: str, key: str, patience_ms: int | None = None
     ) -> Version | None:
-        """The version the name holds now, or None.
+        """The version the name holds now, or None; it may be of the bucket of versions.
 
         Args:
             bucket: bucket name.
@@ -390,6 +393,11 @@ class Metadata(Protocol):
     @property
     def buckets(self) -> Buckets:
         """Buckets and their settings."""
+        ...
+
+    @property
+    def versions(self) -> Versions:
+        """Versions of names."""
         ...
 
     @property

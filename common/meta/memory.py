@@ -31,6 +31,7 @@ from common.meta.memory_recovery import MemoryRecovery
 from common.meta.memory_repairs import MemoryRepairs
 from common.meta.memory_state import State, Times
 from common.meta.memory_tables import MemoryFiles, MemoryObjects
+from common.meta.memory_versions import MemoryVersions
 from common.meta.repairs import REACH_MS
 
 T = TypeVar("T")
@@ -76,6 +77,7 @@ class MemoryMetadata:
         self._files = MemoryFiles(served, times)
         self._announcements = MemoryAnnouncements(served, times)
         self._buckets = MemoryBuckets(served)
+        self._versions = MemoryVersions(served)
         self._access = MemoryAccess(served)
         self._claims = MemoryClaims(served, times)
         self._repairs = MemoryRepairs(served, times)
@@ -112,6 +114,11 @@ class MemoryMetadata:
     def buckets(self) -> MemoryBuckets:
         """Buckets and their settings."""
         return self._buckets
+
+    @property
+    def versions(self) -> MemoryVersions:
+        """Versions of names."""
+        return self._versions
 
     @property
     def access(self) -> MemoryAccess:

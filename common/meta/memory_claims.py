@@ -5,6 +5,7 @@ from __future__ import annotations
 from common.meta.claims import Claim, ClaimOutcome
 from common.meta.memory_state import State, Times, Visited
 from common.meta.memory_tables import holds
+from common.meta.memory_versions import current
 from common.meta.values import token
 
 
@@ -22,8 +23,7 @@ class MemoryClaims:
         def effect(state: State) -> ClaimOutcome:
             bucket = state.bucket(item.bucket)
             now_ms = self._times.clock.now_ms()
-            name = bucket.names.get(item.key)
-            if not holds(item.if_match, name.version if name else None):
+            if not holds(item.if_match, current(state, item.bucket, item.key)):
                 return ClaimOutcome.REFUSED
             holder, until_ms = bucket.claims.get(item.key, (item.holder, 0))
             if holder != item.holder and until_ms > now_ms:

@@ -16,8 +16,10 @@ from common.meta.interface import (
     Progress,
 )
 from common.meta.memory_state import Bucket, Name, Object, State, Times, Visited
+from common.meta.memory_versions import current, histories, versioning
 from common.meta.values import pack_nodes, stored_state, token
 from common.records import Tombstone, Version
+from common.versions import has_versions, plain_name
 
 
 class MemoryObjects:
@@ -71,6 +73,7 @@ class MemoryObjects:
 
     def _commit(self, state: State, item: Commit) -> Outcome:
         version = item.version
+        kept = has_versions(version.bucket)
         bucket = state.bucket(version.bucket)
         name = bucket.names.get(version.key)
         if name and name.version and name.stamp == version.stamp:
@@ -85,11 +88,14 @@ class MemoryObjects:
             objects.append(known)
         if item.acked != item.tickets:
             return Outcome.INCOMPLETE
-        if not holds(item.if_match, name.version if name else None):
+        if kept != (versioning(state, version.bucket) == "Enabled"):
+            return Outcome.ELSEWHERE
+        plain, key = plain_name(version)
+        if not holds(item.if_match, current(state, plain, key)):
             return Outcome.REFUSED
 
         if item.if_match is not None:
-            bucket.claims.pop(version.key, None)
+            state.bucket(plain).claims.pop(key, None)
         for known in objects:
             known.state = "written"
             known.version = version
@@ -220,8 +226,12 @@ class MemoryFiles:
         """The version the name holds now, or None."""
 
         def effect(state: State) -> Version | None:
-            known = state.buckets.get(bucket, Bucket()).names.get(key)
-            return known.version if known else None
+            if has_versions(bucket):
+                known = state.buckets.get(bucket, Bucket()).names.get(key)
+                held = known.version if known else None
+            else:
+                held = current(state, bucket, key)
+            return None if held is None or held.is_marker else held
 
         return await self._store.visit(effect)
 
@@ -272,15 +282,15 @@ class MemoryFiles:
 
         def effect(state: State) -> Page:
             names = state.buckets.get(bucket, Bucket()).names
-            held = [
-                name.version
-                for key, name in names.items()
-                if name.version and key.startswith(prefix) and key > after
-            ]
+            if has_versions(bucket):
+                now = {key: name.version for key, name in names.items() if name.version}
+            else:
+                now = {key: each[0] for key, each in histories(state, bucket).items()}
             # Code points sort like the bytes of their UTF-8.
-            held.sort(key=lambda version: version.key)
-            entries = tuple(_entry(version) for version in held[:limit])
-            return Page(entries, entries[-1].key if len(held) > limit else None)
+            keys = sorted(key for key in now if key.startswith(prefix) and key > after)
+            held = [(key, now[key]) for key in keys[:limit]]
+            entries = tuple(_entry(key, version) for key, version in held if version.etag)
+            return Page(entries, held[-1][0] if len(keys) > limit else None)
 
         return await self._store.visit(effect)
 
@@ -334,7 +344,9 @@ def _stamp(known: Object) -> int:
 
 
 def holds(if_match: str | None, held: Version | None) -> bool:
-    """Whether what a name holds fulfils a condition."""
+    """Whether what a name holds fulfils a condition; a delete marker is nothing."""
+    if held is not None and held.is_marker:
+        held = None
     if if_match is None:
         return True
     if if_match == "":
@@ -342,5 +354,5 @@ def holds(if_match: str | None, held: Version | None) -> bool:
     return held is not None and if_match in ("*", held.etag)
 
 
-def _entry(version: Version) -> Entry:
-    return Entry(version.key, version.size, version.etag, version.stamp, version.created_ms)
+def _entry(key: str, version: Version) -> Entry:
+    return Entry(key, version.size, version.etag, version.stamp, version.created_ms)

@@ -32,6 +32,7 @@ OUTCOMES: Final = {
     ord("I"): Outcome.INCOMPLETE,
     ord("G"): Outcome.GONE,
     ord("R"): Outcome.REFUSED,
+    ord("V"): Outcome.ELSEWHERE,
     ord("A"): Outcome.ABSENT,
 }
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from common.meta.buckets import Configured
 from common.meta.calls import Calls, bucket_script
 from common.meta.files import RedisFiles
-from common.meta.values import pack_settings, unpack_settings
+from common.meta.values import kept_versions, pack_settings, unpack_settings
 from common.records import BucketSettings
 
 _FIELDS = 3
@@ -27,7 +27,8 @@ class RedisBuckets:
 
     async def change(self, record: BucketSettings) -> bool:
         """These are the settings from now on. False if a later change was there first."""
-        command = bucket_script("configure", record.bucket, pack_settings(record))
+        flag = kept_versions(record)
+        command = bucket_script("configure", record.bucket, pack_settings(record), flag)
         return bool(await self._calls.run(command))
 
     async def followed(self, bucket: str, stamp: int) -> None:

@@ -18,6 +18,7 @@ from common.meta.schema import BUCKETS, COUNTERS, MARKS, RUNS, bucket_key
 from common.meta.scripts import script
 from common.meta.values import (
     debtors,
+    kept_versions,
     merge_ranges,
     named_nodes,
     pack_access,
@@ -282,6 +283,6 @@ def _words(finding: Finding) -> Args:
         case Abort():
             return ("a", record.key, record.aborted, record.object_id)
         case BucketSettings():
-            return ("s", "", pack_settings(record), "")
+            return ("s", "", pack_settings(record), kept_versions(record))
         case AccessKey():
             return ("k", record.key, pack_access(record), "")

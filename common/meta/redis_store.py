@@ -40,6 +40,7 @@ from common.meta.redis_claims import RedisClaims
 from common.meta.redis_handoff import RedisHandOff
 from common.meta.redis_recovery import RedisRecovery
 from common.meta.redis_repairs import RedisRepairs
+from common.meta.redis_versions import RedisVersions
 from common.meta.repairs import REACH_MS
 
 GRACE_MS_DEFAULT: Final = 60_000
@@ -87,6 +88,7 @@ class RedisMetadata:
         self._objects = RedisObjects(self._calls, self._files, grace_ms)
         self._announcements = RedisAnnouncements(self._calls)
         self._buckets = RedisBuckets(self._calls, self._files)
+        self._versions = RedisVersions(self._calls, self._files)
         self._access = RedisAccess(self._calls)
         self._claims = RedisClaims(self._calls)
         self._repairs = RedisRepairs(self._calls, self._files, grace_ms, reach_ms)
@@ -126,6 +128,11 @@ class RedisMetadata:
     def buckets(self) -> RedisBuckets:
         """Buckets and their settings."""
         return self._buckets
+
+    @property
+    def versions(self) -> RedisVersions:
+        """Versions of names."""
+        return self._versions
 
     @property
     def access(self) -> RedisAccess:

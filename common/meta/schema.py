@@ -35,7 +35,10 @@ putter:{b:<bucket>}:access    HASH    access key id → access value (below), un
 putter:{b:<bucket>}:bucket    HASH    "since" → stamp of the first version; "run" → run id of the
                                       server in which it is complete; "settings" → settings value
                                       (below); "followed" → stamp of the change of settings that
-                                      all its objects follow
+                                      all its objects follow; "versioning" → "Enabled" or
+                                      "Suspended", as the settings say
+putter:{b:<bucket>}:@<noun>           the same of "@versions.<bucket>", where the versions of the
+                                      bucket are (common.versions): scripts look at both at once
 putter:{counters}:buckets     SET     every bucket that was ever written to
 putter:{counters}:runs        ZSET    run id of a server → turn in which it was last completed
 putter:{counters}:marks       HASH    putter → "<n> <epoch>": its commit records up to number n are
@@ -89,6 +92,8 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Final
 
+from common.versions import has_versions, plain_bucket, versions_of
+
 COUNTERS: Final = b"putter:{counters}"
 BUCKETS: Final = b"putter:{counters}:buckets"
 RUNS: Final = b"putter:{counters}:runs"
@@ -120,15 +125,33 @@ BUCKET_NOUNS: Final = (
 """The keys of a bucket in the order in which scripts find them in ``KEYS``."""
 
 
+TWIN_NOUNS: Final = ("files", "names", "claims", "claimants", "bucket")
+"""Behind these, the keys of the bucket that holds the versions of this one, or the other way round.
+"""
+KEYS_OF_BUCKET: Final = len(BUCKET_NOUNS) + len(TWIN_NOUNS)
+
+
 def bucket_key(bucket: str, noun: str) -> bytes:
     """One key of a bucket."""
-    return f"putter:{{b:{bucket}}}:{noun}".encode()
+    mark = "@" if has_versions(bucket) else ""
+    return f"putter:{{b:{plain_bucket(bucket)}}}:{mark}{noun}".encode()
 
 
 @lru_cache(maxsize=4096)
 def bucket_keys(bucket: str) -> tuple[bytes, ...]:
-    """All keys of a bucket, in the order of `BUCKET_NOUNS`."""
-    return tuple(bucket_key(bucket, noun) for noun in BUCKET_NOUNS)
+    """All keys that scripts of a bucket get: `BUCKET_NOUNS`, then the twin's `TWIN_NOUNS`."""
+    twin = plain_bucket(bucket) if has_versions(bucket) else versions_of(bucket)
+    own = [bucket_key(bucket, noun) for noun in BUCKET_NOUNS]
+    return (*own, *(bucket_key(twin, noun) for noun in TWIN_NOUNS))
+
+
+def bucket_of(key: bytes) -> str:
+    """The bucket that a key is of; "" if it is of none."""
+    head, _, tail = key.decode().partition("{b:")
+    bucket, _, noun = tail.partition("}:")
+    if head != "putter:":
+        return ""
+    return versions_of(bucket) if noun.startswith("@") else bucket
 
 
 def lease_key(name: str) -> bytes:

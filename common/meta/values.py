@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import msgspec
 
-from common.errors import IntegrityError
+from common.errors import IntegrityError, UsageError
 from common.meta.interface import Entry, ObjectState
 from common.records import (
     KEYS_BUCKET,
@@ -18,6 +18,7 @@ from common.records import (
     StoredObject,
     Version,
 )
+from common.versions import Versioning, versioning_of
 
 Ranges = tuple[tuple[int, int], ...]
 
@@ -161,7 +162,7 @@ def unpack_version(bucket: str, key: str, value: bytes) -> Version | None:
 
 
 def unpack_entry(bucket: str, key: str, value: bytes) -> Entry | None:
-    """The line of a listing in a file value; None for a tombstone.
+    """The line of a listing in a file value; None for a tombstone. A delete marker has no etag.
 
     Raises:
         IntegrityError: it is not a file value.
@@ -280,6 +281,14 @@ def merge_ranges(extents: Iterable[Extent]) -> Ranges:
 def pack_settings(record: BucketSettings) -> bytes:
     """The settings value of a bucket."""
     return b"%d %s" % (record.stamp, _encode_settings((record.created_ms, record.settings)))
+
+
+def kept_versions(record: BucketSettings) -> Versioning:
+    """How a bucket keeps versions; settings that nobody can have made mean that it does not."""
+    try:
+        return versioning_of(record.settings)
+    except UsageError:
+        return ""
 
 
 def unpack_settings(bucket: str, value: bytes) -> BucketSettings:

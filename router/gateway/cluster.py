@@ -15,6 +15,7 @@ from common.meta.interface import Metadata
 from common.meta.packing import Packing
 from common.tickets import TICKETS_MAX, format_id, parse_ticket
 from common.uploads import is_hidden
+from common.versions import plain_bucket
 from common.web import json_response
 from common.wire.handshake import Identity
 from common.wire.scrubbing import ScrubReply
@@ -83,7 +84,7 @@ class ClusterRoutes:
             key = request.get(KEY)
             told = [
                 each
-                for each in buckets
+                for each in sorted({plain_bucket(each) for each in buckets})
                 if not is_hidden(each) and (key is None or key.may(each, write=False))
             ]
             return json_response({"buckets": told})
@@ -138,7 +139,7 @@ class ClusterRoutes:
             told |= {"bucket": state.bucket, "state": state.state}
             if state.stamp:
                 told |= {"key": state.key, "version": format_id(state.stamp)}
-                version = await self._meta.files.resolve(state.bucket, state.key)
+                version = await self._meta.versions.held(state.bucket, state.key)
                 place = place_of_ticket(version, number) if version else None
                 told["offset"] = place[0] if place else None
         return json_response(told)

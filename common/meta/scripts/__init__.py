@@ -4,7 +4,8 @@ Every script is a file ``<name>.lua`` beside this one. A script of a bucket is p
 ``_bucket.lua`` and, unless it brings the bucket up to date, behind ``_served.lua``; one of the
 counters behind ``_epoch.lua``. Scripts that change a surplus start with ``_surplus.lua``, those
 that change which records putters lack with ``_missing.lua``, those of a bucket's settings with
-``_settings.lua``, those of access keys with ``_access.lua``. They use core Lua, ``redis.call`` and
+``_settings.lua``, those of access keys with ``_access.lua``, those that look at a bucket and at its
+versions at once with ``_versions.lua``. They use core Lua, ``redis.call`` and
 ``TIME`` only, so that they run on every server the store supports.
 """
 
@@ -20,6 +21,7 @@ _SERVED: Final = frozenset(
     {
         "amend",
         "announce",
+        "anything",
         "begin",
         "claim",
         "commit",
@@ -33,9 +35,12 @@ _SERVED: Final = frozenset(
         "forget",
         "freed",
         "given",
+        "held",
+        "history",
         "hold",
         "keyed",
         "known",
+        "latest",
         "miss",
         "missed",
         "missing",
@@ -61,6 +66,9 @@ _SURPLUS: Final = frozenset({"amend", "correct", "freed", "reach", "restore"})
 _SETTINGS: Final = frozenset({"configure", "followed", "restore"})
 _ACCESS: Final = frozenset({"rekey", "restore"})
 _MISSING: Final = frozenset({"given", "miss"})
+_VERSIONS: Final = frozenset(
+    {"anything", "claim", "commit", "history", "latest", "page", "resolve"}
+)
 _SOURCES: Final = {"correct": "amend"}
 """Scripts that are another one, to be used before the bucket is up to date."""
 _COUNTERS: Final = frozenset(
@@ -106,6 +114,8 @@ def script(name: str) -> Script:
         source = _read("_access") + source
     if name in _MISSING:
         source = _read("_missing") + source
+    if name in _VERSIONS:
+        source = _read("_versions") + source
     if name in _SERVED:
         source = _read("_bucket") + _read("_run") + _read("_served") + source
     elif name in _BUCKET:

@@ -188,16 +188,17 @@ local function drop_silent_readers()
 end
 
 -- Whether what a name holds fulfils a condition: '' none, '-' nothing, '*' anything, '=<etag>' a
--- version with this etag.
+-- version with this etag. A version without one is a delete marker, which is nothing.
 local function holds(condition, kind, etag)
+  local something = kind == 'v' and etag ~= ''
   if condition == '' then
     return true
   elseif condition == '-' then
-    return kind ~= 'v'
+    return not something
   elseif condition == '*' then
-    return kind == 'v'
+    return something
   end
-  return kind == 'v' and condition == '=' .. etag
+  return something and condition == '=' .. etag
 end
 
 -- Nobody has claimed a name any more.

@@ -5,7 +5,7 @@
 drop_silent_claims()
 
 local function claim(key, holder, lease_ms, condition)
-  local kind, _, _, etag = read_file(redis.call('HGET', FILES, key))
+  local kind, _, _, etag = read_file((current(key, redis.call('HGET', FILES, key))))
   if not holds(condition, kind, etag) then
     return 'R'
   end

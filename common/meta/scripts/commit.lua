@@ -3,8 +3,14 @@
 --   check: '+' all tickets are acknowledged or '!' not, then the condition on what the name holds.
 --   nodes: for each object of the version, in order and ended by ';', the nodes its extents name.
 --   debts: what is owed of the objects, as add_all_debts wants it.
--- Answers for each: P published, S superseded, I incomplete, G gone, R refused.
+-- Answers for each: P published, S superseded, I incomplete, G gone, R refused, V not where its
+-- bucket keeps versions now: if it keeps all, a null version would overwrite one, and if it does
+-- not, there are no others.
 local grace_ms = ARGV[1]
+local elsewhere = hidden ~= (redis.call('HGET', PLAIN, 'versioning') == 'Enabled')
+if hidden then
+  CLAIMS, CLAIMANTS = TCLAIMS, TCLAIMANTS -- conditions are about keys, not names of versions
+end
 local names, finished, first_stamp = {}, {}, nil
 
 -- The objects of a version as {id, router, nodes that its extents do not name}; or nil and the
@@ -31,7 +37,7 @@ end
 local function commit(key, value, check, named, owed)
   local _, stamp, ids = read_file(value)
   local held = redis.call('HGET', FILES, key)
-  local held_kind, held_stamp, held_ids, held_etag = read_file(held)
+  local held_kind, held_stamp, held_ids = read_file(held)
   if held_kind == 'v' and held_stamp == stamp then
     return 'P'
   end
@@ -40,13 +46,17 @@ local function commit(key, value, check, named, owed)
     return answer
   elseif string.sub(check, 1, 1) ~= '+' then
     return 'I'
-  elseif not holds(string.sub(check, 2), held_kind, held_etag) then
-    return 'R'
+  elseif elsewhere then
+    return 'V'
+  elseif check ~= '+' then
+    local plain = hidden and key_of(key) or key
+    local kind, _, _, etag = read_file((current(plain, redis.call('HGET', NULLS, plain))))
+    if not holds(string.sub(check, 2), kind, etag) then
+      return 'R'
+    end
+    end_claim(plain)
   end
 
-  if check ~= '+' then
-    end_claim(key)
-  end
   for _, object in ipairs(objects) do
     local id, router, nodes = object[1], object[2], object[3]
     redis.call('HSET', OBJECTS, id, table.concat({ 'c', int(stamp), router, nodes, key }, ' '))
@@ -64,8 +74,13 @@ local function commit(key, value, check, named, owed)
   elseif held_kind then
     redis.call('ZREM', TOMBS, key)
   end
-  names[#names + 1] = 0
-  names[#names + 1] = key
+  if hidden then
+    redis.call('ZADD', NAMES, 0, key) -- conditions of what follows here look for it
+    any_kept = true
+  else
+    names[#names + 1] = 0
+    names[#names + 1] = key
+  end
   first_stamp = first_stamp or stamp
   return 'P'
 end

@@ -5,7 +5,7 @@
 --     as add_debts wants them
 --   t: stamp up to which versions are deleted; the tombstone's own if that is another, or ''
 --   a: stamp of the version that was given up; ObjectID or ''
---   s: settings value of the bucket; ''
+--   s: settings value of the bucket; how it keeps versions: 'Enabled', 'Suspended' or ''
 --   k: access value; '' (its key is an access key id)
 -- Answers for each: P applied, D known, S superseded, F given up, W waits, X conflict.
 local grace_ms, tombstone_ms, anew = ARGV[1], ARGV[2], ARGV[3] == '1'
@@ -201,7 +201,7 @@ for i = 4, #ARGV, 4 do
   elseif kind == 'a' then
     reply[#reply + 1] = restore_abort(key, tonumber(body), about)
   elseif kind == 's' then
-    reply[#reply + 1] = configure(body)
+    reply[#reply + 1] = configure(body, about)
   elseif kind == 'k' then
     reply[#reply + 1] = rekey(key, body)
   else

@@ -11,6 +11,7 @@ from redis.crc import key_slot
 
 from common.meta import schema
 from common.meta.scripts import script
+from common.versions import versions_of
 
 SCRIPTS = sorted(
     each.name.removesuffix(".lua")
@@ -22,7 +23,7 @@ SCRIPTS = sorted(
 @pytest.mark.parametrize("bucket", ["photos", "a.b-c", "x" * 63, "bucket-7"])
 def test_the_keys_of_a_bucket_share_a_slot(bucket: str) -> None:
     keys = schema.bucket_keys(bucket)
-    assert len(set(keys)) == len(keys) == len(schema.BUCKET_NOUNS)
+    assert len(set(keys)) == len(keys) == schema.KEYS_OF_BUCKET
     assert len({key_slot(key) for key in keys}) == 1
     assert all(key.startswith(b"putter:{b:" + bucket.encode() + b"}:") for key in keys)
 
@@ -66,7 +67,23 @@ def test_the_map_names_every_key() -> None:
 def test_scripts_take_their_keys_in_the_order_of_the_map() -> None:
     source = script("commit").source.decode()
     names = re.findall(r"^local ([A-Z, ]+) = KEYS", source, re.MULTILINE)
-    assert [each.lower() for line in names for each in line.split(", ")] == [*schema.BUCKET_NOUNS]
+    twin = [f"t{noun}" for noun in schema.TWIN_NOUNS]
+    found = [each.lower() for line in names for each in line.split(", ")]
+    assert found == [*twin, *schema.BUCKET_NOUNS] or found == [*schema.BUCKET_NOUNS, *twin]
+
+
+@pytest.mark.parametrize("bucket", ["photos", "a.b-c"])
+def test_a_bucket_and_its_versions_share_a_slot_and_know_each_other(bucket: str) -> None:
+    plain, kept = schema.bucket_keys(bucket), schema.bucket_keys(versions_of(bucket))
+    assert len({key_slot(key) for key in (*plain, *kept)}) == 1
+    own = len(schema.BUCKET_NOUNS)
+    for noun, to_kept, to_plain in zip(schema.TWIN_NOUNS, plain[own:], kept[own:], strict=True):
+        at = schema.BUCKET_NOUNS.index(noun)
+        assert (to_kept, to_plain) == (kept[at], plain[at])
+    assert not set(plain[:own]) & set(kept[:own])
+    assert {schema.bucket_of(key) for key in plain[:own]} == {bucket}
+    assert {schema.bucket_of(key) for key in kept[:own]} == {versions_of(bucket)}
+    assert schema.bucket_of(schema.BUCKETS) == schema.bucket_of(b"PING") == ""
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
