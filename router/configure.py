@@ -17,6 +17,8 @@ from common.logs import get_logger
 from common.meta.buckets import Configured
 from common.meta.interface import Metadata
 from common.records import BucketSettings
+from common.versions import versioning_of
+from router.ingest import BUCKET as UPLOADED
 from router.keeping import Keeping
 from router.numbers import Numbers
 from router.policies import NAMES, Policies, check_quorums, own_policy
@@ -103,6 +105,11 @@ class Configure:
         changes = await what(held)
         settings = {n: value for n, value in {**held, **changes}.items() if value is not None}
         check_quorums(self._policies.store, own_policy(settings))
+        if versioning_of(settings) and bucket == UPLOADED:
+            raise UsageError(
+                f"bucket {bucket!r} keeps no versions: what is uploaded to it has no names",
+                hint="use another bucket",
+            )
         if settings == held:
             return before
         stamp = await self._numbers.stamp()

@@ -35,6 +35,7 @@ from common.logs import get_logger
 from common.meta.interface import Files
 from common.names import format_name
 from common.records import Version
+from common.versions import has_versions, number_of, plain_name
 from router.policies import Policies
 from router.reads import ASK_AGAIN, ReadPath, absent
 
@@ -72,7 +73,7 @@ class Found(NamedTuple):
 
 @dataclass(slots=True)
 class _Entry:
-    """A name; without a version it was deleted here, which nothing older may undo."""
+    """A name; without a version it was deleted, which nothing older may undo."""
 
     version: Version | None
     stamp: int
@@ -166,8 +167,7 @@ class Lately:
     def holds(self, version: Version) -> None:
         """A name was seen to hold a version, or holds it since a moment ago."""
         if self._kept_ms:
-            name = (version.bucket, version.key)
-            self._put(name, version, version.stamp, _bytes_of(version))
+            self._put(plain_name(version), version, number_of(version), _bytes_of(version))
 
     def deleted(self, bucket: str, key: str, stamp: int) -> None:
         """A name holds nothing since a moment ago."""
@@ -183,7 +183,15 @@ class Lately:
             self._entries[name] = _Entry(version, stamp, now_ms, size)
             self._bytes += size
         elif stamp < entry.stamp:
-            return  # an answer that was overtaken by a change
+            # An answer that was overtaken by a change; or the newest version was deleted for good,
+            # and nobody remembers what that lets be seen again.
+            both = (entry.version, version)
+            if entry.version is not None and any(
+                each and has_versions(each.bucket) for each in both
+            ):
+                self._forget(name)
+                self._put(name, None, entry.stamp, _ENTRY_BYTES)
+            return
         else:
             self._bytes += size - entry.size
             entry.version, entry.stamp, entry.at_ms, entry.size = version, stamp, now_ms, size

@@ -6,6 +6,7 @@ from typing import Any
 
 from common.records import Extent, StoredObject, Version
 from common.tickets import format_id
+from common.versions import plain_name
 
 
 def file_summary(version: Version, holders: int | None = None) -> dict[str, Any]:
@@ -17,9 +18,10 @@ def file_summary(version: Version, holders: int | None = None) -> dict[str, Any]
     """
     stored = version.objects[0] if len(version.objects) == 1 else None
     written = least_holders(version) if holders is None else holders
+    bucket, key = plain_name(version)
     return {
-        "bucket": version.bucket,
-        "key": version.key,
+        "bucket": bucket,
+        "key": key,
         "size": version.size,
         "etag": version.etag,
         "blake3": stored.blake3.hex() if stored else None,

@@ -65,7 +65,10 @@ class ExplainRoutes:
                 "owed": _owed(extents),
                 "record_owed": []
                 if extents
-                else [_shown(node) for node in await debtors_of(self._meta, bucket, version.stamp)],
+                else [
+                    _shown(node)
+                    for node in await debtors_of(self._meta, version.bucket, version.stamp)
+                ],
                 "if_lost": {node: _without(policy.replicas, extents, node) for node in named},
             }
         )
