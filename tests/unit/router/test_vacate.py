@@ -387,7 +387,7 @@ def test_an_abort_without_an_object_is_handed_on() -> None:
 
     async def scene(store: Store) -> None:
         abort = Abort("photos", "empty", await store.router.numbers.stamp(), "", aborted=1)
-        await store.router.writes._keeping.keep([abort], "photos/empty", ("p0",))
+        await store.router.writes.keeping.keep([abort], "photos/empty", ("p0",))
         assert abort in store.putters[0].records
         assert await store.meta.members.declare("p0", Decision.DRAINING)
         await asyncio.sleep(70)
