@@ -20,29 +20,36 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from common.limits import KIB, MIB
-from tests.s3_kit import Signer, s3_cluster
-from tests.store_kit import Cluster
+from tests.s3_kit import UNSIGNED, Signer, s3_cluster
 
 _CONNECTIONS = 16
 _SMALL = os.urandom(4 * KIB)
-_BLOCK = os.urandom(4 * MIB)
+BLOCK = os.urandom(4 * MIB)
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
 class Side:
-    """One port: how its requests look."""
+    """One port: how its requests look.
 
-    def __init__(self, store: Cluster, *, signed: bool) -> None:
-        self.name = "S3" if signed else "REST"
-        self.port = store.s3_ports[0] if signed else store.web_ports[0]
-        self._signer = Signer(self.port) if signed else None
+    Args:
+        name: of it.
+        port: on loopback.
+        signed: whether it speaks S3, or else REST.
+    """
 
-    def head(self, method: str, key: str, size: int | None = None) -> bytes:
+    def __init__(self, name: str, port: int, *, signed: bool = True) -> None:
+        self.name = name
+        self.port = port
+        self._signer = Signer(port) if signed else None
+
+    def head(
+        self, method: str, key: str, size: int | None = None, payload: str = UNSIGNED
+    ) -> bytes:
         """The head of a request."""
         headers = {"content-length": str(size)} if size is not None else {}
-        path = f"/photos/{self.name.lower()}/{key}"
+        path = f"/photos/{self.name.lower()}/{key}" if key[:1] != "?" else f"/photos{key}"
         if self._signer is not None:
-            headers, _ = self._signer.signed(method, path, headers)
+            headers, _ = self._signer.signed(method, path, headers, payload=payload)
         else:
             path, headers = f"/file{path}", {"Host": "127.0.0.1"} | headers
         lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
@@ -55,12 +62,18 @@ def processor_s(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / _TICKS
 
 
-def put_large(side: Side, size: int) -> None:
-    """One stream in."""
+def put_large(side: Side, size: int, payload: str = UNSIGNED) -> None:
+    """One stream in.
+
+    Args:
+        side: where to.
+        size: in bytes, a multiple of the blocks'.
+        payload: the SHA-256 of the body in hex, or that it is not signed.
+    """
     with socket.create_connection(("127.0.0.1", side.port)) as client:
-        client.sendall(side.head("PUT", "large", size))
-        for _ in range(size // len(_BLOCK)):
-            client.sendall(_BLOCK)
+        client.sendall(side.head("PUT", "large", size, payload))
+        for _ in range(size // len(BLOCK)):
+            client.sendall(BLOCK)
         answer = client.recv(65_536)
         if not re.match(rb"HTTP/1.1 20[01] ", answer):
             raise SystemExit(f"{side.name}: {answer[:300]!r}")
@@ -79,9 +92,9 @@ def get_large(side: Side, size: int) -> None:
             left -= taken
 
 
-def many(side: Side, method: str, count: int) -> Callable[[], None]:
+def many(side: Side, method: str, count: int, put: bytes = _SMALL) -> Callable[[], None]:
     """So many small requests on some connections; they are signed when this is called."""
-    body = _SMALL if method == "PUT" else b""
+    body = put if method == "PUT" else b""
     size = len(body) if body else None
     asked = [side.head(method, f"small{n}", size) + body for n in range(count)]
 
@@ -110,7 +123,7 @@ def main() -> None:
     parser.add_argument("--objects", type=int, default=4000)
     parser.add_argument("--runs", type=int, default=3)
     args = parser.parse_args()
-    size = args.mib * MIB // len(_BLOCK) * len(_BLOCK)
+    size = args.mib * MIB // len(BLOCK) * len(BLOCK)
     with (
         tempfile.TemporaryDirectory() as folder,
         s3_cluster(Path(folder), storage="segments") as store,
@@ -118,7 +131,10 @@ def main() -> None:
         if Signer(store.s3_ports[0]).ask("PUT", "/photos").status != 200:
             raise SystemExit("no bucket")
         pid = store.routers[0].pid
-        sides = [Side(store, signed=True), Side(store, signed=False)]
+        sides = [
+            Side("S3", store.s3_ports[0]),
+            Side("REST", store.web_ports[0], signed=False),
+        ]
         kinds: dict[str, Callable[[Side], Callable[[], None]]] = {
             f"PUT {args.mib} MiB": lambda side: lambda: put_large(side, size),
             f"GET {args.mib} MiB": lambda side: lambda: get_large(side, size),

@@ -2,7 +2,8 @@
 
 How many replicas of a frame are looked at is the business of `router.fetching`. Every frame is
 verified against its keyed checksum, and a read of all bytes against the object's BLAKE3 before its
-last piece is handed out; a reader of a wrong byte never sees the end.
+last piece is handed out; a reader of a wrong byte never sees the end. Of a large object that is
+read whole again the frames are enough (`router.composed`).
 
 What was fetched and not taken by its client yet is counted, over all reads. While that is too much,
 pieces are one frame and nothing is fetched ahead: slow readers make others slower, never memory
@@ -27,6 +28,7 @@ from common.meta.interface import Metadata
 from common.metrics import Metrics
 from common.names import format_name
 from common.records import StoredObject, Version
+from router.composed import Composed
 from router.fetched import Fetched
 from router.fetching import Fetching
 from router.policies import Policies
@@ -68,6 +70,7 @@ class ReadPath:
         self._instance = instance
         self._pool = pool
         self._readers = 0
+        self._composed = Composed()
         self._held = Budget(READS_PENDING_BYTES_MAX)
 
     def unconfirmed(self) -> ReadPath:
@@ -229,7 +232,8 @@ class ReadPath:
     async def _ahead(
         self, stored: StoredObject, start: int, end: int, policy: Policy
     ) -> AsyncGenerator[Fetched, None]:
-        hasher = ObjectHash() if start == 0 and end == stored.size else None
+        whole = start == 0 and end == stored.size
+        hasher = ObjectHash() if whole and not self._composed.holds(stored) else None
         loop = asyncio.get_running_loop()
         piece_bytes = self._piece_bytes(stored)
         wanted = slices(stored, start, end, piece_bytes)
@@ -254,6 +258,7 @@ class ReadPath:
                     piece.hash_into(hasher)
                     if left == 0:
                         _check_whole(stored, hasher.digest())
+                        self._composed.note(stored)
                 ahead.popleft()
                 yield piece
         finally:

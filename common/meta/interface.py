@@ -291,8 +291,7 @@ class Objects(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class Entry:
+class Entry(msgspec.Struct, frozen=True):
     """One line of a listing."""
 
     key: str

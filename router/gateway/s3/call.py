@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from hashlib import sha256
 from typing import Final
 
@@ -163,7 +164,14 @@ def answer(tree: Tree, **headers: str) -> web.Response:
 
 def iso_date(ms: int) -> str:
     """A moment as documents have it; whole seconds, as ``Last-Modified`` tells them."""
-    return datetime.fromtimestamp(ms // 1000, UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z")
+    minutes, seconds = divmod(ms // 1000, 60)
+    return f"{_minute(minutes)}:{seconds:02}.000Z"
+
+
+@lru_cache(maxsize=1024)
+def _minute(minutes: int) -> str:
+    """Listings tell a thousand moments at a time, many of them close to each other."""
+    return datetime.fromtimestamp(60 * minutes, UTC).strftime("%Y-%m-%dT%H:%M")
 
 
 def owner_tree(owner: str) -> Tree:

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from common.checksum import ObjectHash
 from common.errors import IntegrityError, NodesUnavailable, NotFound, PutterError
 from common.limits import MIB, READER_LEASE_MS
 from common.records import Version
@@ -222,6 +223,36 @@ class TestReplicas:
             with pytest.raises(IntegrityError, match="BLAKE3"):
                 await read_on()
             assert len(got) < len(data), "the reader never sees the end"
+
+        with_file(scene, 3 * MIB)
+
+    def test_a_record_that_changed_is_held_to_its_bytes_again(self) -> None:
+        """That an object was read whole once says nothing of another description of it."""
+
+        async def scene(store: Store, version: Version, data: bytes) -> None:
+            assert await store.read() == data
+            assert await store.read() == data
+            [stored] = version.objects
+            wrong = msgspec.structs.replace(stored, blake3=bytes(32))
+            lie = msgspec.structs.replace(version, objects=(wrong,))
+            with pytest.raises(IntegrityError, match="BLAKE3"):
+                await store.read_version(lie)
+
+        with_file(scene, 3 * MIB)
+
+    def test_a_large_file_is_hashed_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        async def scene(store: Store, version: Version, data: bytes) -> None:
+            made: list[int] = []
+
+            class Counted(ObjectHash):
+                def __init__(self) -> None:
+                    super().__init__()
+                    made.append(1)
+
+            monkeypatch.setattr("router.reads.ObjectHash", Counted)
+            for _ in range(3):
+                assert await store.read() == data
+            assert len(made) == 1
 
         with_file(scene, 3 * MIB)
 
