@@ -141,6 +141,15 @@ def test_a_part_of_the_object_can_be_read(client: Any, bucket: str) -> None:
         Bucket=bucket, Key="a/long one", ObjectAttributes=["ObjectParts", "ObjectSize"]
     )
     assert attributes["ObjectParts"]["TotalPartsCount"] == 3
+    page = client.get_object_attributes(
+        Bucket=bucket,
+        Key="a/long one",
+        ObjectAttributes=["ObjectParts"],
+        MaxParts=2,
+        PartNumberMarker=1,
+    )["ObjectParts"]
+    assert [(each["PartNumber"], each["Size"]) for each in page["Parts"]] == [(2, LONG), (3, 100)]
+    assert (page["IsTruncated"], page["MaxParts"]) == (False, 2)
 
 
 def test_transfers_of_boto3_go_in_parts(tmp_path: Path, client: Any, bucket: str) -> None:

@@ -13,6 +13,7 @@ from router.gateway.s3.call import Call, answer, owner_tree
 from router.gateway.s3.documents import Tree
 from router.gateway.s3.failures import S3Error
 from router.gateway.s3.headers import checksum_type, overrides, told_headers
+from router.gateway.s3.object_parts import parts_tree
 from router.gateway.streaming import stream_version
 
 _ATTRIBUTES: Final = ("ETag", "Checksum", "ObjectParts", "StorageClass", "ObjectSize")
@@ -81,8 +82,7 @@ async def get_attributes(call: Call) -> web.StreamResponse:
         ]
         parts.append(("Checksum", [*sums, ("ChecksumType", checksum_type(version))]))
     if "ObjectParts" in wanted and version.parts:
-        count = str(sum(count for count, _ in version.parts))
-        parts.append(("ObjectParts", [("PartsCount", count)]))
+        parts.append(parts_tree(version.parts, call.headers))
     if "StorageClass" in wanted:
         parts.append(("StorageClass", "STANDARD"))
     if "ObjectSize" in wanted:
