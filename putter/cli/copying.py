@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Annotated, Final
 
 import typer
 
 from common.errors import PutterError
+from putter.cli import access
 from putter.cli.output import human_size, plain, print_json, progress_bar
 from putter.cli.shell import report, warn
 from putter.client.store import Store
 from putter.client.trees.errand import Errand, Event, Totals
 from putter.client.trees.globs import Wanted
+from putter.client.trees.places import Place, StorePlace
 from putter.client.trees.plan import Judge, planned
 from putter.client.trees.routes import Route
 
@@ -36,6 +40,8 @@ DryRun = Annotated[
     bool, typer.Option("--dry-run", "-n", help="Tell what would be done, and change nothing.")
 ]
 JOBS = 8
+Ends = tuple[Place | None, Place | None]
+"""Source and target; None for standard input or output."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +59,15 @@ class Manner:
     dry_run: bool
     as_json: bool
     wanted: Wanted
+
+
+def opener(
+    ends: Ends, url: str, token: str | None, key_file: Path | None, tls_ca: Path | None
+) -> Callable[[], Store]:
+    """What makes a client for each thread, as patient as a copy between these ends takes."""
+    within = all(isinstance(end, StorePlace) for end in ends)
+    timeout_s = WITHIN_TIMEOUT_S if within else access.TIMEOUT_S
+    return partial(access.open_store, url, token, key_file, tls_ca, timeout_s=timeout_s)
 
 
 def run_errand(

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import sys
-from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from common.errors import NotFound, UsageError
-from putter.cli import access, copying
+from putter.cli import copying
 from putter.cli.access import URL, Json, KeyFile, TlsCa, Token, Url
-from putter.cli.copying import JOBS, DryRun, Exclude, Include, Jobs, Manner
+from putter.cli.copying import JOBS, DryRun, Ends, Exclude, Include, Jobs, Manner
 from putter.cli.output import human_size, plain, print_json, progress_bar
 from putter.client.models import FileInfo
 from putter.client.sources import Progress
@@ -22,9 +21,6 @@ from putter.client.trees.errand import Event, text_of
 from putter.client.trees.globs import Wanted
 from putter.client.trees.places import PIPE, Place, StorePlace, parse_place
 from putter.client.trees.routes import route
-
-Ends = tuple[Place | None, Place | None]
-"""Source and target; None for standard input or output."""
 
 
 def cp(
@@ -61,9 +57,7 @@ def cp(
         None if source == PIPE else parse_place(source),
         None if target == PIPE else parse_place(target),
     )
-    within = all(isinstance(end, StorePlace) for end in ends)
-    timeout_s = copying.WITHIN_TIMEOUT_S if within else access.TIMEOUT_S
-    stores = partial(access.open_store, url, token, key_file, tls_ca, timeout_s=timeout_s)
+    stores = copying.opener(ends, url, token, key_file, tls_ca)
     if recursive:
         first, second = ends
         if first is None or second is None:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Annotated
 
 import typer
 
 from common.errors import UsageError
-from putter.cli import access, copying
+from putter.cli import copying
 from putter.cli.access import URL, Json, KeyFile, TlsCa, Token, Url
 from putter.cli.copying import JOBS, DryRun, Exclude, Include, Jobs, Manner
 from putter.client.trees.globs import Wanted
-from putter.client.trees.places import PIPE, StorePlace, parse_place
+from putter.client.trees.places import PIPE, parse_place
 from putter.client.trees.plan import by_checksum
 from putter.client.trees.routes import route
 
@@ -49,9 +48,7 @@ def sync(
         raise UsageError("- is no tree", hint="putter cp takes it")
     ends = parse_place(source), parse_place(target)
     way = route(*ends)
-    within = all(isinstance(end, StorePlace) for end in ends)
-    timeout_s = copying.WITHIN_TIMEOUT_S if within else access.TIMEOUT_S
-    stores = partial(access.open_store, url, token, key_file, tls_ca, timeout_s=timeout_s)
+    stores = copying.opener(ends, url, token, key_file, tls_ca)
     manner = Manner(jobs, dry_run, as_json, Wanted(include or (), exclude or ()))
     judge = by_checksum if checksum else way.judge
     copying.run_errand(way, stores, manner, judge, delete=delete)

@@ -17,6 +17,7 @@ import pytest
 from tests.s3_kit import KEY_ID, REGION, SECRET, s3, s3_cluster
 from tests.store_kit import Cluster
 from tests.traffic_kit import payload
+from tests.tree_kit import files_below, plant
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 CLIENTS = Path(__file__).parents[1] / "clients"
@@ -44,12 +45,7 @@ def client(store: Cluster) -> Iterator[Any]:
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
     """Files to be sent."""
-    top = tmp_path / "tree"
-    for name, data in FILES.items():
-        path = top / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data)
-    return top
+    return plant(tmp_path / "tree", FILES)
 
 
 def found(program: str) -> str:
@@ -109,14 +105,6 @@ def stored(client: Any, bucket: str) -> dict[str, bytes]:
     }
 
 
-def files(top: Path) -> dict[str, bytes]:
-    return {
-        path.relative_to(top).as_posix(): path.read_bytes()
-        for path in top.rglob("*")
-        if path.is_file()
-    }
-
-
 def test_aws_cli(store: Cluster, client: Any, tree: Path, tmp_path: Path) -> None:
     aws, home = found("aws"), tmp_path / "home"
     home.mkdir()
@@ -130,7 +118,7 @@ def test_aws_cli(store: Cluster, client: Any, tree: Path, tmp_path: Path) -> Non
     run(store, home, aws, "s3", "mv", "s3://by-aws/a.txt", "s3://by-aws/moved.txt")
     again = tmp_path / "again"
     run(store, home, aws, "s3", "sync", "s3://by-aws", str(again))
-    assert files(again) == {("moved.txt" if n == "a.txt" else n): d for n, d in FILES.items()}
+    assert files_below(again) == {("moved.txt" if n == "a.txt" else n): d for n, d in FILES.items()}
     run(store, home, aws, "s3", "rm", "s3://by-aws", "--recursive")
     run(store, home, aws, "s3", "rb", "s3://by-aws")
     assert "by-aws" not in run(store, home, aws, "s3", "ls")
@@ -146,7 +134,7 @@ def test_s5cmd(store: Cluster, client: Any, tree: Path, tmp_path: Path) -> None:
     assert len(run(store, home, *s5cmd, "ls", "s3://by-s5cmd/*").splitlines()) == len(FILES)
     again = tmp_path / "again"
     run(store, home, *s5cmd, "cp", "--part-size", "5000", "s3://by-s5cmd/*", f"{again}/")
-    assert files(again) == FILES
+    assert files_below(again) == FILES
     run(store, home, *s5cmd, "rm", "s3://by-s5cmd/*")
     run(store, home, *s5cmd, "rb", "s3://by-s5cmd")
 
@@ -210,7 +198,7 @@ def test_restic(store: Cluster, tree: Path, tmp_path: Path) -> None:
     run(store, home, restic, "forget", "--keep-last", "1", "--prune", **more)
     assert "no errors were found" in run(store, home, restic, "check", "--read-data", **more)
     run(store, home, restic, "restore", "latest", "--target", str(again), **more)
-    assert {Path(name).name: data for name, data in files(again).items()} == {
+    assert {Path(name).name: data for name, data in files_below(again).items()} == {
         Path(name).name: data for name, data in (FILES | {"a.txt": b"changed\n"}).items()
     }
 
@@ -228,7 +216,7 @@ def test_s3fs(store: Cluster, tree: Path, tmp_path: Path) -> None:
         "glob": ["by-s3fs/tree/a.txt"],
         "left": False,
     }
-    assert files(again) == FILES
+    assert files_below(again) == FILES
 
 
 def test_pyarrow(store: Cluster, tmp_path: Path) -> None:

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from putter.cli.copying import summary
-from putter.client.trees import errand
+from putter.client.trees import errand, listing
 from putter.client.trees.errand import Totals
 from tests.shelf_kit import Shelf
+from tests.tree_kit import files_below, plant
 from tests.web_kit import Reply, Request, as_json
 
 DAY_MS = 86_400_000
@@ -27,18 +28,11 @@ def shelf(shop: Any, monkeypatch: pytest.MonkeyPatch) -> Shelf:
 
 
 def local(**files: bytes) -> None:
-    for name, data in files.items():
-        path = Path("src") / name.replace("__", "/")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data)
+    plant(Path("src"), {name.replace("__", "/"): data for name, data in files.items()})
 
 
 def below(top: str) -> dict[str, bytes]:
-    return {
-        path.relative_to(top).as_posix(): path.read_bytes()
-        for path in Path(top).rglob("*")
-        if path.is_file()
-    }
+    return files_below(Path(top))
 
 
 def last(result: Any) -> dict[str, Any]:
@@ -260,14 +254,23 @@ class TestSync:
         assert last(told) == {"copied": 1, "copied_bytes": 1, "failed": 1, "not_deleted": 1}
         assert below("src") == {"b": b"x", "gone": b"x"}
 
-    @pytest.mark.skipif(os.geteuid() == 0, reason="root may read every directory")
-    def test_a_directory_that_cannot_be_read(self, shop: Any, shelf: Shelf) -> None:
+    def test_a_directory_that_cannot_be_read(
+        self, shop: Any, shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         local(a=b"x", shut__b=b"x")
         shelf.holds("pets/shut/b", b"x")
-        Path("src/shut").chmod(0)
-        told = shop.run("sync", "src", "putter:pets", "--delete")
-        Path("src/shut").chmod(0o700)
+        scandir = os.scandir
+
+        def refuse(path: Path) -> Any:
+            if path.name == "shut":
+                raise PermissionError(13, "Permission denied")
+            return scandir(path)
+
+        monkeypatch.setattr(listing.os, "scandir", refuse)
+        told = shop.run("sync", "src", "putter:pets", "--delete", "--json")
         assert (told.exit_code, shelf.names().keys()) == (1, {"pets/a", "pets/shut/b"})
+        assert "cannot read src/shut: Permission denied" in told.stderr
+        assert last(told)["not_deleted"] == 1
 
     @pytest.mark.parametrize(
         ("words", "code"),

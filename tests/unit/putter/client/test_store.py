@@ -299,6 +299,25 @@ class TestMetadata:
         assert store.buckets() == ("files", "photos")
         assert web.last.path == "/metadata"
 
+    def test_copy(self) -> None:
+        store, web = store_of(lambda _: as_json(stored(b"meow"), 201))
+        assert store.copy("cat", "photos/a b").size == 4
+        assert (web.last.method, web.last.path, web.last.body) == ("PUT", "/file/photos/a%20b", b"")
+        assert web.last.headers == {"X-Putter-Copy-Source": "/files/cat"}
+        with pytest.raises(UsageError):
+            store.copy("photos/../x", "photos/a")
+
+    def test_head(self) -> None:
+        told = served(b"meow").headers
+        store, web = store_of(lambda _: Reply(200, b"", told))
+        info = store.head("photos/cat")
+        assert (info.size, info.etag, info.version) == (4, "e1", "7")
+        assert info.blake3 == told["X-Putter-Blake3"]
+        assert (web.last.method, web.last.path) == ("HEAD", "/file/photos/cat")
+        store, _ = store_of(lambda _: Reply(404))
+        with pytest.raises(errors.NotFound):
+            store.head("photos/cat")
+
     def test_delete(self) -> None:
         store, web = store_of(lambda _: Reply(204))
         store.delete("photos/cat")
