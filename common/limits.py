@@ -67,6 +67,8 @@ S3_POLICY_BYTES_MAX: Final = 64 * KIB
 """Of a form's policy, in base 64."""
 S3_BUCKET_POLICY_BYTES_MAX: Final = 20 * KIB
 """Of a bucket's policy, as JSON."""
+RULES_BYTES_MAX: Final = 4 * MIB
+"""Documents of policies that a router remembers, read; those take some ten times as much."""
 S3_CONDITIONS_MAX: Final = 1_000
 """In a form's policy."""
 S3_CHUNK_BYTES_MIN: Final = 8 * KIB

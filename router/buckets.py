@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -131,13 +132,20 @@ class Directory:
             found += await asyncio.gather(*(self._of(name, configured.get(name)) for name in part))
         return [each for each in found if each is not None]
 
-    async def create(self, name: str, owner: str, location: str = "") -> Bucket:
+    async def create(
+        self,
+        name: str,
+        owner: str,
+        location: str = "",
+        settings: Mapping[str, Any] = MappingProxyType({}),
+    ) -> Bucket:
         """Create a bucket; it is durable by the return.
 
         Args:
             name: of it, checked.
             owner: who does.
             location: kept, and means nothing.
+            settings: that it begins with.
 
         Raises:
             BucketThere: it is there already.
@@ -145,11 +153,11 @@ class Directory:
         """
         made = Bucket(name, self._clock.now_ms(), owner, location)
 
-        async def unless_there(settings: Mapping[str, Any]) -> Mapping[str, Any]:
-            if created(name, settings) is not None or await self._held(name) is not None:
+        async def unless_there(held: Mapping[str, Any]) -> Mapping[str, Any]:
+            if created(name, held) is not None or await self._held(name) is not None:
                 raise BucketThere(f"bucket {name!r} is there already")
             anew = {"ms": made.created_ms, "owner": owner, "location": location}
-            return _without_users(settings) | {SETTING: anew}
+            return {**_without_users(held), **settings, SETTING: anew}
 
         try:
             await self._configure.decide(name, unless_there)

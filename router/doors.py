@@ -25,6 +25,7 @@ from router.gateway.keys import KeyRoutes
 from router.gateway.lane import FileLane
 from router.gateway.repair import RepairRoutes
 from router.gateway.s3.call import Store
+from router.gateway.s3.gate import AllRules
 from router.gateway.s3.lane import NAMES, ObjectLane
 from router.gateway.s3.port import S3Connection
 from router.gateway.s3.server import S3Door
@@ -66,6 +67,7 @@ class Doors:
         self._certificates = certificates
         self._not_ready = not_ready
         self._redis_address = redis_address
+        self._rules = AllRules(meta.buckets)
         self._hashers = ThreadPoolExecutor(_HASHERS, "checksum")
         self._web: WebPort | None = None
         self._s3: WebPort | None = None
@@ -115,6 +117,7 @@ class Doors:
         for port in (self._s3, self._web):
             if port is not None:
                 await port.stop()
+        await self._rules.stop()
         self._hashers.shutdown(wait=False)
 
     # -- inside ----------------------------------------------------------------------------
@@ -162,6 +165,7 @@ class Doors:
             router.writes,
             router.lately,
             Directory(self._meta, router.configure, self._clock),
+            self._rules,
             router.metrics,
             self._hashers,
             options.idle_ms,

@@ -21,7 +21,9 @@ from router.gateway.s3 import call as calls
 from router.gateway.s3.access import Caller
 from router.gateway.s3.address import address_of
 from router.gateway.s3.call import Call
+from router.gateway.s3.facts import Facts
 from router.gateway.s3.failures import S3Error
+from router.gateway.s3.gate import AllRules, Gate
 from router.gateway.s3.sigv4 import Verified
 from router.gateway.s3.sigv4_claim import Claim, Payload
 from router.lately import Lately
@@ -42,6 +44,7 @@ class S3Calls:
             one.writes,
             Lately(store.meta.files, one.policies, clock, one.reads, 0),
             self.directory,
+            AllRules(store.meta.buckets),
             one.metrics,
             cast("Executor", None),
             60_000,
@@ -65,7 +68,9 @@ class S3Calls:
         reader.feed_eof()
         request = make_mocked_request(method, path, given, payload=reader)
         address = address_of(path, "localhost", "")
-        return Call(request, address, Caller(_key(owner), _VERIFIED), self.store)
+        caller = Caller(_key(owner), _VERIFIED)
+        gate = Gate(self.store.rules, caller.key, _no_facts)
+        return Call(request, address, caller, self.store, gate)
 
     async def ask(self, handler: Handler, *request: Any, **options: Any) -> web.Response:
         """What a handler answers to `call`."""
@@ -94,6 +99,10 @@ def text(response: web.Response) -> str:
 _DATE = datetime(2024, 1, 1, tzinfo=UTC)
 _CLAIM = Claim("K", "20240101T000000Z", _DATE, "r", "s", (), "0", Payload.UNSIGNED, "")
 _VERIFIED = Verified(_CLAIM, None, None)
+
+
+def _no_facts() -> Facts:
+    raise AssertionError("handlers are called here that ask no policy")
 
 
 def _key(owner: str) -> Key:

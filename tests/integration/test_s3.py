@@ -132,12 +132,11 @@ def test_what_is_not_implemented_says_so(client: Any, bucket: str) -> None:
         lambda: client.put_bucket_versioning(
             **where, VersioningConfiguration={"Status": "Enabled"}
         ),
-        lambda: client.put_bucket_policy(**where, Policy="{}"),
-        lambda: client.put_bucket_acl(**where, ACL="public-read"),
+        lambda: client.put_bucket_acl(**where, GrantRead="id=x"),
         lambda: client.create_multipart_upload(**where, Key="a", Tagging="a=b"),
         lambda: client.put_object_tagging(**where, Key="a", Tagging={"TagSet": []}),
         lambda: client.restore_object(**where, Key="a", RestoreRequest={}),
-        lambda: client.put_object(**where, Key="a", Body=b"", ACL="public-read"),
+        lambda: client.put_object(**where, Key="a", Body=b"", GrantRead="id=x"),
         lambda: client.put_object(**where, Key="a", Body=b"", Tagging="a=b"),
         lambda: client.put_object(
             **where, Key="a", Body=b"", SSECustomerAlgorithm="AES256", SSECustomerKey="k" * 32
@@ -156,7 +155,6 @@ def test_what_is_so_anyway_is_told(client: Any, bucket: str) -> None:
     for call, code in (
         (client.get_bucket_policy, "NoSuchBucketPolicy"),
         (client.get_bucket_replication, "ReplicationConfigurationNotFoundError"),
-        (client.get_bucket_ownership_controls, "OwnershipControlsNotFoundError"),
         (client.get_bucket_policy_status, "NoSuchBucketPolicy"),
         (client.get_bucket_lifecycle_configuration, "NoSuchLifecycleConfiguration"),
         (client.get_object_lock_configuration, "ObjectLockConfigurationNotFoundError"),

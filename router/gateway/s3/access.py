@@ -1,15 +1,36 @@
-"""Who a request is from, and what that key may do: asked before anything else is."""
+"""Who a request is from, and what that key may do: asked before anything else is.
+
+A request without any signature is anonymous. One that carries a signature, or anything that belongs
+to one, is what it claims to be or nothing: it never becomes anonymous.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Protocol
+from hashlib import sha256
+from typing import Final, Protocol
 
 from common.clock import Clock
 from router.gateway.s3.failures import S3Error
-from router.gateway.s3.sigv4 import Claim, SignedRequest, Verified, parse, verify
+from router.gateway.s3.sigv4 import Claim, Payload, SignedRequest, Verified, parse, verify
+from router.gateway.s3.sigv4_claim import payload_of
+
+_SIGNS: Final = frozenset(
+    {
+        "awsaccesskeyid",
+        "signature",
+        "x-amz-algorithm",
+        "x-amz-credential",
+        "x-amz-date",
+        "x-amz-expires",
+        "x-amz-security-token",
+        "x-amz-signature",
+        "x-amz-signedheaders",
+    }
+)
+"""Parameters that nobody has who does not sign."""
 
 
 class AccessKey(Protocol):
@@ -22,6 +43,11 @@ class AccessKey(Protocol):
 
     def secrets(self, now_ms: int) -> Sequence[str]:
         """What its owner may sign with at a moment; the newest comes first."""
+        ...
+
+    @property
+    def read_only(self) -> bool:
+        """Whether it may change nothing."""
         ...
 
     def may(self, bucket: str, *, write: bool) -> bool:
@@ -38,16 +64,47 @@ class AccessKeys(Protocol):
 
 
 @dataclass(frozen=True)
+class Nobody:
+    """Stands for an access key where there is none: it may nothing by itself."""
+
+    owner: str = ""
+    read_only: bool = False
+
+    def secrets(self, now_ms: int) -> Sequence[str]:
+        """None."""
+        del now_ms
+        return ()
+
+    def may(self, bucket: str, *, write: bool) -> bool:
+        """Nothing."""
+        del bucket, write
+        return False
+
+
+NOBODY: Final = Nobody()
+
+
+@dataclass(frozen=True)
 class Caller:
     """Who a request is from.
 
     Attributes:
-        key: the access key it is signed with.
+        key: the access key it is signed with; `NOBODY` if it is not.
         verified: how the signature binds the body.
     """
 
     key: AccessKey
     verified: Verified
+
+    @property
+    def anonymous(self) -> bool:
+        """Whether it is not signed."""
+        return self.key is NOBODY
+
+
+def owner_id(owner: str) -> str:
+    """64 hex digits that stand for an owner."""
+    return sha256(f"data-putter owner {owner}".encode()).hexdigest()
 
 
 async def caller_of(signed: SignedRequest, keys: AccessKeys, clock: Clock) -> Caller:
@@ -59,17 +116,17 @@ async def caller_of(signed: SignedRequest, keys: AccessKeys, clock: Clock) -> Ca
         clock: tells when a signature is too old.
 
     Raises:
-        S3Error: nobody whom this door knows, or it is not as it was signed.
+        S3Error: it claims to be from somebody, and is not, or is not as it was signed.
         MetadataUnavailable: Redis does not answer.
     """
     claim = parse(signed)
+    now_ms = clock.now_ms()
+    now = datetime.fromtimestamp(now_ms / 1000, UTC)
     if claim is None:
-        raise S3Error("AccessDenied")
+        return Caller(NOBODY, unsigned(signed, now))
     key = await keys.find(claim.access_key_id)
     if key is None:
         raise S3Error("InvalidAccessKeyId", AWSAccessKeyId=claim.access_key_id)
-    now_ms = clock.now_ms()
-    now = datetime.fromtimestamp(now_ms / 1000, UTC)
     return Caller(key, verified_by(key.secrets(now_ms), claim, signed, now))
 
 
@@ -94,3 +151,28 @@ def verified_by(
                 if again.code != "SignatureDoesNotMatch":
                     raise
         raise
+
+
+def unsigned(request: SignedRequest, now: datetime) -> Verified:
+    """How the body of a request is bound that has no signature.
+
+    Args:
+        request: the request; `parse` found no claim in it.
+        now: the time, with its zone.
+
+    Raises:
+        S3Error: it has something that belongs to a signature.
+    """
+    parameters = {name.lower() for name, _ in request.pairs}
+    if not parameters.isdisjoint(_SIGNS) or request.values("x-amz-security-token"):
+        raise S3Error("AccessDenied", "The request has parts of a signature, and none.")
+    hashes = request.values("x-amz-content-sha256")
+    framed = any("aws-chunked" in each.lower() for each in request.values("content-encoding"))
+    text = hashes[0] if hashes else Payload.UNSIGNED.value
+    payload = payload_of(text)
+    if payload is Payload.UNSIGNED and framed:
+        payload = Payload.CHUNKS_TRAILER  # some clients say it in no other header
+    if len(set(hashes)) > 1 or payload in (Payload.CHUNKS_SIGNED, Payload.CHUNKS_SIGNED_TRAILER):
+        raise S3Error("AccessDenied", "The request has parts of a signature, and none.")
+    claim = Claim("", "", now, "", "", (), "", payload, text)
+    return Verified(claim, text.lower() if payload is Payload.HASHED else None, None)

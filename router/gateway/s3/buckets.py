@@ -15,6 +15,7 @@ from router.gateway.s3.call import Call, answer, iso_date, no_bucket, owner_tree
 from router.gateway.s3.documents import Tree, parsed
 from router.gateway.s3.failures import S3Error
 from router.gateway.s3.pages import limit_of, read_token, token_of
+from router.gateway.s3.sharing import settings_of_new
 from router.uploads import Uploads
 
 REGION: Final = "us-east-1"
@@ -55,7 +56,7 @@ async def create_bucket(call: Call) -> web.StreamResponse:
     location = _location(await call.document(_CONFIGURATION_BYTES_MAX))
     owner = call.caller.key.owner
     try:
-        await call.store.directory.create(name, owner, location)
+        await call.store.directory.create(name, owner, location, settings_of_new(call))
     except WriteConflict as error:
         raise S3Error("OperationAborted", BucketName=name) from error
     except BucketThere:
@@ -63,6 +64,8 @@ async def create_bucket(call: Call) -> web.StreamResponse:
         ours = there is None or there.owner in ("", owner)
         code = "BucketAlreadyOwnedByYou" if ours else "BucketAlreadyExists"
         raise S3Error(code, BucketName=name) from None
+    finally:
+        call.store.rules.changed(name)
     return web.Response(headers={"Location": f"/{name}"})
 
 
@@ -83,6 +86,8 @@ async def delete_bucket(call: Call) -> web.StreamResponse:
         raise S3Error("OperationAborted", BucketName=name) from error
     except BucketFull:
         raise S3Error("BucketNotEmpty", BucketName=name) from None
+    finally:
+        call.store.rules.changed(name)
     return web.Response(status=204)
 
 

@@ -8,7 +8,6 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
-from hashlib import sha256
 from typing import Final
 
 from aiohttp import web
@@ -16,13 +15,15 @@ from aiohttp import web
 from common.errors import NotFound
 from common.meta.interface import Metadata
 from common.metrics import Metrics
+from common.pairs import ROOT
 from common.web import count_answer
 from router.buckets import Bucket, Directory
-from router.gateway.s3.access import Caller
+from router.gateway.s3.access import Caller, owner_id
 from router.gateway.s3.address import Address
 from router.gateway.s3.announced import BodyChecks
 from router.gateway.s3.documents import CONTENT_TYPE, Tree, document
 from router.gateway.s3.failures import S3Error
+from router.gateway.s3.gate import AllRules, Gate
 from router.gateway.s3.intake import Body
 from router.lately import Found, Lately
 from router.writes import WritePath
@@ -40,6 +41,7 @@ class Store:
         writes: the write path.
         lately: what names hold, or held.
         directory: which buckets there are.
+        rules: who may use them.
         metrics: counters.
         threads: where checksums are computed.
         idle_ms: silence of an upload after which it fails.
@@ -49,6 +51,7 @@ class Store:
     writes: WritePath
     lately: Lately
     directory: Directory
+    rules: AllRules
     metrics: Metrics
     threads: Executor
     idle_ms: int
@@ -87,12 +90,14 @@ class Call:
         address: what it is about.
         caller: who it is from.
         store: what it is for.
+        gate: what it may.
     """
 
     request: web.Request
     address: Address
     caller: Caller
     store: Store
+    gate: Gate
 
     @property
     def headers(self) -> Mapping[str, str]:
@@ -103,6 +108,28 @@ class Call:
     def parameters(self) -> Mapping[str, str]:
         """Of the query, by name."""
         return self.address.parameters
+
+    def owner_of(self, bucket: Bucket) -> str:
+        """Who owns a bucket: of one that nobody created, whoever asks."""
+        return bucket.owner or self.caller.key.owner or ROOT
+
+    async def source(self, bucket: str, key: str) -> Found:
+        """What shall be copied from: of that, too, one may learn only what one may read.
+
+        Raises:
+            S3Error: there is none, or it may not be read.
+        """
+        if not await self.gate.may("GetObject", bucket, key):
+            raise S3Error("AccessDenied")
+        expected = self.headers.get("x-amz-source-expected-bucket-owner")
+        if expected is not None:
+            owner = self.owner_of(await self.store.bucket(bucket))
+            if expected not in (owner, owner_id(owner)):
+                raise S3Error("AccessDenied")
+        try:
+            return await self.store.find(bucket, key)
+        except S3Error as error:
+            raise await self.gate.masked(error, bucket) from None
 
     def body(self, *, summed: bool = True) -> Body:
         """The body of the request.
@@ -177,8 +204,3 @@ def _minute(minutes: int) -> str:
 def owner_tree(owner: str) -> Tree:
     """An owner: the ID has the form of S3's, the name is that of the access keys."""
     return ("Owner", [("ID", owner_id(owner)), ("DisplayName", owner)])
-
-
-def owner_id(owner: str) -> str:
-    """64 hex digits that stand for an owner."""
-    return sha256(f"data-putter owner {owner}".encode()).hexdigest()

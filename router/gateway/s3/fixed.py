@@ -9,7 +9,6 @@ from aiohttp import web
 from router.gateway.s3.call import Call, answer
 from router.gateway.s3.documents import Tree
 from router.gateway.s3.failures import S3Error
-from router.gateway.s3.reading import acl_tree
 
 DOCUMENTS: Final[dict[str, Tree]] = {
     "GetBucketAccelerateConfiguration": ("AccelerateConfiguration", ""),
@@ -22,13 +21,9 @@ DOCUMENTS: Final[dict[str, Tree]] = {
 ABSENT: Final = {
     "GetBucketEncryption": "ServerSideEncryptionConfigurationNotFoundError",
     "GetBucketLifecycleConfiguration": "NoSuchLifecycleConfiguration",
-    "GetBucketOwnershipControls": "OwnershipControlsNotFoundError",
-    "GetBucketPolicy": "NoSuchBucketPolicy",
-    "GetBucketPolicyStatus": "NoSuchBucketPolicy",
     "GetBucketReplication": "ReplicationConfigurationNotFoundError",
     "GetBucketWebsite": "NoSuchWebsiteConfiguration",
     "GetObjectLockConfiguration": "ObjectLockConfigurationNotFoundError",
-    "GetPublicAccessBlock": "NoSuchPublicAccessBlockConfiguration",
 }
 """Operations that are always answered with the same error: nothing of the kind was set."""
 
@@ -39,9 +34,3 @@ async def get_fixed(call: Call, operation: str) -> web.StreamResponse:
     if operation in ABSENT:
         raise S3Error(ABSENT[operation], BucketName=bucket.name)
     return answer(DOCUMENTS[operation])
-
-
-async def get_bucket_acl(call: Call) -> web.StreamResponse:
-    """GetBucketAcl: its owner may do everything, nobody else anything."""
-    bucket = await call.store.bucket(call.address.bucket)
-    return answer(acl_tree(bucket.owner or call.caller.key.owner))

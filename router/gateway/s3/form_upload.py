@@ -30,9 +30,11 @@ from router.gateway.s3.announced import BodyChecks, announced
 from router.gateway.s3.call import Store
 from router.gateway.s3.checksums import Algorithm, Buffer
 from router.gateway.s3.documents import CONTENT_TYPE, Tree, document
+from router.gateway.s3.facts import Facts, Signature
 from router.gateway.s3.failures import S3Error
 from router.gateway.s3.form_data import FormData, boundary_of
 from router.gateway.s3.form_policy import FormPolicy, parse_policy
+from router.gateway.s3.gate import Gate
 from router.gateway.s3.hashing import Hashing
 from router.gateway.s3.headers import checksum_headers, kept_headers, refuse_unknown
 from router.gateway.s3.intake import Hashed, content_length, go_on, next_chunk
@@ -85,10 +87,19 @@ async def post_object(
             form.finish()
         first = form.feed(chunk)
     fields = filled_in(form.fields, form.filename)
-    policy = await _allowed(fields, bucket, keys, clock)
+    policy, signature, signer = await _allowed(fields, bucket, keys, clock)
     key = fields.get("key")
     if not key:
         raise S3Error("InvalidArgument", _no_field("key"), ArgumentName="key")
+
+    def facts() -> Facts:
+        acl, peer = fields.get("acl", fields.get("x-amz-acl")), request.remote or ""
+        headers = {name.lower(): [value] for name, value in request.headers.items()}
+        now_ms = clock.now_ms()
+        return Facts("PostObject", headers, {}, acl, signature, peer, request.secure, now_ms)
+
+    if not await Gate(store.rules, signer, facts).may("PutObject", bucket, key):
+        raise S3Error("AccessDenied")
     await store.bucket(bucket)
 
     async def file() -> AsyncGenerator[Buffer, None]:
@@ -138,11 +149,11 @@ def filled_in(fields: Mapping[str, str], filename: str) -> dict[str, str]:
 
 async def _allowed(
     fields: Mapping[str, str], bucket: str, keys: AccessKeys, clock: Clock
-) -> FormPolicy:
-    """The policy of a form that may be stored.
+) -> tuple[FormPolicy, Signature, AccessKey]:
+    """The policy of a form that it fulfils, and who signed it.
 
     Raises:
-        S3Error: it may not.
+        S3Error: it has none, or does not fulfil it.
         MetadataUnavailable: Redis does not answer.
     """
     claim = parse_form(fields)
@@ -156,14 +167,12 @@ async def _allowed(
     policy = parse_policy(claim.policy)
     now = datetime.fromtimestamp(now_ms / 1000, UTC)
     policy.check({**fields, "bucket": bucket}, now)
-    if not key.may(bucket, write=True):
-        raise S3Error("AccessDenied")
     refuse_unknown(
         (_AS_HEADERS.get(name, name), value)
         for name, value in fields.items()
         if name not in _SIGNATURE
     )
-    return policy
+    return policy, Signature(key.owner, "POST", claim.date), key
 
 
 def _verify(claim: FormClaim, key: AccessKey, now_ms: int) -> None:

@@ -11,6 +11,7 @@ from common.records import Version
 from router.gateway.conditions import http_date
 from router.gateway.s3.checksums import BY_HEADER
 from router.gateway.s3.failures import S3Error
+from router.gateway.s3.policy.actions import TAKE_ACLS
 
 META: Final = "x-amz-meta-"
 META_BYTES_MAX: Final = 2 * 1024
@@ -63,7 +64,10 @@ _ONLY: Final[Mapping[str, frozenset[str]]] = {
 }
 """Headers of which some values ask for what is so anyway."""
 
+_ACL: Final = frozenset({"x-amz-acl"})
 _OF_OPERATIONS: Final[Mapping[str, frozenset[str]]] = {
+    **dict.fromkeys(TAKE_ACLS, _ACL),
+    "CreateBucket": _ACL | {"x-amz-object-ownership"},
     "CompleteMultipartUpload": frozenset({"x-amz-mp-object-size"}),
     "DeleteObject": frozenset({"x-amz-if-match-last-modified-time", "x-amz-if-match-size"}),
     "UploadPartCopy": frozenset({"x-amz-copy-source-range"}),

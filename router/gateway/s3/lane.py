@@ -79,6 +79,8 @@ class ObjectLane:
         address = address_of(ask.path, ask.headers.get("Host", ""), self._domain)
         if not address.key or not caller.key.may(address.bucket, write=False):
             return 0
+        if not (await self._store.rules.of(address.bucket)).plain:
+            return 0
         found = await self._store.lately.find(address.bucket, address.key)
         version = found.version
         what = Representation(version.etag, version.created_ms, version.size)

@@ -18,9 +18,10 @@ from common.meta.interface import Entry
 from common.records import Version
 from common.uploads import part_name, parts_of, read_part_name
 from router.gateway.conditions import Representation, byte_range
+from router.gateway.s3.access import owner_id
 from router.gateway.s3.address import copy_source
 from router.gateway.s3.announced import Announced, BodyChecks
-from router.gateway.s3.call import Call, answer, iso_date, owner_id, owner_tree
+from router.gateway.s3.call import Call, answer, iso_date, owner_tree
 from router.gateway.s3.checksums import Algorithm, Buffer, ChecksumType, type_of_parts
 from router.gateway.s3.documents import Tree
 from router.gateway.s3.failures import S3Error
@@ -170,9 +171,7 @@ async def upload_part_copy(call: Call) -> web.StreamResponse:
     number = _number(call)
     to = await open_upload(call)
     source = copy_source(call.headers["x-amz-copy-source"])
-    if not call.caller.key.may(source[0], write=False):
-        raise S3Error("AccessDenied")
-    found = await call.store.find(*source)
+    found = await call.source(*source)
     version = found.version
     check_source(call.headers, version)
     start, end = _source_range(call, version)

@@ -13,7 +13,8 @@ from aiohttp import web
 
 from common.limits import KEY_BYTES_MAX, LIST_PAGE_MAX
 from common.meta.interface import Entry
-from router.gateway.s3.call import Call, iso_date, owner_id
+from router.gateway.s3.access import owner_id
+from router.gateway.s3.call import Call, iso_date
 from router.gateway.s3.documents import CONTENT_TYPE, NAMESPACE, escaped
 from router.gateway.s3.failures import S3Error
 from router.gateway.s3.listing import Listing, list_page
@@ -57,7 +58,7 @@ async def list_objects(call: Call) -> web.StreamResponse:
     page = await list_page(
         files, bucket.name, asked.prefix, asked.delimiter, asked.after, asked.limit
     )
-    owner = bucket.owner or call.caller.key.owner
+    owner = call.owner_of(bucket)
     body = page_document(bucket.name, asked, page, owner if asked.owner else None)
     return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE})
 

@@ -9,7 +9,8 @@ from aiohttp import web
 from common.errors import PreconditionFailed, RangeInvalid
 from common.records import Version
 from router.gateway.conditions import Representation, byte_range, check_read, http_date
-from router.gateway.s3.call import Call, answer, owner_tree
+from router.gateway.s3.acl_documents import acl_tree
+from router.gateway.s3.call import Call, answer
 from router.gateway.s3.documents import Tree
 from router.gateway.s3.failures import S3Error
 from router.gateway.s3.headers import checksum_type, overrides, told_headers
@@ -17,7 +18,6 @@ from router.gateway.s3.object_parts import parts_tree
 from router.gateway.streaming import stream_version
 
 _ATTRIBUTES: Final = ("ETag", "Checksum", "ObjectParts", "StorageClass", "ObjectSize")
-_SCHEMA: Final = "http://www.w3.org/2001/XMLSchema-instance"
 _CONDITIONS: Final = ("If-Match", "If-Unmodified-Since")
 
 
@@ -96,7 +96,7 @@ async def get_object_acl(call: Call) -> web.StreamResponse:
     _check_version(call)
     await call.store.find(call.address.bucket, call.address.key)
     bucket = await call.store.bucket(call.address.bucket)
-    return answer(acl_tree(bucket.owner or call.caller.key.owner))
+    return answer(acl_tree(call.owner_of(bucket)))
 
 
 async def get_object_tagging(call: Call) -> web.StreamResponse:
@@ -104,18 +104,6 @@ async def get_object_tagging(call: Call) -> web.StreamResponse:
     _check_version(call)
     await call.store.find(call.address.bucket, call.address.key)
     return answer(("Tagging", [("TagSet", "")]))
-
-
-def acl_tree(owner: str) -> Tree:
-    """The access control list of everything here."""
-    _, who = owner_tree(owner)
-    assert not isinstance(who, str)
-    grantee: Tree = (f'Grantee xmlns:xsi="{_SCHEMA}" xsi:type="CanonicalUser"', who)
-    grant: Tree = ("Grant", [grantee, ("Permission", "FULL_CONTROL")])
-    return (
-        "AccessControlPolicy",
-        [owner_tree(owner), ("AccessControlList", [grant])],
-    )
 
 
 def _check_version(call: Call) -> None:

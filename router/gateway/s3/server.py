@@ -6,10 +6,10 @@ request ── who? (signature) ── what? (operations) ── may he? ── 
               └──────────────────┴────────────────────┴───────────────┴──► error document
 ```
 
-Nobody comes in without a signature: nothing of a body is read, and nothing but the key is asked of
-Redis, before it holds. Only the question of a browser whether it may ask (`origins`) has none; it,
-and an answer to a page of another origin, needs the bucket's rules. That of a form stands in its
-fields (`router.gateway.s3.form_upload`).
+Nothing of a body is read before a signature holds, and nothing but the key is asked of Redis. Who
+has none is anonymous, and may what the settings of a bucket let everybody do. The question of a
+browser whether it may ask (`origins`) has none; it, and an answer to a page of another origin,
+needs the bucket's rules. That of a form stands in its fields (`router.gateway.s3.form_upload`).
 """
 
 from __future__ import annotations
@@ -26,18 +26,23 @@ from common.errors import PutterError
 from common.logs import get_logger
 from common.requests import bind_request, current_request
 from common.web import Connection, note_failure
-from router.gateway.s3 import buckets, fixed, multipart, origins, reading, tagging, writing
-from router.gateway.s3.access import AccessKeys, Caller, caller_of
+from router.gateway.s3 import buckets, fixed, multipart, origins, reading, sharing, tagging, writing
+from router.gateway.s3.access import AccessKeys, caller_of, owner_id
+from router.gateway.s3.acls import asked_acl
 from router.gateway.s3.address import Address, address_of
-from router.gateway.s3.call import HOST_ID, REQUEST_ID, Call, Store, count, owner_id
+from router.gateway.s3.call import HOST_ID, REQUEST_ID, Call, Store, count
 from router.gateway.s3.completion import complete_upload
 from router.gateway.s3.documents import CONTENT_TYPE, Tree, document
+from router.gateway.s3.facts import Facts, Signature
 from router.gateway.s3.failures import S3Error
 from router.gateway.s3.form_upload import is_form, post_object
+from router.gateway.s3.gate import Gate
 from router.gateway.s3.headers import refuse_unknown
 from router.gateway.s3.mapping import mapped
-from router.gateway.s3.operations import OPERATIONS, WRITES, operation_of
+from router.gateway.s3.operations import OPERATIONS, operation_of
 from router.gateway.s3.pages import list_objects
+from router.gateway.s3.policy.actions import TAKE_ACLS
+from router.gateway.s3.sharing import check_object_acl
 from router.gateway.s3.sigv4 import SignedRequest
 from router.gateway.s3.uploads import list_uploads
 from router.gateway.s3.versions import list_versions
@@ -54,10 +59,21 @@ _HANDLERS: Final[dict[str, Operation]] = {
     "HeadBucket": buckets.head_bucket,
     "DeleteBucket": buckets.delete_bucket,
     "GetBucketLocation": buckets.get_location,
-    "GetBucketAcl": fixed.get_bucket_acl,
     "GetBucketCors": origins.get_bucket_cors,
     "PutBucketCors": origins.put_bucket_cors,
     "DeleteBucketCors": origins.delete_bucket_cors,
+    "GetBucketAcl": sharing.get_bucket_acl,
+    "PutBucketAcl": sharing.put_bucket_acl,
+    "GetBucketPolicy": sharing.get_policy,
+    "PutBucketPolicy": sharing.put_policy,
+    "DeleteBucketPolicy": sharing.delete_policy,
+    "GetBucketPolicyStatus": sharing.get_policy_status,
+    "GetPublicAccessBlock": sharing.get_block,
+    "PutPublicAccessBlock": sharing.put_block,
+    "DeletePublicAccessBlock": sharing.delete_block,
+    "GetBucketOwnershipControls": sharing.get_ownership,
+    "PutBucketOwnershipControls": sharing.put_ownership,
+    "DeleteBucketOwnershipControls": sharing.delete_ownership,
     "GetBucketTagging": tagging.get_bucket_tagging,
     "PutBucketTagging": tagging.put_bucket_tagging,
     "DeleteBucketTagging": tagging.delete_bucket_tagging,
@@ -77,12 +93,15 @@ _HANDLERS: Final[dict[str, Operation]] = {
     "GetObject": reading.get_object,
     "HeadObject": reading.get_object,
     "GetObjectAcl": reading.get_object_acl,
+    "PutObjectAcl": sharing.put_object_acl,
     "GetObjectAttributes": reading.get_attributes,
     "GetObjectTagging": reading.get_object_tagging,
 }
 assert set(OPERATIONS.values()) | {"CopyObject", "UploadPartCopy"} == (
     set(_HANDLERS) | set(fixed.DOCUMENTS) | set(fixed.ABSENT)
 )
+_TAKE_OBJECT_ACLS: Final = frozenset({"CopyObject", "CreateMultipartUpload", "PutObject"})
+"""The operations that may name an ACL for what they write."""
 
 
 class S3Door:
@@ -154,16 +173,31 @@ class S3Door:
         caller = await caller_of(signed, self._keys, self._clock)
         address = self._address(request)
         copies = "x-amz-copy-source" in request.headers
-        name = operation[0] = operation_of(request.method, address, copies=copies)
+        try:
+            name = operation[0] = operation_of(request.method, address, copies=copies)
+        except S3Error:
+            if caller.anonymous:
+                raise S3Error("AccessDenied") from None
+            raise
         refuse_unknown(request.headers.items(), name)
-        if address.bucket and not caller.key.may(address.bucket, write=name in WRITES):
-            raise S3Error("AccessDenied")
-        call = Call(request, address, caller, self._store)
-        await self._check_owner(request, address, caller)
+        acl = asked_acl(request.headers, address.parameters) if name in TAKE_ACLS else None
+        gate = Gate(self._store.rules, caller.key, lambda: self._facts(name, signed, call, acl))
+        call = Call(request, address, caller, self._store, gate)
+        await gate.admit(name, address)
+        await self._check_owner(call)
+        if name in _TAKE_OBJECT_ACLS:
+            check_object_acl(await self._store.rules.of(address.bucket), acl)
         handler = _HANDLERS.get(name)
-        if handler is None:
-            return await fixed.get_fixed(call, name)
-        return await handler(call)
+        try:
+            if handler is None:
+                return await fixed.get_fixed(call, name)
+            return await handler(call)
+        except (S3Error, PutterError) as error:
+            failure = mapped(error)
+            told = await gate.masked(failure, address.bucket)
+            if told is failure:
+                raise
+            raise told from None
 
     def _address(self, request: web.Request) -> Address:
         """What a request is about.
@@ -182,17 +216,33 @@ class S3Door:
         origin = request.headers["Origin"]
         return await origins.origin_headers(self._store, address, request.method, origin)
 
-    async def _check_owner(self, request: web.Request, address: Address, caller: Caller) -> None:
+    def _facts(self, name: str, signed: SignedRequest, call: Call, acl: str | None) -> Facts:
+        request, claim = call.request, call.caller.verified.claim
+        signature = None
+        if not call.caller.anonymous:
+            kind = "REST-QUERY-STRING" if claim.presigned else "REST-HEADER"
+            signature = Signature(call.caller.key.owner, kind, claim.date)
+        return Facts(
+            name,
+            signed.by_name,
+            call.parameters,
+            acl,
+            signature,
+            request.remote or "",
+            request.secure,
+            self._clock.now_ms(),
+        )
+
+    async def _check_owner(self, call: Call) -> None:
         """Hold a bucket to the owner that the client expects.
 
         Raises:
             S3Error: it is another's.
         """
-        expected = request.headers.get("x-amz-expected-bucket-owner")
-        if expected is None or not address.bucket:
+        expected = call.headers.get("x-amz-expected-bucket-owner")
+        if expected is None or not call.address.bucket:
             return
-        bucket = await self._store.bucket(address.bucket)
-        owner = bucket.owner or caller.key.owner
+        owner = call.owner_of(await self._store.bucket(call.address.bucket))
         if expected not in (owner, owner_id(owner)):
             raise S3Error("AccessDenied")
 

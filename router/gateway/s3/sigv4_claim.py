@@ -206,7 +206,7 @@ def _parse_header(request: SignedRequest, text: str, region: str | None) -> Clai
         scope=scope,
         signed_headers=_signed_headers(parts["SignedHeaders"], code, start),
         signature=parts["Signature"],
-        payload=_payload(hashes[0]),
+        payload=payload_of(hashes[0]),
         payload_hash=hashes[0],
         token=next(iter(request.values("x-amz-security-token")), ""),
     )
@@ -294,7 +294,7 @@ def _parse_query(
         scope=scope,
         signed_headers=signed,
         signature=found["X-Amz-Signature"],
-        payload=_payload(body),
+        payload=payload_of(body),
         payload_hash=body,
         presigned=True,
         expires_s=expires_s,
@@ -325,7 +325,12 @@ def _signed_headers(text: str, code: str, start: str) -> tuple[str, ...]:
     return names
 
 
-def _payload(text: str) -> Payload:
+def payload_of(text: str) -> Payload:
+    """How a body is bound, by what stands in the place of its hash.
+
+    Raises:
+        S3Error: nothing that is known.
+    """
     if _HEX_HASH.fullmatch(text):
         return Payload.HASHED
     if text.startswith("STREAMING-AWS4-ECDSA-P256-SHA256"):

@@ -58,7 +58,7 @@ async def list_uploads(call: Call) -> web.StreamResponse:
     after = (key, upload) if key else ("", "")
     page = await page_of_uploads(files, bucket.name, prefix, delimiter, after, limit)
     kept = await uploads(call).of(bucket.name, page.names)
-    owner = bucket.owner or call.caller.key.owner
+    owner = call.owner_of(bucket)
 
     def told(name: str) -> str:
         return quote(name, safe=_SAFE) if encoding else name

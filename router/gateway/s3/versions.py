@@ -33,7 +33,7 @@ async def list_versions(call: Call) -> web.StreamResponse:
     page = await list_page(
         call.store.meta.files, bucket.name, asked.prefix, asked.delimiter, asked.after, asked.limit
     )
-    owner = bucket.owner or call.caller.key.owner
+    owner = call.owner_of(bucket)
     return answer(("ListVersionsResult", _tree(bucket.name, asked, version or "", page, owner)))
 
 

@@ -52,8 +52,6 @@ async def copy_object(call: Call) -> web.StreamResponse:
     """CopyObject: the bytes of another name, under new tickets, become what this one holds."""
     bucket, key = await destination(call)
     source = copy_source(call.headers[_SOURCE])
-    if not call.caller.key.may(source[0], write=False):
-        raise S3Error("AccessDenied")
     replaces = _replaces(call)
     if source == (bucket, key) and not replaces:
         raise S3Error(
@@ -62,7 +60,7 @@ async def copy_object(call: Call) -> web.StreamResponse:
             "changing the object's metadata, storage class, website redirect location or "
             "encryption attributes.",
         )
-    found = await call.store.find(*source)
+    found = await call.source(*source)
     version, reads = found.version, found.reads
     check_source(call.headers, version)
     kept = kept_headers(call.headers.items()) if replaces else version.headers
@@ -93,6 +91,7 @@ async def delete_object(call: Call) -> web.StreamResponse:
     """DeleteObject: the name holds nothing; it need not have held anything."""
     bucket, key = await destination(call)
     wanted = Wanted.of_headers(call.headers)
+    await _check_reads(call, key, wanted)
     await delete_wanted(call.store.writes, bucket, key, wanted)
     return web.Response(status=204)
 
@@ -148,6 +147,8 @@ async def condition(call: Call) -> str | None:
     if if_none_match is not None and (if_match is not None or if_none_match.strip() != "*"):
         raise S3Error("NotImplemented", Header="If-None-Match")
     address = call.address
+    if if_match is not None and not await call.gate.may("GetObject", address.bucket, address.key):
+        raise S3Error("AccessDenied")
     current = await call.store.meta.files.resolve(address.bucket, address.key)
     if if_match is None:
         if current is not None:
@@ -232,13 +233,26 @@ async def _delete(call: Call, wanted: Element, *, quiet: bool) -> Tree | None:
     """Delete one of many; what is told of it, if anything."""
     try:
         key, condition = _key_of(wanted), Wanted.of_element(wanted)
+        if not await call.gate.may("DeleteObject", call.address.bucket, key):
+            raise S3Error("AccessDenied")  # noqa: TRY301 - told of this key alone
+        await _check_reads(call, key, condition)
         await delete_wanted(call.store.writes, call.address.bucket, key, condition)
     except (S3Error, PutterError) as error:
-        failure = mapped(error)
+        failure = await call.gate.masked(mapped(error), call.address.bucket)
         key = next((each.text for each in wanted.all("Key")), "")
         told: list[Tree] = [("Key", key), ("Code", failure.code), ("Message", failure.message)]
         return ("Error", told)
-    return None if quiet else ("Deleted", [("Key", _key_of(wanted))])
+    return None if quiet else ("Deleted", [("Key", key)])
+
+
+async def _check_reads(call: Call, key: str, wanted: Wanted) -> None:
+    """Refuse a condition to who may not read what it is about: its outcome would tell of that.
+
+    Raises:
+        S3Error: ``AccessDenied``.
+    """
+    if wanted != Wanted() and not await call.gate.may("GetObject", call.address.bucket, key):
+        raise S3Error("AccessDenied")
 
 
 def _key_of(wanted: Element) -> str:

@@ -118,10 +118,22 @@ KNOWN: Final = (
 """The actions that a policy may name."""
 
 LISTS: Final = frozenset({"ListBucket", "ListBucketVersions", "ListBucketMultipartUploads"})
-"""The actions that have a prefix."""
+"""The actions that tell what is in a bucket."""
 
-TAKE_ACLS: Final = frozenset({"PutObject", "PutObjectAcl", "PutObjectVersionAcl", "PutBucketAcl"})
-"""The actions that may name a canned ACL."""
+LISTINGS: Final = frozenset({"ListObjects", "ListObjectVersions", "ListMultipartUploads"})
+"""The operations that have a prefix."""
+
+TAKE_ACLS: Final = frozenset(
+    {
+        "CopyObject",
+        "CreateBucket",
+        "CreateMultipartUpload",
+        "PutBucketAcl",
+        "PutObject",
+        "PutObjectAcl",
+    }
+)
+"""The operations that may name a canned ACL."""
 
 
 def needed(operation: str, *, version: bool = False) -> tuple[str, ...]:

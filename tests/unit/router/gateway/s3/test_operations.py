@@ -46,7 +46,7 @@ def test_an_operation_is_found(method: str, target: str, operation: str) -> None
     ("method", "target", "code"),
     [
         ("PUT", "/b?versioning", "NotImplemented"),
-        ("PUT", "/b/k?acl", "NotImplemented"),
+        ("PUT", "/b/k?legal-hold", "NotImplemented"),
         ("PUT", "/b/k?tagging=", "NotImplemented"),
         ("PUT", "/b/k?partNumber=1", "NotImplemented"),
         ("POST", "/b/k?partNumber=1&uploadId=x", "NotImplemented"),

@@ -1,0 +1,167 @@
+"""Who may come in: the rights of an access key, and what the settings of a bucket say.
+
+A router reads those settings again after a second, and uses them for at most two
+(`router.recent`): so long a change made through another router or worker may not count here yet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from common.errors import NameInvalid
+from common.limits import RULES_BYTES_MAX
+from common.meta.buckets import Buckets
+from common.names import check_bucket
+from router.gateway.s3.access import NOBODY, AccessKey, owner_id
+from router.gateway.s3.address import Address
+from router.gateway.s3.facts import Facts
+from router.gateway.s3.failures import S3Error
+from router.gateway.s3.policy.actions import changes, needed
+from router.gateway.s3.policy.model import Question, Who
+from router.gateway.s3.rules import OWNERS_ONLY, Rights, Rules, rules_of
+from router.recent import Recent
+
+_REMEMBERED_MAX: Final = 4_096
+_MULTIPART: Final = "Anonymous users cannot initiate multipart uploads. Please authenticate."
+_ABSENT: Final = frozenset({"NoSuchKey", "NoSuchVersion"})
+
+
+class AllRules:
+    """The rules of all buckets, as one router knows them.
+
+    Args:
+        buckets: knows their settings.
+    """
+
+    def __init__(self, buckets: Buckets) -> None:
+        self._buckets = buckets
+        self._recent: Recent[Rules] = Recent(self._read, "who may use a bucket", _REMEMBERED_MAX)
+        self._bytes = 0
+
+    async def of(self, bucket: str) -> Rules:
+        """The rules of a bucket, whether it is there or not.
+
+        Args:
+            bucket: what a request calls it.
+
+        Raises:
+            MetadataUnavailable: Redis does not answer.
+        """
+        try:
+            return await self._recent.of(check_bucket(bucket))
+        except NameInvalid:
+            return Rules(bucket)
+
+    def changed(self, bucket: str) -> None:
+        """The settings of a bucket were changed here: what was read before counts no more."""
+        self._recent.changed(bucket)
+
+    async def stop(self) -> None:
+        """End what is under way."""
+        await self._recent.stop()
+
+    async def _read(self, bucket: str) -> Rules:
+        configured = await self._buckets.get(bucket)
+        if configured is None:
+            return Rules(bucket)
+        record = configured.record
+        last = self._recent.last(bucket, None)
+        if last is not None and last.stamp == record.stamp:
+            return last
+        rules = rules_of(bucket, record.stamp, record.settings)
+        self._bytes += rules.size
+        if self._bytes > RULES_BYTES_MAX:
+            # Policies that were replaced count too: then it is only emptied more often.
+            self._recent.clear()
+            self._bytes = rules.size
+        return rules
+
+
+class Gate:
+    """Lets one request do things, or not.
+
+    Args:
+        rules: of the buckets.
+        key: that it is signed with; `NOBODY` if it is not.
+        facts: asked for what else is known of it, if a policy may want to know.
+    """
+
+    def __init__(self, rules: AllRules, key: AccessKey, facts: Callable[[], Facts]) -> None:
+        self._rules = rules
+        self._key = key
+        self._anonymous = key is NOBODY
+        self._make = facts
+        self._facts: Facts | None = None
+
+    async def admit(self, operation: str, address: Address) -> None:
+        """Let a request in.
+
+        Args:
+            operation: what it is.
+            address: what it is about.
+
+        Raises:
+            S3Error: ``AccessDenied``.
+            MetadataUnavailable: Redis does not answer.
+        """
+        if not address.bucket:
+            if self._anonymous:
+                raise S3Error("AccessDenied")
+            return  # what is about all buckets tells of those that the key may use
+        if self._anonymous and operation == "CreateMultipartUpload":
+            raise S3Error("AccessDenied", _MULTIPART)
+        if operation == "DeleteObjects":
+            await self._admit_many(address.bucket)
+            return
+        version = (address.parameters.get("versionId") or None) if address.key else None
+        for action in needed(operation, version=version is not None):
+            if not await self.may(action, address.bucket, address.key, version):
+                raise S3Error("AccessDenied")
+
+    async def may(
+        self, action: str, bucket: str, key: str = "", version: str | None = None
+    ) -> bool:
+        """Whether it may do something.
+
+        Args:
+            action: without ``s3:``.
+            bucket: with which bucket.
+            key: with what in it; "": the bucket itself.
+            version: with which version.
+
+        Raises:
+            MetadataUnavailable: Redis does not answer.
+        """
+        rules = await self._rules.of(bucket)
+        held = self._key
+        own = held.may(bucket, write=changes(action))
+        if own and rules.plain and action not in OWNERS_ONLY:
+            return True
+        owner = None if self._anonymous else held.owner
+        who = None if owner is None else Who(owner, owner_id(owner))
+        if self._facts is None:
+            self._facts = self._make()
+        resource = f"{bucket}/{key}" if key else bucket
+        question = Question(who, action, resource, self._facts.values(action, version))
+        return rules.let(Rights(owner, own, held.read_only), question)
+
+    async def masked(self, error: S3Error, bucket: str) -> S3Error:
+        """What to tell instead of an error: who may not list a bucket learns of no name in it.
+
+        Args:
+            error: what came of the request.
+            bucket: with which bucket.
+
+        Raises:
+            MetadataUnavailable: Redis does not answer.
+        """
+        if error.code not in _ABSENT or await self.may("ListBucket", bucket):
+            return error
+        return S3Error("AccessDenied")
+
+    async def _admit_many(self, bucket: str) -> None:
+        """Let a request in that deletes many: may it perhaps delete one? Each is looked at then."""
+        rules = await self._rules.of(bucket)
+        if not self._key.may(bucket, write=True) and not rules.shares:
+            raise S3Error("AccessDenied")
