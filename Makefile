@@ -94,6 +94,7 @@ bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.bench_workers
 	$(BIN)/python -m benchmarks.bench_cluster
 	$(BIN)/python -m benchmarks.bench_s3
+	$(BIN)/python -m benchmarks.bench_s3_memory
 	$(BIN)/python -m benchmarks.bench_idle
 	$(BIN)/python -m benchmarks.bench_start
 	$(BIN)/python -m benchmarks.bench_start_segments
