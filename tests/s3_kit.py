@@ -8,6 +8,7 @@ import hmac
 import http.client
 import json
 import socket
+import subprocess
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -185,6 +186,28 @@ def s3_cluster(directory: Path, **options: Any) -> Iterator[Cluster]:
         status, _, told = store.http("PUT", f"/key/{KEY_ID}", body)
         assert status == 201, told
         yield store
+
+
+def begin_anew(store: Cluster) -> None:
+    """Kill every process, take all from Redis, and bring it back from the putters."""
+    for process in (*store.routers, *store.putters):
+        process.kill()
+    assert store.valkey.ask("FLUSHALL") == "+OK\r\n"
+    for process in (*store.putters, *store.routers):
+        process.start()
+    done = subprocess.run(
+        store.command(
+            *("rebuild", "--redis", store.valkey.url, "--json"),
+            *("--key-file", str(store.directory / "cluster.key")),
+        ),
+        cwd=store.directory,
+        env=store.environment(),
+        capture_output=True,
+        timeout=100,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr.decode()
+    store.wait_ready()
 
 
 @contextlib.contextmanager

@@ -6,7 +6,6 @@ import hashlib
 import io
 import json
 import random
-import subprocess
 from base64 import b64encode
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +17,7 @@ import pytest
 from boto3.s3.transfer import TransferConfig
 from botocore.exceptions import ClientError
 
-from tests.s3_kit import Signer, refusal, s3, s3_cluster
+from tests.s3_kit import Signer, begin_anew, refusal, s3, s3_cluster
 from tests.store_kit import Cluster, eventually
 
 pytestmark = pytest.mark.slow
@@ -532,28 +531,6 @@ def test_nobody_sees_where_parts_are(store: Cluster, client: Any, bucket: str) -
     assert b"@" not in body
     assert store.http("GET", f"/metadata?bucket=@parts.{bucket}")[0] == 400
     assert store.http("GET", f"/file/@parts.{bucket}/{upload.where['UploadId']}/00001")[0] == 400
-
-
-def begin_anew(store: Cluster) -> None:
-    """Kill every process, take all from Redis, and bring it back from the putters."""
-    for process in (*store.routers, *store.putters):
-        process.kill()
-    assert store.valkey.ask("FLUSHALL") == "+OK\r\n"
-    for process in (*store.putters, *store.routers):
-        process.start()
-    done = subprocess.run(
-        store.command(
-            *("rebuild", "--redis", store.valkey.url, "--json"),
-            *("--key-file", str(store.directory / "cluster.key")),
-        ),
-        cwd=store.directory,
-        env=store.environment(),
-        capture_output=True,
-        timeout=100,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr.decode()
-    store.wait_ready()
 
 
 @pytest.mark.timeout(400)

@@ -1,0 +1,178 @@
+"""Delete Redis, lose nothing that S3 tells: every answer is as before, byte by byte."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.s3_kit import SECRET, Signer, Told, begin_anew, path_of, s3, s3_cluster
+from tests.store_kit import Cluster, eventually
+from tests.traffic_kit import payload
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+LONG = 5 << 20
+OF_ONE_ANSWER = {"date", "x-amz-request-id", "x-amz-id-2", "server"}
+KEYS: dict[str, dict[str, Any]] = {
+    "TESTKEY": {},
+    "READER": {"owner": "ann", "read_only": True},
+    "FILMSONLY": {"owner": "ben", "buckets": {"films": "write"}},
+    "GONE": {},
+}
+NAMES = ("plain", "a/b//c +%\u00e4", "empty", "copy", "summed", "made", "composed", "deleted")
+
+
+def fill(store: Cluster) -> list[str]:
+    """One of everything; the paths of the uploads that are open."""
+    for key_id, rights in KEYS.items():
+        if key_id != "TESTKEY":
+            body = json.dumps({"secret_key": SECRET} | rights)
+            assert store.http("PUT", f"/key/{key_id}", body)[0] == 201
+    assert store.http("DELETE", "/key/GONE")[0] == 204
+    with s3(store.s3_ports[0]) as client:
+        client.create_bucket(Bucket="films")
+        client.create_bucket(Bucket="removed")
+        client.delete_bucket(Bucket="removed")
+        client.create_bucket(
+            Bucket="photos", CreateBucketConfiguration={"LocationConstraint": "eu-north-1"}
+        )
+        client.put_object(
+            Bucket="photos",
+            Key="plain",
+            Body=payload(70_000),
+            Metadata={"who": "ann", "where": "J\u00f6rg".encode().hex()},
+            ContentType="image/x-cat",
+            CacheControl="no-cache",
+            ContentLanguage="sv",
+        )
+        client.put_object(Bucket="photos", Key=NAMES[1], Body=b"old")
+        client.put_object(Bucket="photos", Key=NAMES[1], Body=b"new")
+        client.put_object(Bucket="photos", Key="empty", Body=b"")
+        source = {"Bucket": "photos", "Key": "plain"}
+        client.copy_object(Bucket="photos", Key="copy", CopySource=source)
+        summed = {"Body": b"summed", "ChecksumAlgorithm": "SHA256"}
+        client.put_object(Bucket="photos", Key="summed", **summed)
+        client.put_object(Bucket="photos", Key="deleted", Body=b"x")
+        client.delete_object(Bucket="photos", Key="deleted")
+        client.put_object(Bucket="films", Key="film", Body=b"film")
+        whole = {"ChecksumAlgorithm": "CRC32C", "ChecksumType": "FULL_OBJECT"}
+        begin(client, "made", 2, complete=True, **whole)
+        begin(client, "composed", 2, complete=True, ChecksumAlgorithm="SHA1", Metadata={"m": "1"})
+        left = begin(client, "open", 2, ChecksumAlgorithm="SHA256", ContentType="text/x-open")
+        empty = begin(client, "nothing yet", 0)
+        gone = begin(client, "given up", 1)
+        client.abort_multipart_upload(Bucket="photos", Key="given up", UploadId=gone)
+    return [
+        f"/photos/open?uploadId={left}",
+        f"/photos/nothing%20yet?uploadId={empty}",
+        f"/photos/given%20up?uploadId={gone}",
+    ]
+
+
+def begin(client: Any, key: str, parts: int, *, complete: bool = False, **options: Any) -> str:
+    """An upload whose last part is short and was sent twice; its ID."""
+    where = {"Bucket": "photos", "Key": key}
+    where["UploadId"] = client.create_multipart_upload(**where, **options)["UploadId"]
+    summed = {name: options[name] for name in ("ChecksumAlgorithm",) if name in options}
+    done = []
+    for number in range(1, parts + 1):
+        if number == parts:
+            client.upload_part(**where, PartNumber=number, Body=b"replaced", **summed)
+        body = b"end" if number == parts else payload(LONG, number)
+        told = client.upload_part(**where, PartNumber=number, Body=body, **summed)
+        sums = {name: value for name, value in told.items() if name.startswith("Checksum")}
+        done.append({"PartNumber": number, "ETag": told["ETag"]} | sums)
+    if complete:
+        client.complete_multipart_upload(**where, MultipartUpload={"Parts": done})
+    return where["UploadId"]
+
+
+def questions(uploads: list[str]) -> list[tuple[str, str]]:
+    """Everything that S3 can be asked of it, by method and path."""
+    found = [("GET", "/"), *(("GET", path) for path in uploads)]
+    for bucket in ("photos", "films", "removed", "nobodys"):
+        found.append(("HEAD", f"/{bucket}"))
+        found += [("GET", f"/{bucket}?{each}=") for each in ("versions", "uploads", "location")]
+        found += [
+            ("GET", f"/{bucket}?{each}=") for each in ("acl", "tagging", "versioning", "cors")
+        ]
+        found.append(("GET", f"/{bucket}?list-type=2&fetch-owner=true&encoding-type=url"))
+    for name in NAMES:
+        path = path_of("photos", name)
+        found += [
+            (method, path + more) for method in ("HEAD", "GET") for more in ("", "?partNumber=1")
+        ]
+        found.append(("GET", f"{path}?attributes="))
+    return found
+
+
+def answers(store: Cluster, asked: list[tuple[str, str]]) -> dict[tuple[str, ...], tuple[Any, ...]]:
+    """What each key is told, without what differs from one answer to the next."""
+    told = {}
+    for key_id in KEYS:
+        signer = Signer(store.s3_ports[0], key_id=key_id)
+        for method, path in asked:
+            answer = signer.ask(method, path, headers=HEADERS)
+            unlike = OF_ONE_ANSWER | ({"content-length"} if answer.status >= 400 else set())
+            headers = {n: v for n, v in answer.headers.items() if n not in unlike}
+            told[key_id, method, path] = (answer.status, headers, without_ids(answer))
+    return told
+
+
+HEADERS = {
+    "x-amz-checksum-mode": "ENABLED",
+    "x-amz-object-attributes": "ETag,Checksum,ObjectParts,StorageClass,ObjectSize",
+}
+
+
+def without_ids(answer: Told) -> bytes:
+    """The body, without what an error tells of the request and the process."""
+    return re.sub(rb"<(RequestId|HostId)>[^<]*</\1>", b"", answer.body)
+
+
+def test_every_answer_is_as_before(tmp_path: Path) -> None:
+    with s3_cluster(tmp_path, putters=2) as store:
+        uploads = fill(store)
+        asked = questions(uploads)
+        # A key that was taken away counts for two seconds more.
+        gone = Signer(store.s3_ports[0], key_id="GONE")
+        eventually(lambda: gone.ask("GET", "/").code == "InvalidAccessKeyId")
+        before = answers(store, asked)
+        statuses = {each[0] for each in before.values()}
+        assert {200, 206, 404, 403} <= statuses, "else this compares nothing"
+        assert not statuses & {500, 503}
+        begin_anew(store)
+        after = answers(store, asked)
+        assert {each: told for each, told in after.items() if told != before[each]} == {}
+        assert after.keys() == before.keys()
+        reader, limited = (
+            Signer(store.s3_ports[0], key_id=each) for each in ("READER", "FILMSONLY")
+        )
+        assert reader.ask("PUT", "/films/x", b"x").code == "AccessDenied"
+        assert limited.ask("PUT", "/photos/x", b"x").code == "AccessDenied"
+        assert limited.ask("PUT", "/films/x", b"x").status == 200
+        finish(store, uploads[0])
+
+
+def finish(store: Cluster, path: str) -> None:
+    """Replace a part of the upload that was open when Redis was deleted, and complete it."""
+    signer = Signer(store.s3_ports[0])
+    last = signer.ask("PUT", path.replace("?", "?partNumber=2&"), b"another end")
+    assert last.status == 200
+    bodies = [payload(LONG, 1), b"another end"]
+    lines = "".join(
+        f"<Part><PartNumber>{number}</PartNumber><ETag>{hashlib.md5(body).hexdigest()}</ETag></Part>"
+        for number, body in enumerate(bodies, 1)
+    )
+    document = f"<CompleteMultipartUpload>{lines}</CompleteMultipartUpload>"
+    told = signer.ask("POST", path, document.encode())
+    assert told.status == 200, told
+    held = signer.ask("GET", "/photos/open", headers={"x-amz-checksum-mode": "ENABLED"})
+    assert held.body == b"".join(bodies)
+    assert held.headers["content-type"] == "text/x-open"
+    assert held.headers["x-amz-checksum-type"] == "COMPOSITE"
+    assert signer.ask("GET", path).code == "NoSuchUpload"
