@@ -66,6 +66,7 @@ class View:
         self.objects = Noun(target.objects, self)
         self.announcements = Noun(target.announcements, self)
         self.files = Noun(target.files, self)
+        self.versions = Noun(target.versions, self)
         self.buckets = Noun(target.buckets, self)
         self.access = Noun(target.access, self)
         self.claims = Noun(target.claims, self)
