@@ -83,11 +83,11 @@ class RedisFiles:
         """Names that start with ``prefix`` and sort behind ``after``, a page of them."""
         if not 1 <= limit <= LIST_PAGE_MAX:
             raise ValueError(f"a page has 1…{LIST_PAGE_MAX} entries, not {limit}")
-        names, next_after = await self.names(bucket, prefix, after, limit)
+        names, next_after, values = await self._page(bucket, prefix, after, limit, limit)
         if not names:
             return Page((), None)
-        script_name = "held" if has_versions(bucket) else "resolve"
-        values: Sequence[Held] = await self._calls.run(bucket_script(script_name, bucket, *names))
+        if not values:
+            values = await self._calls.run(bucket_script("resolve", bucket, *names))
         # A name may have been deleted between the two commands.
         found = (
             unpack_entry(bucket, name.decode(), value[0] if isinstance(value, list) else value)
@@ -101,13 +101,22 @@ class RedisFiles:
         self, bucket: str, prefix: str, after: str, limit: int
     ) -> tuple[Sequence[bytes], str | None]:
         """Names that hold something or have versions, and behind which the next page begins."""
-        bounds = (*lex_bounds(prefix, after), limit + 1, *version_bounds(prefix, after))
-        names, kept = await self._calls.run(bucket_script("page", bucket, *bounds), absent=((), ()))
-        if kept and not has_versions(bucket):
+        names, next_after, _ = await self._page(bucket, prefix, after, limit, 0)
+        return names, next_after
+
+    async def _page(
+        self, bucket: str, prefix: str, after: str, limit: int, values: int
+    ) -> tuple[Sequence[bytes], str | None, Sequence[Held]]:
+        """The same, with what the first of them hold, unless one has versions: then nothing."""
+        bounds = (*lex_bounds(prefix, after), limit + 1, *version_bounds(prefix, after), values)
+        names, kept, held = await self._calls.run(
+            bucket_script("page", bucket, *bounds), absent=((), (), ())
+        )
+        if kept:
             keys = {read_version_name(name.decode())[0].encode() for name in kept}
             names = sorted(keys.union(names))
         next_after = names[limit - 1].decode() if len(names) > limit else None
-        return names[:limit], next_after
+        return names[:limit], next_after, held
 
     async def buckets(self) -> builtins.list[str]:
         """All buckets that ever held a file, sorted."""
