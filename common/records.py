@@ -91,6 +91,10 @@ class Version(msgspec.Struct, frozen=True, tag="version", tag_field="kind", omit
             Base64; one of the checksums of parts has ``-`` and their number behind it.
         upload: the upload in parts that it was made of; "" if it came in one piece.
         parts: how many parts of how many bytes it came in, in their order.
+        tags: what its users call it by, values by key.
+        tagged: 0, or the stamp of the last change of ``tags``, above those of all earlier
+            descriptions of this version. Like ``revision`` it leaves the order of changes as it is,
+            and each of the two counts for its own (`joined`).
     """
 
     bucket: str
@@ -106,6 +110,8 @@ class Version(msgspec.Struct, frozen=True, tag="version", tag_field="kind", omit
     checksums: dict[str, str] = {}
     upload: str = ""
     parts: tuple[tuple[int, int], ...] = ()
+    tags: dict[str, str] = {}
+    tagged: int = 0
 
     @property
     def is_marker(self) -> bool:
@@ -287,6 +293,25 @@ def name_of(change: Change) -> str:
     if isinstance(change, BucketSettings):
         return change.bucket
     return f"{change.bucket}/{change.key}"
+
+
+def kept_under(record: Known) -> int:
+    """The stamp under which putters keep a record: of versions their last description's."""
+    if isinstance(record, Version):
+        return max(record.stamp, record.revision, record.tagged)
+    return record.stamp
+
+
+def joined(one: Version, other: Version) -> Version:
+    """Two descriptions of the same version, read together.
+
+    Where its bytes are is true as the one with the higher ``revision`` says, its tags are those of
+    the one with the higher ``tagged``: whoever changes the one undoes no change of the other, in
+    whatever order the records are found. What is equal is taken from ``one``.
+    """
+    place = one if one.revision >= other.revision else other
+    named = one if one.tagged >= other.tagged else other
+    return msgspec.structs.replace(place, tags=named.tags, tagged=named.tagged)
 
 
 def kind_of(data: bytes) -> str:

@@ -49,6 +49,7 @@ from router.reads import ReadPath
 from router.rebalance import Rebalance
 from router.repair import Repair
 from router.replicas import Replicas
+from router.retag import Retag
 from router.storewide import StoreFollow
 from router.surplus import Freeing
 from router.sweep import Sweep
@@ -248,6 +249,7 @@ class Router:
         self.configure: Final = Configure(
             meta, self.policies, keeping, self.numbers, clock, identity.instance
         )
+        self.retag: Final = Retag(meta, self.fleet, self.policies, replicas, keeping, self.numbers)
         self.access_keys: Final = AccessKeys(
             meta, keyring, keeping, self.numbers, clock, identity.instance
         )

@@ -20,7 +20,7 @@ from common.digests import Entries, Int64s, Space
 from common.logs import get_logger
 from common.meta.handoff import Missed
 from common.meta.interface import Metadata
-from common.records import ANYONE, CommitRecord, Unknown
+from common.records import ANYONE, CommitRecord, Unknown, kept_under
 from router.fleet import Fleet
 from router.links import NodeLink
 from router.policies import Policies
@@ -165,4 +165,4 @@ def _about(body: bytes, record: CommitRecord) -> tuple[str, int]:
         except msgspec.MsgspecError:
             return "", 0
         return about.bucket, about.stamp
-    return getattr(record, "bucket", ""), record.stamp
+    return getattr(record, "bucket", ""), kept_under(record)

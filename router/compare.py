@@ -382,7 +382,7 @@ async def _each(things: Sequence[T], work: Callable[[T], Awaitable[None]]) -> No
 def _stamp_of(body: bytes) -> int:
     """The stamp under which a putter keeps the record of a version; 0 for another one, or none."""
     record = records.decode(body) if body else None
-    return (record.revision or record.stamp) if isinstance(record, Version) else 0
+    return records.kept_under(record) if isinstance(record, Version) else 0
 
 
 def _no_answer(node: str, error: PutterError) -> None:

@@ -164,6 +164,7 @@ class Doors:
             self._meta,
             router.writes,
             router.lately,
+            router.retag,
             Directory(self._meta, router.configure, self._clock),
             self._rules,
             router.metrics,

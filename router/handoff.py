@@ -1,5 +1,6 @@
-"""Gives putters the records without an object that they missed.
+"""Gives putters the records that they missed and that no debt of bytes brings them.
 
+These are records without an object, and descriptions of objects that they hold, with other tags.
 One router at a time does it for each putter, under the lease of its debts. A record is durable on
 the putter before Redis forgets that it was missing there; given twice, it changes nothing. What was
 owed to a putter that leaves, or to nobody in particular, goes to another one, if there are too few
@@ -11,18 +12,20 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from typing import Final
 
+from common import records
 from common.errors import NodesUnavailable
 from common.limits import MESSAGE_PAYLOAD_BYTES_MAX
 from common.logs import get_logger
 from common.meta.handoff import Missed
 from common.meta.interface import Metadata
 from common.metrics import Metrics
-from common.records import ANYONE
+from common.records import ANYONE, Version
 from router.fleet import Fleet
 from router.parcels import RecordsParcel
 from router.policies import Policies
 from router.quorum import Policy
 from router.replicas import Straight, until_durable
+from router.targets import object_id_of
 
 _log = get_logger(__name__)
 _BATCH: Final = 256
@@ -88,8 +91,14 @@ class RecordHandOff:
     # -- inside ----------------------------------------------------------------------------
 
     async def _target(self, missed: Missed) -> str | None:
-        """Who gets it: "" if enough others hold it already; None: nobody can take it now."""
+        """Who gets it: "" if nobody needs it; None: nobody can take it now."""
         left_out = self._fleet.left_out
+        object_id = _object_of(missed.body)
+        if object_id:
+            # Whoever gets its bytes instead of the putter gets another record with them.
+            state = await self._meta.objects.get(object_id)
+            needed = state is not None and state.state == "written" and missed.node not in left_out
+            return missed.node if needed else ""
         if missed.node != ANYONE and missed.node not in left_out:
             return missed.node
         held = [node for node in missed.holders if node not in left_out]
@@ -104,10 +113,16 @@ class RecordHandOff:
             raise NodesUnavailable(f"putter {node} is not connected")
         for portion in _portions(missed):
             await pace(node, sum(len(each.body) for each in portion))
-            entries = tuple((each.stamp, "", each.body) for each in portion)
+            entries = tuple((each.stamp, _object_of(each.body), each.body) for each in portion)
             parcel = RecordsParcel(entries, (node,), _ALONE, self._carrier)
             parcel.dispatch()
             await until_durable([parcel])
+
+
+def _object_of(body: bytes) -> str:
+    """The object that a record describes; "" if it describes none."""
+    record = records.decode(body)
+    return object_id_of(record) if isinstance(record, Version) else ""
 
 
 def _portions(missed: Sequence[Missed]) -> Iterator[list[Missed]]:

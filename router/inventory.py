@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 
 from common.digests import Entries, Grid, Leaves, Space, digest, stretches_of
-from common.records import Extent, Version
+from common.records import Extent, Version, kept_under
 from common.tickets import object_key
 
 Row = tuple[int, int, int, int, int]
@@ -33,7 +33,7 @@ def tickets_of(version: Version) -> Iterator[tuple[str, Extent, Row]]:
 
 def record_of(version: Version) -> tuple[int, int]:
     """The position and key of the record of a version with objects."""
-    return object_key(version.objects[0].object_id), version.revision or version.stamp
+    return object_key(version.objects[0].object_id), kept_under(version)
 
 
 def named(version: Version) -> set[str]:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import reduce
 from typing import Final
 
 import msgspec
@@ -26,7 +27,7 @@ from common.logs import get_logger
 from common.membership import Decision
 from common.meta.interface import Commit, Metadata, ObjectState, Outcome
 from common.metrics import Metrics
-from common.records import Abort, CommitRecord, Version
+from common.records import Abort, CommitRecord, Version, joined
 from common.requests import bind_request
 from common.wire.session import FindRecord, RecordReply
 from router.belonging import Belonging
@@ -354,7 +355,9 @@ def _decision(found: Iterable[CommitRecord]) -> Version | None:
         return None
     versions = [record for record in found if isinstance(record, Version)]
     # An object whose runs went another way was described twice: the later record is true.
-    return max(versions, key=lambda version: (version.stamp, version.revision), default=None)
+    last = max((version.stamp for version in versions), default=0)
+    described = [version for version in versions if version.stamp == last]
+    return reduce(joined, described) if described else None
 
 
 def _named(version: Version) -> list[str]:

@@ -66,7 +66,9 @@ class Keeping:
         if not nodes or not all(map(self._is_up, nodes)):
             placement = self._fleet.place(name, policy)
             nodes, owed = placement.nodes, placement.owed
-        entries = tuple((each.stamp, _object_of(each), records.encode(each)) for each in changes)
+        entries = tuple(
+            (records.kept_under(each), _object_of(each), records.encode(each)) for each in changes
+        )
         parcel = RecordsParcel(entries, nodes, policy, self._fleet, owed)
         parcel.dispatch()
         try:
@@ -94,7 +96,7 @@ class Keeping:
         """Records without an object that some putters did not get."""
         holders = tuple(parcel.holders)
         missed = [
-            Missed(node, each.bucket, each.stamp, holders, records.encode(each))
+            Missed(node, each.bucket, records.kept_under(each), holders, records.encode(each))
             for each in bare
             for node in owed
         ]

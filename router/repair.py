@@ -11,6 +11,7 @@ Whoever held something in the place of another one holds too much afterwards: se
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -287,6 +288,8 @@ class Repair:
             if _gets(extent, item.node, target) and target not in extent.nodes:
                 await self._copier.copy(stored, extent, target, self._pace_for(item.node, target))
                 size += extent.size
+        if size > _LARGE_BYTES:
+            item, revision = await self._as_now(item, revision)
         version = self._described(item, target, revision)
         named = _named(version)
         kept = await self._replicas.keep_record(version, named)
@@ -298,6 +301,22 @@ class Repair:
             raise NodesUnavailable("it was described anew meanwhile")
         self._metrics.repaired_bytes.inc(size)
         self._metrics.repaired_objects.inc()
+
+    async def _as_now(self, item: Owed, revision: int) -> tuple[Owed, int]:
+        """A debt as it is described after its bytes took long: its tags may have been changed.
+
+        Returns:
+            It, and the revision of the description that follows.
+        """
+        version = item.version
+        found = await self._meta.repairs.at(version.bucket, version.key)
+        if found is None or found.token == item.token:
+            return item, revision
+        tags, tagged = found.version.tags, found.version.tagged
+        if msgspec.structs.replace(version, tags=tags, tagged=tagged) != found.version:
+            return item, revision
+        now = dataclasses.replace(item, version=found.version, token=found.token)
+        return now, await self._numbers.stamp()
 
     def _target(self, item: Owed) -> str:
         if item.node != ANYONE:

@@ -357,7 +357,7 @@ class Replay:
                     objects = max(objects, parse_id(stored.object_id) + 1)
                 except TicketInvalid:
                     _log.error("an object with a strange name", object=stored.object_id)
-        stamp = max(record.stamp, record.revision if isinstance(record, Version) else 0)
+        stamp = records.kept_under(record)
         here = Ceilings(tickets, objects, stamp + 1)
         self.tally.floor = self.tally.floor.highest(here)
 

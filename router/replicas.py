@@ -118,7 +118,7 @@ class Replicas:
         Returns:
             Those that took it.
         """
-        stamp = version.revision or version.stamp
+        stamp = records.kept_under(version)
         body = records.encode(version)
         object_id = version.objects[0].object_id
         parcels = {

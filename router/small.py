@@ -277,21 +277,10 @@ class SmallWrites:
         holders = tuple(sorted(placement.nodes))
         extent = Extent(entry.first, entry.count, size, holders, dict(placement.owed))
         stored = StoredObject(entry.object_id, size, path.frame_bytes, entry.digest, (extent,))
-        sealed = entry.target.sealed(entry.digest)
-        return Version(
-            bucket=entry.target.place,
-            key=entry.target.name(entry.stamp, entry.object_id),
-            stamp=entry.stamp,
-            size=size,
-            etag=sealed.etag,
-            created_ms=path.clock.now_ms(),
-            objects=(stored,),
-            headers=entry.target.headers,
-            replicas=entry.policy.replicas,
-            checksums=sealed.checksums,
-            upload=sealed.upload,
-            parts=sealed.parts,
-        )
+        target, stamp = entry.target, entry.stamp
+        name = target.name(stamp, entry.object_id)
+        now_ms, replicas = path.clock.now_ms(), entry.policy.replicas
+        return target.version(name, stamp, now_ms, replicas, entry.digest, (stored,))
 
     def _records(self, group: Group, nodes: tuple[str, ...]) -> RecordsParcel:
         fleet = self._path.fleet

@@ -17,7 +17,7 @@ from common.errors import (
 )
 from common.meta.interface import Commit, Outcome
 from common.names import format_name
-from common.records import Version
+from common.records import StoredObject, Version
 from common.versions import plain_name, version_name, versions_of
 
 VISIBLE: Final = frozenset({Outcome.PUBLISHED, Outcome.SUPERSEDED})
@@ -51,6 +51,7 @@ class Target:
         if_match: publish only if the name's present etag is this; ``"*"``: only if it holds
             anything; ``""``: only if it holds nothing; None: always.
         empty_allowed: whether a stream without a byte is a file.
+        tags: what its users call it by.
         seal: asked once the stream has ended; without it the entity tag is made of the BLAKE3.
         versioned: whether it becomes a version beside the null one.
     """
@@ -60,6 +61,7 @@ class Target:
     headers: dict[str, str] = field(default_factory=dict)
     if_match: str | None = None
     empty_allowed: bool = False
+    tags: dict[str, str] = field(default_factory=dict)
     seal: Callable[[], Sealed] | None = None
     versioned: bool = False
 
@@ -78,9 +80,41 @@ class Target:
         key = self.key or object_id
         return version_name(key, stamp) if self.versioned else key
 
-    def sealed(self, digest: bytes) -> Sealed:
-        """What the version says of its bytes, which have this BLAKE3; once they have all come."""
-        return Sealed(etag_of(digest)) if self.seal is None else self.seal()
+    def version(
+        self,
+        name: str,
+        stamp: int,
+        created_ms: int,
+        replicas: int,
+        digest: bytes,
+        objects: tuple[StoredObject, ...],
+    ) -> Version:
+        """The version that it becomes, once all bytes have come.
+
+        Args:
+            name: from `name`.
+            stamp: the change's.
+            created_ms: wall clock.
+            replicas: how many putters should hold it.
+            digest: BLAKE3 of its bytes.
+            objects: the bytes.
+        """
+        sealed = Sealed(etag_of(digest)) if self.seal is None else self.seal()
+        return Version(
+            bucket=self.place,
+            key=name,
+            stamp=stamp,
+            size=sum(stored.size for stored in objects),
+            etag=sealed.etag,
+            created_ms=created_ms,
+            objects=objects,
+            headers=self.headers,
+            replicas=replicas,
+            checksums=sealed.checksums,
+            upload=sealed.upload,
+            parts=sealed.parts,
+            tags=self.tags,
+        )
 
 
 class Changes(Protocol):

@@ -205,22 +205,9 @@ class Upload:
             blake3=digest,
             extents=tuple(more_wanted(extent, replicas) for extent in extents),
         )
-        sealed = target.sealed(digest)
         self._name = self._name or target.name(stamp, self.object_id)
-        return Version(
-            bucket=self.bucket,
-            key=self._name,
-            stamp=stamp,
-            size=self.size,
-            etag=sealed.etag,
-            created_ms=self._path.clock.now_ms(),
-            objects=(stored,),
-            headers=target.headers,
-            replicas=replicas,
-            checksums=sealed.checksums,
-            upload=sealed.upload,
-            parts=sealed.parts,
-        )
+        now_ms = self._path.clock.now_ms()
+        return target.version(self._name, stamp, now_ms, replicas, digest, (stored,))
 
     @property
     def described_truly(self) -> bool:

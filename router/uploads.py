@@ -17,6 +17,7 @@ import asyncio
 import secrets
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from types import MappingProxyType
 from typing import Final
 
 from common.errors import PutterError, WriteConflict
@@ -57,13 +58,20 @@ class Uploads:
         self._meta = meta
         self._writes = writes
 
-    async def begin(self, bucket: str, key: str, headers: Mapping[str, str]) -> str:
+    async def begin(
+        self,
+        bucket: str,
+        key: str,
+        headers: Mapping[str, str],
+        tags: Mapping[str, str] = MappingProxyType({}),
+    ) -> str:
         """Begin an upload; it is durable before the answer.
 
         Args:
             bucket: where its object will be.
             key: of its object.
             headers: what is kept of it.
+            tags: of its object.
 
         Returns:
             Its ID.
@@ -74,7 +82,9 @@ class Uploads:
         upload = upload_id(self._writes.clock.now_ms(), secrets.token_bytes(10))
         # With a byte: a file without one has records that nobody ever removes.
         source = ChunkSource(_mark(), self._writes.filler())
-        target = Target(uploads_of(bucket), upload_name(key, upload), dict(headers))
+        target = Target(
+            uploads_of(bucket), upload_name(key, upload), dict(headers), tags=dict(tags)
+        )
         try:
             await self._writes.write(source, target)
         finally:

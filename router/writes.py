@@ -341,20 +341,8 @@ class WritePath:
         if claim is not None:
             await claim.take()
         stamp = await self.numbers.stamp()
-        sealed = target.sealed(_EMPTY_DIGEST)
-        version = Version(
-            bucket=target.place,
-            key=target.name(stamp),
-            stamp=stamp,
-            size=0,
-            etag=sealed.etag,
-            created_ms=self.clock.now_ms(),
-            objects=(),
-            headers=target.headers,
-            replicas=policy.replicas,
-            checksums=sealed.checksums,
-            upload=sealed.upload,
-            parts=sealed.parts,
+        version = target.version(
+            target.name(stamp), stamp, self.clock.now_ms(), policy.replicas, _EMPTY_DIGEST, ()
         )
         holders = await self.publish_empty(version, target.if_match)
         return self.written(version, "", _EMPTY_DIGEST, holders)

@@ -43,6 +43,7 @@ class S3Calls:
             store.meta,
             one.writes,
             Lately(store.meta.files, one.policies, clock, one.reads, 0),
+            one.retag,
             self.directory,
             AllRules(store.meta.buckets),
             one.metrics,

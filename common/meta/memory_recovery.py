@@ -14,7 +14,15 @@ from common.meta.memory_tables import retire
 from common.meta.moves import is_same
 from common.meta.recovery import Finding, Mark, Restored, Standing
 from common.meta.values import merge_ranges, named_nodes
-from common.records import Abort, AccessKey, BucketSettings, StoredObject, Tombstone, Version
+from common.records import (
+    Abort,
+    AccessKey,
+    BucketSettings,
+    StoredObject,
+    Tombstone,
+    Version,
+    joined,
+)
 
 if TYPE_CHECKING:
     from common.meta.memory import MemoryMetadata
@@ -252,9 +260,12 @@ def _describe_again(bucket: Bucket, name: Name, version: Version, times: Times) 
         described = known.version if known else None
         if known and described and described.key == version.key:
             _add_strays(bucket, known, stored, times)
-    if held is None or not is_same(held, version) or held.revision >= version.revision:
+    if held is None or not is_same(held, version):
         return Restored.KNOWN
-    describe_anew(bucket, name, version, times)
+    true = joined(held, version)
+    if true == held:
+        return Restored.KNOWN
+    describe_anew(bucket, name, true, times)
     return Restored.APPLIED
 
 

@@ -59,6 +59,16 @@ class MemoryRepairs:
 
         return await self._store.visit(effect)
 
+    async def at(self, bucket: str, key: str) -> Described | None:
+        """What a name of this very bucket holds; None if it holds nothing."""
+
+        def effect(state: State) -> Described | None:
+            name = state.buckets.get(bucket, Bucket()).names.get(key)
+            version = name.version if name is not None else None
+            return Described(version, pack_version(version)) if version is not None else None
+
+        return await self._store.visit(effect)
+
     async def reach(self, bucket: str, object_id: str, node: str) -> bool:
         """Note that a putter may hold some of a written object, before it is sent any of it."""
         token(node)

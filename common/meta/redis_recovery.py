@@ -29,7 +29,7 @@ from common.meta.values import (
     pack_version,
     unpack_version,
 )
-from common.records import Abort, AccessKey, BucketSettings, Change, Tombstone, Version
+from common.records import Abort, AccessKey, BucketSettings, Change, Tombstone, Version, joined
 
 _ANSWERS: Final = {
     ord("P"): Restored.APPLIED,
@@ -130,7 +130,9 @@ class RedisRecovery:
                 answers[index] = _ANSWERS[answer]
         for index, finding in enumerate(findings):
             record = finding.record
-            if answers[index] is Restored.KNOWN and isinstance(record, Version) and record.revision:
+            if answers[index] is not Restored.KNOWN or not isinstance(record, Version):
+                continue
+            if record.revision or record.tagged:
                 answers[index] = await self._correct(record)
         return answers
 
@@ -152,14 +154,17 @@ class RedisRecovery:
                 self._marked.add(name)
 
     async def _correct(self, version: Version) -> Restored:
-        """Replace a description of the same version that is less true."""
+        """Replace a description of the same version by what both of them say together."""
         key = bucket_key(version.bucket, "files")
         while True:
             value = await self._calls.run(Command((b"HGET", key, version.key)))
             held = unpack_version(version.bucket, version.key, value) if value else None
-            if not held or not is_same(held, version) or held.revision >= version.revision:
+            if not held or not is_same(held, version):
                 return Restored.KNOWN
-            if await describe_anew(self._calls, "correct", value, version, self._times_ms[0]):
+            true = joined(held, version)
+            if true == held:
+                return Restored.KNOWN
+            if await describe_anew(self._calls, "correct", value, true, self._times_ms[0]):
                 return Restored.APPLIED
 
     async def begin(self, epoch: str, token: str) -> bool:

@@ -65,6 +65,12 @@ class RedisRepairs:
             for key, value in zip(rows[::2], rows[1::2], strict=True)
         ]
 
+    async def at(self, bucket: str, key: str) -> Described | None:
+        """What a name of this very bucket holds; None if it holds nothing."""
+        [value] = await self._calls.run(bucket_script("held", bucket, key), absent=[None])
+        version = None if value is None else unpack_version(bucket, key, value)
+        return None if version is None else Described(version, value)
+
     async def reach(self, bucket: str, object_id: str, node: str) -> bool:
         """Note that a putter may hold some of a written object, before it is sent any of it."""
         answer = await self._calls.gather(self._reach, bucket, (object_id, token(node)))

@@ -135,6 +135,10 @@ class Repairs(Protocol):
         """
         ...
 
+    async def at(self, bucket: str, key: str) -> Described | None:
+        """What a name of this very bucket holds; None if it holds nothing."""
+        ...
+
     async def reach(self, bucket: str, object_id: str, node: str) -> bool:
         """Note that a putter may hold some of a written object, before it is sent any of it.
 

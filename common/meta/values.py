@@ -38,6 +38,8 @@ class _Rest(msgspec.Struct, frozen=True, array_like=True):
     checksums: dict[str, str] = {}
     upload: str = ""
     parts: tuple[tuple[int, int], ...] = ()
+    tags: dict[str, str] = {}
+    tagged: int = 0
 
 
 class _Summary(msgspec.Struct, frozen=True, array_like=True):
@@ -126,6 +128,8 @@ def pack_version(version: Version) -> bytes:
             version.checksums,
             version.upload,
             version.parts,
+            version.tags,
+            version.tagged,
         )
     )
     return b"v %d %s %d %s%s" % (version.stamp, ids.encode(), len(etag), etag, rest)
@@ -158,6 +162,8 @@ def unpack_version(bucket: str, key: str, value: bytes) -> Version | None:
         checksums=rest.checksums,
         upload=rest.upload,
         parts=rest.parts,
+        tags=rest.tags,
+        tagged=rest.tagged,
     )
 
 

@@ -9,7 +9,7 @@ from aiohttp import web
 
 from common.errors import PutterError
 from common.meta.interface import Metadata
-from common.records import ANYONE, Extent
+from common.records import ANYONE, Extent, kept_under
 from common.tickets import format_id
 from common.web import json_response
 from common.wire.scrubbing import ScrubReply
@@ -63,11 +63,9 @@ class ExplainRoutes:
                 "policy": policy_told(policy),
                 "replicas": [await self._replica(node, extents) for node in named],
                 "owed": _owed(extents),
-                "record_owed": []
-                if extents
-                else [
+                "record_owed": [
                     _shown(node)
-                    for node in await debtors_of(self._meta, version.bucket, version.stamp)
+                    for node in await debtors_of(self._meta, version.bucket, kept_under(version))
                 ],
                 "if_lost": {node: _without(policy.replicas, extents, node) for node in named},
             }

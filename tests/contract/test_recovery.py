@@ -544,3 +544,36 @@ async def test_objects_that_no_bucket_knows(world: World) -> None:
     assert await store.recovery.absent([]) == set()
     many = [format_id(number) for number in range(100_000, 103_000)]
     assert await store.recovery.absent([*many, "A", "D"]) == set(many)
+
+
+def described_by(revision: int, tagged: int, node: str) -> Version:
+    """The same version, described so."""
+    what = version("a", 10, stored("A", nodes=(node,)))
+    tags = {"tagged": str(tagged)} if tagged else {}
+    return msgspec.structs.replace(what, revision=revision, tags=tags, tagged=tagged)
+
+
+async def test_bytes_and_tags_are_as_the_newest_of_each_says_in_any_order(
+    make_world: MakeWorld,
+) -> None:
+    """A repair and a change of tags that knew nothing of each other."""
+    records = (
+        described_by(0, 0, "n1"),
+        described_by(30, 20, "n2"),
+        described_by(20, 40, "n1"),
+        described_by(0, 35, "n1"),
+    )
+    for number, order in enumerate(itertools.permutations(records)):
+        world = make_world()
+        bucket = f"bucket-{number}"
+        moved = [_moved(each, bucket) for each in order]
+        await restore(world.store, *moved)
+        held = await world.store.files.resolve(bucket, "a")
+        assert held is not None
+        assert (held.revision, held.tagged) == (30, 40)
+        assert held.tags == {"tagged": "40"}
+        assert held.objects[0].extents[0].nodes == ("n2",)
+        assert set(await restore(world.store, *moved)) == {Restored.KNOWN}
+        described = await world.store.repairs.at(bucket, "a")
+        assert described is not None
+        assert described.version == held

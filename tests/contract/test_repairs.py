@@ -535,3 +535,26 @@ async def test_surpluses_come_in_order_and_in_pages(make_world: MakeWorld) -> No
     left = [each for each in everything if " n4 " in each]
     assert places(await world.store.repairs.surplus(1000)) == left
     assert places(await world.store.repairs.surplus(1)) == left[:1]
+
+
+async def test_one_name_is_described_so_that_it_can_be_described_anew(world: World) -> None:
+    repairs = world.store.repairs
+    assert await repairs.at(BUCKET, "a") is None
+    what = version("a", 10, stored("A"))
+    await publish(world.store, what)
+    assert await repairs.at(BUCKET, "b") is None
+    found = await repairs.at(BUCKET, "a")
+    assert found is not None
+    assert found.version == what
+    tagged = msgspec.structs.replace(what, tags={"x": "y"}, tagged=50)
+    assert await repairs.amend(found.token, tagged)
+    again = await repairs.at(BUCKET, "a")
+    assert again is not None
+    assert again.version == tagged
+    assert await world.other.files.resolve(BUCKET, "a") == tagged
+    other = msgspec.structs.replace(what, tags={"x": "z"}, tagged=60)
+    assert not await repairs.amend(found.token, other), "it is described otherwise by now"
+    assert await repairs.amend(again.token, other)
+    await world.store.files.delete(tombstone("a", 70))
+    assert await repairs.at(BUCKET, "a") is None
+    assert not await repairs.amend(again.token, tagged)

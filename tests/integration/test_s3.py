@@ -133,11 +133,8 @@ def test_what_is_not_implemented_says_so(client: Any, bucket: str) -> None:
             **where, VersioningConfiguration={"Status": "Enabled"}
         ),
         lambda: client.put_bucket_acl(**where, GrantRead="id=x"),
-        lambda: client.create_multipart_upload(**where, Key="a", Tagging="a=b"),
-        lambda: client.put_object_tagging(**where, Key="a", Tagging={"TagSet": []}),
         lambda: client.restore_object(**where, Key="a", RestoreRequest={}),
         lambda: client.put_object(**where, Key="a", Body=b"", GrantRead="id=x"),
-        lambda: client.put_object(**where, Key="a", Body=b"", Tagging="a=b"),
         lambda: client.put_object(
             **where, Key="a", Body=b"", SSECustomerAlgorithm="AES256", SSECustomerKey="k" * 32
         ),
@@ -576,6 +573,11 @@ def test_after_a_lost_redis_all_is_there_again(tmp_path: Path) -> None:
         put = client.put_object(
             Bucket="full-one", Key="k", Body=b"x" * 100_000, Metadata={"a": "b"}
         )
+        tags = {"TagSet": [{"Key": "a", "Value": "1"}]}
+        rules = [{"AllowedMethods": ["GET"], "AllowedOrigins": ["https://page.example"]}]
+        client.put_object_tagging(Bucket="full-one", Key="k", Tagging=tags)
+        client.put_bucket_tagging(Bucket="empty-one", Tagging=tags)
+        client.put_bucket_cors(Bucket="empty-one", CORSConfiguration={"CORSRules": rules})
         before = client.head_object(Bucket="full-one", Key="k", ChecksumMode="ENABLED")
         for router in store.routers:
             router.stop()
@@ -592,6 +594,9 @@ def test_after_a_lost_redis_all_is_there_again(tmp_path: Path) -> None:
         for name in ("ETag", "ChecksumCRC32", "Metadata", "LastModified"):
             assert after[name] == before[name]
         assert after["ETag"] == put["ETag"]
+        assert client.get_object_tagging(Bucket="full-one", Key="k")["TagSet"] == tags["TagSet"]
+        assert client.get_bucket_tagging(Bucket="empty-one")["TagSet"] == tags["TagSet"]
+        assert client.get_bucket_cors(Bucket="empty-one")["CORSRules"] == rules
 
 
 def test_what_the_metrics_tell(store: Cluster, client: Any) -> None:

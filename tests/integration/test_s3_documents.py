@@ -73,6 +73,74 @@ def test_tags_of_a_bucket(store: Cluster, client: Any, bucket: str) -> None:
         assert missing == ("NoSuchBucket", 404)
 
 
+# -- tags of objects -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [0, 10, 3_000_000])
+def test_tags_of_an_object(client: Any, bucket: str, size: int) -> None:
+    where = {"Bucket": bucket, "Key": "k"}
+    body = random.Random(size).randbytes(size)
+    put = client.put_object(**where, Body=body, Tagging="a=1&b=%C3%BC+")
+    assert tags_of(client.get_object_tagging(**where)) == {"a": "1", "b": "ü "}
+    head = client.head_object(**where)
+    told = client.get_object(**where)
+    assert told["TagCount"] == 2
+    assert told["Body"].read() == body
+    for tags in ({"c": "x/y"}, {f"k{n}": "v" for n in range(10)}):
+        client.put_object_tagging(**where, Tagging=tag_set(**tags))
+        assert tags_of(client.get_object_tagging(**where)) == tags
+    after = client.head_object(**where)
+    assert (after["ETag"], after["LastModified"]) == (put["ETag"], head["LastModified"])
+    gone = client.delete_object_tagging(**where)
+    assert gone["ResponseMetadata"]["HTTPStatusCode"] == 204
+    assert tags_of(client.get_object_tagging(**where)) == {}
+    told = client.get_object(**where)
+    assert "TagCount" not in told
+    assert (told["Body"].read(), told["LastModified"]) == (body, head["LastModified"])
+
+
+def test_tags_that_are_refused(client: Any, bucket: str) -> None:
+    where = {"Bucket": bucket, "Key": "k"}
+    assert refused(lambda: client.put_object(**where, Tagging="aws:a=1")) == ("InvalidTag", 400)
+    assert refused(lambda: client.put_object(**where, Tagging="a=1&a=2"))[0] == "InvalidArgument"
+    for call in (
+        lambda: client.get_object_tagging(**where),
+        lambda: client.put_object_tagging(**where, Tagging=tag_set(a="1")),
+        lambda: client.delete_object_tagging(**where),
+    ):
+        assert refused(call) == ("NoSuchKey", 404)
+    client.put_object(**where, Body=b"x", Tagging="a=1")
+    many = tag_set(**{f"k{n}": "v" for n in range(11)})
+    for tagging, code in ((many, "BadRequest"), (tag_set(a="*"), "InvalidTag")):
+        answer = refused(lambda t=tagging: client.put_object_tagging(**where, Tagging=t))
+        assert answer == (code, 400)
+    assert tags_of(client.get_object_tagging(**where)) == {"a": "1"}
+    missing = refused(lambda: client.get_object_tagging(Bucket="no-such-bucket", Key="k"))
+    assert missing == ("NoSuchBucket", 404)
+
+
+def test_tags_of_copies_and_of_uploads_in_parts(client: Any, bucket: str) -> None:
+    client.put_object(Bucket=bucket, Key="one", Body=b"x", Tagging="a=1")
+    where = {"Bucket": bucket, "CopySource": f"{bucket}/one"}
+    client.copy_object(**where, Key="same")
+    client.copy_object(**where, Key="other", TaggingDirective="REPLACE", Tagging="b=2")
+    client.copy_object(**where, Key="none", TaggingDirective="REPLACE")
+    told = {
+        key: tags_of(client.get_object_tagging(Bucket=bucket, Key=key))
+        for key in ("same", "other", "none")
+    }
+    assert told == {"same": {"a": "1"}, "other": {"b": "2"}, "none": {}}
+    parts = {"Bucket": bucket, "Key": "parts"}
+    assert (
+        refused(lambda: client.create_multipart_upload(**parts, Tagging="a=*"))[0] == "InvalidTag"
+    )
+    parts["UploadId"] = client.create_multipart_upload(**parts, Tagging="c=3")["UploadId"]
+    part = client.upload_part(**parts, PartNumber=1, Body=b"x")
+    listed = [{"PartNumber": 1, "ETag": part["ETag"]}]
+    client.complete_multipart_upload(**parts, MultipartUpload={"Parts": listed})
+    assert tags_of(client.get_object_tagging(Bucket=bucket, Key="parts")) == {"c": "3"}
+
+
 # -- CORS ----------------------------------------------------------------------------------
 
 PAGE = "https://page.example"

@@ -86,6 +86,8 @@ def test_what_boto3_presigns(forms: Forms, client: Any) -> None:
     data = random.Random(1).randbytes(5 * MIB)
     range_ = ["content-length-range", len(data), len(data)]
     meta = {"Content-Type": "image/png", "x-amz-meta-who": "ann", "Cache-Control": "no-store"}
+    tag = "<Tag><Key>a</Key><Value>1</Value></Tag>"
+    meta["tagging"] = f"<Tagging><TagSet>{tag}</TagSet></Tagging>"
     told = forms.send(forms.presigned("up/${filename}", [range_], **meta), data)
     assert (told.status, told.body) == (204, b""), told.body
     assert told.headers["etag"] == f'"{hashlib.md5(data).hexdigest()}"'
@@ -94,6 +96,9 @@ def test_what_boto3_presigns(forms: Forms, client: Any) -> None:
     assert found["Body"].read() == data
     assert (found["ContentType"], found["CacheControl"]) == ("image/png", "no-store")
     assert found["Metadata"] == {"who": "ann"}
+    assert found["TagCount"] == 1
+    wrong = forms.presigned("up/wrong", tagging=meta["tagging"].replace(">a<", ">*<"))
+    assert forms.send(wrong, b"x").code == "InvalidTag"
 
 
 def test_answers_that_a_form_asks_for(forms: Forms) -> None:

@@ -26,6 +26,7 @@ from router.gateway.s3.failures import S3Error
 from router.gateway.s3.gate import AllRules, Gate
 from router.gateway.s3.intake import Body
 from router.lately import Found, Lately
+from router.retag import Retag
 from router.writes import WritePath
 
 REQUEST_ID: Final = "x-amz-request-id"
@@ -40,6 +41,7 @@ class Store:
         meta: the coordinator.
         writes: the write path.
         lately: what names hold, or held.
+        retag: changes tags of objects.
         directory: which buckets there are.
         rules: who may use them.
         metrics: counters.
@@ -50,6 +52,7 @@ class Store:
     meta: Metadata
     writes: WritePath
     lately: Lately
+    retag: Retag
     directory: Directory
     rules: AllRules
     metrics: Metrics

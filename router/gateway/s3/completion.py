@@ -236,7 +236,15 @@ async def _make(call: Call, of: Open, parts: Sequence[Version], etag: str) -> Ve
         assert checksum is not None
         return Sealed(etag, {name: checksum}, of.upload, tuple(lengths))
 
-    target = Target(of.bucket, of.key, dict(of.kept), if_match, empty_allowed=True, seal=seal)
+    target = Target(
+        of.bucket,
+        of.key,
+        dict(of.kept),
+        if_match,
+        empty_allowed=True,
+        tags=dict(of.tags),
+        seal=seal,
+    )
     return (await write_from(call, chunks(), target)).version
 
 

@@ -29,7 +29,7 @@ from router.gateway.s3.address import Address, checked_key
 from router.gateway.s3.announced import BodyChecks, announced
 from router.gateway.s3.call import Store
 from router.gateway.s3.checksums import Algorithm, Buffer
-from router.gateway.s3.documents import CONTENT_TYPE, Tree, document
+from router.gateway.s3.documents import CONTENT_TYPE, Tree, document, parsed
 from router.gateway.s3.facts import Facts, Signature
 from router.gateway.s3.failures import S3Error
 from router.gateway.s3.form_data import FormData, boundary_of
@@ -39,6 +39,7 @@ from router.gateway.s3.hashing import Hashing
 from router.gateway.s3.headers import checksum_headers, kept_headers, refuse_unknown
 from router.gateway.s3.intake import Hashed, content_length, go_on, next_chunk
 from router.gateway.s3.sigv4_form import FormClaim, parse_form, verify_form
+from router.gateway.s3.tags import OBJECT_TAGS_MAX, tags_in
 from router.targets import Target
 
 _FILENAME: Final = "${filename}"
@@ -46,7 +47,7 @@ _UNTOUCHED: Final = frozenset({"policy", "x-amz-signature"})
 _SIGNATURE: Final = frozenset(
     {"x-amz-algorithm", "x-amz-credential", "x-amz-date", "x-amz-signature"}
 )
-_AS_HEADERS: Final = {"acl": "x-amz-acl", "tagging": "x-amz-tagging"}
+_AS_HEADERS: Final = {"acl": "x-amz-acl"}
 """Fields that are headers of a PutObject by another name."""
 _STATUSES: Final = {"200": 200, "201": 201}
 _URL: Final = re.compile(r"[!-~]{1,2048}")
@@ -125,7 +126,15 @@ async def post_object(
     checks = BodyChecks(announced(fields), default=Algorithm.CRC64NVME)
     hashed = Hashed(file(), dict, Hashing(checks, store.threads))
     kept = kept_headers(fields.items())
-    target = Target(bucket, checked_key(key), kept, None, empty_allowed=True, seal=hashed.sealed)
+    target = Target(
+        bucket,
+        checked_key(key),
+        kept,
+        None,
+        empty_allowed=True,
+        tags=_tags(fields),
+        seal=hashed.sealed,
+    )
     chunks = hashed.chunks()
     source = ChunkSource(chunks, store.writes.filler())
     try:
@@ -211,6 +220,13 @@ def _told(version: Version, fields: Mapping[str, str], where: str) -> web.Respon
     ]
     body = document(("PostResponse", told), namespace="")
     return web.Response(body=body, status=status, headers={"Content-Type": CONTENT_TYPE} | headers)
+
+
+def _tags(fields: Mapping[str, str]) -> dict[str, str]:
+    """The tags in a form."""
+    if "tagging" not in fields:
+        return {}
+    return tags_in(parsed(fields["tagging"].encode(), "Tagging"), OBJECT_TAGS_MAX)
 
 
 def _redirect(url: str) -> str:

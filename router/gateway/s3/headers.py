@@ -70,9 +70,12 @@ _OF_OPERATIONS: Final[Mapping[str, frozenset[str]]] = {
     "CreateBucket": _ACL | {"x-amz-object-ownership"},
     "CompleteMultipartUpload": frozenset({"x-amz-mp-object-size"}),
     "DeleteObject": frozenset({"x-amz-if-match-last-modified-time", "x-amz-if-match-size"}),
+    "CopyObject": frozenset({"x-amz-tagging"}),
+    "CreateMultipartUpload": frozenset({"x-amz-tagging"}),
+    "PutObject": frozenset({"x-amz-tagging"}),
     "UploadPartCopy": frozenset({"x-amz-copy-source-range"}),
 }
-"""Headers that only one operation reads."""
+"""Headers that only some operations read."""
 
 
 def refuse_unknown(headers: Iterable[tuple[str, str]], operation: str = "") -> None:
@@ -154,6 +157,8 @@ def told_headers(
     }
     for name, value in version.headers.items():
         told[name if name.startswith(META) else name.title()] = sendable(value)
+    if version.tags:
+        told["x-amz-tagging-count"] = str(len(version.tags))
     start, end = part or (0, version.size)
     if part is not None:
         told["Content-Range"] = f"bytes {start}-{end - 1}/{version.size}"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from aiohttp import web
@@ -29,6 +29,8 @@ from router.gateway.s3.hashing import Hashing
 from router.gateway.s3.headers import checksum_headers, kept_headers
 from router.gateway.s3.intake import Hashed
 from router.gateway.s3.pages import limit_of
+from router.gateway.s3.tags import HEADER as TAGGING
+from router.gateway.s3.tags import tags_of_header
 from router.gateway.s3.writing import check_source, destination, pieces_of, write_from
 from router.targets import Sealed, Target
 from router.uploads import KEY_HEADER, Uploads
@@ -55,6 +57,7 @@ class Open:
         kept: headers of the object.
         algorithm: of its checksums, or None: its client chose none.
         kind: what the object's checksum is over.
+        tags: of the object.
     """
 
     bucket: str
@@ -65,6 +68,7 @@ class Open:
     kept: Mapping[str, str]
     algorithm: Algorithm | None
     kind: ChecksumType
+    tags: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def computed(self) -> Algorithm:
@@ -99,6 +103,7 @@ def read_upload(key: str, upload: str, kept: Version, bucket: str) -> Open:
         kept={name: value for name, value in headers.items() if not name.startswith(_OURS)},
         algorithm=algorithm,
         kind=ChecksumType(headers[_TYPE]) if algorithm else ChecksumType.FULL_OBJECT,
+        tags=kept.tags,
     )
 
 
@@ -139,7 +144,8 @@ async def create_upload(call: Call) -> web.StreamResponse:
             "header.",
         )
     headers[_OWNER] = call.caller.key.owner
-    upload = await uploads(call).begin(bucket, key, headers)
+    tags = tags_of_header(call.headers.get(TAGGING, ""))
+    upload = await uploads(call).begin(bucket, key, headers, tags)
     tree: list[Tree] = [("Bucket", bucket), ("Key", key), ("UploadId", upload)]
     return answer(("InitiateMultipartUploadResult", tree), **told)
 

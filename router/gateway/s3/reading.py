@@ -24,7 +24,7 @@ _CONDITIONS: Final = ("If-Match", "If-Unmodified-Since")
 async def get_object(call: Call) -> web.StreamResponse:
     """GetObject and HeadObject: the bytes, a range of them, or only what is told of them."""
     address, request = call.address, call.request
-    _check_version(call)
+    check_version(call)
     found = await call.store.find(address.bucket, address.key)
     version = found.version
     what = Representation(version.etag, version.created_ms, version.size)
@@ -62,7 +62,7 @@ async def get_object(call: Call) -> web.StreamResponse:
 
 async def get_attributes(call: Call) -> web.StreamResponse:
     """GetObjectAttributes: what is asked for, as a document."""
-    _check_version(call)
+    check_version(call)
     text = call.headers.get("x-amz-object-attributes", "")
     wanted = {each.strip() for each in text.split(",") if each.strip()}
     if not wanted or not wanted <= set(_ATTRIBUTES):
@@ -93,20 +93,13 @@ async def get_attributes(call: Call) -> web.StreamResponse:
 
 async def get_object_acl(call: Call) -> web.StreamResponse:
     """GetObjectAcl: its bucket's owner may do everything, nobody else anything."""
-    _check_version(call)
+    check_version(call)
     await call.store.find(call.address.bucket, call.address.key)
     bucket = await call.store.bucket(call.address.bucket)
     return answer(acl_tree(call.owner_of(bucket)))
 
 
-async def get_object_tagging(call: Call) -> web.StreamResponse:
-    """GetObjectTagging: there are no tags."""
-    _check_version(call)
-    await call.store.find(call.address.bucket, call.address.key)
-    return answer(("Tagging", [("TagSet", "")]))
-
-
-def _check_version(call: Call) -> None:
+def check_version(call: Call) -> None:
     """Refuse to answer for a version that is none: a name holds one, whose ID is ``null``.
 
     Raises:

@@ -95,7 +95,9 @@ _HANDLERS: Final[dict[str, Operation]] = {
     "GetObjectAcl": reading.get_object_acl,
     "PutObjectAcl": sharing.put_object_acl,
     "GetObjectAttributes": reading.get_attributes,
-    "GetObjectTagging": reading.get_object_tagging,
+    "GetObjectTagging": tagging.get_object_tagging,
+    "PutObjectTagging": tagging.put_object_tagging,
+    "DeleteObjectTagging": tagging.delete_object_tagging,
 }
 assert set(OPERATIONS.values()) | {"CopyObject", "UploadPartCopy"} == (
     set(_HANDLERS) | set(fixed.DOCUMENTS) | set(fixed.ABSENT)

@@ -1,15 +1,20 @@
-"""Operations on tags: PutBucketTagging and its kin."""
+"""Operations on tags, of buckets and of objects."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 from aiohttp import web
 
+from common.errors import WriteConflict
 from common.limits import KIB
+from common.records import Version
 from router.gateway.s3.call import Call, answer
+from router.gateway.s3.failures import S3Error
+from router.gateway.s3.reading import check_version
 from router.gateway.s3.subresources import delete_setting, element_of, put_setting, setting_of
-from router.gateway.s3.tags import BUCKET_TAGS_MAX, tags_in, tags_tree
+from router.gateway.s3.tags import BUCKET_TAGS_MAX, OBJECT_TAGS_MAX, tags_in, tags_tree
 
 SETTING: Final = "tags"
 """The setting of a bucket with its tags: values by key."""
@@ -30,3 +35,51 @@ async def get_bucket_tagging(call: Call) -> web.StreamResponse:
 async def delete_bucket_tagging(call: Call) -> web.StreamResponse:
     """DeleteBucketTagging."""
     return await delete_setting(call, SETTING)
+
+
+async def put_object_tagging(call: Call) -> web.StreamResponse:
+    """PutObjectTagging: all tags of the object, in place of those that it had."""
+    await _version(call)
+    root = await element_of(call, "Tagging", _DOCUMENT_BYTES_MAX)
+    await _change(call, tags_in(root, OBJECT_TAGS_MAX))
+    return web.Response()
+
+
+async def get_object_tagging(call: Call) -> web.StreamResponse:
+    """GetObjectTagging."""
+    return answer(tags_tree((await _version(call)).tags))
+
+
+async def delete_object_tagging(call: Call) -> web.StreamResponse:
+    """DeleteObjectTagging: there are none any more."""
+    await _change(call, {})
+    return web.Response(status=204)
+
+
+async def _version(call: Call) -> Version:
+    """The version that a request is about, as Redis knows it now.
+
+    Raises:
+        S3Error: the name holds nothing, or another version is asked for.
+        MetadataUnavailable: Redis does not answer.
+    """
+    check_version(call)
+    bucket, key = call.address.bucket, call.address.key
+    version = await call.store.meta.files.resolve(bucket, key)
+    if version is None:
+        await call.store.bucket(bucket)
+        raise S3Error("NoSuchKey", Key=key)
+    return version
+
+
+async def _change(call: Call, tags: Mapping[str, str]) -> None:
+    """Change the tags of the version that a request is about; durable by the return.
+
+    Raises:
+        S3Error: as `_version`; or others change it again and again.
+        PutterError: they are as before, or Redis did not answer at the end.
+    """
+    try:
+        await call.store.retag.change(lambda: _version(call), tags)
+    except WriteConflict as error:
+        raise S3Error("OperationAborted", Key=call.address.key) from error

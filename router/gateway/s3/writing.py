@@ -24,6 +24,8 @@ from router.gateway.s3.hashing import Hashing
 from router.gateway.s3.headers import checksum_headers, kept_headers
 from router.gateway.s3.intake import Hashed
 from router.gateway.s3.mapping import mapped
+from router.gateway.s3.tags import HEADER as TAGGING
+from router.gateway.s3.tags import tags_of_header
 from router.targets import Sealed, Target, Written
 
 DELETE_MAX: Final = 1000
@@ -43,7 +45,8 @@ async def put_object(call: Call) -> web.StreamResponse:
     hashed = Hashed(body.chunks(), lambda: body.trailers, Hashing(checks, call.store.threads))
     kept = kept_headers(call.headers.items())
     if_match = await condition(call)
-    target = Target(bucket, key, kept, if_match, empty_allowed=True, seal=hashed.sealed)
+    tags = tags_of_header(call.headers.get(TAGGING, ""))
+    target = Target(bucket, key, kept, if_match, empty_allowed=True, tags=tags, seal=hashed.sealed)
     written = await write_from(call, hashed.chunks(), target)
     return web.Response(headers=_told(written.version))
 
@@ -64,6 +67,7 @@ async def copy_object(call: Call) -> web.StreamResponse:
     version, reads = found.version, found.reads
     check_source(call.headers, version)
     kept = kept_headers(call.headers.items()) if replaces else version.headers
+    tags = _tags_of_copy(call, version)
     pieces = pieces_of(reads.stream(version, 0, version.size))
     asked = call.headers.get("x-amz-checksum-algorithm")
     algorithm = Algorithm.named(asked) if asked is not None else None
@@ -77,7 +81,7 @@ async def copy_object(call: Call) -> web.StreamResponse:
         def seal() -> Sealed:
             return Sealed(version.etag, version.checksums)
 
-    target = Target(bucket, key, kept, if_match, empty_allowed=True, seal=seal)
+    target = Target(bucket, key, kept, if_match, empty_allowed=True, tags=tags, seal=seal)
     written = (await write_from(call, pieces, target)).version
     told: list[Tree] = [
         ("LastModified", iso_date(written.created_ms)),
@@ -195,6 +199,13 @@ def _replaces(call: Call) -> bool:
             ArgumentValue=directive,
         )
     return directive == "REPLACE"
+
+
+def _tags_of_copy(call: Call, version: Version) -> dict[str, str]:
+    """The tags of a copy: those of its source, or new ones."""
+    if call.headers.get("x-amz-tagging-directive") == "REPLACE":
+        return tags_of_header(call.headers.get(TAGGING, ""))
+    return version.tags
 
 
 def check_source(headers: Mapping[str, str], version: Version) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from functools import reduce
 from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from common import records
 from common.errors import IntegrityError
@@ -20,6 +23,8 @@ from common.records import (
     Tombstone,
     Unknown,
     Version,
+    joined,
+    kept_under,
 )
 
 EXTENTS = (Extent(7, 16, 1_000_000, ("a", "b")), Extent(2**40, 1, 5, ("a",)))
@@ -30,7 +35,7 @@ VERSION = Version(
 )  # fmt: skip
 RECORDS: list[CommitRecord] = [
     VERSION,
-    Version("photos", "empty", 1, 0, "e0", 2, ()),
+    Version("photos", "empty", 1, 0, "e0", 2, (), tags={"a": "1"}, tagged=9),
     Tombstone("photos", "cat", 3, 4),
     Tombstone("photos", "cat", 3, 4, of=2),
     Abort("photos", "cat", 5, "3F"),
@@ -145,7 +150,7 @@ class TestUnknown:
 
 def test_fields_of_a_later_release_are_ignored() -> None:
     told = msgspec.msgpack.decode(records.encode(VERSION))
-    assert records.decode(packed(**told, tags=["x"])) == VERSION
+    assert records.decode(packed(**told, of_tomorrow=["x"])) == VERSION
 
 
 GARBAGE = {
@@ -186,3 +191,20 @@ def test_every_cut_of_a_version_is_noticed() -> None:
     for size in range(len(whole)):
         with pytest.raises(IntegrityError):
             records.decode(whole[:size])
+
+
+@given(st.permutations([(0, 0), (3, 2), (2, 5), (0, 4)]))
+def test_descriptions_are_joined_in_any_order(order: list[tuple[int, int]]) -> None:
+    """Of a repair and a change of tags neither undoes the other."""
+
+    def described(revision: int, tagged: int) -> Version:
+        return Version(
+            "b", "k", 1, 0, "e", 0, (), replicas=revision, revision=revision,
+            tags={"t": str(tagged)}, tagged=tagged,
+        )  # fmt: skip
+
+    found = reduce(joined, (described(*each) for each in order))
+    assert found == described(3, 5)
+    assert kept_under(found) == 5
+    assert kept_under(described(0, 0)) == 1
+    assert kept_under(described(7, 5)) == 7

@@ -31,6 +31,8 @@ def asked(method: str, target: str, *, copies: bool = False) -> str:
         ("PUT", "/b/k", "PutObject"),
         ("DELETE", "/b/k?versionId=null", "DeleteObject"),
         ("POST", "/b/k?uploads", "CreateMultipartUpload"),
+        ("PUT", "/b/k?tagging=", "PutObjectTagging"),
+        ("PUT", "/b/?tagging", "PutBucketTagging"),
         ("PUT", "/b/k?partNumber=1&uploadId=x", "UploadPart"),
         ("GET", "/b/k?uploadId=x&max-parts=2&part-number-marker=", "ListParts"),
         ("POST", "/b/k?uploadId=x", "CompleteMultipartUpload"),
@@ -47,7 +49,6 @@ def test_an_operation_is_found(method: str, target: str, operation: str) -> None
     [
         ("PUT", "/b?versioning", "NotImplemented"),
         ("PUT", "/b/k?legal-hold", "NotImplemented"),
-        ("PUT", "/b/k?tagging=", "NotImplemented"),
         ("PUT", "/b/k?partNumber=1", "NotImplemented"),
         ("POST", "/b/k?partNumber=1&uploadId=x", "NotImplemented"),
         ("HEAD", "/b/k?uploadId=x", "NotImplemented"),
