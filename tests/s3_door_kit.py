@@ -110,7 +110,8 @@ class S3Door:
         payload: str = UNSIGNED,
     ) -> Told:
         """A signed request, and its answer."""
-        return told(self.raw(self.request(method, path, body, headers, payload=payload)))
+        sent = self.request(method, path, body, headers, payload=payload)
+        return told(self.raw(sent), method)
 
     def request(
         self,
@@ -169,14 +170,15 @@ def head_of(method: str, path: str, headers: Mapping[str, str], body: bytes = b"
     return "\r\n".join([*lines, "", ""]).encode("utf-8", "surrogateescape")
 
 
-def told(raw: bytes) -> Told:
+def told(raw: bytes, method: str = "") -> Told:
     """The only answer in these bytes."""
-    [only] = answers(raw)
-    return only
+    found = answers(raw, method)
+    assert len(found) == 1, raw
+    return found[0]
 
 
-def answers(raw: bytes) -> list[Told]:
-    """The answers in these bytes, each as HTTP wants it; one to a HEAD has no body."""
+def answers(raw: bytes, method: str = "") -> list[Told]:
+    """The answers in these bytes to requests of a method, each as HTTP wants it."""
     found = []
     while raw:
         head, blank, raw = raw.partition(b"\r\n\r\n")
@@ -197,9 +199,7 @@ def answers(raw: bytes) -> list[Told]:
                 assert raw[size : size + 2] == b"\r\n"
                 raw = raw[size + 2 :]
         else:
-            size = int(headers.get("content-length", "0"))
-            if not raw or raw.startswith(b"HTTP/"):
-                size = 0
+            size = 0 if method == "HEAD" else int(headers.get("content-length", "0"))
             body, raw = raw[:size], raw[size:]
             assert len(body) == size
         found.append(Told(int(match[1]), headers, body))
