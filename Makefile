@@ -70,10 +70,10 @@ compose-stop:
 	docker compose --file docker/compose-local.yaml down
 
 test: $(VENV)/.clients
-	$(BIN)/python -m pytest -n $(JOBS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
 soak: $(VENV)/.clients
-	PUTTER_SOAK=1 $(BIN)/python -m pytest -n $(JOBS) \
+	PUTTER_SOAK=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal \
 	  tests/fault tests/integration tests/property tests/simulation
 
 check: $(VENV)/.dev
