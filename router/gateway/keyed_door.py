@@ -19,6 +19,7 @@ import hmac
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from hashlib import sha256
 from typing import Final
 
 from aiohttp import web
@@ -41,6 +42,8 @@ KEY: Final = web.RequestKey("access key", Key)
 _SIGNED: Final = "aws4-hmac-sha256"
 _BASIC: Final = "basic"
 _PRESIGNED: Final = "X-Amz-Signature="
+_HASH: Final = "x-amz-content-sha256"
+_OF_NOTHING: Final = sha256(b"").hexdigest()
 _READS: Final = frozenset({"GET", "HEAD"})
 _OF_FILES: Final = {
     "/file/{name}": "/file/",
@@ -155,7 +158,7 @@ class KeyedDoor(Door):
         if scheme.lower() == _BASIC:
             key = await self._by_secret(given.strip())
         else:
-            signed = SignedRequest(request.method, path, query, list(request.headers.items()))
+            signed = SignedRequest(request.method, path, query, _signed_headers(request))
             key, verified = await self._by_signature(signed)
             if verified.claim.payload.chunked:
                 raise UsageError("this port takes no body in signed chunks; port 5003 does")
@@ -203,3 +206,15 @@ class KeyedDoor(Door):
             return key, verified_by(key.secrets(now_ms), claim, signed, now)
         except S3Error as error:
             raise NotAuthorised(f"{error.code}: {error.message}") from None
+
+
+def _signed_headers(request: web.Request) -> list[tuple[str, str]]:
+    """The headers of a request, with the hash of no body where one without a body tells none.
+
+    Clients that are not made for S3 leave it out; in a URL it has no place.
+    """
+    headers = list(request.headers.items())
+    told = _HASH in request.headers or "Authorization" not in request.headers
+    if not told and not request.can_read_body:
+        headers.append((_HASH, _OF_NOTHING))
+    return headers

@@ -47,7 +47,7 @@ def test_access_keys_from_end_to_end(tmp_path: Path) -> None:
         assert set(listed) == {"moved-here", other["access_key_id"]}
         assert "secret_key" not in json.dumps(told)
         assert listed[other["access_key_id"]]["old_secret_until_ms"] > 0
-        old = Signer(store.web_ports[1], other["access_key_id"], other["secret_key"])
+        old = Signer(store.web_ports[0], other["access_key_id"], other["secret_key"])
         assert old.ask("GET", "/keys").status == 200
 
         # Redis forgets everything: the putters know it.

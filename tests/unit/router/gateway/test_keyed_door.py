@@ -11,6 +11,9 @@ from typing import Any
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import make_mocked_request
+from botocore import auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
 
 from common.clock import ManualClock
 from common.keys import Keyring
@@ -24,6 +27,7 @@ from tests.node_kit import KEY as CLUSTER_KEY
 
 TOKEN = "0123456789abcdef" * 4
 HOST = "127.0.0.1:5004"
+PAIR = Credentials("PHOTOS", "secret-of-photos")
 KEYS = {
     each.access_key_id: each
     for each in (
@@ -164,6 +168,31 @@ async def test_what_is_copied_has_to_be_signed() -> None:
     assert (await site.ask("PUT", path, **headers))[0] == 200
     status, told = await site.ask("PUT", path, **headers, **{"X-Putter-Copy-Source": "/photos/a"})
     assert (status, told["message"]) == (401, "X-Putter-Copy-Source has to be signed")
+
+
+async def test_without_a_body_its_hash_may_be_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As by clients that are not made for S3, such as curl before version 8."""
+    site = Site()
+    monkeypatch.setattr(auth, "get_current_datetime", lambda: moment(site.clock))
+    request = AWSRequest("GET", f"http://{HOST}/file/photos/a")
+    auth.SigV4Auth(PAIR, "s3", "eu-central-1").add_auth(request)
+    assert set(request.headers.keys()) == {"X-Amz-Date", "Authorization"}
+    assert (await site.ask("GET", "/file/photos/a", **request.headers))[0] == 200
+    status, told = await site.ask("GET", "/file/photos/b", **request.headers)
+    assert (status, told["code"]) == (401, "not-authorised")
+
+
+async def test_a_presigned_url(monkeypatch: pytest.MonkeyPatch) -> None:
+    site = Site("10.0.0.1")
+    monkeypatch.setattr(auth, "get_current_datetime", lambda: moment(site.clock))
+    request = AWSRequest("GET", f"http://{HOST}/file/photos/a?x=1")
+    auth.S3SigV4QueryAuth(PAIR, "s3", "us-east-1", expires=60).add_auth(request)
+    target = request.url.removeprefix(f"http://{HOST}")
+    assert await site.ask("GET", target) == (200, {"key": "PHOTOS", "sha256": None})
+    assert (await site.ask("PUT", target))[0] == 401
+    assert (await site.ask("GET", target.replace("photos", "music")))[0] == 401
+    site.clock.advance(61_000)
+    assert (await site.ask("GET", target))[0] == 401
 
 
 async def test_a_signature_that_is_too_old() -> None:
