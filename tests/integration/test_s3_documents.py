@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -139,6 +140,28 @@ def test_tags_of_copies_and_of_uploads_in_parts(client: Any, bucket: str) -> Non
     listed = [{"PartNumber": 1, "ETag": part["ETag"]}]
     client.complete_multipart_upload(**parts, MultipartUpload={"Parts": listed})
     assert tags_of(client.get_object_tagging(Bucket=bucket, Key="parts")) == {"c": "3"}
+
+
+def test_who_may_not_tag_makes_no_object_with_tags(client: Any, bucket: str) -> None:
+    client.put_object(Bucket=bucket, Key="one", Body=b"x", Tagging="a=1")
+    what = {"Effect": "Deny", "Principal": "*", "Action": "s3:PutObjectTagging"}
+    policy = {
+        "Version": "2012-10-17",
+        "Statement": [what | {"Resource": f"arn:aws:s3:::{bucket}/*"}],
+    }
+    client.put_bucket_policy(Bucket=bucket, Policy=json.dumps(policy))
+    where = {"Bucket": bucket, "Key": "two"}
+    copy = where | {"CopySource": f"{bucket}/one"}
+    for call in (
+        lambda: client.put_object_tagging(Bucket=bucket, Key="one", Tagging=tag_set(b="2")),
+        lambda: client.put_object(**where, Tagging="a=1"),
+        lambda: client.create_multipart_upload(**where, Tagging="a=1"),
+        lambda: client.copy_object(**copy),
+    ):
+        assert refused(call) == ("AccessDenied", 403)
+    client.copy_object(**copy, TaggingDirective="REPLACE")
+    client.put_object(**where, Body=b"y")
+    assert tags_of(client.get_object_tagging(**where)) == {}
 
 
 # -- CORS ----------------------------------------------------------------------------------

@@ -99,8 +99,8 @@ async def post_object(
         now_ms = clock.now_ms()
         return Facts("PostObject", headers, {}, acl, signature, peer, request.secure, now_ms)
 
-    if not await Gate(store.rules, signer, facts).may("PutObject", bucket, key):
-        raise S3Error("AccessDenied")
+    tags = _tags(fields)
+    await _check_may(Gate(store.rules, signer, facts), bucket, key, tags)
     await store.bucket(bucket)
 
     async def file() -> AsyncGenerator[Buffer, None]:
@@ -132,7 +132,7 @@ async def post_object(
         kept,
         None,
         empty_allowed=True,
-        tags=_tags(fields),
+        tags=tags,
         seal=hashed.sealed,
     )
     chunks = hashed.chunks()
@@ -182,6 +182,12 @@ async def _allowed(
         if name not in _SIGNATURE
     )
     return policy, Signature(key.owner, "POST", claim.date), key
+
+
+async def _check_may(gate: Gate, bucket: str, key: str, tags: Mapping[str, str]) -> None:
+    for action in ("PutObject", "PutObjectTagging") if tags else ("PutObject",):
+        if not await gate.may(action, bucket, key):
+            raise S3Error("AccessDenied")
 
 
 def _verify(claim: FormClaim, key: AccessKey, now_ms: int) -> None:

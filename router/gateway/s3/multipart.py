@@ -29,8 +29,7 @@ from router.gateway.s3.hashing import Hashing
 from router.gateway.s3.headers import checksum_headers, kept_headers
 from router.gateway.s3.intake import Hashed
 from router.gateway.s3.pages import limit_of
-from router.gateway.s3.tags import HEADER as TAGGING
-from router.gateway.s3.tags import tags_of_header
+from router.gateway.s3.tagging import given_tags
 from router.gateway.s3.writing import check_source, destination, pieces_of, write_from
 from router.targets import Sealed, Target
 from router.uploads import KEY_HEADER, Uploads
@@ -144,7 +143,7 @@ async def create_upload(call: Call) -> web.StreamResponse:
             "header.",
         )
     headers[_OWNER] = call.caller.key.owner
-    tags = tags_of_header(call.headers.get(TAGGING, ""))
+    tags = await given_tags(call)
     upload = await uploads(call).begin(bucket, key, headers, tags)
     tree: list[Tree] = [("Bucket", bucket), ("Key", key), ("UploadId", upload)]
     return answer(("InitiateMultipartUploadResult", tree), **told)

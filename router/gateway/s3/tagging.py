@@ -14,7 +14,14 @@ from router.gateway.s3.call import Call, answer
 from router.gateway.s3.failures import S3Error
 from router.gateway.s3.reading import check_version
 from router.gateway.s3.subresources import delete_setting, element_of, put_setting, setting_of
-from router.gateway.s3.tags import BUCKET_TAGS_MAX, OBJECT_TAGS_MAX, tags_in, tags_tree
+from router.gateway.s3.tags import (
+    BUCKET_TAGS_MAX,
+    HEADER,
+    OBJECT_TAGS_MAX,
+    tags_in,
+    tags_of_header,
+    tags_tree,
+)
 
 SETTING: Final = "tags"
 """The setting of a bucket with its tags: values by key."""
@@ -37,6 +44,36 @@ async def delete_bucket_tagging(call: Call) -> web.StreamResponse:
     return await delete_setting(call, SETTING)
 
 
+async def given_tags(call: Call) -> dict[str, str]:
+    """The tags that a request gives the object that it makes.
+
+    Raises:
+        S3Error: they cannot be, or whoever makes the object may not tag it.
+    """
+    tags = tags_of_header(call.headers.get(HEADER, ""))
+    await _check_may(call, tags)
+    return tags
+
+
+async def copied_tags(call: Call, source: tuple[str, str], version: Version) -> dict[str, str]:
+    """The tags of a copy: new ones, or those of its source.
+
+    Args:
+        call: the request.
+        source: bucket and key of the source.
+        version: what it holds.
+
+    Raises:
+        S3Error: they cannot be, or may not be read, or set.
+    """
+    if call.headers.get("x-amz-tagging-directive") == "REPLACE":
+        return await given_tags(call)
+    if version.tags and not await call.gate.may("GetObjectTagging", *source):
+        raise S3Error("AccessDenied")
+    await _check_may(call, version.tags)
+    return version.tags
+
+
 async def put_object_tagging(call: Call) -> web.StreamResponse:
     """PutObjectTagging: all tags of the object, in place of those that it had."""
     await _version(call)
@@ -54,6 +91,12 @@ async def delete_object_tagging(call: Call) -> web.StreamResponse:
     """DeleteObjectTagging: there are none any more."""
     await _change(call, {})
     return web.Response(status=204)
+
+
+async def _check_may(call: Call, tags: Mapping[str, str]) -> None:
+    address = call.address
+    if tags and not await call.gate.may("PutObjectTagging", address.bucket, address.key):
+        raise S3Error("AccessDenied")
 
 
 async def _version(call: Call) -> Version:

@@ -24,8 +24,7 @@ from router.gateway.s3.hashing import Hashing
 from router.gateway.s3.headers import checksum_headers, kept_headers
 from router.gateway.s3.intake import Hashed
 from router.gateway.s3.mapping import mapped
-from router.gateway.s3.tags import HEADER as TAGGING
-from router.gateway.s3.tags import tags_of_header
+from router.gateway.s3.tagging import copied_tags, given_tags
 from router.targets import Sealed, Target, Written
 
 DELETE_MAX: Final = 1000
@@ -45,7 +44,7 @@ async def put_object(call: Call) -> web.StreamResponse:
     hashed = Hashed(body.chunks(), lambda: body.trailers, Hashing(checks, call.store.threads))
     kept = kept_headers(call.headers.items())
     if_match = await condition(call)
-    tags = tags_of_header(call.headers.get(TAGGING, ""))
+    tags = await given_tags(call)
     target = Target(bucket, key, kept, if_match, empty_allowed=True, tags=tags, seal=hashed.sealed)
     written = await write_from(call, hashed.chunks(), target)
     return web.Response(headers=_told(written.version))
@@ -67,7 +66,7 @@ async def copy_object(call: Call) -> web.StreamResponse:
     version, reads = found.version, found.reads
     check_source(call.headers, version)
     kept = kept_headers(call.headers.items()) if replaces else version.headers
-    tags = _tags_of_copy(call, version)
+    tags = await copied_tags(call, source, version)
     pieces = pieces_of(reads.stream(version, 0, version.size))
     asked = call.headers.get("x-amz-checksum-algorithm")
     algorithm = Algorithm.named(asked) if asked is not None else None
@@ -199,13 +198,6 @@ def _replaces(call: Call) -> bool:
             ArgumentValue=directive,
         )
     return directive == "REPLACE"
-
-
-def _tags_of_copy(call: Call, version: Version) -> dict[str, str]:
-    """The tags of a copy: those of its source, or new ones."""
-    if call.headers.get("x-amz-tagging-directive") == "REPLACE":
-        return tags_of_header(call.headers.get(TAGGING, ""))
-    return version.tags
 
 
 def check_source(headers: Mapping[str, str], version: Version) -> None:
