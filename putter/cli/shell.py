@@ -57,8 +57,13 @@ def help_of(command: Callable[..., None]) -> str:
 
 
 def report(error: PutterError) -> None:
-    """Tell an error on standard error: what happened, and what can be done."""
-    typer.echo(f"error: {error.message}", err=True)
+    """Tell an error on standard error: what happened, and what can be done.
+
+    A message may hold names that somebody else chose; they cannot command the terminal.
+    """
+    from putter.cli.output import plain
+
+    typer.echo(f"error: {plain(error.message)}", err=True)
     if error.hint:
         typer.echo(f"hint: {error.hint}", err=True)
     if error.request_id and error.http >= PutterError.http:

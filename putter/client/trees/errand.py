@@ -107,7 +107,6 @@ class Errand:
     Attributes:
         totals: counted meanwhile.
         errors: of what failed.
-        fatal: the error that ended it.
     """
 
     def __init__(
@@ -123,7 +122,6 @@ class Errand:
     ) -> None:
         self.totals = Totals(dry_run=dry_run)
         self.errors: list[PutterError] = []
-        self.fatal: PutterError | None = None
         self._route = route
         self._open_store = open_store
         self._tell = tell
@@ -246,7 +244,7 @@ class Errand:
             try:
                 self._route.send(store, item, advance)
             except PutterError:
-                self._moved(-seen)
+                self._show(-seen)
                 raise
 
         self._patiently(attempt)
@@ -277,6 +275,9 @@ class Errand:
     def _moved(self, count: int) -> None:
         if self._stopped.is_set():
             raise Stopped
+        self._show(count)
+
+    def _show(self, count: int) -> None:
         with self._lock:
             self._done_bytes += count
             if self._progress is not None:
@@ -287,7 +288,6 @@ class Errand:
         with self._lock:
             self.errors.append(error)
             if isinstance(error, Unavailable | NotAuthorised):
-                self.fatal = self.fatal or error
                 self._stopped.set()
         told = Event("error", text_of(name), source, target, reason=error.message, code=error.code)
         self._count(told, error)

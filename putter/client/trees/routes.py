@@ -140,15 +140,14 @@ class Download:
     def source(self, store: Store, wanted: Wanted) -> Listing:
         """The place in the store, without names that cannot be files below a directory."""
         found = store_tree(store, self._place, wanted, required=True, markers=False)
-        bad: dict[str, PutterError] = {
-            name: StorageError(f"{name} cannot be a file here: other names go on behind it")
-            for name in plan.also_directories(found.items.keys())
-        }
+        bad: dict[str, PutterError] = {}
         for name in found.items:
             try:
                 disk.check_below(name)
             except NameInvalid as error:
                 bad[name] = error
+        for name in plan.also_directories(found.items.keys() - bad.keys()):
+            bad[name] = StorageError(f"{name!r} cannot be a file here: other names go on behind it")
         _refuse(found, bad)
         return found
 

@@ -147,7 +147,23 @@ class TestTrees:
         assert below(".") == {"sub/top/good": b"x", "sub/top/file/below": b"x"}
         assert last(result) == {"copied": 2, "copied_bytes": 2, "failed": 5}
         assert result.stderr.count("error: ") == 5
-        assert "file cannot be a file here: other names go on behind it" in result.stderr
+        assert "'file' cannot be a file here: other names go on behind it" in result.stderr
+
+    def test_names_that_would_command_the_terminal(self, shop: Any, shelf: Shelf) -> None:
+        for name in ("a\x9b31m", "a\x9b31m/b"):
+            shelf.holds(f"photos/{name}", b"x")
+        shelf.faults["GET", "/file/photos/a\x9b31m/b"] = [
+            as_json({"code": "io", "message": "no a\x9b31m/b"}, 500)
+        ]
+        result = shop.run("cp", "-r", "putter:photos", "got")
+        assert (result.exit_code, "\x9b" in result.output) == (1, False)
+        assert "error: no a\\x9b31m/b\n" in result.stderr
+
+    def test_a_name_behind_which_only_a_bad_one_goes_on(self, shop: Any, shelf: Shelf) -> None:
+        for name in ("a", "a/../b"):
+            shelf.holds(f"photos/{name}", b"x")
+        assert shop.run("cp", "-r", "putter:photos", "got").exit_code == 1
+        assert below("got") == {"a": b"x"}
 
     def test_names_that_no_key_can_have(self, shop: Any, shelf: Shelf) -> None:
         local(**{"a\nb": b"1", "good": b"2"})
