@@ -86,7 +86,11 @@ format: $(VENV)/.dev
 	$(BIN)/ruff format $(SOURCE)
 	$(BIN)/ruff check --fix $(SOURCE)
 
-bench: $(VENV)/.dev
+$(VENV)/.bench: $(VENV)/.dev requirements-bench.txt
+	$(PIP) install --require-hashes -r requirements-bench.txt
+	@touch $@
+
+bench: $(VENV)/.bench
 	$(BIN)/python -m benchmarks.bench_engines
 	$(BIN)/python -m benchmarks.bench_metadata
 	$(BIN)/python -m benchmarks.bench_durable
@@ -94,6 +98,7 @@ bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.bench_workers
 	$(BIN)/python -m benchmarks.bench_cluster
 	$(BIN)/python -m benchmarks.bench_s3
+	$(BIN)/python -m benchmarks.bench_s3_beside
 	$(BIN)/python -m benchmarks.bench_s3_memory
 	$(BIN)/python -m benchmarks.bench_idle
 	$(BIN)/python -m benchmarks.bench_start

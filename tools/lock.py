@@ -6,6 +6,7 @@
 The resolver is uv, in an environment that is thrown away. The hashes are those of all files of a
 version, so that one lock serves every platform and every Python that we support. The S3 clients
 that tests run in an environment of their own are locked alone: what they need would not fit ours.
+So is what benchmarks run beside the store.
 """
 
 from __future__ import annotations
@@ -22,10 +23,13 @@ ROOT = Path(__file__).parents[1]
 RUN = ROOT / "requirements.txt"
 DEV = ROOT / "requirements-dev.txt"
 CLIENTS = ROOT / "requirements-clients.txt"
+BENCH = ROOT / "requirements-bench.txt"
+ALONE = {CLIENTS: "clients", BENCH: "bench"}
 HEAD = {
     RUN: "# What data-putter runs with, made by tools/lock.py. Also holds what builds it.\n",
     DEV: "# The same and what tests and checks need, made by tools/lock.py.\n",
     CLIENTS: "# S3 clients that tests run from .venv/clients, made by tools/lock.py.\n",
+    BENCH: "# What benchmarks run beside the store, made by tools/lock.py.\n",
 }
 
 
@@ -40,13 +44,14 @@ def main() -> None:
         python = place / "venv" / "bin" / "python"
         subprocess.run([python, "-m", "pip", "install", "--quiet", "uv"], check=True)
         (place / "build.in").write_text(build)
-        clients = project["project"]["optional-dependencies"]["clients"]
-        (place / "clients.in").write_text("".join(f"{each}\n" for each in clients))
+        extras = project["project"]["optional-dependencies"]
+        for extra in ALONE.values():
+            (place / f"{extra}.in").write_text("".join(f"{each}\n" for each in extras[extra]))
         ours = ["pyproject.toml", place / "build.in"]
         for target, wanted, versions in (
             (DEV, [*ours, "--extra", "dev"], kept(DEV)),
             (RUN, ours, DEV),
-            (CLIENTS, [place / "clients.in"], kept(CLIENTS)),
+            *((alone, [place / f"{extra}.in"], kept(alone)) for alone, extra in ALONE.items()),
         ):
             known = ["--constraint", str(versions)] if versions else []
             locked = subprocess.run(

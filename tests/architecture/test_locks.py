@@ -11,10 +11,15 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[2]
-LOCKS = ("requirements.txt", "requirements-dev.txt")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
 RUN = [*PROJECT["project"]["dependencies"], *PROJECT["build-system"]["requires"]]
-DEV = PROJECT["project"]["optional-dependencies"]["dev"]
+EXTRAS = PROJECT["project"]["optional-dependencies"]
+WANTED = {
+    "requirements.txt": RUN,
+    "requirements-dev.txt": [*RUN, *EXTRAS["dev"]],
+    "requirements-clients.txt": EXTRAS["clients"],
+    "requirements-bench.txt": EXTRAS["bench"],
+}
 
 
 def entries(lock: str) -> list[tuple[Requirement, list[str]]]:
@@ -32,11 +37,12 @@ def versions(lock: str) -> dict[str, str]:
     return {canonicalize_name(each.name): str(each.specifier) for each, _ in entries(lock)}
 
 
-@pytest.mark.parametrize("lock", LOCKS)
+@pytest.mark.parametrize("lock", WANTED)
 def test_each_package_has_one_version_and_hashes(lock: str) -> None:
     packages = entries(lock)
-    assert len(packages) > len(RUN)
-    assert len(versions(lock)) == len(packages)
+    assert len(packages) >= len(WANTED[lock])
+    once = {(canonicalize_name(each.name), str(each.marker)) for each, _ in packages}
+    assert len(once) == len(packages), "two of a package only for different systems"
     for package, hashes in packages:
         assert re.fullmatch(r"==[^,*]+", str(package.specifier)), package
         assert package.url is None
@@ -44,14 +50,14 @@ def test_each_package_has_one_version_and_hashes(lock: str) -> None:
         assert [each for each in hashes if not re.fullmatch(r"sha256:[0-9a-f]{64}", each)] == []
 
 
-@pytest.mark.parametrize("lock", LOCKS)
+@pytest.mark.parametrize("lock", WANTED)
 def test_a_lock_says_nothing_about_where_packages_come_from(lock: str) -> None:
     text = (ROOT / lock).read_text("utf-8")
     assert "://" not in text
     assert re.findall(r"(?<!\S)--?(?!hash=)\w\S*", text) == []
 
 
-@pytest.mark.parametrize(("lock", "wanted"), [(LOCKS[0], RUN), (LOCKS[1], [*RUN, *DEV])], ids=LOCKS)
+@pytest.mark.parametrize(("lock", "wanted"), WANTED.items(), ids=WANTED)
 def test_what_the_project_asks_for_is_locked(lock: str, wanted: list[str]) -> None:
     locked = versions(lock)
     for each in map(Requirement, wanted):
