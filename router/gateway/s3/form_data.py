@@ -72,6 +72,7 @@ class FormData:
     def __init__(self, boundary: bytes) -> None:
         self._delimiter = b"\r\n--" + boundary
         self._held = bytearray(b"\r\n")  # the first boundary has no line before it
+        self._tail = b""
         self._at_head = False
         self._part: _Part | None = None
         self._kept_bytes = 0
@@ -79,7 +80,7 @@ class FormData:
         self.filename: str | None = None
         self.complete = False
 
-    def feed(self, data: bytes) -> bytes:
+    def feed(self, data: bytes) -> bytes | memoryview:
         """Take what came.
 
         Returns:
@@ -90,10 +91,13 @@ class FormData:
         """
         if self.complete:
             return b""
-        self._held += data
         if self.filename is None:
-            self._read_fields()
-        return self._file_bytes() if self.filename is not None else b""
+            self._held += data
+            if not self._read_fields():
+                return b""
+            data = bytes(self._held)
+            self._held.clear()
+        return self._file_bytes(self._tail + data)
 
     def finish(self) -> None:
         """Nothing more comes.
@@ -109,14 +113,15 @@ class FormData:
 
     # -- inside ----------------------------------------------------------------------------
 
-    def _read_fields(self) -> None:
-        """As many fields as are there, up to the head of the file."""
+    def _read_fields(self) -> bool:
+        """As many fields as are there; whether the file has begun."""
         while self.filename is None:
             step = self._head() if self._at_head else self._value()
             if not step:
-                break
-        if self.filename is None and self._kept_bytes + len(self._held) > S3_FORM_BYTES_MAX:
-            raise S3Error("MaxPostPreDataLengthExceededError")
+                if self._kept_bytes + len(self._held) > S3_FORM_BYTES_MAX:
+                    raise S3Error("MaxPostPreDataLengthExceededError")
+                return False
+        return True
 
     def _value(self) -> bool:
         """Up to the next boundary; before the first one nothing may stand."""
@@ -167,18 +172,14 @@ class FormData:
         except UnicodeDecodeError:
             raise S3Error("MalformedPOSTRequest") from None
 
-    def _file_bytes(self) -> bytes:
+    def _file_bytes(self, data: bytes) -> memoryview:
         """What is known to be of the file; a boundary may begin at its end."""
-        at = self._held.find(self._delimiter)
-        if at >= 0:
-            self.complete = True
-            found = bytes(self._held[:at])
-            self._held.clear()
-            return found
-        size = max(0, len(self._held) - len(self._delimiter) + 1)
-        found = bytes(self._held[:size])
-        del self._held[:size]
-        return found
+        size = data.find(self._delimiter)
+        self.complete = size >= 0
+        if not self.complete:
+            size = max(0, len(data) - len(self._delimiter) + 1)
+            self._tail = data[size:]
+        return memoryview(data)[:size]
 
 
 def _part_of(head: bytes) -> _Part:

@@ -81,7 +81,7 @@ async def post_object(
     await go_on(request)
     idle_s = store.idle_ms / 1000
     count = store.metrics.ingest_bytes.labels("s3").inc
-    first = b""
+    first: Buffer = b""
     while form.filename is None:
         chunk = await next_chunk(request, idle_s)
         if not chunk:

@@ -29,7 +29,7 @@ def read(form: bytes, *cuts: int) -> tuple[FormData, bytes]:
     ends = sorted({min(cut, len(form)) for cut in cuts} | {len(form)})
     found, at = b"", 0
     for end in ends:
-        found += reader.feed(form[at:end])
+        found += bytes(reader.feed(form[at:end]))
         at = end
     reader.finish()
     return reader, found
