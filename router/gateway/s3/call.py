@@ -116,23 +116,41 @@ class Call:
         """Who owns a bucket: of one that nobody created, whoever asks."""
         return bucket.owner or self.caller.key.owner or ROOT
 
-    async def source(self, bucket: str, key: str) -> Found:
+    async def source(self, bucket: str, key: str, version: str | None = None) -> Found:
         """What shall be copied from: of that, too, one may learn only what one may read.
+
+        Args:
+            bucket: which holds it.
+            key: of it.
+            version: which is named, if one is.
 
         Raises:
             S3Error: there is none, or it may not be read.
         """
-        if not await self.gate.may("GetObject", bucket, key):
+        await self.check_source(bucket, key, version)
+        try:
+            return await self.store.find(bucket, key)
+        except S3Error as error:
+            raise await self.gate.masked(error, bucket) from None
+
+    async def check_source(self, bucket: str, key: str, version: str | None = None) -> None:
+        """Refuse a source of a copy that may not be read, or is of another owner than expected.
+
+        Args:
+            bucket: which holds it.
+            key: of it.
+            version: which is named, if one is.
+
+        Raises:
+            S3Error: ``AccessDenied``.
+        """
+        if not await self.gate.may("GetObject", bucket, key, version):
             raise S3Error("AccessDenied")
         expected = self.headers.get("x-amz-source-expected-bucket-owner")
         if expected is not None:
             owner = self.owner_of(await self.store.bucket(bucket))
             if expected not in (owner, owner_id(owner)):
                 raise S3Error("AccessDenied")
-        try:
-            return await self.store.find(bucket, key)
-        except S3Error as error:
-            raise await self.gate.masked(error, bucket) from None
 
     def body(self, *, summed: bool = True) -> Body:
         """The body of the request.

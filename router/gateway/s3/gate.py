@@ -6,7 +6,7 @@ A router reads those settings again after a second, and uses them for at most tw
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Final
 
 from common.errors import NameInvalid
@@ -17,7 +17,7 @@ from router.gateway.s3.access import NOBODY, AccessKey, owner_id
 from router.gateway.s3.address import Address
 from router.gateway.s3.facts import Facts
 from router.gateway.s3.failures import S3Error
-from router.gateway.s3.policy.actions import changes, needed
+from router.gateway.s3.policy.actions import changes, needed, of_version
 from router.gateway.s3.policy.model import Question, Who
 from router.gateway.s3.rules import OWNERS_ONLY, Rights, Rules, rules_of
 from router.recent import Recent
@@ -94,12 +94,15 @@ class Gate:
         self._make = facts
         self._facts: Facts | None = None
 
-    async def admit(self, operation: str, address: Address) -> None:
+    async def admit(
+        self, operation: str, address: Address, also: Collection[str] = frozenset()
+    ) -> None:
         """Let a request in.
 
         Args:
             operation: what it is.
             address: what it is about.
+            also: actions that it needs beside those of its operation.
 
         Raises:
             S3Error: ``AccessDenied``.
@@ -115,7 +118,7 @@ class Gate:
             await self._admit_many(address.bucket)
             return
         version = (address.parameters.get("versionId") or None) if address.key else None
-        for action in needed(operation, version=version is not None):
+        for action in (*needed(operation), *also):
             if not await self.may(action, address.bucket, address.key, version):
                 raise S3Error("AccessDenied")
 
@@ -125,15 +128,17 @@ class Gate:
         """Whether it may do something.
 
         Args:
-            action: without ``s3:``.
+            action: without ``s3:``; not that for versions.
             bucket: with which bucket.
             key: with what in it; "": the bucket itself.
-            version: with which version.
+            version: with which version, if one is named: that is another action.
 
         Raises:
             MetadataUnavailable: Redis does not answer.
         """
         rules = await self._rules.of(bucket)
+        if version is not None:
+            action = of_version(action)
         held = self._key
         own = held.may(bucket, write=changes(action))
         if own and rules.plain and action not in OWNERS_ONLY:

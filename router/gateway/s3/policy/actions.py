@@ -136,20 +136,21 @@ TAKE_ACLS: Final = frozenset(
 """The operations that may name a canned ACL."""
 
 
-def needed(operation: str, *, version: bool = False) -> tuple[str, ...]:
+def needed(operation: str) -> tuple[str, ...]:
     """The actions that an operation needs, without ``s3:``.
 
     Args:
         operation: its name in the S3 API.
-        version: whether it names a version.
 
     Raises:
         KeyError: this door does not have it.
     """
-    actions = ACTIONS[operation]
-    if not version:
-        return actions
-    return tuple(_OF_VERSIONS.get(action, action) for action in actions)
+    return ACTIONS[operation]
+
+
+def of_version(action: str) -> str:
+    """The action that stands for this one where a version is named."""
+    return _OF_VERSIONS.get(action, action)
 
 
 def changes(action: str) -> bool:

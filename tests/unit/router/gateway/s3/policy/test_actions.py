@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from router.gateway.s3.operations import OPERATIONS, WRITES
-from router.gateway.s3.policy.actions import ACTIONS, changes, needed
+from router.gateway.s3.policy.actions import ACTIONS, changes, needed, of_version
 
 
 def test_every_operation_has_actions() -> None:
@@ -19,10 +19,8 @@ def test_what_changes_something_needs_an_action_that_does(operation: str) -> Non
 
 def test_versions() -> None:
     assert needed("HeadObject") == ("GetObject",)
-    assert needed("HeadObject", version=True) == ("GetObjectVersion",)
-    assert needed("GetObjectAttributes", version=True) == (
-        "GetObjectVersion",
-        "GetObjectVersionAttributes",
-    )
+    named = [of_version(action) for action in needed("GetObjectAttributes")]
+    assert named == ["GetObjectVersion", "GetObjectVersionAttributes"]
+    assert of_version("PutObject") == "PutObject"
     with pytest.raises(KeyError):
         needed("SelectObjectContent")
