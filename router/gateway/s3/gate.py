@@ -6,7 +6,7 @@ A router reads those settings again after a second, and uses them for at most tw
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from typing import Final
 
 from common.errors import NameInvalid
@@ -94,15 +94,12 @@ class Gate:
         self._make = facts
         self._facts: Facts | None = None
 
-    async def admit(
-        self, operation: str, address: Address, also: Collection[str] = frozenset()
-    ) -> None:
+    async def admit(self, operation: str, address: Address) -> None:
         """Let a request in.
 
         Args:
             operation: what it is.
             address: what it is about.
-            also: actions that it needs beside those of its operation.
 
         Raises:
             S3Error: ``AccessDenied``.
@@ -118,7 +115,7 @@ class Gate:
             await self._admit_many(address.bucket)
             return
         version = (address.parameters.get("versionId") or None) if address.key else None
-        for action in (*needed(operation), *also):
+        for action in needed(operation):
             if not await self.may(action, address.bucket, address.key, version):
                 raise S3Error("AccessDenied")
 

@@ -64,10 +64,8 @@ _ONLY: Final[Mapping[str, frozenset[str]]] = {
 }
 """Headers of which some values ask for what is so anyway."""
 
-_ACL: Final = frozenset({"x-amz-acl"})
 _OF_OPERATIONS: Final[Mapping[str, frozenset[str]]] = {
-    **dict.fromkeys(TAKE_ACLS, _ACL),
-    "CreateBucket": _ACL | {"x-amz-object-ownership"},
+    "CreateBucket": frozenset({"x-amz-object-ownership"}),
     "CompleteMultipartUpload": frozenset({"x-amz-mp-object-size"}),
     "DeleteObject": frozenset({"x-amz-if-match-last-modified-time", "x-amz-if-match-size"}),
     "CopyObject": frozenset({"x-amz-tagging"}),
@@ -88,7 +86,9 @@ def refuse_unknown(headers: Iterable[tuple[str, str]], operation: str = "") -> N
     Raises:
         S3Error: ``NotImplemented``, or ``InvalidStorageClass``.
     """
-    only = _OF_OPERATIONS.get(operation, ())
+    only = _OF_OPERATIONS.get(operation, frozenset())
+    if operation in TAKE_ACLS:
+        only |= {"x-amz-acl"}
     for word, value in headers:
         name = word.lower()
         if not name.startswith("x-amz-") or name in _MEANT or name in BY_HEADER:

@@ -102,9 +102,8 @@ _HANDLERS: Final[dict[str, Operation]] = {
 assert set(OPERATIONS.values()) | {"CopyObject", "UploadPartCopy"} == (
     set(_HANDLERS) | set(fixed.DOCUMENTS) | set(fixed.ABSENT)
 )
-_TAGGING: Final = "x-amz-tagging"
-_MAKE_OBJECTS: Final = frozenset({"CopyObject", "CreateMultipartUpload", "PutObject"})
-"""The operations that may name an ACL, or tags, for what they write."""
+_TAKE_OBJECT_ACLS: Final = frozenset({"CopyObject", "CreateMultipartUpload", "PutObject"})
+"""The operations that may name an ACL for what they write."""
 
 
 class S3Door:
@@ -186,10 +185,9 @@ class S3Door:
         acl = asked_acl(request.headers, address.parameters) if name in TAKE_ACLS else None
         gate = Gate(self._store.rules, caller.key, lambda: self._facts(name, signed, call, acl))
         call = Call(request, address, caller, self._store, gate)
-        tags = name in _MAKE_OBJECTS and _TAGGING in request.headers
-        await gate.admit(name, address, {"PutObjectTagging"} if tags else ())
+        await gate.admit(name, address)
         await self._check_owner(call)
-        if name in _MAKE_OBJECTS:
+        if name in _TAKE_OBJECT_ACLS:
             check_object_acl(await self._store.rules.of(address.bucket), acl)
         handler = _HANDLERS.get(name)
         try:

@@ -68,7 +68,7 @@ class Seen:
             given, _ = signer.signed(method, path, given, payload=payload)
         else:
             given.setdefault("host", "127.0.0.1:5003")
-        return told(self.door.raw(head_of(method, path, given, body) + body))
+        return told(self.door.raw(head_of(method, path, given, body) + body), method)
 
     def outcome(self, who: str, method: str, path: str, body: bytes = b"", **options: str) -> Any:
         answer = self.ask(who, method, path, body, **options)
@@ -278,6 +278,26 @@ def test_a_copy_reads_what_it_copies(seen: Seen) -> None:
         assert copied("b/none", who) == DENIED
         assert copied("b/c", who, "out") == DENIED
     assert copied("b/none", "ANN") == MISSING
+
+
+def test_tags_need_rights_of_their_own(seen: Seen) -> None:
+    seen.unblock()
+    arn = f"arn:aws:s3:::{seen.bucket}"
+    seen.policy(ALLOW | {"Action": ["s3:PutObject", "s3:GetObject"]})
+    path, tagged = f"/{seen.bucket}/x", {"x_amz_tagging": "a=b"}
+    copy = {"x_amz_copy_source": f"/{seen.bucket}/tagged"}
+    assert seen.outcome("ANN", "PUT", f"/{seen.bucket}/tagged", BODY, **tagged) == 200
+    assert seen.outcome("", "PUT", path, BODY, **tagged) == DENIED
+    assert seen.outcome("", "PUT", path, **copy) == DENIED
+    assert seen.outcome("", "PUT", path, x_amz_tagging_directive="REPLACE", **copy) == 200
+    assert seen.outcome("", "GET", f"/{seen.bucket}/tagged?tagging") == DENIED
+    seen.policy(
+        ALLOW | {"Action": ["s3:PutObject", "s3:GetObject", "s3:PutObjectTagging"]},
+        ALLOW | {"Action": "s3:GetObjectTagging", "Resource": f"{arn}/tagged"},
+    )
+    assert seen.outcome("", "PUT", path, BODY, **tagged) == 200
+    assert seen.outcome("", "PUT", path, **copy) == 200
+    assert seen.outcome("", "GET", f"{path}?tagging") == DENIED
 
 
 def test_many_are_deleted_one_by_one(seen: Seen) -> None:
