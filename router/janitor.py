@@ -175,8 +175,8 @@ class Janitor:
         version = _decision(found.values())
         if version is not None:
             try:
-                await self._publish(await self._made_true(version, found))
-                return True
+                if await self._publish(await self._made_true(version, found)):
+                    return True
             except IntegrityError as error:
                 _log.warning(
                     "a commit record without its bytes",
@@ -230,9 +230,15 @@ class Janitor:
             raise NodesUnavailable("a putter that its record names does not hold the record")
         return version
 
-    async def _publish(self, version: Version) -> None:
+    async def _publish(self, version: Version) -> bool:
+        """Publish a version; False if its bucket keeps versions in another way by now.
+
+        Then it must never come: nobody was told of it, and what is newer may be acknowledged.
+        """
         tickets = sum(stored.tickets for stored in version.objects)
         outcome = await self._meta.objects.commit(Commit(version, tickets, tickets))
+        if outcome is Outcome.ELSEWHERE:
+            return False
         _log.info(
             "an abandoned object is rolled forward",
             object=version.objects[0].object_id,
@@ -242,6 +248,7 @@ class Janitor:
         )
         if outcome in {Outcome.PUBLISHED, Outcome.SUPERSEDED}:
             self._metrics.objects_written.inc()
+        return True
 
     async def _records_of(self, state: ObjectState) -> tuple[dict[str, CommitRecord], list[str]]:
         """The record of an object on each putter, and those of its own that did not answer."""

@@ -72,6 +72,23 @@ class TestAnAbandonedObject:
 
         with_orphan(scene, monkeypatch)
 
+    def test_it_is_given_up_where_its_bucket_keeps_versions_elsewhere_now(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Else it would wait, and come once that is changed back."""
+
+        async def scene(store: Store, version: Version) -> None:
+            await store.router.configure.change("photos", {"versioning": "Enabled"})
+            await store.router.janitor.round()
+            assert await store.state(version.objects[0].object_id) != "writing"
+            await store.router.configure.change("photos", {"versioning": "Suspended"})
+            await store.clean()
+            with pytest.raises(NotFound):
+                await store.read()
+            assert not any(p.tickets or version in p.records for p in store.putters)
+
+        with_orphan(scene, monkeypatch)
+
     def test_a_newer_version_of_the_name_stays(self, monkeypatch: pytest.MonkeyPatch) -> None:
         async def scene(store: Store, version: Version) -> None:
             newer = await store.write(b"newer")
