@@ -37,6 +37,7 @@ _BETWEEN: Final = "\x01\x01"
 _DIGITS: Final = 16
 _ESCAPED: Final = re.compile("[\x00\x01]")
 _TAIL: Final = len(_BETWEEN) + _DIGITS
+_ID_CHARS_MIN: Final = 6
 _ID_CHARS_MAX: Final = 16
 
 
@@ -101,7 +102,7 @@ def version_id(version: Version) -> str:
 
 def read_version_id(text: str) -> int | None:
     """The number of a version with this ID; None if no version can have it."""
-    if len(text) > _ID_CHARS_MAX:
+    if not _ID_CHARS_MIN <= len(text) <= _ID_CHARS_MAX:
         return None
     try:
         number = parse_id(text)

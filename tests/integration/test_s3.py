@@ -130,7 +130,7 @@ def test_what_is_not_implemented_says_so(client: Any, bucket: str) -> None:
     where = {"Bucket": bucket}
     for call in (
         lambda: client.put_bucket_versioning(
-            **where, VersioningConfiguration={"Status": "Enabled"}
+            **where, VersioningConfiguration={"Status": "Enabled", "MFADelete": "Enabled"}
         ),
         lambda: client.put_bucket_acl(**where, GrantRead="id=x"),
         lambda: client.restore_object(**where, Key="a", RestoreRequest={}),

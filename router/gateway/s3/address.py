@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 from urllib.parse import unquote_to_bytes
 
 from common.errors import NameInvalid
@@ -118,19 +119,26 @@ def checked_key(key: str) -> str:
     return key
 
 
-def copy_source(text: str) -> tuple[str, str]:
-    """Bucket and key of an ``x-amz-copy-source``: percent-encoded, with or without a ``/`` first.
+class Source(NamedTuple):
+    """What is copied from; of the version only the ID, None for what the name holds."""
+
+    bucket: str
+    key: str
+    version: str | None = None
+
+
+def copy_source(text: str) -> Source:
+    """What an ``x-amz-copy-source`` names: percent-encoded, with or without a ``/`` first.
 
     Raises:
-        S3Error: it names no object, or a version, which there are none of.
+        S3Error: it names no object.
     """
     path, asked, query = text.partition("?")
-    if asked:
-        if query.partition("=")[0] == "versionId" and query != "versionId=null":
-            raise S3Error("NoSuchVersion")
-        if query != "versionId=null":
-            raise S3Error("InvalidArgument", "x-amz-copy-source has a query that means nothing")
+    name, _, value = query.partition("=")
+    if asked and (name != "versionId" or not value):
+        raise S3Error("InvalidArgument", "x-amz-copy-source has a query that means nothing")
+    version = decoded(value) if asked else None
     bucket, slash, key = decoded(path).removeprefix("/").partition("/")
     if not slash or not key:
         raise S3Error("InvalidArgument", "x-amz-copy-source has the form bucket/key")
-    return checked_bucket(bucket), checked_key(key)
+    return Source(checked_bucket(bucket), checked_key(key), version)

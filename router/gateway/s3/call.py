@@ -16,6 +16,8 @@ from common.errors import NotFound
 from common.meta.interface import Metadata
 from common.metrics import Metrics
 from common.pairs import ROOT
+from common.records import Version
+from common.versions import version_name, versions_of
 from common.web import count_answer
 from router.buckets import Bucket, Directory
 from router.gateway.s3.access import Caller, owner_id
@@ -25,6 +27,7 @@ from router.gateway.s3.documents import CONTENT_TYPE, Tree, document
 from router.gateway.s3.failures import S3Error
 from router.gateway.s3.gate import AllRules, Gate
 from router.gateway.s3.intake import Body
+from router.gateway.s3.version_ids import read_id
 from router.lately import Found, Lately
 from router.retag import Retag
 from router.writes import WritePath
@@ -83,6 +86,23 @@ class Store:
                 raise no_bucket(bucket) from None
             raise S3Error("NoSuchKey", Key=key) from None
 
+    async def version(self, bucket: str, key: str, text: str) -> Version:
+        """The version of an ID, which may be a delete marker.
+
+        Raises:
+            S3Error: ``NoSuchVersion`` or ``NoSuchBucket``, or it is no ID.
+        """
+        number = read_id(text)
+        place, name = bucket, key
+        if number is not None:
+            place, name = versions_of(bucket), version_name(key, number)
+        held = await self.meta.versions.held(place, name)
+        if held is not None:
+            return held
+        if await self.directory.find(bucket) is None:
+            raise no_bucket(bucket)
+        raise S3Error("NoSuchVersion", Key=key, VersionId=text)
+
 
 @dataclass(frozen=True)
 class Call:
@@ -129,9 +149,18 @@ class Call:
         """
         await self.check_source(bucket, key, version)
         try:
-            return await self.store.find(bucket, key)
+            if version is None:
+                return await self.store.find(bucket, key)
+            named = await self.store.version(bucket, key, version)
         except S3Error as error:
             raise await self.gate.masked(error, bucket) from None
+        if named.is_marker:
+            raise S3Error(
+                "InvalidRequest",
+                "The source of a copy request may not specifically refer to a delete marker by "
+                "version id.",
+            )
+        return Found(named, self.store.lately.reads)
 
     async def check_source(self, bucket: str, key: str, version: str | None = None) -> None:
         """Refuse a source of a copy that may not be read, or is of another owner than expected.

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from itertools import groupby, pairwise
@@ -56,6 +56,7 @@ from router.gateway.s3.multipart import (
     read_upload,
     uploads,
 )
+from router.gateway.s3.versioning import told_id
 from router.gateway.s3.writing import condition, destination, write_from
 from router.targets import Sealed, Target
 
@@ -92,9 +93,11 @@ async def complete_upload(call: Call) -> web.StreamResponse:
     body = await call.document(_DOCUMENT_BYTES_MAX, summed=False)
     wanted = wanted_parts(parsed(body, "CompleteMultipartUpload", _ELEMENTS_MAX))
     upload = call.parameters.get("uploadId", "")
+    headers: dict[str, str] = {}
 
     async def complete() -> Tree:
         version = await _complete(call, bucket, key, upload, wanted)
+        headers.update(await told_id(call.store, version))
         told: list[Tree] = [
             ("Location", f"{call.request.scheme}://{call.request.host}{call.address.path}"),
             ("Bucket", bucket),
@@ -106,7 +109,7 @@ async def complete_upload(call: Call) -> web.StreamResponse:
             told.append(("ChecksumType", checksum_type(version)))
         return ("CompleteMultipartUploadResult", told)
 
-    return await _answer_in_time(call, complete)
+    return await _answer_in_time(call, complete, headers)
 
 
 def wanted_parts(root: Element) -> list[Wanted]:
@@ -318,10 +321,12 @@ def _differ(said: dict[str, str], kept: dict[str, str]) -> bool:
     return any(kept.get(name) != value for name, value in said.items())
 
 
-async def _answer_in_time(call: Call, work: Callable[[], Awaitable[Tree]]) -> web.StreamResponse:
-    """Answer with a tree; if that takes long, begin to answer before.
+async def _answer_in_time(
+    call: Call, work: Callable[[], Awaitable[Tree]], headers: Mapping[str, str]
+) -> web.StreamResponse:
+    """Answer with a tree; if that takes long, begin to answer before, without further headers.
 
-    The work goes on to its end if the client goes away.
+    The work, which fills in the headers, goes on to its end if the client goes away.
     """
     outcome: asyncio.Future[Tree | S3Error] = asyncio.get_running_loop().create_future()
 
@@ -347,7 +352,7 @@ async def _answer_in_time(call: Call, work: Callable[[], Awaitable[Tree]]) -> we
         told = outcome.result()
         if isinstance(told, S3Error):
             raise told
-        return answer(told)
+        return answer(told, **headers)
     response = web.StreamResponse(headers={"Content-Type": CONTENT_TYPE})
     await response.prepare(call.request)
     head, _, _ = document(("Error", "")).partition(b"<Error")

@@ -16,6 +16,7 @@ from common.errors import PreconditionFailed
 from common.records import Version
 from router.gateway.s3.documents import Element
 from router.gateway.s3.failures import S3Error
+from router.gateway.s3.version_ids import id_of, read_id
 from router.writes import WritePath
 
 CONDITIONS: Final = frozenset({"ETag", "LastModifiedTime", "Size"})
@@ -76,25 +77,43 @@ class Wanted:
         )
 
 
-async def delete_wanted(writes: WritePath, bucket: str, key: str, wanted: Wanted) -> None:
-    """Delete what a name holds if that is wanted.
+async def delete_wanted(
+    writes: WritePath, bucket: str, key: str, wanted: Wanted, named: str | None = None
+) -> tuple[str, str]:
+    """Delete what a name holds, or one version of it for good, if that is wanted.
+
+    Args:
+        writes: deletes.
+        bucket: bucket name.
+        key: key.
+        wanted: what may be deleted.
+        named: the ID of the version; None for the name.
+
+    Returns:
+        The ID of the version that is named, and that of the delete marker which was written, or
+        deleted; "" for none.
 
     Raises:
         S3Error: ``PreconditionFailed``, or ``NoSuchKey``.
         PutterError: nothing is deleted.
     """
-    if wanted == Wanted():
-        await writes.delete(bucket, key)
-        return
+    condition = wanted.fits if wanted != Wanted() else None
+    number = None if named is None else read_id(named)
     try:
-        deleted = await writes.delete(bucket, key, wanted.fits)
+        if named is not None:
+            gone = await writes.deletes.version(bucket, key, number, condition)
+            found, marker = gone is not None, gone if gone and gone.is_marker else None
+        else:
+            told = await writes.deletes.name(bucket, key, condition, anyway=True)
+            found, marker = told.found, told.marker
     except PreconditionFailed:
-        condition = "If-Match" if wanted.etag is not None else _SIZE_HEADER
+        failed = "If-Match" if wanted.etag is not None else _SIZE_HEADER
         if wanted.etag is None and wanted.modified_s is not None:
-            condition = _DATE_HEADER
-        raise S3Error("PreconditionFailed", Condition=condition) from None
-    if not deleted and wanted.etag is not None:
+            failed = _DATE_HEADER
+        raise S3Error("PreconditionFailed", Condition=failed) from None
+    if not found and wanted.etag is not None:
         raise S3Error("NoSuchKey", Key=key)
+    return named or "", id_of(marker) if marker is not None else ""
 
 
 def _tag(text: str | None) -> str | None:

@@ -237,6 +237,7 @@ class S3Error(Exception):
         message: the sentence in ``<Message>``.
         status: the HTTP status.
         fields: further elements of the document, in their order.
+        headers: further headers of the answer.
     """
 
     def __init__(
@@ -259,3 +260,4 @@ class S3Error(Exception):
         self.message = message or usual_message
         self.status = usual_status if status is None else status
         self.fields = fields
+        self.headers: dict[str, str] = {}

@@ -15,7 +15,6 @@ DOCUMENTS: Final[dict[str, Tree]] = {
     "GetBucketLogging": ("BucketLoggingStatus", ""),
     "GetBucketNotificationConfiguration": ("NotificationConfiguration", ""),
     "GetBucketRequestPayment": ("RequestPaymentConfiguration", [("Payer", "BucketOwner")]),
-    "GetBucketVersioning": ("VersioningConfiguration", ""),
 }
 """Operations that are always answered with the same document."""
 ABSENT: Final = {

@@ -23,6 +23,7 @@ from aiohttp import web
 from common.clock import Clock
 from common.limits import OBJECT_BYTES_MAX
 from common.records import Version
+from common.versions import plain_name
 from router.blocks import ChunkSource
 from router.gateway.s3.access import AccessKey, AccessKeys
 from router.gateway.s3.address import Address, checked_key
@@ -40,6 +41,7 @@ from router.gateway.s3.headers import checksum_headers, kept_headers, refuse_unk
 from router.gateway.s3.intake import Hashed, content_length, go_on, next_chunk
 from router.gateway.s3.sigv4_form import FormClaim, parse_form, verify_form
 from router.gateway.s3.tags import OBJECT_TAGS_MAX, tags_in
+from router.gateway.s3.versioning import told_id
 from router.targets import Target
 
 _FILENAME: Final = "${filename}"
@@ -142,7 +144,9 @@ async def post_object(
     finally:
         source.close()
         await chunks.aclose()
-    return _told(written.version, fields, f"{request.scheme}://{request.host}{request.path}")
+    response = _told(written.version, fields, f"{request.scheme}://{request.host}{request.path}")
+    response.headers.update(await told_id(store, written.version))
+    return response
 
 
 def filled_in(fields: Mapping[str, str], filename: str) -> dict[str, str]:
@@ -208,11 +212,12 @@ def _verify(claim: FormClaim, key: AccessKey, now_ms: int) -> None:
 def _told(version: Version, fields: Mapping[str, str], where: str) -> web.Response:
     """The answer that the form asks for."""
     etag = f'"{version.etag}"'
-    location = f"{where.rstrip('/')}/{quote(version.key, safe='/-._~')}"
+    bucket, key = plain_name(version)
+    location = f"{where.rstrip('/')}/{quote(key, safe='/-._~')}"
     headers = {"ETag": etag, "Location": location} | checksum_headers(version)
     wanted = fields.get("success_action_redirect") or fields.get("redirect", "")
     if redirect := _redirect(wanted):
-        names = urlencode({"bucket": version.bucket, "key": version.key, "etag": etag})
+        names = urlencode({"bucket": bucket, "key": key, "etag": etag})
         headers["Location"] = f"{redirect}{'&' if urlsplit(redirect).query else '?'}{names}"
         return web.Response(status=web.HTTPSeeOther.status_code, headers=headers)
     status = _STATUSES.get(fields.get("success_action_status", ""), 204)
@@ -220,8 +225,8 @@ def _told(version: Version, fields: Mapping[str, str], where: str) -> web.Respon
         return web.Response(status=status, headers=headers)
     told: list[Tree] = [
         ("Location", location),
-        ("Bucket", version.bucket),
-        ("Key", version.key),
+        ("Bucket", bucket),
+        ("Key", key),
         ("ETag", etag),
     ]
     body = document(("PostResponse", told), namespace="")

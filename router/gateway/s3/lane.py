@@ -23,6 +23,7 @@ from router.gateway.s3.call import HOST_ID, REQUEST_ID, Store, count
 from router.gateway.s3.failures import S3Error
 from router.gateway.s3.headers import told_headers
 from router.gateway.s3.sigv4 import SignedRequest
+from router.gateway.s3.versioning import told_id
 
 NAMES: Final[Mapping[str, str]] = {
     **{word: name for word, name in PLAIN_HEADERS.items() if name != REQUEST_ID_HEADER},
@@ -99,6 +100,7 @@ class ObjectLane:
         try:
             summed = ask.headers.get("x-amz-checksum-mode", "").upper() == "ENABLED"
             told = told_headers(version, wanted, checksums=summed)
+            told |= await told_id(self._store, version, stale=found.age_s is not None)
             told |= self._store.lately.marks(found)
             told |= found.reads.looked_at(version, start, end, piece)
             told[HOST_ID] = self._host_id

@@ -30,6 +30,7 @@ from router.gateway.s3.headers import checksum_headers, kept_headers
 from router.gateway.s3.intake import Hashed
 from router.gateway.s3.pages import limit_of
 from router.gateway.s3.tagging import given_tags
+from router.gateway.s3.versioning import source_header
 from router.gateway.s3.writing import check_source, destination, pieces_of, write_from
 from router.targets import Sealed, Target
 from router.uploads import KEY_HEADER, Uploads
@@ -191,7 +192,7 @@ async def upload_part_copy(call: Call) -> web.StreamResponse:
         ("ETag", f'"{part.etag}"'),
         *checksum_trees(part),
     ]
-    return answer(("CopyPartResult", told))
+    return answer(("CopyPartResult", told), **await source_header(call.store, version))
 
 
 async def list_parts(call: Call) -> web.StreamResponse:

@@ -15,6 +15,7 @@ from router.gateway.s3.documents import Tree
 from router.gateway.s3.failures import S3Error
 from router.gateway.s3.headers import checksum_type, overrides, told_headers
 from router.gateway.s3.object_parts import parts_tree
+from router.gateway.s3.versioning import find, told_id
 from router.gateway.streaming import stream_version
 
 _ATTRIBUTES: Final = ("ETag", "Checksum", "ObjectParts", "StorageClass", "ObjectSize")
@@ -23,10 +24,10 @@ _CONDITIONS: Final = ("If-Match", "If-Unmodified-Since")
 
 async def get_object(call: Call) -> web.StreamResponse:
     """GetObject and HeadObject: the bytes, a range of them, or only what is told of them."""
-    address, request = call.address, call.request
-    check_version(call)
-    found = await call.store.find(address.bucket, address.key)
+    request = call.request
+    found = await find(call)
     version = found.version
+    told_version = await told_id(call.store, version, stale=found.age_s is not None)
     what = Representation(version.etag, version.created_ms, version.size)
     marks = call.store.lately.marks
     try:
@@ -38,7 +39,7 @@ async def get_object(call: Call) -> web.StreamResponse:
     if not changed:
         told = told_headers(version)
         kept = {name: told[name] for name in ("ETag", "Last-Modified")}
-        return web.Response(status=304, headers=kept | marks(found))
+        return web.Response(status=304, headers=kept | told_version | marks(found))
     try:
         wanted = _part(call, version) or byte_range(call.headers, what)
     except RangeInvalid as error:
@@ -51,6 +52,7 @@ async def get_object(call: Call) -> web.StreamResponse:
         ) from None
     summed = call.headers.get("x-amz-checksum-mode", "").upper() == "ENABLED"
     told = told_headers(version, wanted, checksums=summed) | overrides(call.parameters)
+    told |= told_version
     if version.parts and "partNumber" in call.parameters:
         told["x-amz-mp-parts-count"] = str(sum(count for count, _ in version.parts))
     start, end = wanted or (0, version.size)
@@ -62,7 +64,6 @@ async def get_object(call: Call) -> web.StreamResponse:
 
 async def get_attributes(call: Call) -> web.StreamResponse:
     """GetObjectAttributes: what is asked for, as a document."""
-    check_version(call)
     text = call.headers.get("x-amz-object-attributes", "")
     wanted = {each.strip() for each in text.split(",") if each.strip()}
     if not wanted or not wanted <= set(_ATTRIBUTES):
@@ -72,7 +73,7 @@ async def get_attributes(call: Call) -> web.StreamResponse:
             ArgumentName="x-amz-object-attributes",
             ArgumentValue=text,
         )
-    version = (await call.store.find(call.address.bucket, call.address.key)).version
+    version = (await find(call)).version
     parts: list[Tree] = []
     if "ETag" in wanted:
         parts.append(("ETag", version.etag))
@@ -88,31 +89,15 @@ async def get_attributes(call: Call) -> web.StreamResponse:
     if "ObjectSize" in wanted:
         parts.append(("ObjectSize", str(version.size)))
     told = {"Last-Modified": http_date(version.created_ms)}
+    told |= await told_id(call.store, version)
     return answer(("GetObjectAttributesResponse", parts), **told)
 
 
 async def get_object_acl(call: Call) -> web.StreamResponse:
     """GetObjectAcl: its bucket's owner may do everything, nobody else anything."""
-    check_version(call)
-    await call.store.find(call.address.bucket, call.address.key)
+    await find(call)
     bucket = await call.store.bucket(call.address.bucket)
     return answer(acl_tree(call.owner_of(bucket)))
-
-
-def check_version(call: Call) -> None:
-    """Refuse to answer for a version that is none: a name holds one, whose ID is ``null``.
-
-    Raises:
-        S3Error: another is asked for.
-    """
-    version_id = call.parameters.get("versionId")
-    if version_id not in (None, "null"):
-        raise S3Error(
-            "InvalidArgument",
-            "Invalid version id specified",
-            ArgumentName="versionId",
-            ArgumentValue=version_id or "",
-        )
 
 
 def _part(call: Call, version: Version) -> tuple[int, int] | None:

@@ -45,6 +45,7 @@ from router.gateway.s3.policy.actions import TAKE_ACLS
 from router.gateway.s3.sharing import check_object_acl
 from router.gateway.s3.sigv4 import SignedRequest
 from router.gateway.s3.uploads import list_uploads
+from router.gateway.s3.versioning import get_bucket_versioning, put_bucket_versioning
 from router.gateway.s3.versions import list_versions
 
 _log = get_logger(__name__)
@@ -84,6 +85,8 @@ _HANDLERS: Final[dict[str, Operation]] = {
     "ListParts": multipart.list_parts,
     "CompleteMultipartUpload": complete_upload,
     "AbortMultipartUpload": multipart.abort_upload,
+    "GetBucketVersioning": get_bucket_versioning,
+    "PutBucketVersioning": put_bucket_versioning,
     "ListObjects": list_objects,
     "ListObjectVersions": list_versions,
     "DeleteObjects": writing.delete_objects,
@@ -278,7 +281,7 @@ def error_answer(error: S3Error, resource: str, host_id: str) -> web.Response:
     return web.Response(
         body=document(("Error", told), namespace=""),
         status=error.status,
-        headers={"Content-Type": CONTENT_TYPE},
+        headers=error.headers | {"Content-Type": CONTENT_TYPE},
     )
 
 

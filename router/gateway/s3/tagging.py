@@ -10,9 +10,9 @@ from aiohttp import web
 from common.errors import WriteConflict
 from common.limits import KIB
 from common.records import Version
+from router.gateway.s3.address import Source
 from router.gateway.s3.call import Call, answer
 from router.gateway.s3.failures import S3Error
-from router.gateway.s3.reading import check_version
 from router.gateway.s3.subresources import delete_setting, element_of, put_setting, setting_of
 from router.gateway.s3.tags import (
     BUCKET_TAGS_MAX,
@@ -22,6 +22,7 @@ from router.gateway.s3.tags import (
     tags_of_header,
     tags_tree,
 )
+from router.gateway.s3.versioning import find_now, told_id
 
 SETTING: Final = "tags"
 """The setting of a bucket with its tags: values by key."""
@@ -55,12 +56,12 @@ async def given_tags(call: Call) -> dict[str, str]:
     return tags
 
 
-async def copied_tags(call: Call, source: tuple[str, str], version: Version) -> dict[str, str]:
+async def copied_tags(call: Call, source: Source, version: Version) -> dict[str, str]:
     """The tags of a copy: new ones, or those of its source.
 
     Args:
         call: the request.
-        source: bucket and key of the source.
+        source: what is copied.
         version: what it holds.
 
     Raises:
@@ -76,21 +77,22 @@ async def copied_tags(call: Call, source: tuple[str, str], version: Version) -> 
 
 async def put_object_tagging(call: Call) -> web.StreamResponse:
     """PutObjectTagging: all tags of the object, in place of those that it had."""
-    await _version(call)
+    await find_now(call)
     root = await element_of(call, "Tagging", _DOCUMENT_BYTES_MAX)
-    await _change(call, tags_in(root, OBJECT_TAGS_MAX))
-    return web.Response()
+    version = await _change(call, tags_in(root, OBJECT_TAGS_MAX))
+    return web.Response(headers=await told_id(call.store, version))
 
 
 async def get_object_tagging(call: Call) -> web.StreamResponse:
     """GetObjectTagging."""
-    return answer(tags_tree((await _version(call)).tags))
+    version = await find_now(call)
+    return answer(tags_tree(version.tags), **await told_id(call.store, version))
 
 
 async def delete_object_tagging(call: Call) -> web.StreamResponse:
     """DeleteObjectTagging: there are none any more."""
-    await _change(call, {})
-    return web.Response(status=204)
+    version = await _change(call, {})
+    return web.Response(status=204, headers=await told_id(call.store, version))
 
 
 async def _check_may(call: Call, tags: Mapping[str, str]) -> None:
@@ -99,30 +101,14 @@ async def _check_may(call: Call, tags: Mapping[str, str]) -> None:
         raise S3Error("AccessDenied")
 
 
-async def _version(call: Call) -> Version:
-    """The version that a request is about, as Redis knows it now.
-
-    Raises:
-        S3Error: the name holds nothing, or another version is asked for.
-        MetadataUnavailable: Redis does not answer.
-    """
-    check_version(call)
-    bucket, key = call.address.bucket, call.address.key
-    version = await call.store.meta.files.resolve(bucket, key)
-    if version is None:
-        await call.store.bucket(bucket)
-        raise S3Error("NoSuchKey", Key=key)
-    return version
-
-
-async def _change(call: Call, tags: Mapping[str, str]) -> None:
+async def _change(call: Call, tags: Mapping[str, str]) -> Version:
     """Change the tags of the version that a request is about; durable by the return.
 
     Raises:
-        S3Error: as `_version`; or others change it again and again.
+        S3Error: as `find_now`; or others change it again and again.
         PutterError: they are as before, or Redis did not answer at the end.
     """
     try:
-        await call.store.retag.change(lambda: _version(call), tags)
+        return await call.store.retag.change(lambda: find_now(call), tags)
     except WriteConflict as error:
         raise S3Error("OperationAborted", Key=call.address.key) from error

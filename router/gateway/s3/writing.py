@@ -11,6 +11,7 @@ from aiohttp import web
 from common.errors import NotFound, PreconditionFailed, PutterError
 from common.limits import MIB
 from common.records import Version
+from common.versions import read_version_id
 from router.blocks import ChunkSource
 from router.gateway.conditions import Representation, check_read
 from router.gateway.s3.address import checked_key, copy_source
@@ -25,6 +26,8 @@ from router.gateway.s3.headers import checksum_headers, kept_headers
 from router.gateway.s3.intake import Hashed
 from router.gateway.s3.mapping import mapped
 from router.gateway.s3.tagging import copied_tags, given_tags
+from router.gateway.s3.version_ids import DELETE_MARKER, NULL, VERSION_ID
+from router.gateway.s3.versioning import deleted_tree, source_header, told_id
 from router.targets import Sealed, Target, Written
 
 DELETE_MAX: Final = 1000
@@ -46,8 +49,8 @@ async def put_object(call: Call) -> web.StreamResponse:
     if_match = await condition(call)
     tags = await given_tags(call)
     target = Target(bucket, key, kept, if_match, empty_allowed=True, tags=tags, seal=hashed.sealed)
-    written = await write_from(call, hashed.chunks(), target)
-    return web.Response(headers=_told(written.version))
+    version = (await write_from(call, hashed.chunks(), target)).version
+    return web.Response(headers=_told(version) | await told_id(call.store, version))
 
 
 async def copy_object(call: Call) -> web.StreamResponse:
@@ -55,7 +58,7 @@ async def copy_object(call: Call) -> web.StreamResponse:
     bucket, key = await destination(call)
     source = copy_source(call.headers[_SOURCE])
     replaces = _replaces(call)
-    if source == (bucket, key) and not replaces:
+    if source == (bucket, key, None) and not replaces:
         raise S3Error(
             "InvalidRequest",
             "This copy request is illegal because it is trying to copy an object to itself without "
@@ -87,16 +90,19 @@ async def copy_object(call: Call) -> web.StreamResponse:
         ("ETag", f'"{written.etag}"'),
         *((f"Checksum{name.upper()}", value) for name, value in written.checksums.items()),
     ]
-    return answer(("CopyObjectResult", told))
+    headers = await source_header(call.store, version) | await told_id(call.store, written)
+    return answer(("CopyObjectResult", told), **headers)
 
 
 async def delete_object(call: Call) -> web.StreamResponse:
-    """DeleteObject: the name holds nothing; it need not have held anything."""
+    """DeleteObject: the name holds nothing, as it may have before; or one version is gone."""
     bucket, key = await destination(call)
     wanted = Wanted.of_headers(call.headers)
-    await _check_reads(call, key, wanted)
-    await delete_wanted(call.store.writes, bucket, key, wanted)
-    return web.Response(status=204)
+    named = call.parameters.get("versionId")
+    await _check_reads(call, key, wanted, named)
+    version, marker = await delete_wanted(call.store.writes, bucket, key, wanted, named)
+    headers = {VERSION_ID: version or marker} if version or marker else {}
+    return web.Response(status=204, headers=headers | ({DELETE_MARKER: "true"} if marker else {}))
 
 
 async def delete_objects(call: Call) -> web.StreamResponse:
@@ -124,9 +130,7 @@ async def destination(call: Call) -> tuple[str, str]:
         S3Error: there is no such bucket, or the key is too long, or a version is named.
     """
     address = call.address
-    if "versionId" in call.parameters and (
-        call.request.method != "DELETE" or call.parameters["versionId"] != "null"
-    ):
+    if "versionId" in call.parameters and call.request.method != "DELETE":
         raise S3Error(
             "InvalidArgument",
             "This operation does not accept a version-id.",
@@ -235,40 +239,46 @@ async def pieces_of(stream: AsyncGenerator[memoryview, None]) -> AsyncGenerator[
 async def _delete(call: Call, wanted: Element, *, quiet: bool) -> Tree | None:
     """Delete one of many; what is told of it, if anything."""
     try:
-        key, condition = _key_of(wanted), Wanted.of_element(wanted)
-        if not await call.gate.may("DeleteObject", call.address.bucket, key):
+        (key, version), condition = _named(wanted), Wanted.of_element(wanted)
+        if not await call.gate.may("DeleteObject", call.address.bucket, key, version):
             raise S3Error("AccessDenied")  # noqa: TRY301 - told of this key alone
-        await _check_reads(call, key, condition)
-        await delete_wanted(call.store.writes, call.address.bucket, key, condition)
+        await _check_reads(call, key, condition, version)
+        outcome = await delete_wanted(
+            call.store.writes, call.address.bucket, key, condition, version
+        )
     except (S3Error, PutterError) as error:
         failure = await call.gate.masked(mapped(error), call.address.bucket)
-        key = next((each.text for each in wanted.all("Key")), "")
-        told: list[Tree] = [("Key", key), ("Code", failure.code), ("Message", failure.message)]
-        return ("Error", told)
-    return None if quiet else ("Deleted", [("Key", key)])
+        told: list[Tree] = [
+            (each.name, each.text) for each in wanted.children if each.name in ("Key", "VersionId")
+        ]
+        return ("Error", [*told, ("Code", failure.code), ("Message", failure.message)])
+    return None if quiet else deleted_tree(key, *outcome)
 
 
-async def _check_reads(call: Call, key: str, wanted: Wanted) -> None:
+async def _check_reads(call: Call, key: str, wanted: Wanted, version: str | None = None) -> None:
     """Refuse a condition to who may not read what it is about: its outcome would tell of that.
 
     Raises:
         S3Error: ``AccessDenied``.
     """
-    if wanted != Wanted() and not await call.gate.may("GetObject", call.address.bucket, key):
+    if wanted == Wanted():
+        return
+    if not await call.gate.may("GetObject", call.address.bucket, key, version):
         raise S3Error("AccessDenied")
 
 
-def _key_of(wanted: Element) -> str:
-    """The key that shall be deleted.
+def _named(wanted: Element) -> tuple[str, str | None]:
+    """The key that shall be deleted, and the ID of its version, if one is named.
 
     Raises:
-        S3Error: there is none, or a version is named.
+        S3Error: there is none; or no version can have this ID, which S3 has another code for here.
     """
     key = wanted.value("Key")
     if not key:
         raise S3Error("MalformedXML")
-    if wanted.value("VersionId") not in (None, "", "null"):
-        raise S3Error("NoSuchVersion")
     if {child.name for child in wanted.children} - {"Key", "VersionId"} - CONDITIONS:
         raise S3Error("NotImplemented")
-    return checked_key(key)
+    version = wanted.value("VersionId") or None
+    if version not in (None, NULL) and read_version_id(version) is None:
+        raise S3Error("NoSuchVersion")
+    return checked_key(key), version

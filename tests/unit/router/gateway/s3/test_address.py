@@ -78,8 +78,8 @@ def test_what_is_no_address(target: str) -> None:
 @given(st.text(st.characters(exclude_categories=("Cs",)), min_size=1, max_size=30))
 def test_every_key_survives_its_way(key: str) -> None:
     assert address_of(f"/photos/{quote(key)}", "", "").key == key
-    assert copy_source(f"photos/{quote(key)}") == ("photos", key)
-    assert copy_source(f"/photos/{quote(key, safe='')}") == ("photos", key)
+    assert copy_source(f"photos/{quote(key)}") == ("photos", key, None)
+    assert copy_source(f"/photos/{quote(key, safe='')}") == ("photos", key, None)
 
 
 def test_names_that_cannot_be() -> None:
@@ -97,7 +97,8 @@ def test_names_that_cannot_be() -> None:
     [
         ("photos", "InvalidArgument"),
         ("photos/", "InvalidArgument"),
-        ("photos/a?versionId=3", "NoSuchVersion"),
+        ("photos/a?versionId=", "InvalidArgument"),
+        ("photos/a?versionId", "InvalidArgument"),
         ("photos/a?other=3", "InvalidArgument"),
         ("P/a", "InvalidBucketName"),
         ("photos/%ff", "InvalidURI"),
@@ -107,4 +108,5 @@ def test_sources_that_cannot_be(source: str, code: str) -> None:
     with pytest.raises(S3Error) as caught:
         copy_source(source)
     assert caught.value.code == code
-    assert copy_source("photos/a?versionId=null") == ("photos", "a")
+    assert copy_source("photos/a?versionId=null") == ("photos", "a", "null")
+    assert copy_source("photos/a?versionId=A%20B") == ("photos", "a", "A B")

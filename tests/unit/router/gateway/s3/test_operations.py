@@ -38,6 +38,7 @@ def asked(method: str, target: str, *, copies: bool = False) -> str:
         ("POST", "/b/k?uploadId=x", "CompleteMultipartUpload"),
         ("DELETE", "/b/k?uploadId=x", "AbortMultipartUpload"),
         ("GET", "/b?uploads&upload-id-marker=&key-marker=", "ListMultipartUploads"),
+        ("PUT", "/b?versioning", "PutBucketVersioning"),
     ],
 )
 def test_an_operation_is_found(method: str, target: str, operation: str) -> None:
@@ -47,7 +48,7 @@ def test_an_operation_is_found(method: str, target: str, operation: str) -> None
 @pytest.mark.parametrize(
     ("method", "target", "code"),
     [
-        ("PUT", "/b?versioning", "NotImplemented"),
+        ("POST", "/b?versioning", "NotImplemented"),
         ("PUT", "/b/k?legal-hold", "NotImplemented"),
         ("PUT", "/b/k?partNumber=1", "NotImplemented"),
         ("POST", "/b/k?partNumber=1&uploadId=x", "NotImplemented"),
