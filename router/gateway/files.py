@@ -220,10 +220,11 @@ def _like(version: Version, target: Target) -> Target:
 
     The tag and checksums of an upload in parts tell of its parts, which a copy does not have.
     """
+    copy = replace(target, headers=version.headers, tags=version.tags)
     if version.parts:
-        return replace(target, headers=version.headers)
+        return copy
     sealed = Sealed(version.etag, version.checksums)
-    return replace(target, headers=version.headers, seal=lambda: sealed)
+    return replace(copy, seal=lambda: sealed)
 
 
 def _kept_headers(request: web.Request) -> dict[str, str]:

@@ -91,13 +91,20 @@ def test_a_copy_keeps_what_belongs_to_the_bytes(store: Cluster) -> None:
     with s3(store.s3_ports[0]) as client:
         client.create_bucket(Bucket="kept")
         told = client.put_object(
-            Bucket="kept", Key="a b", Body=b"x", Metadata={"who": "ann"}, ContentType="text/css"
+            Bucket="kept",
+            Key="a b",
+            Body=b"x",
+            Metadata={"who": "ann"},
+            ContentType="text/css",
+            Tagging="kind=cat",
         )
         assert at(store, "cp", "putter:kept/a b", "putter:kept/c").code == 0
         copied = client.head_object(Bucket="kept", Key="c", ChecksumMode="ENABLED")
         assert copied["Metadata"] == {"who": "ann"}
         assert copied["ContentType"] == "text/css"
         assert copied["ETag"] == told["ETag"]
+        tags = client.get_object_tagging(Bucket="kept", Key="c")["TagSet"]
+        assert tags == [{"Key": "kind", "Value": "cat"}]
         assert copied["ChecksumCRC32"] == told["ChecksumCRC32"]
         upload = client.create_multipart_upload(Bucket="kept", Key="parts")["UploadId"]
         part = client.upload_part(
