@@ -161,6 +161,12 @@ def test_what_a_policy_does_not_allow(forms: Forms, client: Any) -> None:
         ("x-amz-algorithm", "AWS4", "InvalidArgument"),
     ):
         assert forms.send(fields | {name: value}, b"x").code == code, name
+    old = {"AWSAccessKeyId": KEY_ID, "policy": fields["policy"], "signature": "x", "key": "refused"}
+    told = forms.send(old, b"x")
+    assert (told.code, "AWS4-HMAC-SHA256" in (told.field("Message") or "")) == (
+        "InvalidRequest",
+        True,
+    )
     without = {name: value for name, value in fields.items() if name != "policy"}
     assert forms.send(without, b"x").code == "AccessDenied", "it is anonymous"
     public = forms.presigned("refused", acl="public-read")

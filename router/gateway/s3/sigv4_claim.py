@@ -106,7 +106,7 @@ def parse(request: SignedRequest, *, region: str | None = None) -> Claim | None:
     headers = request.values("authorization")
     in_query = not names.isdisjoint(("X-Amz-Algorithm", "X-Amz-Signature", "X-Amz-Credential"))
     if {"AWSAccessKeyId", "Signature"} <= names:
-        _version_two()
+        refuse_version_two()
     if len(headers) + in_query > 1:
         raise S3Error(
             "InvalidArgument",
@@ -350,7 +350,7 @@ def _check_algorithm(algorithm: str, header: str) -> None:
     if algorithm == ALGORITHM:
         return
     if algorithm == "AWS":
-        _version_two()
+        refuse_version_two()
     if algorithm == "AWS4-ECDSA-P256-SHA256":
         raise S3Error("NotImplemented", "Signatures of version 4A are not implemented.")
     raise S3Error(
@@ -361,7 +361,12 @@ def _check_algorithm(algorithm: str, header: str) -> None:
     )
 
 
-def _version_two() -> NoReturn:
+def refuse_version_two() -> NoReturn:
+    """Say what to sign with instead.
+
+    Raises:
+        S3Error: always.
+    """
     raise S3Error(
         "InvalidRequest",
         f"The authorization mechanism you have provided is not supported. Please use {ALGORITHM}.",

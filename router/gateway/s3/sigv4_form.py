@@ -13,7 +13,12 @@ from typing import Final
 from router.gateway.s3.canonical import ALGORITHM
 from router.gateway.s3.failures import S3Error
 from router.gateway.s3.sigv4 import same, sign, signing_key
-from router.gateway.s3.sigv4_claim import check_region, read_credential, read_timestamp
+from router.gateway.s3.sigv4_claim import (
+    check_region,
+    read_credential,
+    read_timestamp,
+    refuse_version_two,
+)
 
 _SIGNED: Final = ("x-amz-algorithm", "x-amz-credential", "x-amz-date", "x-amz-signature")
 
@@ -56,6 +61,8 @@ def parse_form(fields: Mapping[str, str], *, region: str | None = None) -> FormC
     """
     if "policy" not in fields:
         return None
+    if "awsaccesskeyid" in fields:
+        refuse_version_two()
     for name in _SIGNED:
         if not fields.get(name):
             raise S3Error(
