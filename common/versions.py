@@ -23,7 +23,6 @@ from typing import Any, Final, Literal, get_args
 
 from common.errors import TicketInvalid, UsageError
 from common.records import Version
-from common.tickets import format_id, parse_id
 
 Versioning = Literal["", "Enabled", "Suspended"]
 """How a bucket keeps versions; "": it never did."""
@@ -97,6 +96,8 @@ def number_of(version: Version) -> int:
 
 def version_id(version: Version) -> str:
     """The ID of a version as clients are told it; "" for a null version."""
+    from common.tickets import format_id  # and with it numpy, which what starts first does without
+
     return format_id(number_of(version)) if has_versions(version.bucket) else ""
 
 
@@ -104,6 +105,8 @@ def read_version_id(text: str) -> int | None:
     """The number of a version with this ID; None if no version can have it."""
     if not _ID_CHARS_MIN <= len(text) <= _ID_CHARS_MAX:
         return None
+    from common.tickets import parse_id
+
     try:
         number = parse_id(text)
     except TicketInvalid:

@@ -116,6 +116,15 @@ def test_a_copy_keeps_what_belongs_to_the_bytes(store: Cluster) -> None:
             UploadId=upload,
             MultipartUpload={"Parts": [{"PartNumber": 1, "ETag": part["ETag"]}]},
         )
+        client.create_bucket(Bucket="versioned")
+        enabled = {"Status": "Enabled"}
+        client.put_bucket_versioning(Bucket="versioned", VersioningConfiguration=enabled)
+        for body in (b"old", b"new"):
+            client.put_object(Bucket="versioned", Key="a", Body=body)
+        assert at(store, "cp", "putter:versioned/a", "putter:versioned/b").code == 0
+        assert client.get_object(Bucket="versioned", Key="b")["Body"].read() == b"new"
+        assert at(store, "cp", "-r", "putter:versioned", "putter:flat").code == 0
+        assert store.names("flat") == {"a": 3, "b": 3}
     assert at(store, "cp", "putter:kept/parts", "putter:kept/copy").code == 0
     assert at(store, "cat", "kept/copy").out == b"part"
     again = at(store, "sync", "putter:kept", "putter:kept2")
