@@ -6,7 +6,7 @@ import os
 import zlib
 from base64 import b64encode
 from collections.abc import Iterator
-from hashlib import md5
+from hashlib import md5, sha256
 from typing import Final
 
 import pytest
@@ -278,3 +278,35 @@ def test_a_length_that_lies_stores_nothing(door: S3Door, payload: str, claimed: 
         assert door.ask("GET", "/bytes/lies").body == b"hello"[:claimed]
         assert all(map(refused, heard[1:]))
     assert told(door.raw(door.request("DELETE", "/bytes/lies"))).status == 204
+
+
+BODILESS: Final = [
+    "GET /bytes/canary",
+    "HEAD /bytes/canary",
+    "GET /bytes?list-type=2",
+    "GET /",
+    "POST /bytes/begun?uploads=",
+    "DELETE /bytes/nobody",
+    "DELETE /bytes?tagging=",
+    "PUT /bytes/copied",
+]
+
+
+@pytest.mark.parametrize("line", BODILESS)
+def test_a_body_that_means_nothing_is_what_was_signed(door: S3Door, line: str) -> None:
+    method, path = line.split()
+    headers = {"x-amz-copy-source": "/bytes/canary"} if path.endswith("copied") else {}
+    for body, sent, refusal in (
+        (b"", b"", ""),
+        (b"this", b"this", ""),
+        (b"this", b"that", "XAmzContentSHA256Mismatch"),
+        (b"", b"that", "XAmzContentSHA256Mismatch"),
+        (b"x" * 100_000, b"x" * 100_000, "MaxMessageLengthExceeded"),
+    ):
+        whole = headers | {"content-length": str(len(sent))}
+        answer = door.ask(method, path, sent, whole, payload=sha256(body).hexdigest())
+        assert refused(answer) == bool(refusal), answer
+        if refusal and method != "HEAD":
+            assert answer.code == refusal
+    door.ask("DELETE", "/bytes/copied")
+    assert sings(door)

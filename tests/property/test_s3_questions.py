@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from typing import Final
 from urllib.parse import quote
@@ -274,3 +275,48 @@ def test_any_headers_are_answered(
         query = f"?uploadId={ids_in(answer)[0]}"
         assert door.ask("DELETE", f"/bytes/new{query}").status == 204
     assert door.ask("GET", "/bytes/a").body == BODY
+
+
+HOSTS: Final = st.sampled_from(
+    [
+        "s3.test",
+        "bytes.s3.test",
+        "BYTES.S3.TEST:5003",
+        ".s3.test",
+        "..s3.test",
+        "@parts.bytes.s3.test",
+        "bytes%2Fa.s3.test",
+        "other.example",
+        "[::1]:5003",
+        "[::1",
+        ":",
+        "",
+        "bytes.s3.test.",
+        "a" * 300 + ".s3.test",
+        "\u00e4.s3.test",
+        "\udcff.s3.test",
+        "bytes .s3.test",
+        "0",
+    ]
+)
+
+
+@settings(max_examples=60 * SOAK, deadline=None)
+@given(
+    st.sampled_from(["GET", "HEAD", "PUT", "DELETE"]), HOSTS, st.sampled_from(["/a/x", "/x", "/"])
+)
+def test_any_host_is_answered(door: S3Door, method: str, host: str, path: str) -> None:
+    """A name of a bucket in it counts only if a bucket can have it."""
+    answer = door.ask(method, path, BODY if method == "PUT" else b"", {"host": host})
+    if not refused(answer):
+        assert answer.status in {200, 204}
+        names = texts_of(door.ask("GET", "/").body)
+        assert not [each for each in names if not re.fullmatch(r"[a-z0-9.-]{3,63}", each)]
+        for name in set(names) - {"bytes"}:
+            door.ask("DELETE", f"/{name}/x")
+            door.ask("DELETE", f"/{name}")
+    assert door.ask("GET", "/bytes/a").body == BODY
+
+
+def texts_of(body: bytes) -> list[str]:
+    return re.findall("<Name>([^<]*)</Name>", body.decode())

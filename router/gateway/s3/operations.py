@@ -172,6 +172,18 @@ _COPIES: Final = {"PutObject": "CopyObject", "UploadPart": "UploadPartCopy"}
 _METHODS: Final = ("GET", "HEAD", "PUT", "POST", "DELETE")
 
 
+_BODILESS: Final = frozenset(
+    {"AbortMultipartUpload", "CopyObject", "CreateMultipartUpload", "UploadPartCopy"}
+)
+
+
+def takes_no_body(operation: str) -> bool:
+    """Whether a body of its request would mean nothing."""
+    if operation in _BODILESS or operation.startswith(("Get", "Head", "List")):
+        return True
+    return operation.startswith("Delete") and operation != "DeleteObjects"
+
+
 def operation_of(method: str, address: Address, *, copies: bool) -> str:
     """The operation that a request asks for.
 

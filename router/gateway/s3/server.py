@@ -23,6 +23,7 @@ from aiohttp import web
 
 from common.clock import Clock
 from common.errors import PutterError
+from common.limits import KIB
 from common.logs import get_logger
 from common.requests import bind_request, current_request
 from common.web import Connection, note_failure
@@ -39,7 +40,7 @@ from router.gateway.s3.form_upload import is_form, post_object
 from router.gateway.s3.gate import Gate
 from router.gateway.s3.headers import refuse_unknown
 from router.gateway.s3.mapping import mapped
-from router.gateway.s3.operations import OPERATIONS, operation_of
+from router.gateway.s3.operations import OPERATIONS, operation_of, takes_no_body
 from router.gateway.s3.pages import list_objects
 from router.gateway.s3.policy.actions import TAKE_ACLS
 from router.gateway.s3.sharing import check_object_acl
@@ -50,6 +51,8 @@ from router.gateway.s3.versions import list_versions
 
 _log = get_logger(__name__)
 _RETRY: Final = 503
+_IGNORED_BYTES_MAX: Final = 64 * KIB
+"""Of a body that means nothing, and yet has to be what was signed."""
 _FAILED: Final = 500
 
 Operation = Callable[[Call], Awaitable[web.StreamResponse]]
@@ -194,6 +197,8 @@ class S3Door:
             check_object_acl(await self._store.rules.of(address.bucket), acl)
         handler = _HANDLERS.get(name)
         try:
+            if request.body_exists and takes_no_body(name):
+                await call.document(_IGNORED_BYTES_MAX)
             if handler is None:
                 return await fixed.get_fixed(call, name)
             return await handler(call)

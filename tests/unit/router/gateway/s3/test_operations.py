@@ -6,7 +6,7 @@ import pytest
 
 from router.gateway.s3.address import address_of
 from router.gateway.s3.failures import S3Error
-from router.gateway.s3.operations import OPERATIONS, WRITES, operation_of
+from router.gateway.s3.operations import OPERATIONS, WRITES, operation_of, takes_no_body
 
 
 def asked(method: str, target: str, *, copies: bool = False) -> str:
@@ -83,3 +83,13 @@ def test_everything_that_changes_something_counts_as_a_write() -> None:
     for (_, method, _), operation in OPERATIONS.items():
         assert (operation in WRITES) == (method not in {"GET", "HEAD"}), operation
     assert {"CopyObject", "UploadPartCopy"} <= WRITES
+
+
+def test_what_reads_a_body() -> None:
+    """What is asked for with GET, HEAD and DELETE has none, nor has what copies or begins."""
+    with_body = {name for (_, method, _), name in OPERATIONS.items() if method in {"PUT", "POST"}}
+    with_body.remove("CreateMultipartUpload")
+    for name in OPERATIONS.values():
+        assert takes_no_body(name) == (name not in with_body), name
+    assert takes_no_body("CopyObject")
+    assert takes_no_body("UploadPartCopy")
