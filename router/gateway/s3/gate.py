@@ -114,7 +114,7 @@ class Gate:
         if operation == "DeleteObjects":
             await self._admit_many(address.bucket)
             return
-        version = (address.parameters.get("versionId") or None) if address.key else None
+        version = address.parameters.get("versionId") if address.key else None
         for action in needed(operation):
             if not await self.may(action, address.bucket, address.key, version):
                 raise S3Error("AccessDenied")

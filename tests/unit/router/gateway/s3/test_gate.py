@@ -300,6 +300,31 @@ def test_tags_need_rights_of_their_own(seen: Seen) -> None:
     assert seen.outcome("", "GET", f"{path}?tagging") == DENIED
 
 
+def test_versions_need_rights_of_their_own(seen: Seen) -> None:
+    path, bucket = f"/{seen.bucket}/a", seen.bucket
+    enable = b"<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>"
+    seen.put("versioning", enable)
+    assert seen.outcome("ANN", "PUT", path, b"newer") == 200
+    seen.unblock()
+    seen.policy(ALLOW | {"Action": ["s3:GetObject", "s3:PutObject", "s3:DeleteObject"]})
+    assert seen.ask("", "GET", path).body == b"newer"
+    for method in ("GET", "DELETE"):
+        for version in ("null", "", "none", "0"):
+            assert seen.outcome("", method, f"{path}?versionId={version}") == DENIED
+    source = {"x_amz_copy_source": f"/{bucket}/a?versionId=null"}
+    assert seen.outcome("", "PUT", f"/{bucket}/x", **source) == DENIED
+    named = b"<Delete><Object><Key>a</Key><VersionId>null</VersionId></Object></Delete>"
+    told = seen.ask("", "POST", f"/{bucket}?delete", named)
+    assert b"<Code>AccessDenied</Code>" in told.body
+    seen.policy(ALLOW | {"Action": ["s3:GetObjectVersion", "s3:PutObject"]})
+    assert seen.ask("", "GET", f"{path}?versionId=null").body == BODY
+    assert seen.outcome("", "PUT", f"/{bucket}/x", **source) == 200
+    assert seen.outcome("", "GET", path) == DENIED
+    assert seen.outcome("ANN", "DELETE", path) == 204
+    gone = seen.ask("", "GET", path)
+    assert (gone.code, "x-amz-delete-marker" in gone.headers) == ("AccessDenied", False)
+
+
 def test_many_are_deleted_one_by_one(seen: Seen) -> None:
     body = b"<Delete><Object><Key>a</Key></Object><Object><Key>b/c</Key></Object></Delete>"
     assert seen.outcome("", "POST", f"/{seen.bucket}?delete", body) == DENIED
