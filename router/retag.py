@@ -74,7 +74,8 @@ class Retag:
 
         Raises:
             WriteConflict: others change it again and again.
-            PutterError: the tags are those of before, or Redis did not answer at the end.
+            PutterError: the tags are those of before, or Redis did not answer at the end; after a
+                rebuild they may be these.
             Exception: of ``find``.
         """
         for _ in range(_TRIES):

@@ -14,6 +14,7 @@ from router.gateway.s3.address import Address, checked_bucket
 from router.gateway.s3.call import Call, Store, answer
 from router.gateway.s3.cors import (
     METHODS,
+    VARY,
     Rule,
     asked_headers,
     kept,
@@ -23,7 +24,6 @@ from router.gateway.s3.cors import (
     rules_tree,
     told_headers,
 )
-from router.gateway.s3.cors import VARY as _VARY
 from router.gateway.s3.failures import S3Error
 from router.gateway.s3.subresources import delete_setting, element_of, put_setting, setting_of
 
@@ -121,7 +121,7 @@ async def origin_headers(
     if not rules:
         return {}
     rule = matching(rules, origin, method)
-    return told_headers(rule, origin) if rule is not None else {"Vary": _VARY}
+    return told_headers(rule, origin) if rule is not None else {"Vary": VARY}
 
 
 def _rules(bucket: Bucket) -> list[Rule]:
