@@ -142,6 +142,40 @@ def test_tags_of_copies_and_of_uploads_in_parts(client: Any, bucket: str) -> Non
     assert tags_of(client.get_object_tagging(Bucket=bucket, Key="parts")) == {"c": "3"}
 
 
+def test_tags_of_one_version(client: Any, bucket: str) -> None:
+    where = {"Bucket": bucket, "Key": "k"}
+    client.put_object(**where, Body=b"null", Tagging="a=null")
+    client.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+    ids = ["null"]
+    for n in range(2):
+        put = client.put_object(**where, Body=f"{n}".encode(), Tagging=f"a={n}")
+        ids.append(put["VersionId"])
+    expected = {"null": "null", ids[1]: "0", ids[2]: "1"}
+
+    def told() -> dict[str, str]:
+        return {
+            each: tags_of(client.get_object_tagging(**where, VersionId=each)).get("a", "")
+            for each in ids
+        }
+
+    assert told() == expected
+    for each, value in (("null", "x"), (ids[1], "y")):
+        done = client.put_object_tagging(**where, VersionId=each, Tagging=tag_set(a=value))
+        assert done["VersionId"] == each
+        expected[each] = value
+        assert told() == expected
+    assert client.put_object_tagging(**where, Tagging=tag_set(a="z"))["VersionId"] == ids[2]
+    expected[ids[2]] = "z"
+    assert told() == expected
+    assert client.get_object(**where, VersionId=ids[1])["TagCount"] == 1
+    client.delete_object_tagging(**where, VersionId=ids[1])
+    expected[ids[1]] = ""
+    assert told() == expected
+    client.delete_object(**where)
+    assert refused(lambda: client.get_object_tagging(**where))[1] == 404
+    assert told() == expected
+
+
 def test_who_may_not_tag_makes_no_object_with_tags(client: Any, bucket: str) -> None:
     client.put_object(Bucket=bucket, Key="one", Body=b"x", Tagging="a=1")
     what = {"Effect": "Deny", "Principal": "*", "Action": "s3:PutObjectTagging"}
