@@ -17,6 +17,7 @@ from common.web_port import WebPort
 from router.buckets import Directory
 from router.gateway.buckets import BucketRoutes
 from router.gateway.cluster import ClusterRoutes
+from router.gateway.denials import Denials
 from router.gateway.drain import DrainRoutes
 from router.gateway.explain import ExplainRoutes
 from router.gateway.files import FileRoutes
@@ -131,6 +132,7 @@ class Doors:
             self._keyring,
             router.access_keys,
             self._clock,
+            Denials(self._rules, self._clock),
             encrypted=self._certificates is not None,
         )
         application = make_application(metrics, door, self._not_ready, router.workers)

@@ -9,7 +9,7 @@ anything else                            on loopback everything, elsewhere the t
 
 A secret in Basic is taken on loopback and over TLS alone. What a key may follows from the route
 that answers, so that no spelling of a path makes a difference; a route that is not in the table is
-for keys with all rights.
+for keys with all rights. What the policy of a bucket denies at the S3 port is denied here too.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from common.pairs import new_secret
 from common.web import Door
 from router.access_keys import AccessKeys
 from router.gateway.bodies import BODY_SHA256
+from router.gateway.denials import Denials
 from router.gateway.files import COPY_SOURCE, name_of
 from router.gateway.s3.access import verified_by
 from router.gateway.s3.failures import S3Error
@@ -51,6 +52,8 @@ _OF_FILES: Final = {
     "/explain/{name}": "/explain/",
 }
 """Routes of files, and what stands before the names in their paths."""
+_FILE_ACTIONS: Final = {"PUT": "PutObject", "DELETE": "DeleteObject"}
+"""What changes files, in the words of policies; all else reads them."""
 _OF_ALL: Final = frozenset(
     {"/status", "/metrics", "/ticket/{ticket}", "/buckets", "/scrub", "/repair", "/drain"}
 )
@@ -65,11 +68,15 @@ class Need:
         bucket: it is about; "": all; None: none.
         write: whether it changes something.
         all_rights: whether it is for keys that may everything.
+        action: what a policy of the bucket may deny, without ``s3:``; "": nothing.
+        key: of the file that it is about; "": the bucket itself.
     """
 
     bucket: str | None = ""
     write: bool = False
     all_rights: bool = False
+    action: str = ""
+    key: str = ""
 
     def granted(self, key: Key) -> bool:
         """Whether a key may."""
@@ -92,12 +99,16 @@ def need(route: str, method: str, raw_path: str, bucket: str) -> Need:
     """
     prefix = _OF_FILES.get(route)
     if prefix is not None:
-        return Need(name_of(raw_path, prefix)[0], write=method not in _READS)
+        named, key = name_of(raw_path, prefix)
+        action = _FILE_ACTIONS.get(method, "GetObject")
+        return Need(named, write=method not in _READS, action=action, key=key)
     if method in _READS:
         if route == "/openapi.json":
             return Need(None)
         if route == "/metadata":
-            return Need(bucket or None)  # the buckets that it tells are those that the key may read
+            if not bucket:
+                return Need(None)  # the buckets that it tells are those that the key may read
+            return Need(bucket, action="ListBucket")
         if route == "/bucket/{bucket}":
             return Need(bucket)
         if route in _OF_ALL:
@@ -120,6 +131,7 @@ class KeyedDoor(Door):
         keyring: the cluster keys.
         keys: the access keys.
         clock: tells when a signature is too old.
+        denials: what policies of buckets deny.
         encrypted: whether connections are.
     """
 
@@ -130,10 +142,12 @@ class KeyedDoor(Door):
         keyring: Keyring,
         keys: AccessKeys,
         clock: Clock,
+        denials: Denials,
         *,
         encrypted: bool,
     ) -> None:
         super().__init__(listens_on, token, keyring)
+        self._denials = denials
         self._keys = keys
         self._clock = clock
         self._private = encrypted or self.loopback
@@ -144,7 +158,7 @@ class KeyedDoor(Door):
         Raises:
             HostRefused: on loopback, a Host that is not this machine.
             NotAuthorised: nobody whom this door knows.
-            Forbidden: a key that may not do this.
+            Forbidden: a key that may not do this, or a policy of the bucket denies it.
             UsageError: a body in signed chunks, or what is to be copied is no name.
             MetadataUnavailable: Redis does not answer.
         """
@@ -155,14 +169,16 @@ class KeyedDoor(Door):
         self.check_host(request.headers)
         scheme, _, given = request.headers.get("Authorization", "").partition(" ")
         copied = request.headers.get(COPY_SOURCE)
+        claim = None
         if scheme.lower() == _BASIC:
             key = await self._by_secret(given.strip())
         else:
             signed = SignedRequest(request.method, path, query, _signed_headers(request))
             key, verified = await self._by_signature(signed)
-            if verified.claim.payload.chunked:
+            claim = verified.claim
+            if claim.payload.chunked:
                 raise UsageError("this port takes no body in signed chunks; port 5003 does")
-            if copied is not None and COPY_SOURCE.lower() not in verified.claim.signed_headers:
+            if copied is not None and COPY_SOURCE.lower() not in claim.signed_headers:
                 raise NotAuthorised(f"{COPY_SOURCE} has to be signed")
             if verified.sha256 is not None:
                 request[BODY_SHA256] = verified.sha256
@@ -171,9 +187,14 @@ class KeyedDoor(Door):
         bucket = request.match_info.get("bucket") or request.query.get("bucket", "")
         needs = [need(route, request.method, request.rel_url.raw_path, bucket)]
         if copied is not None:
-            needs.append(Need(name_of(copied, "/")[0]))
+            source, file = name_of(copied, "/")
+            needs.append(Need(source, action="GetObject", key=file))
         if not all(each.granted(key) for each in needs):
             raise Forbidden(f"access key {key.access_key_id} may not do this")
+        for each in needs:
+            if each.action and each.bucket:
+                name = each.bucket, each.key
+                await self._denials.check(request, key, claim, each.action, name)
         request[KEY] = key
 
     # -- inside ----------------------------------------------------------------------------

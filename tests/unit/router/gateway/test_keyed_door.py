@@ -17,11 +17,15 @@ from botocore.credentials import Credentials
 
 from common.clock import ManualClock
 from common.keys import Keyring
+from common.meta.buckets import Configured
 from common.metrics import Metrics
+from common.records import BucketSettings
 from common.web import json_response, make_application
 from putter.client.signing import Signer
 from router.gateway.bodies import BODY_SHA256
+from router.gateway.denials import Denials
 from router.gateway.keyed_door import KEY, KeyedDoor, Need, need
+from router.gateway.s3.gate import AllRules
 from router.rights import Key
 from tests.node_kit import KEY as CLUSTER_KEY
 
@@ -45,12 +49,25 @@ class Keys:
         return KEYS.get(access_key_id)
 
 
+class Buckets:
+    """Knows one, with a policy."""
+
+    def __init__(self, *statements: dict[str, Any]) -> None:
+        self._told = json.dumps({"Version": "2012-10-17", "Statement": statements})
+
+    async def get(self, bucket: str) -> Configured | None:
+        if bucket != "photos" or self._told.endswith("[]}"):
+            return None
+        return Configured(BucketSettings(bucket, 1, 1, {"policy": self._told}))
+
+
 @dataclass
 class Site:
     """A web door without a socket that tells with what key it was asked."""
 
     listens_on: str = "127.0.0.1"
     encrypted: bool = False
+    buckets: Buckets = field(default_factory=Buckets)
     clock: ManualClock = field(default_factory=ManualClock)
 
     def __post_init__(self) -> None:
@@ -60,10 +77,18 @@ class Site:
             Keyring([CLUSTER_KEY]),
             Keys(),  # type: ignore[arg-type]
             self.clock,
+            Denials(AllRules(self.buckets), self.clock),  # type: ignore[arg-type]
             encrypted=self.encrypted,
         )
         self.application = make_application(Metrics("router"), door, lambda: "")
-        for path in ("/file/{name:(?s:.+)}", "/keys", "/status", "/metadata", "/openapi.json"):
+        for path in (
+            "/file/{name:(?s:.+)}",
+            "/metadata/{name:(?s:.+)}",
+            "/keys",
+            "/status",
+            "/metadata",
+            "/openapi.json",
+        ):
             self.application.router.add_route("*", path, self._work)
         self.application.router.add_route("*", "/bucket/{bucket}", self._work)
         self.application.freeze()
@@ -242,6 +267,82 @@ async def test_what_a_key_may(name: str, method: str, path: str, *, may: bool) -
     assert (status == 200) == may, told
     if not may:
         assert (status, told["code"]) == (403, "forbidden")
+
+
+DENY: dict[str, Any] = {"Effect": "Deny", "Principal": "*"}
+ARN = "arn:aws:s3:::photos"
+
+
+async def test_what_a_policy_denies_at_s3_is_denied_here_too() -> None:
+    site = Site(
+        buckets=Buckets(
+            DENY | {"Action": "s3:GetObject", "Resource": f"{ARN}/secret/*"},
+            DENY | {"Action": "s3:DeleteObject", "Resource": f"{ARN}/*"},
+            DENY
+            | {
+                "Action": "s3:ListBucket",
+                "Resource": ARN,
+                "Condition": {"StringNotLike": {"s3:prefix": "open/*"}},
+            },
+        )
+    )
+    secret, source = "/file/photos/secret/a", {"X-Putter-Copy-Source": "/photos/secret/a"}
+    for name in ("ALL", "PHOTOS"):
+        key = basic(name, KEYS[name].secret)
+
+        async def status(method: str, path: str, key: str = key, **headers: str) -> int:
+            answer, told = await site.ask(method, path, Authorization=key, **headers)
+            assert answer == 200 or (answer, told["code"]) == (403, "forbidden")
+            return answer
+
+        for path in (secret, "/file/photos/%73ecret%2Fa", "/metadata/photos/secret/a"):
+            assert await status("GET", path) == 403
+        assert await status("HEAD", secret) == 403
+        assert await status("PUT", secret) == 200
+        assert await status("PUT", "/file/photos/b", **source) == 403
+        assert await status("GET", "/file/photos/b") == 200
+        assert await status("DELETE", "/file/photos/b") == 403
+        assert await status("GET", "/metadata?bucket=photos") == 403
+        assert await status("GET", "/metadata?bucket=photos&prefix=secret/&prefix=open/") == 403
+        assert await status("GET", "/metadata?bucket=photos&prefix=open/x") == 200
+        assert (await site.signed("GET", secret, name, KEYS[name].secret))[0] == 403
+    assert (await site.ask("GET", secret))[0] == 200  # whoever sits at the machine
+
+
+async def test_what_a_policy_knows_of_a_request() -> None:
+    async def denied(condition: dict[str, Any], *, signed: bool = False) -> bool:
+        every = {"Action": "s3:*", "Resource": [ARN, f"{ARN}/*"], "Condition": condition}
+        site = Site(buckets=Buckets(DENY | every))
+        if signed:
+            status, _ = await site.signed("GET", "/file/photos/a", "PHOTOS", PAIR.secret_key)
+        else:
+            given = basic("PHOTOS", PAIR.secret_key)
+            status, _ = await site.ask("GET", "/file/photos/a", Authorization=given)
+        return status == 403
+
+    assert await denied({"StringEquals": {"aws:username": "ann"}})
+    assert not await denied({"StringEquals": {"aws:username": "root"}})
+    assert await denied({"Bool": {"aws:SecureTransport": "false"}})
+    header = {"StringNotEquals": {"s3:authType": "REST-HEADER"}}
+    assert await denied(header)
+    assert not await denied(header, signed=True)
+    assert not await denied({"NumericGreaterThan": {"s3:signatureAge": "900000"}}, signed=True)
+
+
+async def test_what_a_policy_allows_counts_at_s3_alone() -> None:
+    allowed = {"Effect": "Allow", "Principal": "*", "Action": "s3:*", "Resource": [ARN]}
+    site = Site("10.0.0.1", encrypted=True, buckets=Buckets(allowed))
+    assert (await site.ask("GET", "/metadata?bucket=photos"))[0] == 401
+    given = basic("READER", "secret-of-reader")
+    assert (await site.ask("PUT", "/file/photos/a", Authorization=given))[0] == 403
+    assert (await site.ask("GET", "/file/photos/a", Authorization=given))[0] == 200
+
+
+async def test_a_policy_that_cannot_be_read_closes_its_bucket() -> None:
+    site = Site(buckets=Buckets({"Effect": "Perhaps"}))
+    given = basic("ALL", "secret-of-all")
+    assert (await site.ask("GET", "/file/photos/a", Authorization=given))[0] == 403
+    assert (await site.ask("GET", "/file/music/a", Authorization=given))[0] == 200
 
 
 def test_what_is_in_no_table_takes_all_rights() -> None:
