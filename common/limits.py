@@ -147,6 +147,8 @@ REPAIR_PERIOD_MS: Final = 2_000
 REPAIR_BYTES_PER_S: Final = 256 * MIB
 AUDIT_PERIOD_S: Final = 24 * 3_600
 """Between two comparisons of what putters hold with what they should."""
+LIFECYCLE_PERIOD_S: Final = 24 * 3_600
+"""From one pass over the lifecycle rules of buckets to the next."""
 REBALANCE_PERCENT: Final = 10
 """Of its share that a putter may be off before bytes move."""
 REPLACE_AFTER_S: Final = 1_800

@@ -89,6 +89,8 @@ class Metrics:
         healed: damages of replicas that were healed.
         audit_found: what comparing inventories found to be missing or too much, by what.
         audit_completed_seconds: when this router last compared them, seconds since 1970.
+        lifecycle_expired: what ended by lifecycle rules of buckets, by what.
+        lifecycle_completed_seconds: when this router last carried them out, seconds since 1970.
         surplus_freed: objects freed on putters that held them in the place of others.
     """
 
@@ -265,6 +267,12 @@ class Metrics:
         )
         self.audit_completed_seconds = self._gauge(
             "putter_audit_completed_seconds", "When inventories were last compared, since 1970."
+        )
+        self.lifecycle_expired = self._counter(
+            "putter_lifecycle_expired", "What ended by lifecycle rules of buckets.", "what"
+        )
+        self.lifecycle_completed_seconds = self._gauge(
+            "putter_lifecycle_completed_seconds", "When these were last carried out, since 1970."
         )
         self.surplus_freed = self._counter(
             "putter_surplus_freed", "Objects freed on putters that need not hold them any more."

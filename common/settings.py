@@ -234,6 +234,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             "should; 0: none but what `putter repair` asks for",
         ),
     ] = limits.AUDIT_PERIOD_S // 3_600
+    lifecycle_period_s: Annotated[
+        int,
+        Meta(
+            ge=0,
+            description="seconds from one pass over the lifecycle rules of buckets to the next, "
+            "counted from midnight UTC; 0: none, and nothing expires",
+        ),
+    ] = limits.LIFECYCLE_PERIOD_S
     rebalance_percent: Annotated[
         int,
         Meta(

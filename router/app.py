@@ -28,6 +28,7 @@ from router.census import Census
 from router.configure import Configure
 from router.copying import Copier
 from router.doors import Doors
+from router.expiry import Expiry
 from router.fetching import Fetching
 from router.fleet import Fleet
 from router.follow import Follow
@@ -196,8 +197,16 @@ class Router:
         self.sweep: Final = Sweep(
             meta, self.fleet, self.metrics, identity.instance, options.sweep_period_ms
         )
-        self.leftovers: Final = Leftovers(
-            meta, Uploads(meta, self.writes), clock, identity.instance
+        uploads = Uploads(meta, self.writes)
+        self.leftovers: Final = Leftovers(meta, uploads, clock, identity.instance)
+        self.expiry: Final = Expiry(
+            meta,
+            self.writes,
+            uploads,
+            clock,
+            self.metrics,
+            identity.instance,
+            options.lifecycle_period_ms,
         )
         self.repair: Final = Repair(
             meta,
@@ -324,6 +333,7 @@ class Router:
         self.janitor.start()
         self.sweep.start()
         self.leftovers.start()
+        self.expiry.start()
         self.repair.start()
         self.healer.start()
         self.vacate.start()
@@ -360,6 +370,7 @@ class Router:
         await self.vacate.stop()
         await self.healer.stop()
         await self.repair.stop()
+        await self.expiry.stop()
         await self.leftovers.stop()
         await self.sweep.stop()
         await self.janitor.stop()

@@ -9,6 +9,7 @@ from common.limits import (
     AUDIT_PERIOD_S,
     FRAME_DATA_BYTES_DEFAULT,
     JANITOR_PERIOD_MS,
+    LIFECYCLE_PERIOD_S,
     MARKS_PERIOD_MS,
     REBALANCE_PERCENT,
     REPAIR_BYTES_PER_S,
@@ -45,6 +46,7 @@ class RouterOptions:
         marks_period_ms: time between two rounds of moving the marks.
         sweep_period_ms: time between two walks for what nobody knows of; 0: never.
         repair_period_ms: time between two looks at what putters are owed; 0: never.
+        lifecycle_period_ms: time from one pass over the rules of buckets to the next; 0: none.
         audit_period_ms: time between two comparisons of inventories; 0: only when asked for.
         repair_bytes_per_s: rate at which they are given it while nobody writes; 0: no bound.
         rebalance_percent: of its share that a putter may be off before bytes move; 0: none moves.
@@ -77,6 +79,7 @@ class RouterOptions:
     sweep_period_ms: int = SWEEP_PERIOD_MS
     repair_period_ms: int = REPAIR_PERIOD_MS
     repair_bytes_per_s: int = REPAIR_BYTES_PER_S
+    lifecycle_period_ms: int = LIFECYCLE_PERIOD_S * 1_000
     audit_period_ms: int = AUDIT_PERIOD_S * 1_000
     rebalance_percent: int = REBALANCE_PERCENT
     replace_after_ms: int = REPLACE_AFTER_S * 1000

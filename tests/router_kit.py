@@ -162,6 +162,7 @@ class Store:
             "sweep_period_ms": 0,
             "repair_period_ms": 0,
             "audit_period_ms": 0,
+            "lifecycle_period_ms": 0,
         } | options
 
     async def start(self, routers: int = 1) -> Store:

@@ -64,6 +64,7 @@ def make_router(
             local_reads=settings.local_reads == "on",
             rebuild_auto=settings.rebuild == "auto",
             repair_bytes_per_s=settings.repair_bytes_per_s,
+            lifecycle_period_ms=settings.lifecycle_period_s * 1000,
             audit_period_ms=settings.audit_period_hours * 3_600_000,
             rebalance_percent=settings.rebalance_percent,
             replace_after_ms=settings.replace_after_s * 1000,

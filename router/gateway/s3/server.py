@@ -27,7 +27,17 @@ from common.limits import KIB
 from common.logs import get_logger
 from common.requests import bind_request, current_request
 from common.web import Connection, note_failure
-from router.gateway.s3 import buckets, fixed, multipart, origins, reading, sharing, tagging, writing
+from router.gateway.s3 import (
+    buckets,
+    fixed,
+    lifecycle,
+    multipart,
+    origins,
+    reading,
+    sharing,
+    tagging,
+    writing,
+)
 from router.gateway.s3.access import AccessKeys, caller_of, owner_id
 from router.gateway.s3.acls import asked_acl
 from router.gateway.s3.address import Address, address_of
@@ -78,6 +88,9 @@ _HANDLERS: Final[dict[str, Operation]] = {
     "GetBucketOwnershipControls": sharing.get_ownership,
     "PutBucketOwnershipControls": sharing.put_ownership,
     "DeleteBucketOwnershipControls": sharing.delete_ownership,
+    "GetBucketLifecycleConfiguration": lifecycle.get_lifecycle,
+    "PutBucketLifecycleConfiguration": lifecycle.put_lifecycle,
+    "DeleteBucketLifecycle": lifecycle.delete_lifecycle,
     "GetBucketTagging": tagging.get_bucket_tagging,
     "PutBucketTagging": tagging.put_bucket_tagging,
     "DeleteBucketTagging": tagging.delete_bucket_tagging,

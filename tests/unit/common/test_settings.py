@@ -35,6 +35,7 @@ GOOD = {
     "scrub_bytes_per_s": "1000000",
     "repair_bytes_per_s": "2000000",
     "audit_period_hours": "6",
+    "lifecycle_period_s": "3600",
     "replace_after_s": "600",
     "rebalance_percent": "25",
     "scrub_period_days": "30",
