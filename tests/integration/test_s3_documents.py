@@ -1,24 +1,26 @@
-"""What is set for buckets and objects through boto3: tags, CORS."""
+"""What is set for buckets and objects through boto3: tags, CORS, lifecycle rules."""
 
 from __future__ import annotations
 
 import json
 import random
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
 
 from tests.s3_kit import Signer, Told, refusal, s3, s3_cluster
-from tests.store_kit import Cluster
+from tests.store_kit import Cluster, eventually
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    with s3_cluster(tmp_path_factory.mktemp("s3"), putters=2) as made:
+    flags = ("--lifecycle-period-s", "1")
+    with s3_cluster(tmp_path_factory.mktemp("s3"), putters=2, router_flags=flags) as made:
         yield made
 
 
@@ -286,3 +288,53 @@ def test_what_a_page_of_another_origin_is_told(store: Cluster, client: Any, buck
     client.delete_bucket_cors(Bucket=bucket)
     told = signer.ask("GET", f"/{bucket}/small", headers={"Origin": PAGE})
     assert not told.headers.keys() & {"vary", "access-control-allow-origin"}
+
+
+# -- lifecycle -----------------------------------------------------------------------------
+
+
+def test_rules_of_a_bucket_are_set_told_and_carried_out(
+    store: Cluster, client: Any, bucket: str
+) -> None:
+    where = {"Bucket": bucket}
+    absent = ("NoSuchLifecycleConfiguration", 404)
+    assert refused(lambda: client.get_bucket_lifecycle_configuration(**where)) == absent
+    for key in ("old/a", "old/b", "kept"):
+        client.put_object(**where, Key=key, Body=b"x")
+    rules = [
+        {
+            "ID": "past",
+            "Filter": {"Prefix": "old/"},
+            "Status": "Enabled",
+            "Expiration": {"Date": datetime(2020, 1, 1, tzinfo=UTC)},
+        },
+        {
+            "ID": "later",
+            "Filter": {"And": {"Prefix": "", "Tags": [{"Key": "a", "Value": "b"}]}},
+            "Status": "Disabled",
+            "Expiration": {"Days": 30},
+            "NoncurrentVersionExpiration": {"NoncurrentDays": 2, "NewerNoncurrentVersions": 3},
+        },
+    ]
+    client.put_bucket_lifecycle_configuration(**where, LifecycleConfiguration={"Rules": rules})
+    told = client.get_bucket_lifecycle_configuration(**where)["Rules"]
+    assert told == rules
+
+    def names() -> list[str]:
+        listed = client.list_objects_v2(**where)
+        return [each["Key"] for each in listed.get("Contents", [])]
+
+    def is_counted() -> bool:
+        _, _, metrics = store.http("GET", "/metrics")
+        return b'putter_lifecycle_expired_total{what="objects"} 2.0' in metrics
+
+    eventually(lambda: names() == ["kept"])
+    eventually(is_counted)
+    moved = [rules[0] | {"Transitions": [{"Days": 1, "StorageClass": "GLACIER"}]}]
+    call = client.put_bucket_lifecycle_configuration
+    answer = refused(lambda: call(**where, LifecycleConfiguration={"Rules": moved}))
+    assert answer == ("NotImplemented", 501)
+    assert client.get_bucket_lifecycle_configuration(**where)["Rules"] == rules
+    for _ in range(2):
+        client.delete_bucket_lifecycle(**where)
+        assert refused(lambda: client.get_bucket_lifecycle_configuration(**where)) == absent

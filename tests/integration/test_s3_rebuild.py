@@ -35,6 +35,9 @@ def fill(store: Cluster) -> list[str]:
     assert store.http("DELETE", "/key/GONE")[0] == 204
     with s3(store.s3_ports[0]) as client:
         client.create_bucket(Bucket="films")
+        ends = {"Filter": {"Prefix": "old/"}, "Status": "Enabled", "Expiration": {"Days": 9}}
+        rules = {"Rules": [ends]}
+        client.put_bucket_lifecycle_configuration(Bucket="films", LifecycleConfiguration=rules)
         client.create_bucket(Bucket="removed")
         client.delete_bucket(Bucket="removed")
         client.create_bucket(
@@ -98,7 +101,8 @@ def questions(uploads: list[str]) -> list[tuple[str, str]]:
         found.append(("HEAD", f"/{bucket}"))
         found += [("GET", f"/{bucket}?{each}=") for each in ("versions", "uploads", "location")]
         found += [
-            ("GET", f"/{bucket}?{each}=") for each in ("acl", "tagging", "versioning", "cors")
+            ("GET", f"/{bucket}?{each}=")
+            for each in ("acl", "tagging", "versioning", "cors", "lifecycle")
         ]
         found.append(("GET", f"/{bucket}?list-type=2&fetch-owner=true&encoding-type=url"))
     for name in NAMES:
