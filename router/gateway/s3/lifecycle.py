@@ -259,7 +259,7 @@ def _date(text: str) -> int:
         date_ms = int(moment.timestamp()) * 1000
     except (ValueError, OverflowError):
         raise S3Error("MalformedXML") from None
-    if date_ms % DAY_MS or moment.microsecond:
+    if date_ms < 0 or date_ms % DAY_MS or moment.microsecond:
         raise S3Error(
             "InvalidArgument",
             "'Date' must be at midnight GMT",

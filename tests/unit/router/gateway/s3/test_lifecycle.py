@@ -32,6 +32,9 @@ ABORT = (
     "</AbortIncompleteMultipartUpload>"
 )
 MARKERS = "<Expiration><ExpiredObjectDeleteMarker>true</ExpiredObjectDeleteMarker></Expiration>"
+COLD = "<StorageClass>GLACIER</StorageClass>"
+ABOVE = "<ObjectSizeGreaterThan>5</ObjectSizeGreaterThan>"
+BELOW = "<ObjectSizeLessThan>5</ObjectSizeLessThan>"
 PATH = "/photos?lifecycle"
 
 
@@ -120,6 +123,7 @@ def test_a_setting_that_is_none_is_none(value: object) -> None:
         ("InvalidArgument", f"{BASE}<Expiration><Days>0</Days></Expiration>"),
         ("InvalidArgument", f"{BASE}<Expiration><Days>-1</Days></Expiration>"),
         ("InvalidArgument", f"{BASE}<Expiration><Date>2026-01-02T01:00:00Z</Date></Expiration>"),
+        ("InvalidArgument", f"{BASE}<Expiration><Date>1969-12-31</Date></Expiration>"),
         ("InvalidArgument", BASE + noncurrent(days="<NoncurrentDays>0</NoncurrentDays>")),
         ("InvalidArgument", f"<ID>{'x' * 256}</ID>{BASE}{DAYS}"),
         ("InvalidRequest", BASE),
@@ -129,25 +133,13 @@ def test_a_setting_that_is_none_is_none(value: object) -> None:
         ("InvalidRequest", f"<Filter>{TAG}</Filter>{ON}{MARKERS}"),
         ("InvalidRequest", f"<Filter><And>{TAG}{TAG}</And></Filter>{ON}{DAYS}"),
         ("InvalidRequest", f"<Prefix>{'x' * 1025}</Prefix>{ON}{DAYS}"),
-        (
-            "InvalidRequest",
-            "<Filter><And><ObjectSizeGreaterThan>5</ObjectSizeGreaterThan>"
-            f"<ObjectSizeLessThan>5</ObjectSizeLessThan></And></Filter>{ON}{DAYS}",
-        ),
-        (
-            "InvalidRequest",
-            f"<Filter><ObjectSizeLessThan>5</ObjectSizeLessThan></Filter>{ON}{ABORT}",
-        ),
+        ("InvalidRequest", f"<Filter><And>{ABOVE}{BELOW}</And></Filter>{ON}{DAYS}"),
+        ("InvalidRequest", f"<Filter>{BELOW}</Filter>{ON}{ABORT}"),
         ("InvalidTag", f"<Filter>{TAG.replace('of', 'aws:of')}</Filter>{ON}{DAYS}"),
+        ("NotImplemented", f"{BASE}{DAYS}<Transition><Days>1</Days>{COLD}</Transition>"),
         (
             "NotImplemented",
-            f"{BASE}{DAYS}<Transition><Days>1</Days><StorageClass>GLACIER</StorageClass>"
-            "</Transition>",
-        ),
-        (
-            "NotImplemented",
-            f"{BASE}{DAYS}<NoncurrentVersionTransition><NoncurrentDays>1</NoncurrentDays>"
-            "<StorageClass>GLACIER</StorageClass></NoncurrentVersionTransition>",
+            f"{BASE}{DAYS}<NoncurrentVersionTransition>{COLD}</NoncurrentVersionTransition>",
         ),
     ],
 )
