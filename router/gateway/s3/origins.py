@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from typing import Final
 
 from aiohttp import web
 
 from common.errors import PutterError
-from common.limits import KIB
+from common.limits import KIB, STALE_AFTER_MS
 from router.buckets import Bucket
 from router.gateway.s3.address import Address, checked_bucket
 from router.gateway.s3.call import Call, Store, answer
@@ -101,7 +102,8 @@ async def origin_headers(
 ) -> Mapping[str, str]:
     """What an answer, or an error, tells the browser of a page that made the request.
 
-    While Redis does not answer, the rules are those that it told last.
+    While Redis does not answer, the rules are those that it told last: it is waited for no longer
+    than by a read that goes on without it.
 
     Args:
         store: what is behind the door.
@@ -112,10 +114,11 @@ async def origin_headers(
     if not address.bucket:
         return {}
     try:
-        bucket = await store.directory.known(checked_bucket(address.bucket))
+        async with asyncio.timeout(STALE_AFTER_MS / 1000):
+            bucket = await store.directory.known(checked_bucket(address.bucket))
     except S3Error:
         return {}
-    except PutterError:
+    except (PutterError, TimeoutError):
         bucket = store.directory.last(address.bucket)
     rules = _rules(bucket) if bucket is not None else []
     if not rules:
