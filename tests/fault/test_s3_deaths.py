@@ -19,6 +19,7 @@ import pytest
 
 from common.meta.schema import lease_key
 from tests.books_kit import no_traceback
+from tests.s3_door_kit import head_of
 from tests.s3_kit import Signer, Told, s3_cluster
 from tests.store_kit import Cluster, eventually
 from tests.traffic_kit import eventually_clean, object_values, on_disk, payload, redis, reset
@@ -48,8 +49,7 @@ class Halfway:
         self._rest = memoryview(body)[len(body) // 2 :]
         length = {"content-length": str(len(body))} if body else {}
         every, _ = signer.signed(method, path, length)
-        lines = "".join(f"{name}: {value}\r\n" for name, value in every.items())
-        self._wire.sendall(f"{method} {path} HTTP/1.1\r\n{lines}\r\n".encode())
+        self._wire.sendall(head_of(method, path, every))
         self._wire.sendall(memoryview(body)[: len(body) // 2])
         self._response = HTTPResponse(self._wire, method=method)
         self._stack.callback(self._response.close)
@@ -101,7 +101,7 @@ class Scene:
             for kind, size in (("put", SENT), ("part", SENT), ("get", TAKEN))
         )
 
-    def begin(self) -> None:
+    def begin(self, *, completes: bool = True) -> None:
         """All of it up to the middle."""
         signer = self.signer
         assert signer.ask("PUT", "/deaths/got", self.got_bytes).status == 200
@@ -113,21 +113,28 @@ class Scene:
         late = f"/deaths/made?partNumber={PARTS + 1}&uploadId={self.upload}"
         self.part = Halfway(signer, "PUT", late, self.part_bytes)
         self.get = Halfway(signer, "GET", "/deaths/got")
-        begun_before = self._writing()
-        self._pool = ThreadPoolExecutor(1)
-        self._completing = self._pool.submit(self.complete)
-        eventually(lambda: self._completing.done() or self._writing() > begun_before, 30, 0.005)
+        if completes:
+            begun_before = self._writing()
+            self._pool = ThreadPoolExecutor(1)
+            self._completing = self._pool.submit(self.complete)
+            eventually(lambda: self._completing.done() or self._writing() > begun_before, 30, 0.005)
 
     def complete(self) -> Told | None:
-        lines = "".join(
-            f"<Part><PartNumber>{number}</PartNumber><ETag>{tag}</ETag></Part>"
-            for number, tag in enumerate(self.tags, 1)
-        )
-        body = f"<CompleteMultipartUpload>{lines}</CompleteMultipartUpload>".encode()
+        path, body = self._completion()
         try:
-            return self.signer.ask("POST", f"/deaths/made?uploadId={self.upload}", body)
+            return self.signer.ask("POST", path, body)
         except (OSError, HTTPException):
             return None
+
+    def complete_and_leave(self) -> None:
+        """Ask for it, and do not wait for what comes of it."""
+        path, body = self._completion()
+        every, _ = self.signer.signed("POST", path, {"content-length": str(len(body))})
+        begun_before = self._writing()
+        with self.signer.wire() as client:
+            client.sendall(head_of("POST", path, every) + body)
+            eventually(lambda: self._writing() > begun_before or self._is_made(), 30, 0.005)
+            reset(client)
 
     def completed(self) -> Told | None:
         """What came of it."""
@@ -164,6 +171,17 @@ class Scene:
         """End the lease under which the upload was completed, as half a minute would."""
         with redis(self.store) as client:
             client.delete(lease_key(f"upload-{self.upload}"))
+
+    def _completion(self) -> tuple[str, bytes]:
+        lines = "".join(
+            f"<Part><PartNumber>{number}</PartNumber><ETag>{tag}</ETag></Part>"
+            for number, tag in enumerate(self.tags, 1)
+        )
+        body = f"<CompleteMultipartUpload>{lines}</CompleteMultipartUpload>".encode()
+        return f"/deaths/made?uploadId={self.upload}", body
+
+    def _is_made(self) -> bool:
+        return self.signer.ask("HEAD", "/deaths/made").status == 200
 
     def _part(self, number: int, part: bytes) -> str:
         path = f"/deaths/made?partNumber={number}&uploadId={self.upload}"
@@ -222,10 +240,11 @@ def test_what_dies_in_the_middle(store: Cluster, kill: Callable[[Cluster], Any])
 
 def test_clients_that_vanish_in_the_middle(store: Cluster) -> None:
     scene = Scene(store, "vanish")
-    scene.begin()
+    scene.begin(completes=False)
+    scene.complete_and_leave()
     for each in (scene.get, scene.put, scene.part):
         each.vanish()
-    scene.completed()
+    eventually(scene._is_made, 60)  # it goes on to its end
     scene.check("put", scene.put_bytes, None)
     assert scene.signer.ask("HEAD", "/deaths/put").status == 404
     scene.end()

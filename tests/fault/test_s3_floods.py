@@ -11,6 +11,7 @@ import pytest
 
 from common.limits import MIB
 from tests.books_kit import no_traceback
+from tests.s3_door_kit import head_of
 from tests.s3_kit import TRAILER, Signer, s3_cluster
 from tests.store_kit import Cluster
 
@@ -69,8 +70,7 @@ def test_memory_is_bounded(store: Cluster, name: str) -> None:
         headers = {"transfer-encoding": "chunked", "x-amz-decoded-content-length": "5"}
         headers["x-amz-trailer"] = "x-amz-checksum-crc32"
         every, _ = signer.signed("PUT", "/bytes/flooded", headers, payload=TRAILER)
-        lines = "".join(f"{each}: {value}\r\n" for each, value in every.items())
-        head = f"PUT /bytes/flooded HTTP/1.1\r\n{lines}\r\n".encode() + head
+        head = head_of("PUT", "/bytes/flooded", every) + head
     before = router.memory_bytes()
     Path(f"/proc/{router.pid}/clear_refs").write_text("5")  # the highest so far is now
     with ThreadPoolExecutor(CLIENTS) as pool:
