@@ -298,6 +298,7 @@ def short_parts() -> Iterator[None]:
 @settings(max_examples=40 * SOAK, deadline=None)
 @given(STEPS)
 @example([("begin", 0, 1, 0), ("put", 0, 2, 5), ("put", 0, 1, 6), ("complete", 0, 1, 0)])
+@example([("begin", 0, 1, 0), ("put", 0, 1, 6), ("copy", 0, 2, 0), ("complete", 1, 1, 0)])
 @pytest.mark.usefixtures("short_parts")
 def test_uploads_are_the_model(door: S3Door, steps: list[tuple[str, int, int, int]]) -> None:
     opened: list[Parts] = []
@@ -382,5 +383,5 @@ def _check(door: S3Door, opened: list[Parts], objects: dict[str, list[bytes]]) -
         digests = b"".join(hashlib.md5(body).digest() for body in bodies)
         assert told.headers["etag"] == f'"{hashlib.md5(digests).hexdigest()}-{len(bodies)}"'
         last = door.ask("GET", f"/parts/{key}?partNumber={len(bodies)}")
-        assert last.body == bodies[-1]
+        assert (last.status, last.body) == (206 if told.body else 200, bodies[-1])
         assert last.headers["x-amz-mp-parts-count"] == str(len(bodies))

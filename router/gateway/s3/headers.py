@@ -161,7 +161,8 @@ def told_headers(
         told["x-amz-tagging-count"] = str(len(version.tags))
     start, end = part or (0, version.size)
     if part is not None:
-        told["Content-Range"] = f"bytes {start}-{end - 1}/{version.size}"
+        if start < end:  # an empty part is no range of bytes
+            told["Content-Range"] = f"bytes {start}-{end - 1}/{version.size}"
     elif checksums and version.checksums:
         told |= checksum_headers(version)
     told["Content-Length"] = str(end - start)

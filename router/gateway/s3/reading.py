@@ -118,7 +118,7 @@ def _part(call: Call, version: Version) -> tuple[int, int] | None:
         )
     start = sum(sizes[: int(number) - 1])
     end = start + sizes[int(number) - 1]
-    return (start, end) if start < end else None
+    return (start, end) if version.size else None
 
 
 def _refused(call: Call) -> S3Error:

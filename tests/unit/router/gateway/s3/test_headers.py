@@ -123,6 +123,9 @@ def test_checksums_are_told_if_they_are_asked_for_and_are_of_what_is_sent() -> N
     part = told_headers(VERSION, (2, 5), checksums=True)
     assert (part["Content-Range"], part["Content-Length"]) == ("bytes 2-4/10", "3")
     assert not sums.keys() & part.keys()
+    empty = told_headers(VERSION, (10, 10))
+    assert empty["Content-Length"] == "0"
+    assert "Content-Range" not in empty
     assert checksum_headers(msgspec.structs.replace(VERSION, checksums={})) == {}
     parts = msgspec.structs.replace(VERSION, checksums={"sha256": "AAAA-3"})
     assert checksum_headers(parts)["x-amz-checksum-type"] == "COMPOSITE"
