@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from typing import Annotated, Final
 
@@ -12,6 +13,8 @@ from putter.cli.access import URL, Json, KeyFile, TlsCa, Token, Url, open_store
 from putter.cli.output import human_time, print_json, print_table
 from putter.client.keys import IssuedKey, KeyInfo
 
+ANY_REGION: Final = "us-east-1"
+"""Clients want to be told one; the store takes all."""
 _RIGHTS: Final = ("read", "write")
 _STDIN_CHARS_MAX: Final = 4096
 
@@ -52,21 +55,36 @@ def create_key(
     token: Token = None,
     key_file: KeyFile = None,
     tls_ca: TlsCa = None,
+    as_env: Annotated[
+        bool, typer.Option("--env", help="Print a line for a shell: the variables of S3 clients.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Make an access key, durable when it is shown. Its secret is shown only now.
 
     Examples:
         putter keys create
+        eval "$(putter keys create --env)"
         putter keys create --owner ann --bucket photos --bucket music:read
         putter keys create --access-key AKIAIOSFODNN7EXAMPLE --secret-key - < secret.txt
     """
+    if as_env and as_json:
+        raise UsageError("a line for a shell is no JSON", hint="leave one of --env and --json out")
     buckets = _rights(bucket or ())
     secret = _secret(secret_key)
     with open_store(url, token, key_file, tls_ca) as store:
         issued = store.keys.create(
             access_key, secret_key=secret, owner=owner, read_only=read_only, buckets=buckets
         )
+    if as_env:
+        variables = {
+            "AWS_ACCESS_KEY_ID": issued.access_key_id,
+            "AWS_SECRET_ACCESS_KEY": issued.secret_key,
+            "AWS_DEFAULT_REGION": ANY_REGION,
+        }
+        words = (f"{name}={shlex.quote(value)}" for name, value in variables.items())
+        typer.echo(f"export {' '.join(words)}")
+        return
     _print(issued, as_json=as_json)
 
 

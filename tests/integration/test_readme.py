@@ -25,7 +25,7 @@ pytestmark = pytest.mark.slow
 README = (ROOT / "README.md").read_text("utf-8")
 MARKED = re.compile(r"^<!-- test: ([\w-]+) -->\n```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 BLOCKS = dict(MARKED.findall(README))
-NAMES = ("quickstart", "curl", "cli", "python")
+NAMES = ("quickstart", "curl", "s3", "cli", "python")
 COMMAND_S = 60.0
 NC = f"""#!{sys.executable}
 # What the README asks of nc, for machines that have none with -N.
@@ -78,7 +78,8 @@ def has_nc() -> bool:
 def run(store: LocalStore, programs: Path, name: str) -> str:
     """What a block prints; it ends with 0, and nothing is said on standard error."""
     block = BLOCKS[name]
-    ports = {"5001": store.ports["ingest_port"], "5004": store.ports["web_port"]}
+    numbers = {"5001": "ingest_port", "5003": "s3_port", "5004": "web_port"}
+    ports = {number: store.ports[port] for number, port in numbers.items()}
     text = re.sub(r"(127\.0\.0\.1[: ])(\d+)\b", lambda m: m[1] + str(ports[m[2]]), block)
     work = programs.parent / "work"
     work.mkdir()
@@ -106,7 +107,7 @@ def test_every_block_is_there_and_is_run() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_a_block_talks_to_the_default_ports(name: str) -> None:
     told = set(re.findall(r"127\.0\.0\.1[: ](\d+)", BLOCKS[name]))
-    assert told <= {"5001", DEFAULT_URL.rpartition(":")[2]}
+    assert told <= {"5001", "5003", DEFAULT_URL.rpartition(":")[2]}
     assert "localhost" not in BLOCKS[name]
 
 
@@ -137,6 +138,14 @@ def test_curl(store: LocalStore, programs: Path) -> None:
     assert re.search(r"^one$", out, re.MULTILINE), "the range 5-7"
     assert '"key":"notes.txt"' in out
     assert "notes.txt" not in store.command("ls").decode()
+
+
+def test_s3(store: LocalStore, programs: Path) -> None:
+    write_program(programs / "aws", f'#!/bin/sh\nexec "{Path(sys.executable).parent}/aws" "$@"\n')
+    out = run(store, programs, "s3")
+    assert "make_bucket: photos" in out
+    assert re.search(r" 5 2026/cat\.txt$", out, re.MULTILINE)
+    assert out.endswith("meow\n")
 
 
 def test_cli(store: LocalStore, programs: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from typing import Any
 
 import pytest
@@ -53,6 +54,25 @@ def test_a_pair_may_be_given(shop: Any) -> None:
         "read_only": True,
         "buckets": {"a-b": "write", "b-c": "read", "c-d": "write"},
     }
+
+
+def test_a_new_key_may_be_a_line_for_a_shell(shop: Any) -> None:
+    shop.answers(lambda _: as_json(ISSUED | {"secret_key": "it's $HOME"}, 201))
+    done = shop.run("keys", "create", "--env")
+    assert done.exit_code == 0, done.stderr
+    assert shlex.split(done.stdout) == [
+        "export",
+        "AWS_ACCESS_KEY_ID=PKONE",
+        "AWS_SECRET_ACCESS_KEY=it's $HOME",
+        "AWS_DEFAULT_REGION=us-east-1",
+    ]
+
+
+def test_a_line_for_a_shell_is_no_json(shop: Any) -> None:
+    done = shop.run("keys", "create", "--env", "--json")
+    assert done.exit_code == 2
+    assert "--env" in done.stderr
+    assert shop.web.requests == []
 
 
 def test_a_secret_may_come_from_standard_input(shop: Any) -> None:
