@@ -19,9 +19,10 @@ from common.records import Version
 from common.uploads import part_name, parts_of, read_part_name
 from router.gateway.conditions import Representation, byte_range
 from router.gateway.s3.access import owner_id
-from router.gateway.s3.address import copy_source
+from router.gateway.s3.acls import asked_acl
+from router.gateway.s3.address import Address, copy_source
 from router.gateway.s3.announced import Announced, BodyChecks
-from router.gateway.s3.call import Call, answer, iso_date, owner_tree
+from router.gateway.s3.call import Call, Store, answer, iso_date, owner_tree
 from router.gateway.s3.checksums import Algorithm, Buffer, ChecksumType, type_of_parts
 from router.gateway.s3.documents import Tree
 from router.gateway.s3.failures import S3Error
@@ -39,6 +40,7 @@ DEFAULT: Final = Algorithm.CRC64NVME
 """What is computed where the client chose nothing, as S3 does."""
 _OURS: Final = "x-upload-"
 _OWNER: Final = "x-upload-owner"
+_ACL: Final = "x-upload-acl"
 _ALGORITHM: Final = "x-upload-checksum"
 _TYPE: Final = "x-upload-checksum-type"
 _DIGITS_MAX: Final = 5
@@ -107,6 +109,21 @@ def read_upload(key: str, upload: str, kept: Version, bucket: str) -> Open:
     )
 
 
+async def acl_of_upload(store: Store, address: Address) -> str | None:
+    """The canned ACL that the upload was begun with which a request names; None if with none.
+
+    Args:
+        store: the store.
+        address: what the request is about.
+
+    Raises:
+        MetadataUnavailable: Redis does not answer.
+    """
+    upload = address.parameters.get("uploadId", "")
+    kept = await Uploads(store.meta, store.writes).find(address.bucket, address.key, upload)
+    return kept.headers.get(_ACL) if kept is not None else None
+
+
 async def open_upload(call: Call) -> Open:
     """The upload that a request names.
 
@@ -144,6 +161,9 @@ async def create_upload(call: Call) -> web.StreamResponse:
             "header.",
         )
     headers[_OWNER] = call.caller.key.owner
+    acl = asked_acl(call.headers, call.parameters)
+    if acl is not None:
+        headers[_ACL] = acl
     tags = await given_tags(call)
     upload = await uploads(call).begin(bucket, key, headers, tags)
     tree: list[Tree] = [("Bucket", bucket), ("Key", key), ("UploadId", upload)]

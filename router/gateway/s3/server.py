@@ -52,7 +52,7 @@ from router.gateway.s3.headers import refuse_unknown
 from router.gateway.s3.mapping import mapped
 from router.gateway.s3.operations import OPERATIONS, operation_of, takes_no_body
 from router.gateway.s3.pages import list_objects
-from router.gateway.s3.policy.actions import TAKE_ACLS
+from router.gateway.s3.policy.actions import ON_UPLOADS, TAKE_ACLS
 from router.gateway.s3.sharing import check_object_acl
 from router.gateway.s3.sigv4 import SignedRequest
 from router.gateway.s3.uploads import list_uploads
@@ -201,7 +201,7 @@ class S3Door:
                 raise S3Error("AccessDenied") from None
             raise
         refuse_unknown(request.headers.items(), name)
-        acl = asked_acl(request.headers, address.parameters) if name in TAKE_ACLS else None
+        acl = await self._acl(request, address, name)
         gate = Gate(self._store.rules, caller.key, lambda: self._facts(name, signed, call, acl))
         call = Call(request, address, caller, self._store, gate)
         await gate.admit(name, address)
@@ -238,6 +238,14 @@ class S3Door:
             return {}
         origin = request.headers["Origin"]
         return await origins.origin_headers(self._store, address, request.method, origin)
+
+    async def _acl(self, request: web.Request, address: Address, name: str) -> str | None:
+        """The ACL that a request names, or named when the upload was begun that it goes on with."""
+        if name in TAKE_ACLS:
+            return asked_acl(request.headers, address.parameters)
+        if name in ON_UPLOADS and not (await self._store.rules.of(address.bucket)).plain:
+            return await multipart.acl_of_upload(self._store, address)
+        return None
 
     def _facts(self, name: str, signed: SignedRequest, call: Call, acl: str | None) -> Facts:
         request, claim = call.request, call.caller.verified.claim

@@ -135,6 +135,9 @@ TAKE_ACLS: Final = frozenset(
 )
 """The operations that may name a canned ACL."""
 
+ON_UPLOADS: Final = frozenset({"CompleteMultipartUpload", "UploadPart", "UploadPartCopy"})
+"""The operations that go on with what an upload in parts was begun with."""
+
 
 def needed(operation: str) -> tuple[str, ...]:
     """The actions that an operation needs, without ``s3:``.

@@ -459,6 +459,17 @@ def test_uploads_may_need_an_acl(seen: Seen) -> None:
     full = "bucket-owner-full-control"
     assert seen.outcome("BOB", "PUT", path, BODY, x_amz_acl=full) == 200
     assert seen.outcome("BOB", "PUT", f"{path}?x-amz-acl={full}", BODY) == 200
+    begun = seen.ask("BOB", "POST", f"{path}?uploads=", x_amz_acl=full)
+    upload = begun.body.decode().partition("<UploadId>")[2].partition("<")[0]
+    assert seen.outcome("BOB", "PUT", f"{path}?partNumber=1&uploadId={upload}", BODY) == 200
+    etag = hashlib.md5(BODY).hexdigest()
+    part = f"<Part><PartNumber>1</PartNumber><ETag>{etag}</ETag></Part>"
+    root = "CompleteMultipartUpload"
+    whole = f"<{root}>{part}</{root}>".encode()
+    assert seen.outcome("BOB", "POST", f"{path}?uploadId={upload}", whole) == 200
+    other = seen.ask("ANN", "POST", f"{path}?uploads=").body.decode()
+    upload = other.partition("<UploadId>")[2].partition("<")[0]
+    assert seen.outcome("BOB", "PUT", f"{path}?partNumber=1&uploadId={upload}", BODY) == DENIED
     doubted = seen.outcome("BOB", "PUT", f"{path}?x-amz-acl={full}", BODY, x_amz_acl="private")
     assert doubted[0] in (400, 403)
 
