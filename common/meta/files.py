@@ -12,7 +12,7 @@ from common.meta.interface import Entry, Outcome, Page
 from common.meta.link import Command
 from common.meta.schema import BUCKETS, COUNTERS, bucket_key
 from common.meta.scripts import script
-from common.meta.values import unpack_entry, unpack_version
+from common.meta.values import stamp_in, unpack_entry, unpack_version
 from common.records import Tombstone, Version
 from common.versions import has_versions, read_version_name, version_bounds, versions_of
 
@@ -84,15 +84,9 @@ class RedisFiles:
         if not 1 <= limit <= LIST_PAGE_MAX:
             raise ValueError(f"a page has 1…{LIST_PAGE_MAX} entries, not {limit}")
         names, next_after, values = await self._page(bucket, prefix, after, limit, limit)
-        if not names:
-            return Page((), None)
-        if not values:
-            values = await self._calls.run(bucket_script("resolve", bucket, *names))
-        # A name may have been deleted between the two commands.
         found = (
-            unpack_entry(bucket, name.decode(), value[0] if isinstance(value, list) else value)
+            unpack_entry(bucket, name.decode(), value)
             for name, value in zip(names, values, strict=True)
-            if value is not None
         )
         entries: tuple[Entry, ...] = tuple(entry for entry in found if entry and entry.etag)
         return Page(entries, next_after)
@@ -105,18 +99,25 @@ class RedisFiles:
         return names, next_after
 
     async def _page(
-        self, bucket: str, prefix: str, after: str, limit: int, values: int
-    ) -> tuple[Sequence[bytes], str | None, Sequence[Held]]:
-        """The same, with what the first of them hold, unless one has versions: then nothing."""
-        bounds = (*lex_bounds(prefix, after), limit + 1, *version_bounds(prefix, after), values)
-        names, kept, held = await self._calls.run(
-            bucket_script("page", bucket, *bounds), absent=((), (), ())
+        self, bucket: str, prefix: str, after: str, limit: int, told: int
+    ) -> tuple[Sequence[bytes], str | None, Sequence[bytes]]:
+        """The same, with what the first of them hold now."""
+        bounds = (*lex_bounds(prefix, after), limit + 1, *version_bounds(prefix, after), told)
+        names, kept, values, kept_values, limit = await self._calls.run(
+            bucket_script("page", bucket, *bounds), absent=((), (), (), (), limit)
         )
         if kept:
-            keys = {read_version_name(name.decode())[0].encode() for name in kept}
-            names = sorted(keys.union(names))
+            keys = [read_version_name(name.decode()) for name in kept]
+            held = dict(zip(names[:told], values, strict=True))
+            for (key, number), value in zip(keys[:told], kept_values, strict=True):
+                name = key.encode()
+                null = held.get(name)
+                if null is None or stamp_in(null) < number:
+                    held[name] = value
+            names = sorted({key.encode() for key, _ in keys}.union(names))
+            values = [held[name] for name in names[: min(told, limit)]]
         next_after = names[limit - 1].decode() if len(names) > limit else None
-        return names[:limit], next_after, held
+        return names[:limit], next_after, values[:limit]
 
     async def buckets(self) -> builtins.list[str]:
         """All buckets that ever held a file, sorted."""

@@ -183,6 +183,11 @@ def unpack_entry(bucket: str, key: str, value: bytes) -> Entry | None:
     return Entry(key, summary.size, etag, stamp, summary.created_ms)
 
 
+def stamp_in(value: bytes) -> int:
+    """The stamp in a file value."""
+    return int(value.split(b" ", 2)[1])
+
+
 def unpack_object(
     bucket: str, object_id: str, value: bytes, version: Version | None
 ) -> ObjectState:

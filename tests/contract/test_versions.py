@@ -336,3 +336,21 @@ async def test_records_bring_it_all_back(world: World) -> None:
     await store.recovery.restore([Finding(settings(21, "Suspended"))], anew=True)
     assert await store.objects.commit(commit_of(version("c", 22))) is Outcome.PUBLISHED
     assert await store.objects.commit(commit_of(kept("c", 23))) is Outcome.ELSEWHERE
+
+
+async def test_a_long_listing_comes_in_pages_of_its_own(world: World) -> None:
+    store = world.store
+    nulls = [version(f"n{n:03}", 10 + n) for n in range(0, 600, 2)]
+    assert set(await asyncio.gather(*(publish(store, each) for each in nulls))) == {
+        Outcome.PUBLISHED
+    }
+    await enable(store, 1000)
+    newer = [kept(f"n{n:03}", 2000 + n) for n in range(0, 600, 3)]
+    await asyncio.gather(*(store.objects.commit(commit_of(each)) for each in newer))
+    expected = [
+        (f"n{n:03}", 10 + n if n % 3 else 2000 + n) for n in range(600) if n % 2 == 0 or n % 3 == 0
+    ]
+    assert await listed(store, at_once=1000) == expected
+    assert [(e.key, e.number) for e in await every_version(store, at_once=1000) if e.latest] == (
+        expected
+    )
