@@ -15,7 +15,7 @@ from common.meta.interface import Metadata
 from common.meta.packing import Packing
 from common.tickets import TICKETS_MAX, format_id, parse_ticket
 from common.uploads import is_hidden
-from common.versions import plain_bucket
+from common.versions import plain_bucket, plain_name
 from common.web import json_response
 from common.wire.handshake import Identity
 from common.wire.scrubbing import ScrubReply
@@ -140,6 +140,8 @@ class ClusterRoutes:
             if state.stamp:
                 told |= {"key": state.key, "version": format_id(state.stamp)}
                 version = await self._meta.versions.held(state.bucket, state.key)
+                if version is not None:
+                    told["bucket"], told["key"] = plain_name(version)
                 place = place_of_ticket(version, number) if version else None
                 told["offset"] = place[0] if place else None
         return json_response(told)

@@ -22,9 +22,11 @@ PHOTOS = "photos"
 SIZES = [0, 10, 20_000, 400_000]
 
 
-def with_store(scene: Callable[[Store], Awaitable[None]], routers: int = 2) -> None:
+def with_store(
+    scene: Callable[[Store], Awaitable[None]], routers: int = 2, putters: int = 2
+) -> None:
     async def main(world: World) -> None:
-        store = await Store(world, 2).start(routers)
+        store = await Store(world, putters).start(routers)
         await scene(store)
         await store.stop()
 
@@ -183,6 +185,32 @@ def test_parts_of_uploads_are_no_versions_and_their_bucket_keeps_its_own() -> No
             await store.router.configure.change(PHOTOS, {"versioning": "on"})
 
     with_store(scene)
+
+
+def test_versions_follow_the_settings_of_their_bucket() -> None:
+    async def scene(store: Store) -> None:
+        await store.write(b"null", "cat")
+        await keep_versions(store)
+        old = await store.write(payload(20_000), "cat")
+        await store.write(payload(10), "cat")
+        await store.router.writes.delete(PHOTOS, "cat")
+        await store.router.configure.change(PHOTOS, {"replicas": 3})
+        await store.router.follow.round()
+        for _ in range(20):
+            await store.router.repair.round()
+            await asyncio.sleep(1)
+        for place, count in ((PHOTOS, 1), (versions_of(PHOTOS), 3)):
+            found = [each.version for each in await store.meta.repairs.described(place, "", 9)]
+            assert [each.replicas for each in found] == [3] * count
+            extents = [e for each in found for stored in each.objects for e in stored.extents]
+            assert [(len(extent.nodes), extent.owed) for extent in extents] == [(3, {})] * len(
+                extents
+            )
+        held = await store.meta.versions.held(versions_of(PHOTOS), old.version.key)
+        assert held is not None
+        assert await store.read_version(held) == payload(20_000)
+
+    with_store(scene, putters=3)
 
 
 def test_what_names_held_lately_is_never_a_version_that_was_deleted() -> None:
