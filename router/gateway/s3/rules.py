@@ -26,7 +26,7 @@ from common.pairs import ROOT
 from router.buckets import created
 from router.gateway.s3 import acls
 from router.gateway.s3.failures import S3Error
-from router.gateway.s3.policy.actions import changes
+from router.gateway.s3.policy.actions import NEVER, changes
 from router.gateway.s3.policy.evaluation import evaluate
 from router.gateway.s3.policy.model import Policy, Question, Verdict
 from router.gateway.s3.policy.parsing import parse_policy
@@ -160,7 +160,7 @@ class Rules:
             return rights.own and owns and action in _ALWAYS
         if rights.own:
             return owns or action not in OWNERS_ONLY
-        if action in OWNERS_ONLY or (rights.read_only and changes(action)):
+        if action in OWNERS_ONLY | NEVER or (rights.read_only and changes(action)):
             return False
         restricted = self.public and self.block.restrict_public_buckets and not owns
         if verdict is Verdict.ALLOW and not restricted:

@@ -109,11 +109,11 @@ ON_OBJECTS: Final = frozenset(
 )
 """The actions whose resource is an object; that of the others is the bucket."""
 
-_NEVER: Final = frozenset({"CreateBucket", "ListAllMyBuckets"})
+NEVER: Final = frozenset({"CreateBucket", "ListAllMyBuckets"})
 """What a bucket's policy cannot be about: there is no bucket yet, or it is about all."""
 
 KNOWN: Final = (
-    frozenset({action for needed in ACTIONS.values() for action in needed} | ON_OBJECTS) - _NEVER
+    frozenset({action for needed in ACTIONS.values() for action in needed} | ON_OBJECTS) - NEVER
 )
 """The actions that a policy may name."""
 

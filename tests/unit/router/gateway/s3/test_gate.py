@@ -541,6 +541,8 @@ def test_a_bucket_that_is_made_anew_begins_anew(seen: Seen) -> None:
     path = f"/{seen.bucket}"
     seen.unblock()
     seen.policy(ALLOW | {"Action": "s3:*"})
+    assert seen.outcome("", "PUT", path) == DENIED
+    assert seen.outcome("BOB", "PUT", path) == DENIED
     for name in ("a", "b/c"):
         assert seen.outcome("", "DELETE", f"{path}/{name}") == 204
     assert seen.outcome("", "DELETE", path) == 204
