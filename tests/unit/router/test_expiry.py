@@ -192,6 +192,27 @@ def test_the_newest_old_versions_are_kept_across_pages(monkeypatch: pytest.Monke
     with_kit(scene)
 
 
+def test_delete_markers_are_not_among_the_versions_that_are_kept() -> None:
+    async def scene(kit: Kit) -> None:
+        null = await kit.store.write(b"null", "cat")
+        await kit.store.router.configure.change(PHOTOS, {"versioning": "Enabled"})
+        await kit.rule(noncurrent_days=1, newer_kept=2)
+        for data in (b"one", b"two"):
+            await kit.store.write(data, "cat")
+            await kit.store.router.writes.delete(PHOTOS, "cat")
+        kit.clock.days = 2
+        assert await kit.expiry.round()
+        # A marker, the second, a marker, the first: what is before these two versions ended.
+        markers = [marker for _, _, marker in await kit.versions()]
+        assert markers == [True, False, True, False]
+        assert await kit.store.meta.versions.held(PHOTOS, "cat") is None
+        assert kit.expired("versions") == 1
+        await kit.store.clean()
+        assert await kit.store.state(null.object_id) == ""
+
+    with_kit(scene)
+
+
 def meanwhile(kit: Kit, monkeypatch: pytest.MonkeyPatch, what: Callable[[], Any]) -> None:
     """Let something happen between a page and the deletions that follow from it."""
     listed = kit.store.meta.versions.list
@@ -269,6 +290,33 @@ def test_one_router_makes_one_pass_in_a_period() -> None:
         assert not await other.round()
         kit.clock.days = 1
         assert await other.round()
+        assert not await kit.expiry.round()
+
+    with_kit(scene, 2)
+
+
+def test_a_pass_that_another_router_made_is_not_gone_on_with(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def scene(kit: Kit) -> None:
+        await kit.rule(days=1)
+        await kit.store.write(b"x", "cat")
+        kit.clock.days = 2
+        other = made(kit.store, kit.clock, 1, "r1.1")
+
+        async def away(*asked: Any) -> VersionsPage:
+            raise MetadataUnavailable("Redis is away")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(kit.store.meta.versions, "list", away)
+            with pytest.raises(MetadataUnavailable):
+                await kit.expiry.round()
+        assert not await other.round()
+        await asyncio.sleep(61)  # the lease runs out
+        assert await other.round()
+        assert await kit.names() == []
+        assert not await kit.expiry.round()
+        await asyncio.sleep(61)
         assert not await kit.expiry.round()
 
     with_kit(scene, 2)
