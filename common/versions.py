@@ -82,9 +82,14 @@ def version_bounds(prefix: str, after: str) -> tuple[bytes, bytes]:
 
 def plain_name(version: Version) -> tuple[str, str]:
     """Bucket and key of a version, as clients know them."""
-    if has_versions(version.bucket):
-        return plain_bucket(version.bucket), read_version_name(version.key)[0]
-    return version.bucket, version.key
+    return plain_file(version.bucket, version.key)
+
+
+def plain_file(bucket: str, name: str) -> tuple[str, str]:
+    """The same of a name of this very bucket."""
+    if has_versions(bucket):
+        return plain_bucket(bucket), read_version_name(name)[0]
+    return bucket, name
 
 
 def number_of(version: Version) -> int:

@@ -16,6 +16,7 @@ from common.logs import get_logger
 from common.meta.handoff import Missed
 from common.meta.interface import Metadata
 from common.records import Abort, Change
+from common.versions import has_versions, plain_file
 from router.fleet import Fleet
 from router.parcels import Parcel, RecordsParcel
 from router.placement import NOTHING_OWED
@@ -77,6 +78,8 @@ class Keeping:
         except BaseException as error:
             parcel.abandon(as_putter_error(error))
             if isinstance(error, TimeoutError):
+                if has_versions(name):
+                    name = "/".join(plain_file(*name.split("/", 1)))
                 raise NodesUnavailable(
                     f"the putters did not take the commit record of {name} within "
                     f"{self._timeout_ms} ms",

@@ -21,6 +21,7 @@ from common.meta.handoff import Missed
 from common.meta.interface import Metadata
 from common.names import format_name
 from common.records import Version
+from common.versions import plain_name
 from router.fleet import Fleet
 from router.inventory import named
 from router.keeping import Keeping
@@ -107,7 +108,7 @@ class Retag:
         body = records.encode(version)
         if len(body) > COMMIT_RECORD_BYTES_MAX:
             raise TooLarge(
-                f"the commit record of {format_name(version.bucket, version.key)} would have "
+                f"the commit record of {format_name(*plain_name(version))} would have "
                 f"{len(body)} bytes with these tags; at most {COMMIT_RECORD_BYTES_MAX} are kept"
             )
         policy = await self._policies.of(version.bucket)

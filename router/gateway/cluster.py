@@ -15,7 +15,7 @@ from common.meta.interface import Metadata
 from common.meta.packing import Packing
 from common.tickets import TICKETS_MAX, format_id, parse_ticket
 from common.uploads import is_hidden
-from common.versions import plain_bucket, plain_name
+from common.versions import plain_bucket, plain_file
 from common.web import json_response
 from common.wire.handshake import Identity
 from common.wire.scrubbing import ScrubReply
@@ -136,12 +136,11 @@ class ClusterRoutes:
             "offset": None,
         }
         if state is not None:
-            told |= {"bucket": state.bucket, "state": state.state}
+            bucket, key = plain_file(state.bucket, state.key) if state.stamp else ("", "")
+            told |= {"bucket": bucket or plain_bucket(state.bucket), "state": state.state}
             if state.stamp:
-                told |= {"key": state.key, "version": format_id(state.stamp)}
+                told |= {"key": key, "version": format_id(state.stamp)}
                 version = await self._meta.versions.held(state.bucket, state.key)
-                if version is not None:
-                    told["bucket"], told["key"] = plain_name(version)
                 place = place_of_ticket(version, number) if version else None
                 told["offset"] = place[0] if place else None
         return json_response(told)

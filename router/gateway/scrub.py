@@ -12,6 +12,7 @@ from common.errors import NodesUnavailable, NotFound, PutterError, UsageError
 from common.meta.interface import Metadata, ObjectState
 from common.names import format_name
 from common.tickets import format_id
+from common.versions import plain_file
 from common.web import json_response
 from common.wire.scrubbing import Flaw, Scrub, ScrubReply
 from router.fleet import Fleet
@@ -154,10 +155,14 @@ def _flaw(flaw: Flaw, owner: ObjectState | None) -> Told:
         "record": flaw.first if flaw.part == "record" else None,
         "raw": flaw.raw,
         "object": flaw.object_id or None,
-        "file": format_name(owner.bucket, owner.key) if owner and owner.key else None,
+        "file": _file(owner) if owner and owner.key else None,
         "place": flaw.place,
         "reason": flaw.reason,
     }
+
+
+def _file(owner: ObjectState) -> str:
+    return format_name(*plain_file(owner.bucket, owner.key))
 
 
 def _rate(text: str | None) -> int:

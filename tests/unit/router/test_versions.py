@@ -3,19 +3,31 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from typing import Any, cast
 
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import make_mocked_request
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from common.errors import MetadataUnavailable, NotFound, PreconditionFailed, UsageError
+from common.errors import (
+    MetadataUnavailable,
+    NodesUnavailable,
+    NotFound,
+    PreconditionFailed,
+    UsageError,
+)
 from common.records import Abort, Version
+from common.tickets import format_id
 from common.versions import has_versions, number_of, plain_name, versions_of
+from router.gateway.cluster import ClusterRoutes
 from router.targets import VersioningChangedError, Written
 from tests.node_kit import play
-from tests.router_kit import Store, payload
+from tests.router_kit import Store, payload, tickets_of
 from tests.simulation.loop import World
 
 PHOTOS = "photos"
@@ -92,6 +104,29 @@ def test_a_name_is_deleted_by_a_marker_and_a_version_for_good() -> None:
         await store.clean()
         assert await store.state(second.object_id) == ""
         assert await store.state(first.object_id) == "written"
+
+    with_store(scene)
+
+
+def test_nobody_is_told_where_versions_are() -> None:
+    async def scene(store: Store) -> None:
+        router, nothing = store.router, cast("Any", None)
+        await keep_versions(store)
+        version = (await store.write(payload(20_000), "cat")).version
+        routes = ClusterRoutes(
+            store.meta, router.fleet, router.policies, nothing, nothing, "", lambda: 0
+        )
+        ticket = {"ticket": format_id(tickets_of(version)[-1])}
+        answer = await routes.ticket(make_mocked_request("GET", "/", match_info=ticket))
+        assert isinstance(answer, web.Response)
+        assert isinstance(answer.body, bytes)
+        told = json.loads(answer.body)
+        assert (told["bucket"], told["key"], told["state"]) == (PHOTOS, "cat", "written")
+        assert told["offset"] > 0
+        for putter in store.putters:
+            store.network.partition("r0", putter.name)
+        with pytest.raises(NodesUnavailable, match=f"commit record of {PHOTOS}/cat within"):
+            await router.writes.delete(PHOTOS, "cat")
 
     with_store(scene)
 

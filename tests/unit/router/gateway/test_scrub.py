@@ -11,6 +11,7 @@ from aiohttp.test_utils import make_mocked_request
 
 from common.errors import MetadataUnavailable, NodesUnavailable, NotFound, PutterError, UsageError
 from common.meta.interface import ObjectState
+from common.versions import version_name, versions_of
 from common.wire.scrubbing import Flaw, Scrub, ScrubReply
 from common.wire.session import Done, Message
 from router.gateway.scrub import ScrubRoutes, ask, summary
@@ -56,6 +57,7 @@ class Meta:
     def __init__(self, error: PutterError | None = None) -> None:
         self.objects = self
         self.error = error
+        self.name = ("docs", "notes.txt")
         self.asked: list[str] = []
 
     async def get(self, object_id: str) -> ObjectState | None:
@@ -64,7 +66,7 @@ class Meta:
             raise self.error
         if object_id != "2K":
             return None
-        state: dict[str, Any] = {"bucket": "docs", "key": "notes.txt"}
+        state = dict(zip(("bucket", "key"), self.name, strict=True))
         return cast("ObjectState", type("State", (), state))
 
 
@@ -133,6 +135,13 @@ def test_flaws_with_their_files() -> None:
     assert (record["record"], record["first"], record["count"]) == (17, None, 0)
     assert (record["object"], record["file"]) == ("GONE", None)
     assert sorted(meta.asked) == ["2K", "GONE"]
+
+
+def test_a_flaw_of_a_version() -> None:
+    meta = Meta()
+    meta.name = (versions_of("docs"), version_name("notes.txt", 5))
+    (node,) = call("GET", "", Link("A", reply(TICKETS)), meta=meta)
+    assert node["scrub"]["flaws"][0]["file"] == "docs/notes.txt"
 
 
 def test_flaws_without_redis() -> None:
