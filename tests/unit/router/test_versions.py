@@ -26,6 +26,7 @@ from common.tickets import format_id
 from common.versions import has_versions, number_of, plain_name, versions_of
 from router.gateway.cluster import ClusterRoutes
 from router.targets import VersioningChangedError, Written
+from router.upload import Upload
 from tests.node_kit import play
 from tests.router_kit import Store, payload, tickets_of
 from tests.simulation.loop import World
@@ -220,6 +221,40 @@ def test_parts_of_uploads_are_no_versions_and_their_bucket_keeps_its_own() -> No
             await store.router.configure.change(PHOTOS, {"versioning": "on"})
 
     with_store(scene)
+
+
+def test_a_version_that_is_described_twice_has_one_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As after a detour: both records are durable, and a rebuild finds both."""
+    truly = iter([False])
+    monkeypatch.setattr(Upload, "described_truly", property(lambda _: next(truly, True)))
+
+    async def scene(store: Store) -> None:
+        await keep_versions(store)
+        written = await store.write(payload(20_000), "cat")
+        assert written.version.stamp > number_of(written.version)
+        newer = await store.write(b"newer", "cat")
+        before = await listed(store)
+        assert [number for _, number, *_ in before] == [
+            number_of(newer.version),
+            number_of(written.version),
+        ]
+        store.meta.wipe("run-2")
+        await until_complete(store)
+        assert await listed(store) == before
+        held = await store.meta.versions.held(written.version.bucket, written.version.key)
+        assert held is not None
+        assert held.stamp == written.version.stamp
+        assert await store.read_version(held) == payload(20_000)
+
+    with_store(scene, routers=1)
+
+
+async def until_complete(store: Store) -> None:
+    for _ in range(600):
+        if (await store.meta.recovery.standing()).complete:
+            return
+        await asyncio.sleep(0.1)
+    raise AssertionError("Redis was not brought back")
 
 
 def test_versions_follow_the_settings_of_their_bucket() -> None:
