@@ -60,6 +60,7 @@ _ONLY: Final[Mapping[str, frozenset[str]]] = {
     "x-amz-storage-class": frozenset({"STANDARD"}),
     "x-amz-tagging-directive": frozenset({"COPY", "REPLACE"}),
     "x-amz-object-ownership": frozenset({"BucketOwnerEnforced"}),
+    "x-amz-transition-default-minimum-object-size": frozenset({"all_storage_classes_128K"}),
     "x-amz-bucket-object-lock-enabled": frozenset({"false", "False"}),
 }
 """Headers of which some values ask for what is so anyway."""

@@ -32,6 +32,8 @@ _KEPT_MAX: Final = 100
 _NUMBER: Final = re.compile(r"[+-]?[0-9]{1,19}")
 _NUMBER_MAX: Final = 2**31 - 1
 _SIZE_MAX: Final = 2**63 - 1
+_LEAST_MOVED: Final = {"x-amz-transition-default-minimum-object-size": "all_storage_classes_128K"}
+"""What S3 tells of a bucket that says nothing else; as nothing is moved here, nothing else is."""
 _FLAGS: Final = {"true": True, "false": False}
 _MOVES: Final = frozenset({"Transition", "NoncurrentVersionTransition"})
 _ACTIONS: Final = frozenset(
@@ -44,7 +46,9 @@ _PREDICATES: Final = frozenset({"Prefix", "Tag", "ObjectSizeGreaterThan", "Objec
 async def put_lifecycle(call: Call) -> web.StreamResponse:
     """PutBucketLifecycleConfiguration: all rules of the bucket, in place of those that it had."""
     root = await element_of(call, _ROOT, _DOCUMENT_BYTES_MAX)
-    return await put_setting(call, SETTING, kept(rules_in(root)))
+    done = await put_setting(call, SETTING, kept(rules_in(root)))
+    done.headers.update(_LEAST_MOVED)
+    return done
 
 
 async def get_lifecycle(call: Call) -> web.StreamResponse:
@@ -52,7 +56,7 @@ async def get_lifecycle(call: Call) -> web.StreamResponse:
     rules = rules_of(await setting_of(call, SETTING, _ABSENT))
     if rules is None:
         raise S3Error(_ABSENT, BucketName=call.address.bucket)
-    return answer(rules_tree(rules))
+    return answer(rules_tree(rules), **_LEAST_MOVED)
 
 
 async def delete_lifecycle(call: Call) -> web.StreamResponse:

@@ -79,6 +79,7 @@ def test_metadata_has_two_kibibytes() -> None:
         ("x-amz-mfa", "1", "NotImplemented"),
         ("x-amz-of-tomorrow", "1", "NotImplemented"),
         ("x-amz-bucket-object-lock-enabled", "true", "NotImplemented"),
+        ("x-amz-transition-default-minimum-object-size", "varies", "NotImplemented"),
         ("x-amz-storage-class", "GLACIER", "InvalidStorageClass"),
     ],
 )
