@@ -7,8 +7,10 @@
 ```
 
 What stands for a variable is taken literally: a ``*`` in it is a ``*``. A pattern with a variable
-that a request has no value for fits nothing. Without wildcards the time of a comparison is linear;
-with them it is bounded by the product of the lengths, never more.
+that a request has no value for fits nothing. The time of a comparison is linear, but for what
+stands between two ``*`` with a ``?`` in it: that is compared at each place of the text. So it can
+have no variable, which is as long as a request likes, and `Pattern.searched` tells how much of it
+there is.
 """
 
 from __future__ import annotations
@@ -73,6 +75,11 @@ class Pattern:
         """The keys of its variables."""
         return [part.key for part in self.parts if isinstance(part, Variable)]
 
+    @property
+    def searched(self) -> int:
+        """Characters that are compared at each place of a text."""
+        return _searched(self.parts)
+
     def fits(self, text: str, values: Values) -> bool:
         """Whether a text is as this says.
 
@@ -119,7 +126,7 @@ def pattern_of(
         lowered: whether upper and lower case are the same.
 
     Raises:
-        PatternInvalid: a variable that is none.
+        PatternInvalid: a variable that is none, or is where none can be.
     """
     parts: list[Part] = []
     for token in _TOKEN.finditer(text):
@@ -132,6 +139,7 @@ def pattern_of(
             parts.append(_ONE)
         else:
             parts.append(word.lower() if lowered else word)
+    _searched(parts)
     return Pattern(tuple(parts), lowered)
 
 
@@ -174,16 +182,35 @@ def _variable(inside: str, *, lowered: bool) -> Part:
     return Variable(match[1].lower(), default.lower() if lowered and default else default)
 
 
-def _runs(parts: Iterable[Part]) -> tuple[_Run, ...]:
-    """The runs between the ``*``; the first and the last may be empty."""
-    runs: list[list[str]] = [[]]
+def _split(parts: Iterable[Part]) -> list[list[Part]]:
+    """What stands before, between and behind the ``*``."""
+    split: list[list[Part]] = [[]]
     for part in parts:
         if part is ANY:
-            runs.append([])
+            split.append([])
         else:
-            assert isinstance(part, str)
-            runs[-1].append(part)
-    return tuple(_run(each) for each in runs)
+            split[-1].append(part)
+    return split
+
+
+def _searched(parts: Iterable[Part]) -> int:
+    """The characters of what stands between two ``*`` and has a ``?``.
+
+    Raises:
+        PatternInvalid: it has a variable, too.
+    """
+    count = 0
+    for run in _split(parts)[1:-1]:
+        for part in run if _ONE in run else ():
+            if isinstance(part, Variable):
+                raise PatternInvalid("A variable and a ? cannot stand between the same two *")
+            count += len(part or "?")
+    return count
+
+
+def _runs(parts: Iterable[Part]) -> tuple[_Run, ...]:
+    """The runs between the ``*``; the first and the last may be empty."""
+    return tuple(_run([part for part in run if isinstance(part, str)]) for run in _split(parts))
 
 
 def _run(parts: Sequence[str]) -> _Run:

@@ -151,6 +151,16 @@ def test_a_policy_has_a_size() -> None:
     assert "size" in refused(document + b" " * (S3_BUCKET_POLICY_BYTES_MAX - len(document) + 1))
 
 
+def test_a_policy_takes_no_long_time() -> None:
+    """However it is spread: what is compared at each place of a header counts together."""
+    agents = ["*?" + "a" * 500 + "*"] * 2
+    condition = {"StringLike": {"aws:UserAgent": agents}}
+    parsed(policy(Condition=condition))
+    resources = [f"arn:aws:s3:::photos/*{'?' * 23}*"]
+    why = refused(policy(Condition=condition, Resource=resources))
+    assert "too many characters" in why
+
+
 def test_principals_are_owners() -> None:
     of = parsed(
         policy(

@@ -37,6 +37,27 @@ def test_no_variables(text: str) -> None:
         pattern_of(text, variables=True)
 
 
+@pytest.mark.parametrize("text", ["*?${aws:referer}b*", "a*x${aws:referer}?*", "***?${a:b,'c'}*"])
+def test_what_a_request_makes_as_long_as_it_likes_is_not_searched(text: str) -> None:
+    with pytest.raises(PatternInvalid, match="the same two"):
+        pattern_of(text, variables=True)
+
+
+@pytest.mark.parametrize(
+    ("text", "chars"),
+    [
+        ("?a*b", 0),
+        ("a*?b", 0),
+        ("*?a*", 2),
+        ("*a*?*bc?d*?", 5),
+        ("?${a:b}*c?*${a:b}?", 2),
+        ("*a*", 0),
+    ],
+)
+def test_how_much_is_compared_at_each_place(text: str, chars: int) -> None:
+    assert pattern_of(text, variables=True).searched == chars
+
+
 def test_what_is_fixed() -> None:
     assert pattern_of("ann").fixed
     assert not pattern_of("a*").fixed
