@@ -22,7 +22,7 @@ SETTING: Final = "lifecycle"
 DAY_MS: Final = 86_400_000
 
 
-class Rule(msgspec.Struct, frozen=True, omit_defaults=True):
+class Rule(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """One rule.
 
     Attributes:
@@ -109,7 +109,7 @@ def kept(rules: Sequence[Rule]) -> Any:
 
 
 def rules_of(value: object) -> list[Rule] | None:
-    """The rules in a setting of a bucket; None if they are none that can be understood."""
+    """The rules in a setting of a bucket; None if not all that they say is understood."""
     try:
         return msgspec.convert(value, list[Rule])
     except msgspec.ValidationError:
