@@ -151,24 +151,33 @@ class _Run:
     """What stands between two ``*``: so many characters.
 
     Attributes:
-        length: how many.
-        literal: if there is no ``?`` in it.
-        shape: else.
+        parts: literals, and what stands for ``?``.
     """
 
-    length: int
-    literal: str
-    shape: re.Pattern[str] | None
+    parts: tuple[str, ...]
+
+    @cached_property
+    def length(self) -> int:
+        """How many."""
+        return sum(len(part) or 1 for part in self.parts)
+
+    @cached_property
+    def _shape(self) -> re.Pattern[str]:
+        """Only for what is searched: it takes long to make of what requests bring."""
+        shape = "".join(re.escape(part) if part else "." for part in self.parts)
+        return re.compile(shape, re.DOTALL)
 
     def at(self, text: str, place: int) -> bool:
-        if self.shape is None:
-            return text.startswith(self.literal, place)
-        return self.shape.match(text, place) is not None
+        for part in self.parts:
+            if not text.startswith(part, place):
+                return False
+            place += len(part) or 1
+        return place <= len(text)
 
     def find(self, text: str, place: int) -> int:
-        if self.shape is None:
-            return text.find(self.literal, place)
-        found = self.shape.search(text, place)
+        if _ONE not in self.parts:
+            return text.find("".join(self.parts), place)
+        found = self._shape.search(text, place)
         return -1 if found is None else found.start()
 
 
@@ -210,15 +219,9 @@ def _searched(parts: Iterable[Part]) -> int:
 
 def _runs(parts: Iterable[Part]) -> tuple[_Run, ...]:
     """The runs between the ``*``; the first and the last may be empty."""
-    return tuple(_run([part for part in run if isinstance(part, str)]) for run in _split(parts))
-
-
-def _run(parts: Sequence[str]) -> _Run:
-    length = sum(len(part) or 1 for part in parts)
-    if all(parts):
-        return _Run(length, "".join(parts), None)
-    shape = "".join(re.escape(part) if part else "." for part in parts)
-    return _Run(length, "", re.compile(shape, re.DOTALL))
+    return tuple(
+        _Run(tuple(part for part in run if isinstance(part, str))) for run in _split(parts)
+    )
 
 
 def _fits(runs: Sequence[_Run], text: str) -> bool:
