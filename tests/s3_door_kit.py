@@ -81,7 +81,7 @@ class S3Door:
     Attributes:
         loop: on which everything runs.
         store: what is behind.
-        keys: that it knows.
+        port: that is asked.
         failures: of requests that failed unexpectedly, and errors that nobody heard.
     """
 

@@ -238,6 +238,15 @@ def s3(
         yield client
 
 
+def completion_of(tags: Mapping[int, str]) -> bytes:
+    """The document that completes an upload, of the entity tags of its parts by number."""
+    lines = "".join(
+        f"<Part><PartNumber>{number}</PartNumber><ETag>{tag}</ETag></Part>"
+        for number, tag in tags.items()
+    )
+    return f"<CompleteMultipartUpload>{lines}</CompleteMultipartUpload>".encode()
+
+
 def refusal(error: ClientError) -> tuple[str, int]:
     """Code and status of an error."""
     told: Any = error.response

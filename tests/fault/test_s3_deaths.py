@@ -20,7 +20,7 @@ import pytest
 from common.meta.schema import lease_key
 from tests.books_kit import no_traceback
 from tests.s3_door_kit import head_of
-from tests.s3_kit import Signer, Told, s3_cluster
+from tests.s3_kit import Signer, Told, completion_of, s3_cluster
 from tests.store_kit import Cluster, eventually
 from tests.traffic_kit import eventually_clean, object_values, on_disk, payload, redis, reset
 
@@ -173,12 +173,7 @@ class Scene:
             client.delete(lease_key(f"upload-{self.upload}"))
 
     def _completion(self) -> tuple[str, bytes]:
-        lines = "".join(
-            f"<Part><PartNumber>{number}</PartNumber><ETag>{tag}</ETag></Part>"
-            for number, tag in enumerate(self.tags, 1)
-        )
-        body = f"<CompleteMultipartUpload>{lines}</CompleteMultipartUpload>".encode()
-        return f"/deaths/made?uploadId={self.upload}", body
+        return f"/deaths/made?uploadId={self.upload}", completion_of(dict(enumerate(self.tags, 1)))
 
     def _is_made(self) -> bool:
         return self.signer.ask("HEAD", "/deaths/made").status == 200

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.s3_kit import SECRET, Signer, Told, begin_anew, path_of, s3, s3_cluster
+from tests.s3_kit import SECRET, Signer, Told, begin_anew, completion_of, path_of, s3, s3_cluster
 from tests.store_kit import Cluster, eventually
 from tests.traffic_kit import payload
 
@@ -168,12 +168,8 @@ def finish(store: Cluster, path: str) -> None:
     last = signer.ask("PUT", path.replace("?", "?partNumber=2&"), b"another end")
     assert last.status == 200
     bodies = [payload(LONG, 1), b"another end"]
-    lines = "".join(
-        f"<Part><PartNumber>{number}</PartNumber><ETag>{hashlib.md5(body).hexdigest()}</ETag></Part>"
-        for number, body in enumerate(bodies, 1)
-    )
-    document = f"<CompleteMultipartUpload>{lines}</CompleteMultipartUpload>"
-    told = signer.ask("POST", path, document.encode())
+    tags = {number: hashlib.md5(body).hexdigest() for number, body in enumerate(bodies, 1)}
+    told = signer.ask("POST", path, completion_of(tags))
     assert told.status == 200, told
     held = signer.ask("GET", "/photos/open", headers={"x-amz-checksum-mode": "ENABLED"})
     assert held.body == b"".join(bodies)
