@@ -10,7 +10,7 @@ set (`Bucket.settings`); what an operator set for the bucket (`router.policies.N
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
@@ -31,6 +31,9 @@ _FRESH_MS: Final = 1_000
 _REMEMBERED_MAX: Final = 4_096
 _REMEMBERED_BYTES_MAX: Final = 16 * MIB
 _AT_ONCE: Final = 64
+
+Clear = Callable[[], Awaitable[object]]
+"""Takes away what is left of a bucket that is not there."""
 
 
 class BucketThere(Exception):
@@ -138,6 +141,7 @@ class Directory:
         owner: str,
         location: str = "",
         settings: Mapping[str, Any] = MappingProxyType({}),
+        clear: Clear | None = None,
     ) -> Bucket:
         """Create a bucket; it is durable by the return.
 
@@ -146,6 +150,8 @@ class Directory:
             owner: who does.
             location: kept, and means nothing.
             settings: that it begins with.
+            clear: called before, while nobody else creates it: nothing of an earlier one of the
+                name goes to its owner.
 
         Raises:
             BucketThere: it is there already.
@@ -156,6 +162,8 @@ class Directory:
         async def unless_there(held: Mapping[str, Any]) -> Mapping[str, Any]:
             if created(name, held) is not None or await self._held(name) is not None:
                 raise BucketThere(f"bucket {name!r} is there already")
+            if clear is not None:
+                await clear()
             anew = {"ms": made.created_ms, "owner": owner, "location": location}
             return {**_without_users(held), **settings, SETTING: anew}
 
@@ -165,10 +173,15 @@ class Directory:
             self._forget(name)
         return made
 
-    async def remove(self, name: str) -> bool:
+    async def remove(self, name: str, clear: Clear | None = None) -> bool:
         """Remove a bucket that holds no file.
 
         A file that is written at the same time stays, and its bucket with it.
+
+        Args:
+            name: of it.
+            clear: called if it was not there, while nobody creates it: a removal that came to no
+                end may have left something.
 
         Returns:
             False if it was not there.
@@ -184,6 +197,8 @@ class Directory:
             if await self._held(name) is not None:
                 raise BucketFull(f"bucket {name!r} holds files")
             there = created(name, settings) is not None
+            if not there and clear is not None:
+                await clear()
             return _without_users(settings) if there else {}
 
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from typing import Final
 
 from aiohttp import web
@@ -55,8 +56,9 @@ async def create_bucket(call: Call) -> web.StreamResponse:
     name = checked_bucket(call.address.bucket)
     location = _location(await call.document(_CONFIGURATION_BYTES_MAX))
     owner = call.caller.key.owner
+    clear = partial(Uploads(call.store.meta, call.store.writes).close_all, name)
     try:
-        await call.store.directory.create(name, owner, location, settings_of_new(call))
+        await call.store.directory.create(name, owner, location, settings_of_new(call), clear)
     except WriteConflict as error:
         raise S3Error("OperationAborted", BucketName=name) from error
     except BucketThere:
@@ -78,10 +80,11 @@ async def head_bucket(call: Call) -> web.StreamResponse:
 async def delete_bucket(call: Call) -> web.StreamResponse:
     """DeleteBucket: only if it holds no object; what is being uploaded in parts is given up."""
     name = checked_bucket(call.address.bucket)
+    clear = partial(Uploads(call.store.meta, call.store.writes).close_all, name)
     try:
-        if not await call.store.directory.remove(name):
+        if not await call.store.directory.remove(name, clear):
             raise no_bucket(name)
-        await Uploads(call.store.meta, call.store.writes).close_all(name)
+        await clear()
     except WriteConflict as error:
         raise S3Error("OperationAborted", BucketName=name) from error
     except BucketFull:

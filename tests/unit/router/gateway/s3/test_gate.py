@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from router.access_keys import Wanted
+from router.uploads import Uploads
 from tests.s3_door_kit import S3Door, head_of, open_door, told
 from tests.s3_kit import (
     KEY_ID,
@@ -361,6 +362,30 @@ def test_anybody_writes(seen: Seen) -> None:
     assert seen.outcome("", "PUT", path, BODY, x_amz_acl="public-read")[1] == (
         "AccessControlListNotSupported"
     )
+
+
+def test_nobody_inherits_uploads(seen: Seen) -> None:
+    """Of a bucket of the same name: begun while that was deleted, or left when a router died."""
+    store, name = seen.door.store, f"{seen.bucket}-again"
+    uploads = Uploads(store.meta, store.router.writes)
+
+    def left() -> str:
+        begun = uploads.begin(name, "secret", {"x-upload-owner": "ann"})
+        return seen.door.run(begun)
+
+    first = left()
+    assert seen.outcome("OTHER", "PUT", f"/{name}") == 200
+    assert b"<Upload>" not in seen.ask("OTHER", "GET", f"/{name}?uploads").body
+    path = f"/{name}/secret?uploadId={first}"
+    assert seen.outcome("OTHER", "GET", path) == (404, "NoSuchUpload")
+    own = left()
+    assert seen.outcome("OTHER", "PUT", f"/{name}")[0] == 409
+    assert seen.door.run(uploads.find(name, "secret", own)) is not None
+    assert seen.outcome("OTHER", "DELETE", f"/{name}") == 204
+    assert seen.door.run(uploads.find(name, "secret", own)) is None
+    last = left()
+    assert seen.outcome("OTHER", "DELETE", f"/{name}") == (404, "NoSuchBucket")
+    assert seen.door.run(uploads.find(name, "secret", last)) is None
 
 
 def test_a_condition_needs_a_right_to_read(seen: Seen) -> None:
