@@ -17,7 +17,7 @@ from __future__ import annotations
 import base64
 import hmac
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Final
@@ -189,6 +189,9 @@ class KeyedDoor(Door):
         if copied is not None:
             source, file = name_of(copied, "/")
             needs.append(Need(source, action="GetObject", key=file))
+            # A copy takes the tags along, if there are any.
+            needs.append(Need(source, action="GetObjectTagging", key=file))
+            needs.append(replace(needs[0], action="PutObjectTagging"))
         if not all(each.granted(key) for each in needs):
             raise Forbidden(f"access key {key.access_key_id} may not do this")
         for each in needs:

@@ -309,6 +309,22 @@ async def test_what_a_policy_denies_at_s3_is_denied_here_too() -> None:
     assert (await site.ask("GET", secret))[0] == 200  # whoever sits at the machine
 
 
+@pytest.mark.parametrize(
+    ("action", "here", "there"),
+    [("s3:GetObjectTagging", 200, 403), ("s3:PutObjectTagging", 403, 200)],
+)
+async def test_a_copy_takes_tags_along(action: str, here: int, there: int) -> None:
+    site = Site(buckets=Buckets(DENY | {"Action": action, "Resource": f"{ARN}/*"}))
+    key = basic("ALL", "secret-of-all")
+    for path, source, status in (
+        ("/file/photos/b", "/music/a", here),
+        ("/file/music/b", "/photos/a", there),
+    ):
+        copied = {"X-Putter-Copy-Source": source}
+        assert (await site.ask("PUT", path, Authorization=key, **copied))[0] == status
+        assert (await site.ask("PUT", path, Authorization=key))[0] == 200
+
+
 async def test_what_a_policy_knows_of_a_request() -> None:
     async def denied(condition: dict[str, Any], *, signed: bool = False) -> bool:
         every = {"Action": "s3:*", "Resource": [ARN, f"{ARN}/*"], "Condition": condition}
