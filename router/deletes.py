@@ -196,7 +196,8 @@ class Deletes:
             if claim is not None:
                 await claim.take()
             marker = await self._marker(bucket, key, versioning)
-            await self._path.publish_empty(marker, if_match)
+            found = expected.stamp if expected is not None else 0
+            await self._path.publish_empty(marker, if_match, found)
         except BaseException as error:
             if claim is not None:
                 self._path.in_background(claim.give_back())

@@ -347,7 +347,9 @@ class WritePath:
         holders = await self.publish_empty(version, target.if_match)
         return self.written(version, "", _EMPTY_DIGEST, holders)
 
-    async def publish_empty(self, version: Version, if_match: str | None = None) -> int:
+    async def publish_empty(
+        self, version: Version, if_match: str | None = None, replaces: int = 0
+    ) -> int:
         """Publish a version without a byte; how many putters hold its record.
 
         Raises:
@@ -359,7 +361,7 @@ class WritePath:
         except PutterError:
             await self.take_back([version])
             raise
-        commit = Commit(version, 0, 0, if_match)
+        commit = Commit(version, 0, 0, if_match, replaces)
         outcome = await self.meta.objects.commit(commit)
         if outcome not in VISIBLE:
             await self.take_back([version])

@@ -124,9 +124,9 @@ def version(
     )
 
 
-def commit_of(what: Version, if_match: str | None = None) -> Commit:
+def commit_of(what: Version, if_match: str | None = None, replaces: int = 0) -> Commit:
     tickets = sum(each.tickets for each in what.objects)
-    return Commit(what, tickets, tickets, if_match)
+    return Commit(what, tickets, tickets, if_match, replaces)
 
 
 def tombstone(

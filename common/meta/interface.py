@@ -172,12 +172,14 @@ class Commit:
         acked: how many of them enough putters hold.
         if_match: publish only if the name's present etag is this one; ``"*"``: only if it
             holds anything; ``""``: only if it holds nothing; None: always.
+        replaces: with ``if_match``: only if it holds the version with this stamp; 0: any that fits.
     """
 
     version: Version
     tickets: int
     acked: int
     if_match: str | None = None
+    replaces: int = 0
 
 
 class Outcome(StrEnum):

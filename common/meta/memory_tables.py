@@ -91,7 +91,8 @@ class MemoryObjects:
         if kept != (versioning(state, version.bucket) == "Enabled"):
             return Outcome.ELSEWHERE
         plain, key = plain_name(version)
-        if not holds(item.if_match, current(state, plain, key)):
+        held = current(state, plain, key)
+        if not holds(item.if_match, held) or item.replaces not in (0, held and held.stamp):
             return Outcome.REFUSED
 
         if item.if_match is not None:

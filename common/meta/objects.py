@@ -155,7 +155,9 @@ def _outcome(answer: int, _args: Args) -> Outcome:
 def _check(item: Commit) -> str:
     """Counts and condition, as the script wants them."""
     complete = "+" if item.acked == item.tickets else "!"
-    return complete if item.if_match is None else complete + condition(item.if_match)
+    if item.if_match is None:
+        return complete
+    return complete + (f"@{item.replaces}" if item.replaces else condition(item.if_match))
 
 
 def _named(version: Version) -> str:

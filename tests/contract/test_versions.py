@@ -155,6 +155,22 @@ async def test_null_versions_while_suspended(world: World) -> None:
     assert await every_version(store) == []
 
 
+async def test_a_marker_takes_the_place_of_the_one_version_that_was_found(world: World) -> None:
+    """Not that of another one with the same entity tag, which came in between."""
+    store = world.store
+    await enable(store, 5, "Suspended")
+    await put(store, version("a", 10, stored("A")))
+    again = version("a", 11, stored("B", 300))
+    await put(store, again)
+    marker = version("a", 12, etag="")
+    assert await store.objects.commit(commit_of(marker, again.etag, 10)) is Outcome.REFUSED
+    assert await store.files.resolve(BUCKET, "a") == again
+    assert await store.objects.commit(commit_of(marker, again.etag, 11)) is Outcome.PUBLISHED
+    assert await store.files.resolve(BUCKET, "a") is None
+    late = version("a", 13, etag="")
+    assert await store.objects.commit(commit_of(late, again.etag, 12)) is Outcome.REFUSED
+
+
 async def test_a_writer_that_did_not_hear_of_a_change_changes_nothing(world: World) -> None:
     store = world.store
     null = version("a", 10, stored("A"))

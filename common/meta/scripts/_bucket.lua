@@ -188,8 +188,9 @@ local function drop_silent_readers()
 end
 
 -- Whether what a name holds fulfils a condition: '' none, '-' nothing, '*' anything, '=<etag>' a
--- version with this etag. A version without one is a delete marker, which is nothing.
-local function holds(condition, kind, etag)
+-- version with this etag, '@<stamp>' the one with this stamp. A version without an etag is a delete
+-- marker, which is nothing.
+local function holds(condition, kind, stamp, etag)
   local something = kind == 'v' and etag ~= ''
   if condition == '' then
     return true
@@ -198,7 +199,7 @@ local function holds(condition, kind, etag)
   elseif condition == '*' then
     return something
   end
-  return something and condition == '=' .. etag
+  return something and (condition == '=' .. etag or condition == '@' .. int(stamp))
 end
 
 -- Nobody has claimed a name any more.

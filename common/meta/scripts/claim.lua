@@ -5,8 +5,8 @@
 drop_silent_claims()
 
 local function claim(key, holder, lease_ms, condition)
-  local kind, _, _, etag = read_file((current(key, redis.call('HGET', FILES, key))))
-  if not holds(condition, kind, etag) then
+  local kind, stamp, _, etag = read_file((current(key, redis.call('HGET', FILES, key))))
+  if not holds(condition, kind, stamp, etag) then
     return 'R'
   end
   local claimant = redis.call('HGET', CLAIMANTS, key)

@@ -50,8 +50,8 @@ local function commit(key, value, check, named, owed)
     return 'V'
   elseif check ~= '+' then
     local plain = hidden and key_of(key) or key
-    local kind, _, _, etag = read_file((current(plain, redis.call('HGET', NULLS, plain))))
-    if not holds(string.sub(check, 2), kind, etag) then
+    local kind, now, _, etag = read_file((current(plain, redis.call('HGET', NULLS, plain))))
+    if not holds(string.sub(check, 2), kind, now, etag) then
       return 'R'
     end
     end_claim(plain)
