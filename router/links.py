@@ -358,15 +358,13 @@ class NodeLink:
         while not self._closing:
             self._lost.clear()
             try:
-                session, peer = await open_session(
-                    self._network, self.host, self.port, self._make_session
-                )
+                session, peer = await open_session(self._network, self.host, self.port, self._make)
                 try:
                     self._accept(peer)
                 except PutterError:
                     session.close()
                     raise
-            except PutterError as error:
+            except Exception as error:  # noqa: BLE001 - a link that is not tried again is lost
                 self._complain(error)
                 await asyncio.sleep(delay_ms / 1000 * self._rng.uniform(0.5, 1.0))
                 delay_ms = min(delay_ms * 2, RECONNECT_DELAY_MS_MAX)
@@ -382,11 +380,9 @@ class NodeLink:
             self._on_change(self)
             await self._lost.wait()
 
-    def _make_session(self) -> ClientSession:
+    def _make(self) -> ClientSession:
         session = ClientSession(
-            self._keyring,
-            self._introduce(),
-            self._pool,
+            *(self._keyring, self._introduce(), self._pool),
             on_message=self._received,
             on_lost=lambda error: self._gone(session, error),
         )
@@ -418,8 +414,11 @@ class NodeLink:
         self._lost.set()
         self._on_change(self)
 
-    def _complain(self, error: PutterError) -> None:
+    def _complain(self, error: Exception) -> None:
         """Say why there is no link; the same reason once a minute."""
+        if not isinstance(error, PutterError):
+            _log.error("a connection failed unexpectedly", node=self.node, exc_info=error)
+            error = NodesUnavailable(f"the connection to the putter failed: {error!r}")
         self._reason = error
         more = self._repeats.due(str(error), self._now_ms() / 1000)
         if more is not None:

@@ -299,6 +299,28 @@ class TestALostLink:
 
         with_link(scene)
 
+    def test_an_error_that_nobody_thought_of_does_not_end_it(self) -> None:
+        """As an event loop may raise for a connection that is reset within microseconds."""
+
+        async def scene(putter: ScriptedPutter, links: Links) -> None:
+            network, raised = links.link._network, []
+            connect = network.connect
+
+            async def broken(*args: Any, **options: Any) -> Any:
+                if not raised:
+                    raised.append(RuntimeError("the handler is closed"))
+                    raise raised[0]
+                return await connect(*args, **options)
+
+            with pytest.MonkeyPatch.context() as patch, structlog.testing.capture_logs() as lines:
+                patch.setattr(network, "connect", broken)
+                links.link.renew("a test")
+                await until(lambda: bool(raised) and links.link.up)
+            [line] = [each for each in lines if each["log_level"] == "error"]
+            assert line["exc_info"] is raised[0]
+
+        with_link(scene)
+
 
 class TestSilence:
     def test_a_putter_that_leaves_runs_unanswered_is_renewed(self) -> None:
