@@ -275,9 +275,10 @@ def _tune(sock: socket.socket) -> None:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, KEEPALIVE_PROBES)
         if hasattr(socket, "TCP_USER_TIMEOUT"):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNANSWERED_MS)
-    except OSError as error:
+    except (OSError, ValueError) as error:
         # A connection that was reset within its first microseconds; its protocol hears of it.
-        if error.errno not in (errno.EINVAL, errno.EBADF):
+        # The ValueError is uvloop's: it looks for the descriptor of a transport that has none.
+        if isinstance(error, OSError) and error.errno not in (errno.EINVAL, errno.EBADF):
             raise
 
 

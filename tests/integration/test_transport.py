@@ -12,7 +12,7 @@ import uvloop
 
 from common.buffers import BufferPool
 from common.errors import Unavailable
-from common.transport import KEEPALIVE_IDLE_S, TcpNetwork, abort, address, reason
+from common.transport import KEEPALIVE_IDLE_S, TcpNetwork, _tune, abort, address, reason
 from tests.simulation.recorder import Recorder
 
 HOST = "127.0.0.1"
@@ -211,6 +211,27 @@ def test_a_reset_from_outside_is_a_reset_inside(runner: Callable[..., None]) -> 
             await asyncio.sleep(0.001)
         outside.close()
         assert isinstance(await accepted[0].lost, ConnectionResetError)
+        await listener.close()
+
+    runner(scenario)
+
+
+def test_a_connection_that_is_gone_cannot_be_tuned_and_that_is_no_error(
+    runner: Callable[..., None],
+) -> None:
+    """Its protocol hears of the loss; whoever connects must not hear of it in a second way."""
+
+    async def scenario(network: TcpNetwork) -> None:
+        listener = await network.listen(Recorder, HOST, 0)
+        transport, client = await network.connect(Recorder, HOST, listener.port, timeout_ms=5_000)
+        sock = transport.get_extra_info("socket")
+        _tune(sock)
+        abort(transport)
+        await client.lost
+        await asyncio.sleep(0)
+        with pytest.raises((OSError, ValueError)):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        _tune(sock)
         await listener.close()
 
     runner(scenario)
