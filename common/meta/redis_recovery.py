@@ -87,22 +87,20 @@ class RedisRecovery:
             self._runs.clear()
             self._lost.clear()
         self._completed = stamp
-        runs, lost = set(self._runs), set(self._lost)
+        lost = set(self._lost)
         marks = {
             node.decode(): _mark(value)
             for node, value in zip(packed[::2], packed[1::2], strict=True)
         }
-        if not self._sharded:
-            runs.discard(epoch.decode())  # that one is told by what stands in it
         return Standing(
             epoch=epoch.decode(),
-            complete=complete == epoch and not runs and not lost,
+            complete=complete == epoch and not self._runs and not lost,
             established=established == epoch,
             fresh=not complete,
             stamp=int(stamp),
             ceilings=Ceilings(*(int(each) for each in ceilings)),
             marks=marks,
-            runs=tuple(sorted(runs)),
+            runs=tuple(sorted(self._runs)),
             lost=tuple(sorted(lost)),
             sharded=self._sharded,
         )
@@ -256,8 +254,9 @@ class RedisRecovery:
             again = await self._calls.run(command)
             if again == b"lost":
                 self._lost.add(bucket)
-        else:
+        elif self._sharded:
             self._runs.add(run)
+        # Else the epoch tells; an answer about a run that is over, come late, tells nothing.
         return True
 
     async def _run(self, name: str, key: bytes, *words: Argument) -> Any:

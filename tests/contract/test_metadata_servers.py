@@ -130,6 +130,26 @@ async def test_a_server_that_is_killed_in_the_middle_loses_nothing_it_confirmed(
     assert await store.objects.stale(10) == []
 
 
+async def test_a_question_about_the_run_before_changes_nothing(durable: ValkeyServer) -> None:
+    """A call that was asked just before a restart looks after its bucket just after it."""
+    store = connect(durable.url, patience_ms=1_000)
+    await complete(store)
+    what = version("a", 10, stored("A"))
+    await publish(store, what)
+    former = (await store.recovery.standing()).epoch
+    durable.kill()
+    durable.start()
+    assert await store.recovery._admit("other", former, "-", registers=True)
+    standing = await store.recovery.standing()
+    assert standing.epoch != former
+    assert not standing.complete
+    assert await store.recovery.begin(standing.epoch, "again")
+    assert await store.recovery.complete(standing, 0, "again")
+    assert await store.files.resolve(BUCKET, "a") == what
+    assert (await store.recovery.standing()).complete
+    await store.close()
+
+
 async def test_the_start_is_waited_for_with_one_line(tmp_path: Path) -> None:
     server = ValkeyServer(tmp_path)
     store = connect(f"redis://me:hunter2@127.0.0.1:{server.port}")

@@ -95,7 +95,8 @@ class Race:
         assert len(won) <= 1, won
 
         def settled() -> None:
-            assert self.signer(0).ask("GET", self.path).status in {200, 404}
+            told = self.signer(0).ask("GET", self.path)
+            assert told.status in {200, 404}, told.body
 
         eventually(settled, 60)
         held = {(each.status, each.body) for each in map(self._held, (0, 1))}
