@@ -93,6 +93,9 @@ class Heartbeat:
                     reason = str(error) or f"no answer within {MEMBER_LOST_MS} ms"
                     _log.warning("no sign of life could be given", reason=reason)
                 self._healthy = False
+            except Exception:  # noqa: BLE001 - a node that gives no sign any more counts as dead
+                _log.exception("a sign of life failed")
+                self._healthy = False
             else:
                 self._take(member, verdict)
                 self._on_answer()

@@ -348,10 +348,10 @@ class Fleet:
         while True:
             try:
                 seen = await self._members.seen()
-            except PutterError as error:
-                _log.debug("membership is not to be had", reason=str(error))
-            else:
                 await self._update([entry for entry in seen if entry.member.role == "putter"])
+            except Exception as error:  # noqa: BLE001 - it goes on with the next round
+                tell = _log.debug if isinstance(error, PutterError) else _log.exception
+                tell("membership is not to be had", reason=str(error))
             await asyncio.sleep(HEARTBEAT_MS / 1000)
 
     async def _update(self, seen: list[Seen]) -> None:

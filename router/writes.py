@@ -433,8 +433,10 @@ class WritePath:
             self.metrics.pending_bytes.set(self._budget.used_bytes)
             now_ms = self.clock.monotonic_ms()
             for upload in list(self._uploads.values()):
-                upload.check_progress(now_ms)
                 try:
+                    upload.check_progress(now_ms)
                     await upload.report()
                 except PutterError as error:
                     _log.warning("no sign of life for an object", reason=str(error))
+                except Exception:  # noqa: BLE001 - the others need theirs
+                    _log.exception("looking after an object failed", object=upload.object_id)

@@ -185,7 +185,7 @@ class AckLink:
         while True:
             try:
                 sender = await self._connect()
-            except PutterError as error:
+            except Exception as error:  # noqa: BLE001 - a router that is not tried again is lost
                 self._complain(error)
                 await asyncio.sleep(delay_ms / 1000 * self._rng.uniform(0.5, 1.0))
                 delay_ms = min(delay_ms * 2, RECONNECT_DELAY_MS_MAX)
@@ -198,7 +198,7 @@ class AckLink:
                 await self._wake.wait()
             self._sender = None
 
-    def _complain(self, error: PutterError) -> None:
+    def _complain(self, error: Exception) -> None:
         more = self._repeats.due(str(error), asyncio.get_running_loop().time())
         if more is None:
             return

@@ -24,7 +24,7 @@ class Register:
         self.told: list[tuple[float, Member]] = []
         self.asked: list[bool] = []
         self.left: list[str] = []
-        self.error: PutterError | None = None
+        self.error: Exception | None = None
         self.hangs = False
         self.verdict = Verdict()
 
@@ -91,11 +91,12 @@ def test_one_lost_beat_is_not_the_end_of_a_member() -> None:
     assert 3 * HEARTBEAT_MS < MEMBER_LOST_MS
 
 
-def test_it_goes_on_through_failures() -> None:
+@pytest.mark.parametrize("error", [MetadataUnavailable("no answer"), ValueError("a bug")])
+def test_it_goes_on_through_failures(error: Exception) -> None:
     async def scene(register: Register, heartbeat: Heartbeat, describe: Described) -> None:
         heartbeat.start()
         await asyncio.sleep(1.5 * BEAT_S)
-        register.error = MetadataUnavailable("no answer")
+        register.error = error
         await asyncio.sleep(2 * BEAT_S)
         assert not heartbeat.healthy
         assert len(register.told) == 2

@@ -57,6 +57,27 @@ class TestWhoIsThere:
 
         with_store(scene)
 
+    def test_whatever_a_look_failed_with_there_is_a_next_one(self) -> None:
+        async def scene(store: Store) -> None:
+            members = store.meta.members
+            seen, failed = members.seen, []
+
+            async def failing() -> list[Seen]:
+                if len(failed) < 3:
+                    failed.append(ValueError("a bug"))
+                    raise failed[-1]
+                return await seen()
+
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(members, "seen", failing)
+                await until(lambda: len(failed) == 3, 10)
+                late = SimPutter(store, "late")
+                store.putters.append(late)
+                await late.start()
+                await until(lambda: len(store.router.fleet.up()) == 3, 10)
+
+        with_store(scene)
+
     def test_one_that_is_down_says_why_and_comes_back(self) -> None:
         async def scene(store: Store) -> None:
             fleet = store.router.fleet

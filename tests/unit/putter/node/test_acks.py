@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
+from typing import Any
 
 import pytest
 import structlog
@@ -138,6 +140,29 @@ def test_a_lost_connection_is_made_again() -> None:
         link.send(2, 1, 0)
         await until(lambda: len(port.connections) == 2 and len(port.got) == 2)
         assert acks_in(bytes(port.connections[1].received)) == [(2, 0)]
+        await link.close(0)
+
+    play(main)
+
+
+def test_whatever_a_try_to_connect_failed_with_there_is_a_next_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def main(world: World) -> None:
+        network = network_of(world.random)
+        port = await AckPort(network).open()
+        host, tries = network.host("putter"), itertools.count()
+        connect = host.connect
+
+        async def failing(*args: Any, **options: Any) -> Any:
+            if next(tries) < 2:
+                raise ValueError("negative file descriptor")
+            return await connect(*args, **options)
+
+        monkeypatch.setattr(host, "connect", failing)
+        link = AckLink(ADDRESS, host, RING, ME, random.Random(5))
+        link.send(1, 1, 0)
+        await until(lambda: port.got == [(1, 0)], 30)
         await link.close(0)
 
     play(main)
