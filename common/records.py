@@ -95,6 +95,8 @@ class Version(msgspec.Struct, frozen=True, tag="version", tag_field="kind", omit
         tagged: 0, or the stamp of the last change of ``tags``, above those of all earlier
             descriptions of this version. Like ``revision`` it leaves the order of changes as it is,
             and each of the two counts for its own (`joined`).
+        digests: the checksums of its parts, in their order, one right behind the other: all of the
+            algorithm of ``checksums``, as bytes; empty if not all parts had one.
     """
 
     bucket: str
@@ -112,6 +114,7 @@ class Version(msgspec.Struct, frozen=True, tag="version", tag_field="kind", omit
     parts: tuple[tuple[int, int], ...] = ()
     tags: dict[str, str] = {}
     tagged: int = 0
+    digests: bytes = b""
 
     @property
     def is_marker(self) -> bool:

@@ -31,13 +31,15 @@ class Sealed:
 
     Attributes:
         etag: entity tag without quotes.
-        checksums, upload, parts: kept in the version, as `common.records.Version` has them.
+        checksums, upload, parts, digests: kept in the version, as `common.records.Version` has
+            them.
     """
 
     etag: str
     checksums: dict[str, str] = field(default_factory=dict)
     upload: str = ""
     parts: tuple[tuple[int, int], ...] = ()
+    digests: bytes = b""
 
 
 @dataclass(frozen=True)
@@ -113,6 +115,7 @@ class Target:
             checksums=sealed.checksums,
             upload=sealed.upload,
             parts=sealed.parts,
+            digests=sealed.digests,
             tags=self.tags,
         )
 

@@ -40,6 +40,7 @@ class _Rest(msgspec.Struct, frozen=True, array_like=True):
     parts: tuple[tuple[int, int], ...] = ()
     tags: dict[str, str] = {}
     tagged: int = 0
+    digests: bytes = b""
 
 
 class _Summary(msgspec.Struct, frozen=True, array_like=True):
@@ -130,6 +131,7 @@ def pack_version(version: Version) -> bytes:
             version.parts,
             version.tags,
             version.tagged,
+            version.digests,
         )
     )
     return b"v %d %s %d %s%s" % (version.stamp, ids.encode(), len(etag), etag, rest)
@@ -164,6 +166,7 @@ def unpack_version(bucket: str, key: str, value: bytes) -> Version | None:
         parts=rest.parts,
         tags=rest.tags,
         tagged=rest.tagged,
+        digests=rest.digests,
     )
 
 

@@ -132,6 +132,7 @@ def test_a_part_of_the_object_can_be_read(client: Any, bucket: str) -> None:
         got = client.get_object(Bucket=bucket, Key="a/long one", PartNumber=number)
         assert got["Body"].read() == part
         assert got["PartsCount"] == 3
+        assert "ChecksumCRC32" not in got
     head = client.head_object(Bucket=bucket, Key="a/long one", PartNumber=3)
     assert (head["ContentLength"], head["PartsCount"]) == (100, 3)
     fourth = refused(lambda: client.get_object(Bucket=bucket, Key="a/long one", PartNumber=4))
@@ -200,6 +201,19 @@ def test_checksums_of_checksums(client: Any, bucket: str, algorithm: str) -> Non
     assert told["ChecksumType"] == "COMPOSITE"
     head = client.head_object(Bucket=bucket, Key="a/long one", ChecksumMode="ENABLED")
     assert (head[name], head["ChecksumType"]) == (told[name], "COMPOSITE")
+    attributes = client.get_object_attributes(
+        Bucket=bucket, Key="a/long one", ObjectAttributes=["Checksum", "ObjectParts"]
+    )
+    assert attributes["Checksum"] == {name: told[name], "ChecksumType": "COMPOSITE"}
+    lines = attributes["ObjectParts"]["Parts"]
+    assert [line[name] for line in lines] == [upload.parts[n][name] for n in (1, 2, 3)]
+    for number in (1, 3):
+        where = {"Bucket": bucket, "Key": "a/long one", "PartNumber": number}
+        got = client.get_object(**where, ChecksumMode="ENABLED")
+        assert (got[name], got["ChecksumType"]) == (upload.parts[number][name], "COMPOSITE")
+        assert got["Body"].read() == data((LONG, LONG, 9)[number - 1], number)
+        assert client.head_object(**where, ChecksumMode="ENABLED")[name] == got[name]
+        assert name not in client.head_object(**where)
     if algorithm == "SHA256":
         digests = [
             hashlib.sha256(data(size, n)).digest() for n, size in ((1, LONG), (2, LONG), (3, 9))

@@ -49,13 +49,8 @@ from router.gateway.s3.failures import S3Error
 from router.gateway.s3.hashing import Hashing
 from router.gateway.s3.headers import checksum_type
 from router.gateway.s3.mapping import mapped
-from router.gateway.s3.multipart import (
-    Open,
-    checksum_trees,
-    no_upload,
-    read_upload,
-    uploads,
-)
+from router.gateway.s3.multipart import Open, no_upload, read_upload, uploads
+from router.gateway.s3.object_parts import checksum_trees
 from router.gateway.s3.versioning import told_id
 from router.gateway.s3.writing import condition, destination, write_from
 from router.targets import Sealed, Target
@@ -103,7 +98,7 @@ async def complete_upload(call: Call) -> web.StreamResponse:
             ("Bucket", bucket),
             ("Key", key),
             ("ETag", f'"{version.etag}"'),
-            *checksum_trees(version),
+            *checksum_trees(version.checksums),
         ]
         if version.checksums:
             told.append(("ChecksumType", checksum_type(version)))
@@ -153,12 +148,24 @@ def checked_parts(
     return parts
 
 
-def checksum_of(of: Open, parts: Sequence[Version]) -> str | None:
-    """The checksum of the object by those of its parts; None if it does not follow from them."""
+def digests_of(of: Open, parts: Sequence[Version]) -> list[bytes]:
+    """The checksums of the parts, of the upload's algorithm; none if not all of them have one."""
     name = of.computed.value.lower()
     if any(name not in part.checksums for part in parts):
+        return []
+    return [decode(of.computed, part.checksums[name]) for part in parts]
+
+
+def checksum_of(of: Open, parts: Sequence[Version], digests: Sequence[bytes]) -> str | None:
+    """The checksum of the object by those of its parts; None if it does not follow from them.
+
+    Args:
+        of: the upload.
+        parts: of it, at least one.
+        digests: from `digests_of`.
+    """
+    if not digests:
         return None
-    digests = [decode(of.computed, part.checksums[name]) for part in parts]
     if of.kind is ChecksumType.COMPOSITE:
         return composite(of.computed, digests)
     sizes = [part.size for part in parts]
@@ -210,7 +217,8 @@ async def _make(call: Call, of: Open, parts: Sequence[Version], etag: str) -> Ve
     name = of.computed.value.lower()
     size = sum(part.size for part in parts)
     _check_size(call, size)
-    checksum = checksum_of(of, parts)
+    digests = digests_of(of, parts)
+    checksum = checksum_of(of, parts, digests)
     hashing = None
     if checksum is None:
         checks = BodyChecks(Announced(), md5=False, default=of.computed)
@@ -237,7 +245,7 @@ async def _make(call: Call, of: Open, parts: Sequence[Version], etag: str) -> Ve
 
     def seal() -> Sealed:
         assert checksum is not None
-        return Sealed(etag, {name: checksum}, of.upload, tuple(lengths))
+        return Sealed(etag, {name: checksum}, of.upload, tuple(lengths), b"".join(digests))
 
     target = Target(
         of.bucket,

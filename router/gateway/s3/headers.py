@@ -170,11 +170,17 @@ def told_headers(
     return told
 
 
-def checksum_headers(version: Version) -> dict[str, str]:
-    """The checksums of a version as headers."""
-    if not version.checksums:
+def checksum_headers(version: Version, part: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Checksums as headers.
+
+    Args:
+        version: whose.
+        part: those of a part of it, by the names of their algorithms, instead of its own.
+    """
+    checksums = version.checksums if part is None else part
+    if not checksums:
         return {}
-    told = {f"x-amz-checksum-{name}": value for name, value in version.checksums.items()}
+    told = {f"x-amz-checksum-{name}": value for name, value in checksums.items()}
     return told | {"x-amz-checksum-type": checksum_type(version)}
 
 

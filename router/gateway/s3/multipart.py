@@ -29,6 +29,7 @@ from router.gateway.s3.failures import S3Error
 from router.gateway.s3.hashing import Hashing
 from router.gateway.s3.headers import checksum_headers, kept_headers
 from router.gateway.s3.intake import Hashed
+from router.gateway.s3.object_parts import checksum_trees
 from router.gateway.s3.pages import limit_of
 from router.gateway.s3.tagging import given_tags
 from router.gateway.s3.versioning import source_header
@@ -210,7 +211,7 @@ async def upload_part_copy(call: Call) -> web.StreamResponse:
     told: list[Tree] = [
         ("LastModified", iso_date(part.created_ms)),
         ("ETag", f'"{part.etag}"'),
-        *checksum_trees(part),
+        *checksum_trees(part.checksums),
     ]
     return answer(("CopyPartResult", told), **await source_header(call.store, version))
 
@@ -274,11 +275,6 @@ async def abort_upload(call: Call) -> web.StreamResponse:
 def initiator_tree(owner: str) -> Tree:
     """Who began an upload."""
     return ("Initiator", [("ID", owner_id(owner)), ("DisplayName", owner)])
-
-
-def checksum_trees(version: Version) -> list[Tree]:
-    """The checksums of an object or a part, as elements."""
-    return [(f"Checksum{name.upper()}", value) for name, value in version.checksums.items()]
 
 
 # -- inside --------------------------------------------------------------------------------
@@ -369,5 +365,5 @@ def _part_tree(number: int, part: Version) -> list[Tree]:
         ("LastModified", iso_date(part.created_ms)),
         ("ETag", f'"{part.etag}"'),
         ("Size", str(part.size)),
-        *checksum_trees(part),
+        *checksum_trees(part.checksums),
     ]

@@ -1,14 +1,16 @@
 """The parts that an object came in, as GetObjectAttributes tells them: pages by number. Pure.
 
 They are numbered as reads by ``partNumber`` number them, from 1 without gaps. Their checksums are
-not kept: those of the object are.
+kept with the object where all of them had one of the upload's algorithm.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Final
 
+from common.records import Version
+from router.gateway.s3.checksums import encode
 from router.gateway.s3.documents import Tree
 from router.gateway.s3.failures import S3Error
 from router.gateway.s3.pages import limit_of
@@ -18,11 +20,41 @@ _MARKER: Final = "x-amz-part-number-marker"
 _DIGITS_MAX: Final = 10
 
 
-def parts_tree(parts: Sequence[tuple[int, int]], headers: Mapping[str, str]) -> Tree:
+def part_count(version: Version) -> int:
+    """In how many parts an object came."""
+    return sum(count for count, _ in version.parts)
+
+
+def part_checksums(version: Version, number: int) -> dict[str, str]:
+    """The checksum of a part by the name of its algorithm; empty if it is not kept.
+
+    Args:
+        version: what came in parts.
+        number: of the part, from 1.
+    """
+    if not version.digests:
+        return {}
+    size = len(version.digests) // part_count(version)
+    return {
+        name: encode(version.digests[(number - 1) * size : number * size])
+        for name in version.checksums
+    }
+
+
+def checksum_trees(checksums: Mapping[str, str]) -> list[Tree]:
+    """Checksums as elements.
+
+    Args:
+        checksums: by the names of their algorithms.
+    """
+    return [(f"Checksum{name.upper()}", value) for name, value in checksums.items()]
+
+
+def parts_tree(version: Version, headers: Mapping[str, str]) -> Tree:
     """A page of the parts.
 
     Args:
-        parts: how many of how many bytes, in their order.
+        version: what came in parts.
         headers: of the request; they say behind which number the page begins, and how many parts
             it may have.
 
@@ -39,13 +71,13 @@ def parts_tree(parts: Sequence[tuple[int, int]], headers: Mapping[str, str]) -> 
             ArgumentValue=marker,
         )
     after = int(marker)
-    total = sum(count for count, _ in parts)
+    total = part_count(version)
     last = max(after, min(after + limit, total))
     lines: list[Tree] = []
     first = 1
-    for count, size in parts:
+    for count, size in version.parts:
         lines += (
-            ("Part", [("PartNumber", str(number)), ("Size", str(size))])
+            ("Part", _part_tree(version, number, size))
             for number in range(max(first, after + 1), min(first + count, last + 1))
         )
         first += count
@@ -57,3 +89,8 @@ def parts_tree(parts: Sequence[tuple[int, int]], headers: Mapping[str, str]) -> 
         ("IsTruncated", "true" if last < total else "false"),
     ]
     return ("ObjectParts", [*told, *lines])
+
+
+def _part_tree(version: Version, number: int, size: int) -> list[Tree]:
+    sums = checksum_trees(part_checksums(version, number))
+    return [("PartNumber", str(number)), ("Size", str(size)), *sums]

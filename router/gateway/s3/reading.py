@@ -13,12 +13,13 @@ from router.gateway.s3.acl_documents import acl_tree
 from router.gateway.s3.call import Call, answer
 from router.gateway.s3.documents import Tree
 from router.gateway.s3.failures import S3Error
-from router.gateway.s3.headers import checksum_type, overrides, told_headers
-from router.gateway.s3.object_parts import parts_tree
+from router.gateway.s3.headers import checksum_headers, checksum_type, overrides, told_headers
+from router.gateway.s3.object_parts import checksum_trees, part_checksums, part_count, parts_tree
 from router.gateway.s3.versioning import find, told_id
 from router.gateway.streaming import stream_version
 
 _ATTRIBUTES: Final = ("ETag", "Checksum", "ObjectParts", "StorageClass", "ObjectSize")
+_DIGITS_MAX: Final = 9
 _CONDITIONS: Final = ("If-Match", "If-Unmodified-Since")
 
 
@@ -40,8 +41,9 @@ async def get_object(call: Call) -> web.StreamResponse:
         told = told_headers(version)
         kept = {name: told[name] for name in ("ETag", "Last-Modified")}
         return web.Response(status=304, headers=kept | told_version | marks(found))
+    number = _part_number(call, version)
     try:
-        wanted = _part(call, version) or byte_range(call.headers, what)
+        wanted = _part(version, number) if number else byte_range(call.headers, what)
     except RangeInvalid as error:
         if found.age_s is not None:
             raise found.undecided(error) from None
@@ -53,8 +55,8 @@ async def get_object(call: Call) -> web.StreamResponse:
     summed = call.headers.get("x-amz-checksum-mode", "").upper() == "ENABLED"
     told = told_headers(version, wanted, checksums=summed) | overrides(call.parameters)
     told |= told_version
-    if version.parts and "partNumber" in call.parameters:
-        told["x-amz-mp-parts-count"] = str(sum(count for count, _ in version.parts))
+    if number:
+        told |= _told_of_part(version, number, summed=summed)
     start, end = wanted or (0, version.size)
     status = 200 if wanted is None else 206
     if request.method == "HEAD" or start == end:
@@ -78,12 +80,10 @@ async def get_attributes(call: Call) -> web.StreamResponse:
     if "ETag" in wanted:
         parts.append(("ETag", version.etag))
     if "Checksum" in wanted and version.checksums:
-        sums: list[Tree] = [
-            (f"Checksum{name.upper()}", value) for name, value in version.checksums.items()
-        ]
+        sums = checksum_trees(version.checksums)
         parts.append(("Checksum", [*sums, ("ChecksumType", checksum_type(version))]))
     if "ObjectParts" in wanted and version.parts:
-        parts.append(parts_tree(version.parts, call.headers))
+        parts.append(parts_tree(version, call.headers))
     if "StorageClass" in wanted:
         parts.append(("StorageClass", "STANDARD"))
     if "ObjectSize" in wanted:
@@ -100,25 +100,37 @@ async def get_object_acl(call: Call) -> web.StreamResponse:
     return answer(acl_tree(call.owner_of(bucket)))
 
 
-def _part(call: Call, version: Version) -> tuple[int, int] | None:
-    """The range of a part; what was not uploaded in parts is one.
+def _part_number(call: Call, version: Version) -> int:
+    """The number of the part that is asked for; what was not uploaded in parts is one. 0: none is.
 
     Raises:
         S3Error: there is no such part.
     """
     number = call.parameters.get("partNumber")
     if number is None:
-        return None
+        return 0
     if "Range" in call.headers:
         raise S3Error("InvalidRequest", "Cannot specify both Range header and partNumber")
+    count = part_count(version) or 1
+    digits = number.isascii() and number.isdigit() and len(number) <= _DIGITS_MAX
+    if not digits or not 1 <= int(number) <= count:
+        raise S3Error("InvalidPartNumber", PartNumberRequested=number, ActualPartCount=str(count))
+    return int(number)
+
+
+def _part(version: Version, number: int) -> tuple[int, int] | None:
+    """The range of a part; None for one of nothing."""
     sizes = [size for count, size in version.parts or ((1, version.size),) for _ in range(count)]
-    if not (number.isascii() and number.isdigit() and 1 <= int(number[:9]) <= len(sizes)):
-        raise S3Error(
-            "InvalidPartNumber", PartNumberRequested=number, ActualPartCount=str(len(sizes))
-        )
-    start = sum(sizes[: int(number) - 1])
-    end = start + sizes[int(number) - 1]
-    return (start, end) if version.size else None
+    start = sum(sizes[: number - 1])
+    return (start, start + sizes[number - 1]) if version.size else None
+
+
+def _told_of_part(version: Version, number: int, *, summed: bool) -> dict[str, str]:
+    """What is told of a part beside its bytes."""
+    if not version.parts:
+        return checksum_headers(version) if summed else {}
+    told = {"x-amz-mp-parts-count": str(part_count(version))}
+    return told | checksum_headers(version, part_checksums(version, number) if summed else {})
 
 
 def _refused(call: Call) -> S3Error:

@@ -25,6 +25,7 @@ from router.gateway.s3.hashing import Hashing
 from router.gateway.s3.headers import checksum_headers, kept_headers
 from router.gateway.s3.intake import Hashed
 from router.gateway.s3.mapping import mapped
+from router.gateway.s3.object_parts import checksum_trees
 from router.gateway.s3.tagging import copied_tags, given_tags
 from router.gateway.s3.version_ids import DELETE_MARKER, NULL, VERSION_ID
 from router.gateway.s3.versioning import deleted_tree, source_header, told_id
@@ -88,7 +89,7 @@ async def copy_object(call: Call) -> web.StreamResponse:
     told: list[Tree] = [
         ("LastModified", iso_date(written.created_ms)),
         ("ETag", f'"{written.etag}"'),
-        *((f"Checksum{name.upper()}", value) for name, value in written.checksums.items()),
+        *checksum_trees(written.checksums),
     ]
     headers = await source_header(call.store, version) | await told_id(call.store, written)
     return answer(("CopyObjectResult", told), **headers)

@@ -39,6 +39,7 @@ VERSIONS = st.builds(
     checksums=st.dictionaries(st.text(max_size=9), st.text(max_size=9), max_size=2),
     upload=st.text(max_size=9),
     parts=st.lists(st.tuples(st.integers(1, 9), st.integers(0, 9)), max_size=3).map(tuple),
+    digests=st.binary(max_size=9),
     replicas=st.integers(1, 9),
 )
 
