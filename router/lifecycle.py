@@ -87,6 +87,18 @@ class Due(NamedTuple):
     newer: int = 0
 
 
+class Expiry(NamedTuple):
+    """When the latest version of a name expires.
+
+    Attributes:
+        at_ms: milliseconds since 1970.
+        rule: the name of the rule that says so.
+    """
+
+    at_ms: int
+    rule: str
+
+
 class Carry(NamedTuple):
     """What of the pages before counts for the next one.
 
@@ -134,6 +146,32 @@ def of_versions(rules: Sequence[Rule]) -> list[Rule]:
 def of_uploads(rules: Sequence[Rule]) -> list[Rule]:
     """The rules that count, and are about uploads in parts."""
     return [rule for rule in rules if rule.enabled and rule.abort_days is not None]
+
+
+def of_latest(rules: Sequence[Rule]) -> list[Rule]:
+    """The rules that count, and by which what names hold now expires."""
+    return [
+        rule
+        for rule in rules
+        if rule.enabled and (rule.days is not None or rule.date_ms is not None)
+    ]
+
+
+def expiry_of(rules: Sequence[Rule], key: str, version: Version) -> Expiry | None:
+    """When what a name holds expires, by the rule by which it does first; None if by none.
+
+    Args:
+        rules: of the bucket, from `of_latest`.
+        key: the name.
+        version: what it holds.
+    """
+    found = [
+        Expiry(at_ms, rule.name)
+        for rule in rules
+        if _is_about_one(rule, key, version.size, version.tags)
+        for at_ms in _ends_ms(rule, version.created_ms)
+    ]
+    return min(found, default=None)
 
 
 def prefix_of(rules: Sequence[Rule]) -> str:
@@ -237,13 +275,17 @@ def _is_due(rules: Sequence[Rule], due: Due, tags: Mapping[str, str] | None, now
 
 def _is_about(rule: Rule, entry: VersionEntry, tags: Mapping[str, str] | None) -> bool:
     """Whether a rule is about a version; of tags that are not known it is taken to be."""
-    if not entry.key.startswith(rule.prefix or ""):
-        return False
     if not entry.etag:
-        return not rule.is_about_some
+        return entry.key.startswith(rule.prefix or "") and not rule.is_about_some
+    return _is_about_one(rule, entry.key, entry.size, tags)
+
+
+def _is_about_one(rule: Rule, key: str, size: int, tags: Mapping[str, str] | None) -> bool:
+    """The same of what is no delete marker."""
     return (
-        (rule.larger is None or entry.size > rule.larger)
-        and (rule.smaller is None or entry.size < rule.smaller)
+        key.startswith(rule.prefix or "")
+        and (rule.larger is None or size > rule.larger)
+        and (rule.smaller is None or size < rule.smaller)
         and (tags is None or rule.tags.items() <= tags.items())
     )
 
@@ -255,6 +297,10 @@ def _is_over(rule: Rule, due: Due, now_ms: int) -> bool:
         return end_ms(due.since_ms, rule.noncurrent_days) <= now_ms
     if due.what is What.MARKER and rule.markers:
         return True
-    if rule.days is not None and end_ms(due.since_ms, rule.days) <= now_ms:
-        return True
-    return rule.date_ms is not None and rule.date_ms <= now_ms
+    return any(each <= now_ms for each in _ends_ms(rule, due.since_ms))
+
+
+def _ends_ms(rule: Rule, since_ms: int) -> list[int]:
+    """When a rule ends the latest version of a name."""
+    ends = [] if rule.days is None else [end_ms(since_ms, rule.days)]
+    return ends if rule.date_ms is None else [*ends, rule.date_ms]

@@ -336,6 +336,13 @@ def test_rules_of_a_bucket_are_set_told_and_carried_out(
     eventually(lambda: names() == ["kept"])
     eventually(is_counted)
     moved = [rules[0] | {"Transitions": [{"Days": 1, "StorageClass": "GLACIER"}]}]
+    rules[1] |= {"Status": "Enabled"}
+    client.put_bucket_lifecycle_configuration(**where, LifecycleConfiguration={"Rules": rules})
+    written = client.put_object(**where, Key="tagged", Body=b"x", Tagging="a=b")
+    assert written["Expiration"].endswith('GMT", rule-id="later"')
+    for read in (client.get_object, client.head_object):
+        assert read(**where, Key="tagged")["Expiration"] == written["Expiration"]
+        assert "Expiration" not in read(**where, Key="kept")
     call = client.put_bucket_lifecycle_configuration
     answer = refused(lambda: call(**where, LifecycleConfiguration={"Rules": moved}))
     assert answer == ("NotImplemented", 501)

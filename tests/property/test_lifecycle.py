@@ -17,8 +17,10 @@ from router.lifecycle import (
     What,
     decide,
     end_ms,
+    expiry_of,
     is_still_due,
     is_upload_due,
+    of_latest,
     of_versions,
     prefix_of,
 )
@@ -162,3 +164,17 @@ def test_days_end_at_a_midnight_and_are_whole(since_ms: int, days: int) -> None:
     end = end_ms(since_ms, days)
     assert end % DAY_MS == 0
     assert days * DAY_MS <= end - since_ms < (days + 1) * DAY_MS
+
+
+@given(st.lists(RULES, max_size=4), st.text("ab", max_size=3), st.integers(0, 4), TAGS, MOMENTS)
+def test_the_end_that_is_told_is_the_first_moment_at_which_something_is_due(
+    rules: list[Rule], key: str, size: int, tags: dict[str, str], came_ms: int
+) -> None:
+    version = Version("b", key, 1, size, "e", came_ms, (), tags=tags)
+    due = Due(What.OBJECT, VersionEntry(key, 1, False, True, size, "e", came_ms), came_ms)
+    expiry = expiry_of(of_latest(rules), key, version)
+    if expiry is None:
+        assert not is_still_due(rules, due, version, NOW_MS + 100 * DAY_MS)
+    else:
+        assert is_still_due(rules, due, version, expiry.at_ms)
+        assert not is_still_due(rules, due, version, expiry.at_ms - 1)

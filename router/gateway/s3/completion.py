@@ -51,8 +51,7 @@ from router.gateway.s3.headers import checksum_type
 from router.gateway.s3.mapping import mapped
 from router.gateway.s3.multipart import Open, no_upload, read_upload, uploads
 from router.gateway.s3.object_parts import checksum_trees
-from router.gateway.s3.versioning import told_id
-from router.gateway.s3.writing import condition, destination, write_from
+from router.gateway.s3.writing import condition, destination, told_of_written, write_from
 from router.targets import Sealed, Target
 
 _log = get_logger(__name__)
@@ -92,7 +91,7 @@ async def complete_upload(call: Call) -> web.StreamResponse:
 
     async def complete() -> Tree:
         version = await _complete(call, bucket, key, upload, wanted)
-        headers.update(await told_id(call.store, version))
+        headers.update(await told_of_written(call.store, version))
         told: list[Tree] = [
             ("Location", f"{call.request.scheme}://{call.request.host}{call.address.path}"),
             ("Bucket", bucket),

@@ -41,7 +41,7 @@ from router.gateway.s3.headers import checksum_headers, kept_headers, refuse_unk
 from router.gateway.s3.intake import Hashed, content_length, go_on, next_chunk
 from router.gateway.s3.sigv4_form import FormClaim, parse_form, verify_form
 from router.gateway.s3.tags import OBJECT_TAGS_MAX, tags_in
-from router.gateway.s3.versioning import told_id
+from router.gateway.s3.writing import told_of_written
 from router.targets import Target
 
 _FILENAME: Final = "${filename}"
@@ -145,7 +145,7 @@ async def post_object(
         source.close()
         await chunks.aclose()
     response = _told(written.version, fields, f"{request.scheme}://{request.host}{request.path}")
-    response.headers.update(await told_id(store, written.version))
+    response.headers.update(await told_of_written(store, written.version))
     return response
 
 

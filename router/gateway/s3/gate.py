@@ -53,6 +53,14 @@ class AllRules:
         except NameInvalid:
             return Rules(bucket)
 
+    def last(self, bucket: str) -> Rules:
+        """The rules of a bucket as they were last read, without asking for them.
+
+        Args:
+            bucket: that a request was let in to.
+        """
+        return self._recent.last(bucket, None) or Rules(bucket)
+
     def changed(self, bucket: str) -> None:
         """The settings of a bucket were changed here: what was read before counts no more."""
         self._recent.changed(bucket)

@@ -20,6 +20,7 @@ from router.gateway.conditions import Representation, byte_range, check_read
 from router.gateway.s3.access import AccessKeys, caller_of
 from router.gateway.s3.address import address_of
 from router.gateway.s3.call import HOST_ID, REQUEST_ID, Store, count
+from router.gateway.s3.expiration import expiration
 from router.gateway.s3.failures import S3Error
 from router.gateway.s3.headers import told_headers
 from router.gateway.s3.sigv4 import SignedRequest
@@ -80,7 +81,8 @@ class ObjectLane:
         address = address_of(ask.path, ask.headers.get("Host", ""), self._domain)
         if not address.key or not caller.key.may(address.bucket, write=False):
             return 0
-        if not (await self._store.rules.of(address.bucket)).plain:
+        rules = await self._store.rules.of(address.bucket)
+        if not rules.plain:
             return 0
         found = await self._store.lately.find(address.bucket, address.key)
         version = found.version
@@ -101,7 +103,7 @@ class ObjectLane:
             summed = ask.headers.get("x-amz-checksum-mode", "").upper() == "ENABLED"
             told = told_headers(version, wanted, checksums=summed)
             told |= await told_id(self._store, version, stale=found.age_s is not None)
-            told |= self._store.lately.marks(found)
+            told |= expiration(rules, version) | self._store.lately.marks(found)
             told |= found.reads.looked_at(version, start, end, piece)
             told[HOST_ID] = self._host_id
             status = 200 if wanted is None else 206

@@ -12,6 +12,7 @@ from router.gateway.conditions import Representation, byte_range, check_read, ht
 from router.gateway.s3.acl_documents import acl_tree
 from router.gateway.s3.call import Call, answer
 from router.gateway.s3.documents import Tree
+from router.gateway.s3.expiration import expiration
 from router.gateway.s3.failures import S3Error
 from router.gateway.s3.headers import checksum_headers, checksum_type, overrides, told_headers
 from router.gateway.s3.object_parts import checksum_trees, part_checksums, part_count, parts_tree
@@ -55,6 +56,8 @@ async def get_object(call: Call) -> web.StreamResponse:
     summed = call.headers.get("x-amz-checksum-mode", "").upper() == "ENABLED"
     told = told_headers(version, wanted, checksums=summed) | overrides(call.parameters)
     told |= told_version
+    if "versionId" not in call.parameters:
+        told |= expiration(call.store.rules.last(call.address.bucket), version)
     if number:
         told |= _told_of_part(version, number, summed=summed)
     start, end = wanted or (0, version.size)

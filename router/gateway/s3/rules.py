@@ -23,6 +23,7 @@ import msgspec
 
 from common.logs import get_logger
 from common.pairs import ROOT
+from router import lifecycle
 from router.buckets import created
 from router.gateway.s3 import acls
 from router.gateway.s3.failures import S3Error
@@ -113,7 +114,8 @@ class Rules:
         block: what is set, or `ALL`.
         ownership: what is set, or `ENFORCED`.
         acl: what is set, or private.
-        size: bytes of the policy's document.
+        expiring: the lifecycle rules by which what names hold expires.
+        size: bytes of the policy's document, and of those rules.
     """
 
     bucket: str
@@ -125,6 +127,7 @@ class Rules:
     block: Block = ALL
     ownership: str = ENFORCED
     acl: str = acls.PRIVATE
+    expiring: tuple[lifecycle.Rule, ...] = ()
     size: int = 0
 
     @property
@@ -207,6 +210,8 @@ def rules_of(bucket: str, stamp: int, settings: Mapping[str, Any]) -> Rules:
     except (ValueError, S3Error) as error:
         _log.error("a bucket is closed, for it is not known who may", bucket=bucket, why=str(error))
         return Rules(bucket, stamp, owner, readable=False)
+    # What expires is only told here: `router.expiry` says so of rules that cannot be read.
+    expiring = tuple(lifecycle.of_latest(lifecycle.rules_of(settings.get(lifecycle.SETTING)) or ()))
     return Rules(
         bucket,
         stamp,
@@ -216,7 +221,8 @@ def rules_of(bucket: str, stamp: int, settings: Mapping[str, Any]) -> Rules:
         block=told.public_access_block,
         ownership=told.ownership_controls,
         acl=told.acl,
-        size=len(told.policy or ""),
+        expiring=expiring,
+        size=len(told.policy or "") + (len(msgspec.msgpack.encode(expiring)) if expiring else 0),
     )
 
 

@@ -33,7 +33,13 @@ from router.gateway.s3.rules import (
     Rules,
     rules_of,
 )
-from router.gateway.s3.subresources import change_settings, document_of, element_of, setting_of
+from router.gateway.s3.subresources import (
+    change_settings,
+    document_of,
+    element_of,
+    put_setting,
+    setting_of,
+)
 
 _DOCUMENT_BYTES_MAX: Final = 64 * KIB
 _NO_POLICY: Final = "NoSuchBucketPolicy"
@@ -69,7 +75,7 @@ async def put_policy(call: Call) -> web.StreamResponse:
 
 async def delete_policy(call: Call) -> web.StreamResponse:
     """DeleteBucketPolicy: there need not be one."""
-    return await _set(call, POLICY, None, 204)
+    return await put_setting(call, POLICY, None, 204)
 
 
 async def get_policy_status(call: Call) -> web.StreamResponse:
@@ -100,12 +106,12 @@ async def put_block(call: Call) -> web.StreamResponse:
     told = {name: (root.value(name) or "false").strip().lower() for name in _FLAGS}
     if not told.keys() == {name for name, value in told.items() if value in _TRUTH}:
         raise S3Error("MalformedXML")
-    return await _set(call, BLOCK, {name: _TRUTH[value] for name, value in told.items()})
+    return await put_setting(call, BLOCK, {name: _TRUTH[value] for name, value in told.items()})
 
 
 async def delete_block(call: Call) -> web.StreamResponse:
     """DeletePublicAccessBlock: nothing is blocked any more."""
-    return await _set(call, BLOCK, {}, 204)
+    return await put_setting(call, BLOCK, {}, 204)
 
 
 # -- ownership -----------------------------------------------------------------------------
@@ -134,7 +140,7 @@ async def put_ownership(call: Call) -> web.StreamResponse:
 
 async def delete_ownership(call: Call) -> web.StreamResponse:
     """DeleteBucketOwnershipControls: ACLs are on."""
-    return await _set(call, OWNERSHIP, "", 204)
+    return await put_setting(call, OWNERSHIP, "", 204)
 
 
 # -- ACLs ----------------------------------------------------------------------------------
@@ -228,18 +234,8 @@ async def _settings(call: Call) -> Mapping[str, Any]:
 
 
 async def _change(call: Call, decide: Decision, status: int = 200) -> web.Response:
-    try:
-        await change_settings(call, decide)
-    finally:
-        call.store.rules.changed(call.address.bucket)
+    await change_settings(call, decide)
     return web.Response(status=status)
-
-
-async def _set(call: Call, setting: str, value: Any, status: int = 200) -> web.Response:
-    async def decide(_: Mapping[str, Any]) -> Mapping[str, Any]:
-        return {setting: value}
-
-    return await _change(call, decide, status)
 
 
 async def _wanted_acl(call: Call) -> str:

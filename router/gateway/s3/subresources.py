@@ -88,6 +88,8 @@ async def change_settings(call: Call, what: Decision) -> None:
         raise no_bucket(name) from None
     except WriteConflict as error:
         raise S3Error("OperationAborted", BucketName=name) from error
+    finally:
+        call.store.rules.changed(name)
 
 
 async def put_setting(call: Call, setting: str, value: Any, status: int = 200) -> web.Response:

@@ -11,15 +11,16 @@ from aiohttp import web
 from common.errors import NotFound, PreconditionFailed, PutterError
 from common.limits import MIB
 from common.records import Version
-from common.versions import read_version_id
+from common.versions import plain_name, read_version_id
 from router.blocks import ChunkSource
 from router.gateway.conditions import Representation, check_read
 from router.gateway.s3.address import checked_key, copy_source
 from router.gateway.s3.announced import Announced, BodyChecks
-from router.gateway.s3.call import Call, answer, iso_date
+from router.gateway.s3.call import Call, Store, answer, iso_date
 from router.gateway.s3.checksums import Algorithm, Buffer
 from router.gateway.s3.deleting import CONDITIONS, Wanted, delete_wanted
 from router.gateway.s3.documents import Element, Tree, parsed
+from router.gateway.s3.expiration import expiration
 from router.gateway.s3.failures import S3Error
 from router.gateway.s3.hashing import Hashing
 from router.gateway.s3.headers import checksum_headers, kept_headers
@@ -51,7 +52,7 @@ async def put_object(call: Call) -> web.StreamResponse:
     tags = await given_tags(call)
     target = Target(bucket, key, kept, if_match, empty_allowed=True, tags=tags, seal=hashed.sealed)
     version = (await write_from(call, hashed.chunks(), target)).version
-    return web.Response(headers=_told(version) | await told_id(call.store, version))
+    return web.Response(headers=_told(version) | await told_of_written(call.store, version))
 
 
 async def copy_object(call: Call) -> web.StreamResponse:
@@ -91,7 +92,8 @@ async def copy_object(call: Call) -> web.StreamResponse:
         ("ETag", f'"{written.etag}"'),
         *checksum_trees(written.checksums),
     ]
-    headers = await source_header(call.store, version) | await told_id(call.store, written)
+    headers = await source_header(call.store, version)
+    headers |= await told_of_written(call.store, written)
     return answer(("CopyObjectResult", told), **headers)
 
 
@@ -169,6 +171,12 @@ async def condition(call: Call) -> str | None:
     if if_match.strip().strip('"') != current.etag:
         raise S3Error("PreconditionFailed", Condition="If-Match")
     return current.etag
+
+
+async def told_of_written(store: Store, version: Version) -> dict[str, str]:
+    """Headers that tell of what a name holds since a moment ago: its ID, and when it expires."""
+    bucket, _ = plain_name(version)
+    return await told_id(store, version) | expiration(store.rules.last(bucket), version)
 
 
 async def write_from(call: Call, chunks: AsyncGenerator[Buffer, None], target: Target) -> Written:
