@@ -149,6 +149,8 @@ AUDIT_PERIOD_S: Final = 24 * 3_600
 """Between two comparisons of what putters hold with what they should."""
 LIFECYCLE_PERIOD_S: Final = 24 * 3_600
 """From one pass over the lifecycle rules of buckets to the next."""
+EVENTS_WAITING_MAX: Final = 100_000
+"""Events of a bucket that wait for a target at most; then the oldest go."""
 REBALANCE_PERCENT: Final = 10
 """Of its share that a putter may be off before bytes move."""
 REPLACE_AFTER_S: Final = 1_800

@@ -31,6 +31,7 @@ from common.meta.interface import (
     Outcome,
 )
 from common.meta.memory import MemoryMetadata
+from common.meta.outbox import Post
 from common.meta.redis_store import RedisMetadata
 from common.meta.valkey_binary import valkey_server_path
 from common.records import KEYS_BUCKET, AccessKey, Extent, StoredObject, Tombstone, Version
@@ -124,9 +125,11 @@ def version(
     )
 
 
-def commit_of(what: Version, if_match: str | None = None, replaces: int = 0) -> Commit:
+def commit_of(
+    what: Version, if_match: str | None = None, replaces: int = 0, post: Post | None = None
+) -> Commit:
     tickets = sum(each.tickets for each in what.objects)
-    return Commit(what, tickets, tickets, if_match, replaces)
+    return Commit(what, tickets, tickets, if_match, replaces, post)
 
 
 def tombstone(

@@ -10,9 +10,10 @@ from common.limits import LIST_PAGE_MAX
 from common.meta.calls import Args, BucketVerb, Calls, bucket_script
 from common.meta.interface import Entry, Outcome, Page
 from common.meta.link import Command
+from common.meta.outbox import Post
 from common.meta.schema import BUCKETS, COUNTERS, bucket_key
 from common.meta.scripts import script
-from common.meta.values import stamp_in, unpack_entry, unpack_version
+from common.meta.values import pack_post, stamp_in, unpack_entry, unpack_version
 from common.records import Tombstone, Version
 from common.versions import has_versions, read_version_name, version_bounds, versions_of
 
@@ -73,9 +74,9 @@ class RedisFiles:
         version = unpack_held(bucket, key, found)
         return None if version is None or version.is_marker else version
 
-    async def delete(self, tombstone: Tombstone) -> Outcome:
+    async def delete(self, tombstone: Tombstone, post: Post | None = None) -> Outcome:
         """The name holds nothing from the tombstone's stamp on."""
-        words = (tombstone.key, tombstone.stamp, tombstone.of)
+        words = (tombstone.key, tombstone.stamp, tombstone.of, pack_post(post))
         answer = await self._calls.gather(self._delete, tombstone.bucket, words)
         return DELETE_OUTCOMES[answer]
 

@@ -31,6 +31,8 @@ from common.meta.announcements import Announcements
 from common.meta.buckets import Buckets
 from common.meta.claims import Claims
 from common.meta.handoff import HandOff
+from common.meta.leasing import Leases
+from common.meta.outbox import Outbox, Post
 from common.meta.register import Member as Member
 from common.meta.register import Members as Members
 from common.meta.register import Seen as Seen
@@ -173,6 +175,7 @@ class Commit:
         if_match: publish only if the name's present etag is this one; ``"*"``: only if it
             holds anything; ``""``: only if it holds nothing; None: always.
         replaces: with ``if_match``: only if it holds the version with this stamp; 0: any that fits.
+        post: the event that waits from then on; None: there is none.
     """
 
     version: Version
@@ -180,6 +183,7 @@ class Commit:
     acked: int
     if_match: str | None = None
     replaces: int = 0
+    post: Post | None = None
 
 
 class Outcome(StrEnum):
@@ -331,15 +335,16 @@ class Files(Protocol):
         """
         ...
 
-    async def delete(self, tombstone: Tombstone) -> Outcome:
-        """One atomic step: the name holds nothing, and what it held is ``deleted``.
+    async def delete(self, tombstone: Tombstone, post: Post | None = None) -> Outcome:
+        """One atomic step: the name holds nothing, what it held is ``deleted``, an event waits.
 
         ``PUBLISHED``, ``SUPERSEDED`` (a newer version stays) or ``ABSENT``. Unless a newer
         version stays, an older version that is committed later is ``SUPERSEDED``, as it would be
         after a rebuild from the records.
 
         A tombstone of one version alone deletes that one, and ends a claim of the name, or is
-        ``REFUSED``: the name holds something else, or nothing; nothing changed.
+        ``REFUSED``: the name holds something else, or nothing; nothing changed. An event waits
+        only of what was there to delete.
         """
         ...
 
@@ -353,18 +358,6 @@ class Files(Protocol):
 
     async def buckets(self) -> builtins.list[str]:
         """All buckets that ever held a file, sorted."""
-        ...
-
-
-class Leases(Protocol):
-    """Work that one process at a time does."""
-
-    async def acquire(self, name: str, holder: str, ttl_ms: int) -> bool:
-        """Take or extend the lease; False while somebody else holds it."""
-        ...
-
-    async def release(self, name: str, holder: str) -> None:
-        """Give it back if it is held by ``holder``."""
         ...
 
 
@@ -419,6 +412,11 @@ class Metadata(Protocol):
     @property
     def handoff(self) -> HandOff:
         """Records that putters missed."""
+        ...
+
+    @property
+    def outbox(self) -> Outbox:
+        """Events that wait."""
         ...
 
     @property

@@ -27,6 +27,7 @@ from common.meta.memory_buckets import MemoryBuckets
 from common.meta.memory_claims import MemoryClaims
 from common.meta.memory_handoff import MemoryHandOff
 from common.meta.memory_members import MemoryMembers
+from common.meta.memory_outbox import MemoryOutbox
 from common.meta.memory_recovery import MemoryRecovery
 from common.meta.memory_repairs import MemoryRepairs
 from common.meta.memory_state import State, Times
@@ -82,6 +83,7 @@ class MemoryMetadata:
         self._claims = MemoryClaims(served, times)
         self._repairs = MemoryRepairs(served, times)
         self._handoff = MemoryHandOff(served)
+        self._outbox = MemoryOutbox(served)
         self._members = MemoryMembers(self)
         self._leases = MemoryLeases(self)
         self._recovery = MemoryRecovery(self, times)
@@ -139,6 +141,11 @@ class MemoryMetadata:
     def handoff(self) -> MemoryHandOff:
         """Records that putters missed."""
         return self._handoff
+
+    @property
+    def outbox(self) -> MemoryOutbox:
+        """Events that wait."""
+        return self._outbox
 
     @property
     def members(self) -> MemoryMembers:

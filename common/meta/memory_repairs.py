@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterator, Mapping
 from common.limits import LIST_PAGE_MAX
 from common.meta.memory_state import Bucket, Name, State, Times, Visited
 from common.meta.moves import is_same, moves, surplus_of
+from common.meta.outbox import Post
 from common.meta.repairs import Debt, Described, Owed, Surplus
 from common.meta.values import debtors, pack_version, token, unpack_version
 from common.records import StoredObject, Version
@@ -87,7 +88,7 @@ class MemoryRepairs:
 
         return await self._store.visit(effect)
 
-    async def amend(self, token: bytes, version: Version) -> bool:
+    async def amend(self, token: bytes, version: Version, post: Post | None = None) -> bool:
         """Replace the description of a version that a name holds, in one step."""
         old = unpack_version(version.bucket, version.key, token)
         if old is None or not is_same(old, version):
@@ -102,6 +103,7 @@ class MemoryRepairs:
             if name is None or held != token or not self._all_reached(bucket, old, version):
                 return False
             describe_anew(bucket, name, version, self._times)
+            state.post(version.bucket, post)
             return True
 
         return await self._store.visit(effect)

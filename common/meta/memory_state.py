@@ -10,8 +10,11 @@ from common.clock import Clock
 from common.membership import Decision
 from common.meta.handoff import Missed
 from common.meta.interface import Ceilings, Member
+from common.meta.outbox import Post
 from common.meta.recovery import Mark
+from common.meta.values import token
 from common.records import AccessKey, BucketSettings, Version
+from common.versions import plain_bucket
 
 T = TypeVar("T")
 
@@ -78,6 +81,9 @@ class Bucket:
         settings: the last change of its settings.
         followed: stamp of the change that all its objects follow.
         access: access keys by id, in the one bucket that stands for them.
+        events: those that wait, by target and number.
+        posted: the number of the last event.
+        dropped: how many events had to go, by target.
     """
 
     names: dict[str, Name] = field(default_factory=dict)
@@ -89,6 +95,9 @@ class Bucket:
     settings: BucketSettings | None = None
     followed: int = 0
     access: dict[str, AccessKey] = field(default_factory=dict)
+    events: dict[tuple[str, int], bytes] = field(default_factory=dict)
+    posted: int = 0
+    dropped: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass
@@ -108,6 +117,7 @@ class State:
         fences: last sign of life, or 0, of the putter that was taken last, and what it told.
         decisions: of the operator, by node.
         leases: holder and end, by name.
+        streams: entries that were forwarded, by stream.
     """
 
     epoch: str | None = None
@@ -122,10 +132,23 @@ class State:
     fences: dict[str, tuple[int, Member]] = field(default_factory=dict)
     decisions: dict[str, Decision] = field(default_factory=dict)
     leases: dict[str, tuple[str, int]] = field(default_factory=dict)
+    streams: dict[str, list[dict[str, bytes]]] = field(default_factory=dict)
 
     def bucket(self, name: str) -> Bucket:
         """A bucket, made when it is first heard of."""
         return self.buckets.setdefault(name, Bucket())
+
+    def post(self, bucket: str, post: Post | None) -> None:
+        """Let an event of a bucket, or of where its versions are, wait."""
+        if post is None:
+            return
+        outbox = self.bucket(plain_bucket(bucket))
+        outbox.posted += 1
+        outbox.events[token(post.target), outbox.posted] = post.body
+        waiting = sorted(key for key in outbox.events if key[0] == post.target)
+        for key in waiting[: -post.waiting_max]:
+            del outbox.events[key]
+            outbox.dropped[post.target] = outbox.dropped.get(post.target, 0) + 1
 
     def object(self, bucket: str, object_id: str) -> Object | None:
         """An object, if it is known in this bucket."""

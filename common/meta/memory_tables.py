@@ -17,6 +17,7 @@ from common.meta.interface import (
 )
 from common.meta.memory_state import Bucket, Name, Object, State, Times, Visited
 from common.meta.memory_versions import current, histories, versioning
+from common.meta.outbox import Post
 from common.meta.values import pack_nodes, stored_state, token
 from common.records import Tombstone, Version
 from common.versions import has_versions, plain_name
@@ -100,6 +101,7 @@ class MemoryObjects:
         for known in objects:
             known.state = "written"
             known.version = version
+        state.post(version.bucket, item.post)
         if name and name.stamp >= version.stamp:
             retire(bucket, version, self._times)
             return Outcome.SUPERSEDED
@@ -236,11 +238,11 @@ class MemoryFiles:
 
         return await self._store.visit(effect)
 
-    async def delete(self, tombstone: Tombstone) -> Outcome:
+    async def delete(self, tombstone: Tombstone, post: Post | None = None) -> Outcome:
         """The name holds nothing from the tombstone's stamp on."""
-        return await self._store.visit(lambda state: self._delete(state, tombstone))
+        return await self._store.visit(lambda state: self._delete(state, tombstone, post))
 
-    def _delete(self, state: State, tombstone: Tombstone) -> Outcome:
+    def _delete(self, state: State, tombstone: Tombstone, post: Post | None) -> Outcome:
         bucket = state.bucket(tombstone.bucket)
         name = bucket.names.get(tombstone.key)
         buried = Name(
@@ -250,8 +252,9 @@ class MemoryFiles:
             by=tombstone.stamp,
         )
         if tombstone.of:
-            return self._delete_version(bucket, name, tombstone, buried)
+            return self._delete_version(state, name, tombstone, buried, post)
         if name and name.version:
+            state.post(tombstone.bucket, post)
             if name.stamp >= tombstone.stamp:
                 return Outcome.SUPERSEDED
             retire(bucket, name.version, self._times)
@@ -265,8 +268,14 @@ class MemoryFiles:
         return Outcome.ABSENT
 
     def _delete_version(
-        self, bucket: Bucket, name: Name | None, tombstone: Tombstone, buried: Name
+        self,
+        state: State,
+        name: Name | None,
+        tombstone: Tombstone,
+        buried: Name,
+        post: Post | None,
     ) -> Outcome:
+        bucket = state.bucket(tombstone.bucket)
         if name and name.version is None and (name.stamp, name.by) == (buried.stamp, buried.by):
             return Outcome.PUBLISHED
         if name is None or name.version is None or name.stamp != tombstone.of:
@@ -274,6 +283,7 @@ class MemoryFiles:
         bucket.claims.pop(tombstone.key, None)
         retire(bucket, name.version, self._times)
         bucket.names[tombstone.key] = buried
+        state.post(tombstone.bucket, post)
         return Outcome.PUBLISHED
 
     async def list(self, bucket: str, prefix: str, after: str, limit: int) -> Page:

@@ -15,6 +15,7 @@ from common.meta.values import (
     named_nodes,
     pack_debts,
     pack_nodes,
+    pack_post,
     pack_ranges,
     pack_version,
     pack_writing,
@@ -73,7 +74,8 @@ class RedisObjects:
         """Publish a version, on its way at once; see `common.meta.interface.Objects.commit`."""
         version = item.version
         value = pack_version(version)
-        args = (version.key, value, _check(item), _named(version), _owed(version))
+        event = pack_post(item.post)
+        args = (version.key, value, _check(item), _named(version), _owed(version), event)
         return self._calls.submit(self._commit, version.bucket, args)
 
     async def fail(self, bucket: str, object_id: str) -> bool:

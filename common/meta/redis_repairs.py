@@ -11,8 +11,16 @@ from common.meta.calls import BucketVerb, Calls, bucket_script
 from common.meta.files import RedisFiles, lex_bounds
 from common.meta.link import Argument
 from common.meta.moves import is_same, moves, surplus_of
+from common.meta.outbox import Post
 from common.meta.repairs import Debt, Described, Owed, Surplus
-from common.meta.values import debtors, pack_debts, pack_version, token, unpack_version
+from common.meta.values import (
+    debtors,
+    pack_debts,
+    pack_post,
+    pack_version,
+    token,
+    unpack_version,
+)
 from common.records import StoredObject, Version
 
 _LOOKED_MAX: Final = 1_000
@@ -76,9 +84,9 @@ class RedisRepairs:
         answer = await self._calls.gather(self._reach, bucket, (object_id, token(node)))
         return bool(answer == _YES)
 
-    async def amend(self, token: bytes, version: Version) -> bool:
+    async def amend(self, token: bytes, version: Version, post: Post | None = None) -> bool:
         """Replace the description of a version that a name holds, in one step."""
-        return await describe_anew(self._calls, "amend", token, version, self._grace_ms)
+        return await describe_anew(self._calls, "amend", token, version, self._grace_ms, post)
 
     async def surplus(
         self, limit: int, after: str = "", absent: Collection[str] = ()
@@ -142,7 +150,12 @@ class RedisRepairs:
 
 
 async def describe_anew(
-    calls: Calls, name: str, before: bytes, version: Version, grace_ms: int
+    calls: Calls,
+    name: str,
+    before: bytes,
+    version: Version,
+    grace_ms: int,
+    post: Post | None = None,
 ) -> bool:
     """Replace the description of a version in Redis.
 
@@ -152,6 +165,7 @@ async def describe_anew(
         before: file value that is replaced.
         version: the new description.
         grace_ms: how long what is not needed any more is kept at least.
+        post: the event that waits from then on.
 
     Returns:
         False if the name holds something else, or ``amend`` may not do it.
@@ -164,6 +178,7 @@ async def describe_anew(
         raise ValueError("a version is described anew with the same name, stamp and objects")
     forced = int(name == "correct")
     words: list[Argument] = [grace_ms, forced, version.key, before, pack_version(version)]
+    words.append(pack_post(post))
     for was, now in zip(old.objects, version.objects, strict=True):
         words += _changes(was, now)
     return bool(await calls.run(bucket_script(name, version.bucket, *words)))

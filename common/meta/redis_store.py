@@ -38,6 +38,7 @@ from common.meta.redis_announcements import RedisAnnouncements
 from common.meta.redis_buckets import RedisBuckets
 from common.meta.redis_claims import RedisClaims
 from common.meta.redis_handoff import RedisHandOff
+from common.meta.redis_outbox import RedisOutbox
 from common.meta.redis_recovery import RedisRecovery
 from common.meta.redis_repairs import RedisRepairs
 from common.meta.redis_versions import RedisVersions
@@ -93,6 +94,7 @@ class RedisMetadata:
         self._claims = RedisClaims(self._calls)
         self._repairs = RedisRepairs(self._calls, self._files, grace_ms, reach_ms)
         self._handoff = RedisHandOff(self._calls, self._files)
+        self._outbox = RedisOutbox(self._calls, self._files)
         self._members = RedisMembers(self._calls, random_word)
         self._leases = RedisLeases(self._calls)
         self._recovery = RedisRecovery(
@@ -153,6 +155,11 @@ class RedisMetadata:
     def handoff(self) -> RedisHandOff:
         """Records that putters missed."""
         return self._handoff
+
+    @property
+    def outbox(self) -> RedisOutbox:
+        """Events that wait."""
+        return self._outbox
 
     @property
     def members(self) -> RedisMembers:

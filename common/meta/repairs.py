@@ -14,6 +14,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
+from common.meta.outbox import Post
 from common.records import Extent, StoredObject, Version
 
 REACH_MS: Final = 24 * 60 * 60 * 1000
@@ -151,7 +152,7 @@ class Repairs(Protocol):
         """
         ...
 
-    async def amend(self, token: bytes, version: Version) -> bool:
+    async def amend(self, token: bytes, version: Version, post: Post | None = None) -> bool:
         """Replace the description of a version that a name holds, in one step.
 
         Debts follow from the new description. Putters that hold some of an object which it does not
@@ -161,6 +162,7 @@ class Repairs(Protocol):
             token: of the description that it replaces.
             version: the new one, durable on the putters; of the same stamp and objects. Putters on
                 which it places more than before were reached (`reach`) before they got it.
+            post: the event that waits from then on; None: there is none.
 
         Returns:
             False if the name holds another version or description now, or a putter was not reached

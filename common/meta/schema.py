@@ -32,6 +32,10 @@ putter:{b:<bucket>}:missed    ZSET    "<node> <stamp> <node,node…|-> <record>"
 putter:{b:<bucket>}:missing   HASH    node → "<records> <bytes>": all of that for this node
 putter:{b:<bucket>}:access    HASH    access key id → access value (below), under the bucket
                                       "@keys", which is none; empty everywhere else
+putter:{b:<bucket>}:events    ZSET    "<target> <number> <event>" → 0; events that wait for their
+                                      delivery; the number has 16 digits
+putter:{b:<bucket>}:outbox    HASH    "#" → number of the last event; target → how many of its
+                                      events had to go undelivered
 putter:{b:<bucket>}:bucket    HASH    "since" → stamp of the first version; "run" → run id of the
                                       server in which it is complete; "settings" → settings value
                                       (below); "followed" → stamp of the change of settings that
@@ -128,7 +132,10 @@ BUCKET_NOUNS: Final = (
 TWIN_NOUNS: Final = ("files", "names", "claims", "claimants", "bucket")
 """Behind these, the keys of the bucket that holds the versions of this one, or the other way round.
 """
-KEYS_OF_BUCKET: Final = len(BUCKET_NOUNS) + len(TWIN_NOUNS)
+SHARED_NOUNS: Final = ("events", "outbox")
+"""Behind these, keys of the bucket that clients know: it and the one with its versions share them.
+"""
+KEYS_OF_BUCKET: Final = len(BUCKET_NOUNS) + len(TWIN_NOUNS) + len(SHARED_NOUNS)
 
 
 def bucket_key(bucket: str, noun: str) -> bytes:
@@ -139,10 +146,14 @@ def bucket_key(bucket: str, noun: str) -> bytes:
 
 @lru_cache(maxsize=4096)
 def bucket_keys(bucket: str) -> tuple[bytes, ...]:
-    """All keys that scripts of a bucket get: `BUCKET_NOUNS`, then the twin's `TWIN_NOUNS`."""
+    """All keys that scripts of a bucket get.
+
+    `BUCKET_NOUNS`, then the twin's `TWIN_NOUNS`, then `SHARED_NOUNS`.
+    """
     twin = plain_bucket(bucket) if has_versions(bucket) else versions_of(bucket)
     own = [bucket_key(bucket, noun) for noun in BUCKET_NOUNS]
-    return (*own, *(bucket_key(twin, noun) for noun in TWIN_NOUNS))
+    shared = [bucket_key(plain_bucket(bucket), noun) for noun in SHARED_NOUNS]
+    return (*own, *(bucket_key(twin, noun) for noun in TWIN_NOUNS), *shared)
 
 
 def bucket_of(key: bytes) -> str:

@@ -10,6 +10,7 @@ import msgspec
 
 from common.errors import IntegrityError, UsageError
 from common.meta.interface import Entry, ObjectState
+from common.meta.outbox import Post
 from common.records import (
     KEYS_BUCKET,
     AccessKey,
@@ -107,6 +108,13 @@ def unpack_ranges(text: bytes) -> Ranges:
         return ()
     pairs = (pair.split(b"+") for pair in text.split(b","))
     return tuple((int(first), int(count)) for first, count in pairs)
+
+
+def pack_post(post: Post | None) -> bytes:
+    """An event as scripts want it; empty for none."""
+    if post is None:
+        return b""
+    return b"%s %d %s" % (token(post.target).encode(), post.waiting_max, post.body)
 
 
 def pack_writing(router: str, nodes: tuple[str, ...], ranges: Ranges) -> str:

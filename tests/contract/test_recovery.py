@@ -14,6 +14,7 @@ from common.errors import MetadataUnavailable, Unavailable
 from common.meta.announcements import Announcement
 from common.meta.handoff import Missed
 from common.meta.interface import Ceilings, EpochUnknown, Kind, Metadata, Outcome
+from common.meta.outbox import Post
 from common.meta.recovery import Finding, Mark, Restored
 from common.meta.repairs import Surplus
 from common.meta.values import pack_version
@@ -491,6 +492,11 @@ QUESTIONS: list[Ask] = [
     lambda store: store.handoff.lacking(),
     lambda store: store.handoff.missed("n1", 10),
     lambda store: store.handoff.given([Missed("n1", BUCKET, 7, (), b"x")]),
+    lambda store: store.outbox.post(BUCKET, [Post("hook", b"x")]),
+    lambda store: store.outbox.buckets(),
+    lambda store: store.outbox.queues(BUCKET),
+    lambda store: store.outbox.first(BUCKET, "hook", 10),
+    lambda store: store.outbox.done(BUCKET, "hook", [1]),
     lambda store: store.versions.held(BUCKET, "a"),
     lambda store: store.versions.latest(BUCKET, "a"),
     lambda store: store.versions.list(BUCKET, "", "", None, 10),

@@ -71,6 +71,7 @@ class View:
         self.access = Noun(target.access, self)
         self.claims = Noun(target.claims, self)
         self.handoff = Noun(target.handoff, self)
+        self.outbox = Noun(target.outbox, self)
         self.members = Noun(target.members, self)
         self.leases = Noun(target.leases, self)
         self.repairs = Noun(target.repairs, self)

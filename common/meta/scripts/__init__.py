@@ -4,9 +4,10 @@ Every script is a file ``<name>.lua`` beside this one. A script of a bucket is p
 ``_bucket.lua`` and, unless it brings the bucket up to date, behind ``_served.lua``; one of the
 counters behind ``_epoch.lua``. Scripts that change a surplus start with ``_surplus.lua``, those
 that change which records putters lack with ``_missing.lua``, those of a bucket's settings with
-``_settings.lua``, those of access keys with ``_access.lua``, those that look at a bucket and at its
-versions at once with ``_versions.lua``. They use core Lua, ``redis.call`` and
-``TIME`` only, so that they run on every server the store supports.
+``_settings.lua``, those of access keys with ``_access.lua``, those that may post an event with
+``_events.lua``, those that look at a bucket and at its versions at once with ``_versions.lua``.
+They use core Lua, ``redis.call`` and ``TIME`` only, so that they run on every server the store
+supports.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ _SERVED: Final = frozenset(
         "described",
         "fail",
         "find",
+        "first",
         "followed",
         "forget",
         "freed",
@@ -46,12 +48,15 @@ _SERVED: Final = frozenset(
         "missing",
         "owed",
         "page",
+        "post",
         "postpone",
         "progress",
+        "queues",
         "reach",
         "rekey",
         "release",
         "resolve",
+        "sent",
         "settings",
         "stale",
         "surplus",
@@ -66,6 +71,7 @@ _SURPLUS: Final = frozenset({"amend", "correct", "freed", "reach", "restore"})
 _SETTINGS: Final = frozenset({"configure", "followed", "restore"})
 _ACCESS: Final = frozenset({"rekey", "restore"})
 _MISSING: Final = frozenset({"given", "miss"})
+_EVENTS: Final = frozenset({"amend", "commit", "correct", "delete", "post"})
 _VERSIONS: Final = frozenset(
     {"anything", "claim", "commit", "history", "latest", "page", "resolve"}
 )
@@ -114,6 +120,8 @@ def script(name: str) -> Script:
         source = _read("_access") + source
     if name in _MISSING:
         source = _read("_missing") + source
+    if name in _EVENTS:
+        source = _read("_events") + source
     if name in _VERSIONS:
         source = _read("_versions") + source
     if name in _SERVED:

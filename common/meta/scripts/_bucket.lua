@@ -6,6 +6,7 @@ local READERS, HOLDS, BUCKET = KEYS[8], KEYS[9], KEYS[10]
 local CLAIMS, CLAIMANTS = KEYS[11], KEYS[12]
 local OWED, OWING, SURPLUS = KEYS[13], KEYS[14], KEYS[15]
 local MISSED, MISSING, ACCESS = KEYS[16], KEYS[17], KEYS[18]
+local EVENTS, OUTBOX = KEYS[24], KEYS[25]
 
 local time = redis.call('TIME')
 local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)

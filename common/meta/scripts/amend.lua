@@ -1,12 +1,12 @@
 -- A version that is described anew: its stamp and its objects stay.
 -- ARGV: grace in ms; 1 if it is so in any case (a record that is replayed); key; file value that is
--- replaced; new file value. Then for each object: ObjectID; what is owed of it and was not before,
--- as add_debts wants it; what was owed and is not, likewise; and the nodes that get some of it,
--- that need some of it no more, that need all of it.
+-- replaced; new file value; event as post wants it. Then for each object: ObjectID; what is owed of
+-- it and was not before, as add_debts wants it; what was owed and is not, likewise; and the nodes
+-- that get some of it, that need some of it no more, that need all of it.
 -- Answers 1 done, now or before; 0 the name holds something else, or a node gets something that was
 -- not reached before.
 local grace_ms, forced, key, before, value = ARGV[1], ARGV[2] == '1', ARGV[3], ARGV[4], ARGV[5]
-local FIRST, WORDS = 6, 6
+local FIRST, WORDS = 7, 6
 
 local function all_reached(id, gaining)
   for node in string.gmatch(gaining, '[^,]+') do
@@ -51,6 +51,7 @@ for i = FIRST, #ARGV, WORDS do
   end
 end
 redis.call('HSET', FILES, key, value)
+post(ARGV[6])
 for i = FIRST, #ARGV, WORDS do
   move(ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 4], ARGV[i + 5])
 end

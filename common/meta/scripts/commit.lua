@@ -1,8 +1,9 @@
 -- Versions to be published, each in one step that nobody sees half of.
--- ARGV[1]: grace in ms. Then for each: key, file value, check, nodes, debts.
+-- ARGV[1]: grace in ms. Then for each: key, file value, check, nodes, debts, event.
 --   check: '+' all tickets are acknowledged or '!' not, then the condition on what the name holds.
 --   nodes: for each object of the version, in order and ended by ';', the nodes its extents name.
 --   debts: what is owed of the objects, as add_all_debts wants it.
+--   event: as post wants it, if the version is published or superseded now.
 -- Answers for each: P published, S superseded, I incomplete, G gone, R refused, V not where its
 -- bucket keeps versions now: if it keeps all, a null version would overwrite one, and if it does
 -- not, there are no others.
@@ -34,7 +35,7 @@ local function read_objects(ids, named, stamp)
   return objects
 end
 
-local function commit(key, value, check, named, owed)
+local function commit(key, value, check, named, owed, event)
   local _, stamp, ids = read_file(value)
   local held = redis.call('HGET', FILES, key)
   local held_kind, held_stamp, held_ids = read_file(held)
@@ -62,6 +63,7 @@ local function commit(key, value, check, named, owed)
     redis.call('HSET', OBJECTS, id, table.concat({ 'c', int(stamp), router, nodes, key }, ' '))
     finished[#finished + 1] = id
   end
+  post(event)
   if held_stamp >= stamp then
     retire(key, stamp, ids, value, grace_ms)
     return 'S'
@@ -86,8 +88,9 @@ local function commit(key, value, check, named, owed)
 end
 
 local reply = {}
-for i = 2, #ARGV, 5 do
-  reply[#reply + 1] = commit(ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3], ARGV[i + 4])
+for i = 2, #ARGV, 6 do
+  reply[#reply + 1] =
+    commit(ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3], ARGV[i + 4], ARGV[i + 5])
 end
 all_at_once('ZREM', WRITING, finished)
 all_at_once('ZADD', NAMES, names)

@@ -1,6 +1,6 @@
 -- Names that hold nothing from a stamp on.
 -- ARGV[1]: grace in ms; ARGV[2]: how long a tombstone is remembered, in ms. Then for each: key,
--- stamp, stamp of the only version that may be deleted or 0.
+-- stamp, stamp of the only version that may be deleted or 0, event as post wants it.
 -- Answers for each: P deleted, S a newer version stays, A there was nothing to delete, R the name
 -- does not hold the only version that may be. The stamp of a deletion that found nothing is
 -- remembered too: its record is durable, so an older version that comes late must not appear.
@@ -12,7 +12,7 @@ local function bury(key, value)
 end
 
 -- What comes between the version and the deletion stays, here as after a rebuild.
-local function delete_version(key, stamp, of)
+local function delete_version(key, stamp, of, event)
   local held = redis.call('HGET', FILES, key)
   local kind, held_stamp, ids = read_file(held)
   local buried = table.concat({ 't', int(of), int(stamp) }, ' ')
@@ -25,13 +25,15 @@ local function delete_version(key, stamp, of)
   redis.call('ZREM', NAMES, key)
   retire(key, held_stamp, ids, held, grace_ms)
   bury(key, buried)
+  post(event)
   return 'P'
 end
 
-local function delete(key, stamp)
+local function delete(key, stamp, event)
   local held = redis.call('HGET', FILES, key)
   local kind, held_stamp, ids = read_file(held)
   if kind == 'v' then
+    post(event)
     if held_stamp >= stamp then
       return 'S'
     end
@@ -50,8 +52,8 @@ local function delete(key, stamp)
 end
 
 local reply = {}
-for i = 3, #ARGV, 3 do
-  local key, stamp, of = ARGV[i], tonumber(ARGV[i + 1]), tonumber(ARGV[i + 2])
-  reply[#reply + 1] = of > 0 and delete_version(key, stamp, of) or delete(key, stamp)
+for i = 3, #ARGV, 4 do
+  local key, stamp, of, event = ARGV[i], tonumber(ARGV[i + 1]), tonumber(ARGV[i + 2]), ARGV[i + 3]
+  reply[#reply + 1] = of > 0 and delete_version(key, stamp, of, event) or delete(key, stamp, event)
 end
 return table.concat(reply)

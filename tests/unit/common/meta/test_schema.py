@@ -57,7 +57,7 @@ def test_no_two_keys_are_the_same() -> None:
 
 def test_the_map_names_every_key() -> None:
     assert schema.__doc__ is not None
-    for noun in schema.BUCKET_NOUNS:
+    for noun in (*schema.BUCKET_NOUNS, *schema.SHARED_NOUNS):
         assert f"putter:{{b:<bucket>}}:{noun} " in schema.__doc__
     keys = (schema.BUCKETS, schema.COUNTERS, schema.MARKS, schema.MEMBERS, schema.RUNS)
     for key in (*keys, schema.FENCES, schema.DECISIONS):
@@ -69,7 +69,8 @@ def test_scripts_take_their_keys_in_the_order_of_the_map() -> None:
     names = re.findall(r"^local ([A-Z, ]+) = KEYS", source, re.MULTILINE)
     twin = [f"t{noun}" for noun in schema.TWIN_NOUNS]
     found = [each.lower() for line in names for each in line.split(", ")]
-    assert found == [*twin, *schema.BUCKET_NOUNS] or found == [*schema.BUCKET_NOUNS, *twin]
+    own = [*schema.BUCKET_NOUNS, *schema.SHARED_NOUNS]
+    assert found == [*twin, *own] or found == [*own, *twin]
 
 
 @pytest.mark.parametrize("bucket", ["photos", "a.b-c"])
@@ -77,7 +78,10 @@ def test_a_bucket_and_its_versions_share_a_slot_and_know_each_other(bucket: str)
     plain, kept = schema.bucket_keys(bucket), schema.bucket_keys(versions_of(bucket))
     assert len({key_slot(key) for key in (*plain, *kept)}) == 1
     own = len(schema.BUCKET_NOUNS)
-    for noun, to_kept, to_plain in zip(schema.TWIN_NOUNS, plain[own:], kept[own:], strict=True):
+    shared = own + len(schema.TWIN_NOUNS)
+    assert plain[shared:] == kept[shared:]
+    twins = zip(schema.TWIN_NOUNS, plain[own:shared], kept[own:shared], strict=True)
+    for noun, to_kept, to_plain in twins:
         at = schema.BUCKET_NOUNS.index(noun)
         assert (to_kept, to_plain) == (kept[at], plain[at])
     assert not set(plain[:own]) & set(kept[:own])
