@@ -78,6 +78,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             "`bucket.domain`; without it they stand in the path alone"
         ),
     ] = None
+    s3_website_domain: Annotated[
+        _Text | None,
+        Meta(description="domain of the websites of buckets on the S3 port; without it none"),
+    ] = None
     redis: Annotated[
         _Text | None,
         Meta(
@@ -389,6 +393,10 @@ def contradiction(values: Mapping[str, Any]) -> tuple[str, tuple[str, ...]] | No
     if given and len(given) < len(_TLS):
         missing = next(name for name in _TLS if name not in given)
         return f"{given[0]} is given, and {missing} is not: they go together", _TLS
+    websites, api = values["s3_website_domain"], values["s3_domain"]
+    if websites and api and f".{api}".lower().endswith(f".{websites}".lower()):
+        names = ("s3_domain", "s3_website_domain")
+        return f"s3_domain {api} is, or is below, s3_website_domain {websites}", names
     taken: dict[int, str] = {}
     for name in (name for name in FIELDS if name.endswith("_port")):
         port = values[name]

@@ -30,6 +30,7 @@ from router.gateway.s3.gate import AllRules
 from router.gateway.s3.lane import NAMES, ObjectLane
 from router.gateway.s3.port import S3Connection
 from router.gateway.s3.server import S3Door
+from router.gateway.s3.website.serving import Websites
 
 if TYPE_CHECKING:
     from router.app import Router
@@ -173,12 +174,10 @@ class Doors:
             self._hashers,
             options.idle_ms,
         )
-        door = S3Door(
-            store, router.access_keys, self._clock, options.s3_domain, router.identity.node
-        )
-        lane = ObjectLane(
-            store, router.access_keys, self._clock, options.s3_domain, router.identity.node
-        )
+        node, keys, domain = router.identity.node, router.access_keys, options.s3_domain
+        websites = Websites(store, self._clock, options.s3_website_domain, node)
+        door = S3Door(store, keys, self._clock, domain, websites, node)
+        lane = ObjectLane(store, keys, self._clock, domain, websites, node)
         return WebPort(
             door.application(),
             router.metrics,

@@ -32,6 +32,7 @@ class RouterOptions:
         web_port: None: no web door.
         s3_port: None: no S3 door.
         s3_domain: under which buckets have host names of their own there; "": none.
+        s3_website_domain: under which the websites of buckets have host names there; "": none.
         reuse_ports: share the ports of clients with the other workers of this router.
         advertise_host: where putters bring acks; "" = where the session comes from.
         nodes: ``(host, port)`` of putters named by hand.
@@ -64,6 +65,7 @@ class RouterOptions:
     web_port: int | None = 5004
     s3_port: int | None = None
     s3_domain: str = ""
+    s3_website_domain: str = ""
     reuse_ports: bool = False
     advertise_host: str = ""
     nodes: tuple[tuple[str, int], ...] = ()

@@ -180,7 +180,10 @@ def unsigned_chunks(*chunks: bytes, trailer: str = "") -> bytes:
 @contextlib.contextmanager
 def s3_cluster(directory: Path, **options: Any) -> Iterator[Cluster]:
     """A running store whose S3 door knows the key of these tests."""
-    flags = ("--s3-domain", "s3.test", *options.pop("router_flags", ()))
+    flags = (
+        *("--s3-domain", "s3.test", "--s3-website-domain", "web.test"),
+        *options.pop("router_flags", ()),
+    )
     with cluster(directory, router_flags=flags, **options) as store:
         body = json.dumps({"secret_key": SECRET})
         status, _, told = store.http("PUT", f"/key/{KEY_ID}", body)

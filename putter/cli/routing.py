@@ -47,6 +47,7 @@ def make_router(
             web_port=settings.web_port,
             s3_port=settings.s3_port,
             s3_domain=settings.s3_domain or "",
+            s3_website_domain=settings.s3_website_domain or "",
             reuse_ports=siblings is not None,
             advertise_host=settings.advertise_host or "",
             nodes=tuple(_address(node) for node in settings.nodes),

@@ -13,6 +13,7 @@ _OF_ROUTERS: Final = frozenset(
         "ack_port",
         "s3_port",
         "s3_domain",
+        "s3_website_domain",
         "lifecycle_period_s",
         "web_port",
         "nodes",

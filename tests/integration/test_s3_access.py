@@ -16,7 +16,7 @@ import pytest
 from botocore import UNSIGNED
 from botocore.exceptions import ClientError
 
-from tests.s3_kit import KEY_ID, REGION, SECRET, Signer, refusal, s3, s3_cluster
+from tests.s3_kit import KEY_ID, REGION, SECRET, Signer, Told, refusal, s3, s3_cluster
 from tests.store_kit import ROOT, Cluster, eventually
 from tests.traffic_kit import payload
 
@@ -184,22 +184,86 @@ def test_the_short_way_asks_too(store: Cluster, client: Any) -> None:
         eventually(denied)
 
 
+def test_a_bucket_is_a_website_through_every_router(store: Cluster, client: Any) -> None:
+    name = opened(client, "site-of-many-pages", "s3:GetObject", "s3:ListBucket")
+    wanted = {
+        "IndexDocument": {"Suffix": "index.html"},
+        "ErrorDocument": {"Key": "404.html"},
+        "RoutingRules": [
+            {
+                "Condition": {"KeyPrefixEquals": "old/", "HttpErrorCodeReturnedEquals": "404"},
+                "Redirect": {"HttpRedirectCode": "302", "ReplaceKeyPrefixWith": "new/"},
+            }
+        ],
+    }
+    client.put_bucket_website(Bucket=name, WebsiteConfiguration=wanted)
+    found = client.get_bucket_website(Bucket=name)
+    assert {each: found[each] for each in wanted} == wanted
+    large = payload(3_000_000)
+    for key, body in (("index.html", large), ("404.html", b"not here"), ("new/x", b"x")):
+        client.put_object(Bucket=name, Key=key, Body=body, ContentType="text/html")
+    begun = client.create_multipart_upload(
+        Bucket=name, Key="sent", WebsiteRedirectLocation="/new/x"
+    )
+    part = {"Bucket": name, "Key": "sent", "UploadId": begun["UploadId"]}
+    tag = client.upload_part(**part, PartNumber=1, Body=b"y")["ETag"]
+    parts = {"Parts": [{"PartNumber": 1, "ETag": tag}]}
+    client.complete_multipart_upload(**part, MultipartUpload=parts)
+    assert client.head_object(Bucket=name, Key="sent")["WebsiteRedirectLocation"] == "/new/x"
+    for port in store.s3_ports:
+
+        def visit(path: str, port: int = port, **headers: str) -> Told:
+            host = {"host": f"{name}.web.test:{port}"}
+            return Signer(port).send("GET", path, b"", host | headers)
+
+        eventually(lambda visit=visit: _same(visit("/").body, large))
+        part_of = visit("/", range="bytes=1000000-1999999")
+        assert (part_of.status, part_of.body) == (206, large[1_000_000:2_000_000])
+        assert visit("/sent").headers["location"] == "/new/x"
+        sent = visit("/old/x")
+        assert (sent.status, sent.headers["location"]) == (302, "/new/x")
+        missing = visit("/nothing")
+        assert (missing.status, missing.body) == (404, b"not here")
+        assert missing.headers["content-type"] == "text/html"
+    client.delete_bucket_website(Bucket=name)
+    gone = refused(lambda: client.get_bucket_website(Bucket=name))
+    assert gone == ("NoSuchWebsiteConfiguration", 404)
+
+
+def _same(found: bytes, wanted: bytes) -> None:
+    assert found == wanted
+
+
 def test_what_the_document_says(store: Cluster, tmp_path: Path) -> None:
     """The commands of docs/howto/public-buckets.md, one after the other."""
-    text = (ROOT / "docs" / "howto" / "public-buckets.md").read_text("utf-8")
-    blocks = re.findall(r"<!-- test: (\S+) -->\n *```\w+\n(.*?)\n *```", text, re.DOTALL)
-    assert len(blocks) == 5
+    outcomes = outcomes_of("public-buckets.md", store, tmp_path, 5)
     port = str(store.s3_ports[0])
-    outcomes = []
-    for what, block in blocks:
-        if what != "commands":
-            (tmp_path / what).write_text(block)
-            continue
-        outcomes.append(run(port, tmp_path, block.replace("5003", port)))
     assert '"IsPublic": true' in outcomes[1]
     assert outcomes[2].count("hello") == 2
     closed = run(port, tmp_path, f"curl -s http://127.0.0.1:{port}/photos/2026/cat.txt")
     assert "AccessDenied" in closed
+
+
+def test_what_the_document_of_websites_says(store: Cluster, tmp_path: Path) -> None:
+    """The commands of docs/howto/website.md, one after the other."""
+    outcomes = outcomes_of("website.md", store, tmp_path, 4)
+    assert outcomes[-1] == "<h1>hello</h1>\n"
+
+
+def outcomes_of(page: str, store: Cluster, directory: Path, count: int) -> list[str]:
+    """What the commands of a page say."""
+    text = (ROOT / "docs" / "howto" / page).read_text("utf-8")
+    blocks = re.findall(r"<!-- test: (\S+) -->\n *```\w+\n(.*?)\n *```", text, re.DOTALL)
+    assert len(blocks) == count
+    port = str(store.s3_ports[0])
+    outcomes = []
+    for what, block in blocks:
+        if what != "commands":
+            (directory / what).write_text(block)
+            continue
+        script = block.replace("5003", port).replace("web.example.org", "web.test")
+        outcomes.append(run(port, directory, script))
+    return outcomes
 
 
 def run(port: str, directory: Path, script: str) -> str:

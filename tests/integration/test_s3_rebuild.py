@@ -38,6 +38,8 @@ def fill(store: Cluster) -> list[str]:
         ends = {"Filter": {"Prefix": "old/"}, "Status": "Enabled", "Expiration": {"Days": 9}}
         rules = {"Rules": [ends]}
         client.put_bucket_lifecycle_configuration(Bucket="films", LifecycleConfiguration=rules)
+        site = {"IndexDocument": {"Suffix": "index.html"}, "ErrorDocument": {"Key": "e"}}
+        client.put_bucket_website(Bucket="films", WebsiteConfiguration=site)
         client.create_bucket(Bucket="removed")
         client.delete_bucket(Bucket="removed")
         client.create_bucket(
@@ -51,6 +53,7 @@ def fill(store: Cluster) -> list[str]:
             ContentType="image/x-cat",
             CacheControl="no-cache",
             ContentLanguage="sv",
+            WebsiteRedirectLocation="/copy",
         )
         client.put_object(Bucket="photos", Key=NAMES[1], Body=b"old")
         client.put_object(Bucket="photos", Key=NAMES[1], Body=b"new")
@@ -102,7 +105,7 @@ def questions(uploads: list[str]) -> list[tuple[str, str]]:
         found += [("GET", f"/{bucket}?{each}=") for each in ("versions", "uploads", "location")]
         found += [
             ("GET", f"/{bucket}?{each}=")
-            for each in ("acl", "tagging", "versioning", "cors", "lifecycle")
+            for each in ("acl", "tagging", "versioning", "cors", "lifecycle", "website")
         ]
         found.append(("GET", f"/{bucket}?list-type=2&fetch-owner=true&encoding-type=url"))
     for name in NAMES:

@@ -17,6 +17,10 @@ from tests.s3_door_kit import S3Door, head_of, open_door, told
 
 SECRET_BYTES = b"nobody-may-see-this"
 OPEN_BYTES = b"everybody-may-see-this"
+SITE = (
+    b"<WebsiteConfiguration><IndexDocument><Suffix>x</Suffix></IndexDocument>"
+    b"<ErrorDocument><Key>secret</Key></ErrorDocument></WebsiteConfiguration>"
+)
 ROOT = "PublicAccessBlockConfiguration"
 BLOCK = f"<{ROOT}><BlockPublicAcls>true</BlockPublicAcls></{ROOT}>".encode()
 POLICY = {
@@ -29,9 +33,11 @@ POLICY = {
 
 @pytest.fixture(scope="module")
 def door() -> Iterator[S3Door]:
-    with open_door() as made:
+    with open_door(s3_website_domain="web.test") as made:
         for bucket in ("open", "shut"):
             assert made.ask("PUT", f"/{bucket}").status == 200
+            summed = {"content-md5": b64encode(hashlib.md5(SITE).digest()).decode()}
+            assert made.ask("PUT", f"/{bucket}?website=", SITE, summed).status == 200
             for key in ("pub/x", "secret", "pub"):
                 shown = bucket == "open" and key == "pub/x"
                 data = OPEN_BYTES if shown else SECRET_BYTES
@@ -90,6 +96,22 @@ def test_nobody_gets_anything_but_what_is_open(
     if answer.status < 400:
         assert method in ("GET", "HEAD")
         assert unquote(path).startswith("/open/pub/")
+
+
+@settings(max_examples=5_000 if os.environ.get("PUTTER_SOAK") else 150)
+@given(METHODS, st.sampled_from(["open", "shut"]), st.lists(PIECES, max_size=6), QUERIES, HEADERS)
+def test_visitors_of_websites_get_nothing_else(
+    door: S3Door, method: str, bucket: str, pieces: list[str], query: str, headers: dict[str, str]
+) -> None:
+    path = f"/{''.join(pieces)}".replace("?", "%3F")
+    sent = headers | {"host": f"{bucket}.web.test"}
+    answer = told(door.raw(head_of(method, path + query, sent)), method)
+    assert SECRET_BYTES[:4] not in answer.body
+    assert answer.status < 500
+    if answer.status < 400:
+        assert method in ("GET", "HEAD")
+        assert bucket == "open"
+        assert unquote(path) in ("/pub/", "/pub/x")
 
 
 def test_what_is_there_is_as_it_was(door: S3Door) -> None:

@@ -20,7 +20,6 @@ DOCUMENTS: Final[dict[str, Tree]] = {
 ABSENT: Final = {
     "GetBucketEncryption": "ServerSideEncryptionConfigurationNotFoundError",
     "GetBucketReplication": "ReplicationConfigurationNotFoundError",
-    "GetBucketWebsite": "NoSuchWebsiteConfiguration",
     "GetObjectLockConfiguration": "ObjectLockConfigurationNotFoundError",
 }
 """Operations that are always answered with the same error: nothing of the kind was set."""

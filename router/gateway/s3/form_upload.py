@@ -180,11 +180,12 @@ async def _allowed(
     policy = parse_policy(claim.policy)
     now = datetime.fromtimestamp(now_ms / 1000, UTC)
     policy.check({**fields, "bucket": bucket}, now)
-    refuse_unknown(
+    headers = [
         (_AS_HEADERS.get(name, name), value)
         for name, value in fields.items()
         if name not in _SIGNATURE
-    )
+    ]
+    refuse_unknown(headers, "PostObject")
     return policy, Signature(key.owner, "POST", claim.date), key
 
 

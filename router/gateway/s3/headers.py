@@ -12,8 +12,11 @@ from router.gateway.conditions import http_date
 from router.gateway.s3.checksums import BY_HEADER
 from router.gateway.s3.failures import S3Error
 from router.gateway.s3.policy.actions import TAKE_ACLS
+from router.gateway.s3.website.locations import HEADER as REDIRECT
+from router.gateway.s3.website.locations import checked
 
 META: Final = "x-amz-meta-"
+_OURS: Final = "x-amz-"
 META_BYTES_MAX: Final = 2 * 1024
 DEFAULT_TYPE: Final = "binary/octet-stream"
 _KEPT: Final = (
@@ -69,9 +72,10 @@ _OF_OPERATIONS: Final[Mapping[str, frozenset[str]]] = {
     "CreateBucket": frozenset({"x-amz-object-ownership"}),
     "CompleteMultipartUpload": frozenset({"x-amz-mp-object-size"}),
     "DeleteObject": frozenset({"x-amz-if-match-last-modified-time", "x-amz-if-match-size"}),
-    "CopyObject": frozenset({"x-amz-tagging"}),
-    "CreateMultipartUpload": frozenset({"x-amz-tagging"}),
-    "PutObject": frozenset({"x-amz-tagging"}),
+    "CopyObject": frozenset({"x-amz-tagging", REDIRECT}),
+    "CreateMultipartUpload": frozenset({"x-amz-tagging", REDIRECT}),
+    "PostObject": frozenset({REDIRECT}),
+    "PutObject": frozenset({"x-amz-tagging", REDIRECT}),
     "UploadPartCopy": frozenset({"x-amz-copy-source-range"}),
 }
 """Headers that only some operations read."""
@@ -116,6 +120,8 @@ def kept_headers(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
         if name in _KEPT or (name.startswith(META) and len(name) > len(META)):
             text = readable(value)
             kept[name] = f"{kept[name]},{text}" if name in kept else text
+        elif name == REDIRECT:
+            kept[name] = checked(readable(value))
     encodings = [each.strip() for each in kept.get("content-encoding", "").split(",")]
     encodings = [each for each in encodings if each and each.lower() != "aws-chunked"]
     if encodings:
@@ -128,6 +134,29 @@ def kept_headers(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
         raise S3Error("MetadataTooLarge", Size=str(meta), MaxSizeAllowed=str(META_BYTES_MAX))
     if sum(sizes.values()) > HEADERS_BYTES_MAX:
         raise S3Error("RequestHeaderSectionTooLarge", MaxSizeAllowed=str(HEADERS_BYTES_MAX))
+    return kept
+
+
+def copied_headers(
+    version: Version, headers: Mapping[str, str], *, replaces: bool
+) -> dict[str, str]:
+    """What a copy keeps of its source, or of its request.
+
+    Where a website sends whoever asks for the object is said anew in any case, as with S3.
+
+    Args:
+        version: the source.
+        headers: of the request, by names in any case.
+        replaces: whether it says all that the copy shall keep.
+
+    Raises:
+        S3Error: the request says what cannot be kept.
+    """
+    if replaces:
+        return kept_headers(headers.items())
+    kept = {name: value for name, value in version.headers.items() if name != REDIRECT}
+    if REDIRECT in headers:
+        kept |= kept_headers([(REDIRECT, headers[REDIRECT])])
     return kept
 
 
@@ -157,7 +186,7 @@ def told_headers(
         "Content-Type": DEFAULT_TYPE,
     }
     for name, value in version.headers.items():
-        told[name if name.startswith(META) else name.title()] = sendable(value)
+        told[name if name.startswith(_OURS) else name.title()] = sendable(value)
     if version.tags:
         told["x-amz-tagging-count"] = str(len(version.tags))
     start, end = part or (0, version.size)

@@ -25,6 +25,7 @@ from router.gateway.s3.failures import S3Error
 from router.gateway.s3.headers import told_headers
 from router.gateway.s3.sigv4 import SignedRequest
 from router.gateway.s3.versioning import told_id
+from router.gateway.s3.website.serving import Websites
 
 NAMES: Final[Mapping[str, str]] = {
     **{word: name for word, name in PLAIN_HEADERS.items() if name != REQUEST_ID_HEADER},
@@ -47,16 +48,24 @@ class ObjectLane:
         keys: knows access keys.
         clock: tells when a signature is too old.
         domain: under which buckets have host names of their own; "": none.
+        websites: are not asked for this way.
         host_id: what answers tell of this process.
     """
 
     def __init__(
-        self, store: Store, keys: AccessKeys, clock: Clock, domain: str, host_id: str
+        self,
+        store: Store,
+        keys: AccessKeys,
+        clock: Clock,
+        domain: str,
+        websites: Websites,
+        host_id: str,
     ) -> None:
         self._store = store
         self._keys = keys
         self._clock = clock
         self._domain = domain
+        self._websites = websites
         self._host_id = host_id
 
     def takes(self, path: str) -> bool:
@@ -76,9 +85,12 @@ class ObjectLane:
 
     async def _get(self, ask: Ask, out: Outlet) -> int:
         """The status of the answer; 0 if there is none."""
+        host = ask.headers.get("Host", "")
+        if self._websites.owns(host):
+            return 0
         signed = SignedRequest("GET", ask.path, "", list(ask.headers.items()))
         caller = await caller_of(signed, self._keys, self._clock)
-        address = address_of(ask.path, ask.headers.get("Host", ""), self._domain)
+        address = address_of(ask.path, host, self._domain)
         if not address.key or not caller.key.may(address.bucket, write=False):
             return 0
         rules = await self._store.rules.of(address.bucket)

@@ -18,6 +18,7 @@ from router.gateway.s3.headers import checksum_headers, checksum_type, overrides
 from router.gateway.s3.object_parts import checksum_trees, part_checksums, part_count, parts_tree
 from router.gateway.s3.versioning import find, told_id
 from router.gateway.streaming import stream_version
+from router.lately import Found
 
 _ATTRIBUTES: Final = ("ETag", "Checksum", "ObjectParts", "StorageClass", "ObjectSize")
 _DIGITS_MAX: Final = 9
@@ -26,9 +27,16 @@ _CONDITIONS: Final = ("If-Match", "If-Unmodified-Since")
 
 async def get_object(call: Call) -> web.StreamResponse:
     """GetObject and HeadObject: the bytes, a range of them, or only what is told of them."""
-    request = call.request
-    found = await find(call)
-    version = found.version
+    return await send_found(call, await find(call))
+
+
+async def send_found(call: Call, found: Found) -> web.StreamResponse:
+    """What a request wants of a version that was found for it.
+
+    Raises:
+        S3Error, PutterError: nothing was sent yet.
+    """
+    request, version = call.request, found.version
     told_version = await told_id(call.store, version, stale=found.age_s is not None)
     what = Representation(version.etag, version.created_ms, version.size)
     marks = call.store.lately.marks

@@ -10,6 +10,7 @@ Nothing of a body is read before a signature holds, and nothing but the key is a
 has none is anonymous, and may what the settings of a bucket let everybody do. The question of a
 browser whether it may ask (`origins`) has none; it, and an answer to a page of another origin,
 needs the bucket's rules. That of a form stands in its fields (`router.gateway.s3.form_upload`).
+Hosts of websites have a door of their own, without signatures (`router.gateway.s3.website`).
 """
 
 from __future__ import annotations
@@ -58,6 +59,8 @@ from router.gateway.s3.sigv4 import SignedRequest
 from router.gateway.s3.uploads import list_uploads
 from router.gateway.s3.versioning import get_bucket_versioning, put_bucket_versioning
 from router.gateway.s3.versions import list_versions
+from router.gateway.s3.website import configuration
+from router.gateway.s3.website.serving import OPERATION, Websites
 
 _log = get_logger(__name__)
 _RETRY: Final = 503
@@ -94,6 +97,9 @@ _HANDLERS: Final[dict[str, Operation]] = {
     "GetBucketTagging": tagging.get_bucket_tagging,
     "PutBucketTagging": tagging.put_bucket_tagging,
     "DeleteBucketTagging": tagging.delete_bucket_tagging,
+    "GetBucketWebsite": configuration.get_website,
+    "PutBucketWebsite": configuration.put_website,
+    "DeleteBucketWebsite": configuration.delete_website,
     "ListMultipartUploads": list_uploads,
     "CreateMultipartUpload": multipart.create_upload,
     "UploadPart": multipart.upload_part,
@@ -133,16 +139,24 @@ class S3Door:
         keys: knows access keys.
         clock: tells when a signature is too old.
         domain: under which buckets have host names of their own; "": none.
+        websites: have host names of their own, too.
         host_id: what answers tell of this process.
     """
 
     def __init__(
-        self, store: Store, keys: AccessKeys, clock: Clock, domain: str, host_id: str
+        self,
+        store: Store,
+        keys: AccessKeys,
+        clock: Clock,
+        domain: str,
+        websites: Websites,
+        host_id: str,
     ) -> None:
         self._store = store
         self._keys = keys
         self._clock = clock
         self._domain = domain
+        self._websites = websites
         self._host_id = host_id
 
     def application(self) -> web.Application:
@@ -186,6 +200,9 @@ class S3Door:
         if request.method == "OPTIONS":
             operation[0] = origins.PREFLIGHT
             return await origins.preflight(self._store, self._address(request), request.headers)
+        if self._is_of_website(request):
+            operation[0] = OPERATION
+            return await self._websites.answer(request, self._address(request))
         path, _, query = request.raw_path.partition("?")
         if request.method == "POST" and is_form(form := self._address(request)):
             operation[0] = "PostObject"
@@ -228,7 +245,12 @@ class S3Door:
         Raises:
             S3Error: nothing of this door.
         """
-        return address_of(request.raw_path, request.headers.get("Host", ""), self._domain)
+        host = request.headers.get("Host", "")
+        domain = self._websites.domain if self._websites.owns(host) else self._domain
+        return address_of(request.raw_path, host, domain)
+
+    def _is_of_website(self, request: web.Request) -> bool:
+        return self._websites.owns(request.headers.get("Host", ""))
 
     async def _told_origin(self, request: web.Request) -> Mapping[str, str]:
         """What any answer to a script in a browser tells, errors too."""
@@ -278,8 +300,11 @@ class S3Door:
             raise S3Error("AccessDenied")
 
     def _refused(self, request: web.Request, error: S3Error) -> web.Response:
-        path = request.raw_path.partition("?")[0]
-        response = error_answer(error, path, self._host_id)
+        if self._is_of_website(request):
+            response = self._websites.page(error)
+        else:
+            path = request.raw_path.partition("?")[0]
+            response = error_answer(error, path, self._host_id)
         if request.method == "HEAD":
             del response.headers["Content-Type"]
             response.body = None

@@ -23,13 +23,14 @@ from router.gateway.s3.documents import Element, Tree, parsed
 from router.gateway.s3.expiration import expiration
 from router.gateway.s3.failures import S3Error
 from router.gateway.s3.hashing import Hashing
-from router.gateway.s3.headers import checksum_headers, kept_headers
+from router.gateway.s3.headers import checksum_headers, copied_headers, kept_headers
 from router.gateway.s3.intake import Hashed
 from router.gateway.s3.mapping import mapped
 from router.gateway.s3.object_parts import checksum_trees
 from router.gateway.s3.tagging import copied_tags, given_tags
 from router.gateway.s3.version_ids import DELETE_MARKER, NULL, VERSION_ID
 from router.gateway.s3.versioning import deleted_tree, source_header, told_id
+from router.gateway.s3.website.locations import HEADER as REDIRECT
 from router.targets import Sealed, Target, Written
 
 DELETE_MAX: Final = 1000
@@ -60,7 +61,7 @@ async def copy_object(call: Call) -> web.StreamResponse:
     bucket, key = await destination(call)
     source = copy_source(call.headers[_SOURCE])
     replaces = _replaces(call)
-    if source == (bucket, key, None) and not replaces:
+    if source == (bucket, key, None) and not replaces and REDIRECT not in call.headers:
         raise S3Error(
             "InvalidRequest",
             "This copy request is illegal because it is trying to copy an object to itself without "
@@ -70,7 +71,7 @@ async def copy_object(call: Call) -> web.StreamResponse:
     found = await call.source(*source)
     version, reads = found.version, found.reads
     check_source(call.headers, version)
-    kept = kept_headers(call.headers.items()) if replaces else version.headers
+    kept = copied_headers(version, call.headers, replaces=replaces)
     tags = await copied_tags(call, source, version)
     pieces = pieces_of(reads.stream(version, 0, version.size))
     asked = call.headers.get("x-amz-checksum-algorithm")

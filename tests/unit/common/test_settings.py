@@ -28,6 +28,7 @@ GOOD = {
     "key_file": "/etc/cluster.key",
     "token": "s3cret",
     "s3_domain": "s3.example.com",
+    "s3_website_domain": "web.example.com",
     "redis": "redis://h:6379/0",
     "nodes": "a:5000,b:5000",
     "zone": "rack-7",
@@ -246,6 +247,10 @@ def test_relations_name_the_places_of_both_values() -> None:
         "write_quorum 3 is more than replicas 2 "
         "(flag --write-quorum; environment variable PUTTER_REPLICAS)"
     )
+    for api in ("web.example", "s3.Web.example"):
+        with pytest.raises(SettingInvalid, match=r"is below, s3_website_domain web\.example"):
+            load({"s3_website_domain": "web.example", "s3_domain": api}, {})
+    assert load({"s3_website_domain": "web.s3.example", "s3_domain": "s3.example"}, {})
     with pytest.raises(SettingInvalid, match=r"ingest_port and ack_port are both 5002 .*default"):
         load({"ingest_port": 5002}, {})
 

@@ -89,6 +89,18 @@ def test_what_would_mean_something_else_is_refused(name: str, value: str, code: 
     assert caught.value.code == code
 
 
+@pytest.mark.parametrize(
+    "operation", ["CopyObject", "CreateMultipartUpload", "PostObject", "PutObject"]
+)
+def test_where_a_website_sends_is_kept_of_what_writes_an_object(operation: str) -> None:
+    said = [("X-Amz-Website-Redirect-Location", "/there")]
+    refuse_unknown(said, operation)
+    assert kept_headers(said) == {"x-amz-website-redirect-location": "/there"}
+    with pytest.raises(S3Error) as caught:
+        kept_headers([(said[0][0], "/there\r\nSet-Cookie: a=b")])
+    assert caught.value.code == "InvalidRedirectLocation"
+
+
 def test_what_is_so_anyway_is_not() -> None:
     refuse_unknown(
         [
