@@ -133,7 +133,7 @@ class Doors:
             self._keyring,
             router.access_keys,
             self._clock,
-            Denials(self._rules, self._clock),
+            Denials(self._rules, meta, self._clock),
             encrypted=self._certificates is not None,
         )
         application = make_application(metrics, door, self._not_ready, router.workers)

@@ -14,12 +14,14 @@ from aiohttp import web
 
 from common.clock import Clock
 from common.errors import Forbidden
+from common.meta.interface import Metadata
 from router.gateway.s3.access import owner_id
 from router.gateway.s3.facts import Facts, Signature
 from router.gateway.s3.gate import AllRules
 from router.gateway.s3.policy.model import Question, Who
 from router.gateway.s3.rules import Rights
 from router.gateway.s3.sigv4 import Claim
+from router.gateway.s3.tag_facts import TagFacts, none_given
 from router.rights import Key
 
 _OF_SIGNATURES: Final = ("s3:authtype", "s3:signatureage", "s3:signatureversion")
@@ -32,11 +34,13 @@ class Denials:
 
     Args:
         rules: of the buckets.
+        meta: knows the tags of objects.
         clock: tells the time that conditions compare.
     """
 
-    def __init__(self, rules: AllRules, clock: Clock) -> None:
+    def __init__(self, rules: AllRules, meta: Metadata, clock: Clock) -> None:
         self._rules = rules
+        self._meta = meta
         self._clock = clock
 
     async def check(
@@ -68,6 +72,9 @@ class Denials:
         if claim is None:
             for fact in _OF_SIGNATURES:
                 del values[fact]
+        if rules.policy is not None:
+            tags = TagFacts(self._meta, none_given)
+            values |= await tags.values(rules.policy, action, (bucket, file, None))
         who = Who(key.owner, owner_id(key.owner))
         question = Question(who, action, f"{bucket}/{file}" if file else bucket, values)
         if not rules.let(Rights(key.owner, own=True, read_only=key.read_only), question):

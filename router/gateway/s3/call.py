@@ -150,17 +150,20 @@ class Call:
         await self.check_source(bucket, key, version)
         try:
             if version is None:
-                return await self.store.find(bucket, key)
-            named = await self.store.version(bucket, key, version)
+                found = await self.store.find(bucket, key)
+            else:
+                named = await self.store.version(bucket, key, version)
+                found = Found(named, self.store.lately.reads)
         except S3Error as error:
             raise await self.gate.masked(error, bucket) from None
-        if named.is_marker:
+        self.gate.confirm(bucket, key, version, found.version)
+        if found.version.is_marker:
             raise S3Error(
                 "InvalidRequest",
                 "The source of a copy request may not specifically refer to a delete marker by "
                 "version id.",
             )
-        return Found(named, self.store.lately.reads)
+        return found
 
     async def check_source(self, bucket: str, key: str, version: str | None = None) -> None:
         """Refuse a source of a copy that may not be read, or is of another owner than expected.

@@ -40,6 +40,7 @@ from router.gateway.s3.hashing import Hashing
 from router.gateway.s3.headers import checksum_headers, kept_headers, refuse_unknown
 from router.gateway.s3.intake import Hashed, content_length, go_on, next_chunk
 from router.gateway.s3.sigv4_form import FormClaim, parse_form, verify_form
+from router.gateway.s3.tag_facts import TagFacts, Tags
 from router.gateway.s3.tags import OBJECT_TAGS_MAX, tags_in
 from router.gateway.s3.writing import told_of_written
 from router.targets import Target
@@ -102,7 +103,12 @@ async def post_object(
         return Facts("PostObject", headers, {}, acl, signature, peer, request.secure, now_ms)
 
     tags = _tags(fields)
-    await _check_may(Gate(store.rules, signer, facts), bucket, key, tags)
+
+    async def given() -> Tags:
+        return tags
+
+    gate = Gate(store.rules, signer, facts, TagFacts(store.meta, given))
+    await _check_may(gate, bucket, key, tags)
     await store.bucket(bucket)
 
     async def file() -> AsyncGenerator[Buffer, None]:

@@ -13,6 +13,7 @@ from common.errors import NameInvalid
 from common.limits import RULES_BYTES_MAX
 from common.meta.buckets import Buckets
 from common.names import check_bucket
+from common.records import Version
 from router.gateway.s3.access import NOBODY, AccessKey, owner_id
 from router.gateway.s3.address import Address
 from router.gateway.s3.facts import Facts
@@ -20,6 +21,7 @@ from router.gateway.s3.failures import S3Error
 from router.gateway.s3.policy.actions import changes, needed, of_version
 from router.gateway.s3.policy.model import Question, Who
 from router.gateway.s3.rules import OWNERS_ONLY, Rights, Rules, rules_of
+from router.gateway.s3.tag_facts import TagFacts, Tags
 from router.recent import Recent
 
 _REMEMBERED_MAX: Final = 4_096
@@ -93,14 +95,18 @@ class Gate:
         rules: of the buckets.
         key: that it is signed with; `NOBODY` if it is not.
         facts: asked for what else is known of it, if a policy may want to know.
+        tags: asked for tags in the same way.
     """
 
-    def __init__(self, rules: AllRules, key: AccessKey, facts: Callable[[], Facts]) -> None:
+    def __init__(
+        self, rules: AllRules, key: AccessKey, facts: Callable[[], Facts], tags: TagFacts
+    ) -> None:
         self._rules = rules
         self._key = key
         self._anonymous = key is NOBODY
         self._make = facts
         self._facts: Facts | None = None
+        self._tags = tags
 
     async def admit(self, operation: str, address: Address) -> None:
         """Let a request in.
@@ -128,7 +134,12 @@ class Gate:
                 raise S3Error("AccessDenied")
 
     async def may(
-        self, action: str, bucket: str, key: str = "", version: str | None = None
+        self,
+        action: str,
+        bucket: str,
+        key: str = "",
+        version: str | None = None,
+        tags: Tags | None = None,
     ) -> bool:
         """Whether it may do something.
 
@@ -137,8 +148,10 @@ class Gate:
             bucket: with which bucket.
             key: with what in it; "": the bucket itself.
             version: with which version, if one is named: that is another action.
+            tags: what the object would be tagged with, where the request itself does not say it.
 
         Raises:
+            S3Error: the request gives tags that cannot be, and a policy asks for them.
             MetadataUnavailable: Redis does not answer.
         """
         rules = await self._rules.of(bucket)
@@ -152,9 +165,26 @@ class Gate:
         who = None if owner is None else Who(owner, owner_id(owner))
         if self._facts is None:
             self._facts = self._make()
+        values = self._facts.values(action, version)
+        if rules.policy is not None:
+            values |= await self._tags.values(rules.policy, action, (bucket, key, version), tags)
         resource = f"{bucket}/{key}" if key else bucket
-        question = Question(who, action, resource, self._facts.values(action, version))
+        question = Question(who, action, resource, values)
         return rules.let(Rights(owner, own, held.read_only), question)
+
+    def confirm(self, bucket: str, key: str, text: str | None, version: Version) -> None:
+        """Hold what was decided of an object to the version that was found then.
+
+        Args:
+            bucket: which holds it.
+            key: of it.
+            text: the ID of the version that was named, if one was.
+            version: what was found.
+
+        Raises:
+            S3Error: its tags are others than those that it was decided by.
+        """
+        self._tags.confirm((bucket, key, text), version)
 
     async def masked(self, error: S3Error, bucket: str) -> S3Error:
         """What to tell instead of an error: who may not list a bucket learns of no name in it.

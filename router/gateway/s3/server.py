@@ -56,6 +56,7 @@ from router.gateway.s3.pages import list_objects
 from router.gateway.s3.policy.actions import ON_UPLOADS, TAKE_ACLS
 from router.gateway.s3.sharing import check_object_acl
 from router.gateway.s3.sigv4 import SignedRequest
+from router.gateway.s3.tag_facts import TagFacts
 from router.gateway.s3.uploads import list_uploads
 from router.gateway.s3.versioning import get_bucket_versioning, put_bucket_versioning
 from router.gateway.s3.versions import list_versions
@@ -219,12 +220,14 @@ class S3Door:
             raise
         refuse_unknown(request.headers.items(), name)
         acl = await self._acl(request, address, name)
-        gate = Gate(self._store.rules, caller.key, lambda: self._facts(name, signed, call, acl))
+        tags = TagFacts(self._store.meta, lambda: tagging.asked_tags(call, name))
+        rules, key = self._store.rules, caller.key
+        gate = Gate(rules, key, lambda: self._facts(name, signed, call, acl), tags)
         call = Call(request, address, caller, self._store, gate)
         await gate.admit(name, address)
         await self._check_owner(call)
         if name in _TAKE_OBJECT_ACLS:
-            check_object_acl(await self._store.rules.of(address.bucket), acl)
+            check_object_acl(await rules.of(address.bucket), acl)
         handler = _HANDLERS.get(name)
         try:
             if request.body_exists and takes_no_body(name):

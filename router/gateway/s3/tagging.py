@@ -13,6 +13,7 @@ from common.records import Version
 from router.gateway.s3.address import Source
 from router.gateway.s3.call import Call, answer
 from router.gateway.s3.failures import S3Error
+from router.gateway.s3.policy.actions import ON_UPLOADS
 from router.gateway.s3.subresources import delete_setting, element_of, put_setting, setting_of
 from router.gateway.s3.tags import (
     BUCKET_TAGS_MAX,
@@ -23,10 +24,14 @@ from router.gateway.s3.tags import (
     tags_tree,
 )
 from router.gateway.s3.versioning import find_now, told_id
+from router.uploads import Uploads
 
 SETTING: Final = "tags"
 """The setting of a bucket with its tags: values by key."""
 _DOCUMENT_BYTES_MAX: Final = 512 * KIB
+_BY_HEADER: Final = frozenset({"CreateMultipartUpload", "PutObject"})
+_READ: Final = web.RequestKey("tags", dict[str, str])
+"""Where a request keeps the tags in its body."""
 
 
 async def put_bucket_tagging(call: Call) -> web.StreamResponse:
@@ -56,6 +61,33 @@ async def given_tags(call: Call) -> dict[str, str]:
     return tags
 
 
+async def asked_tags(call: Call, operation: str) -> Mapping[str, str]:
+    """The tags that a request gives an object, for a policy that asks before anything is done.
+
+    Those that a copy would take over are not known yet then, see `copied_tags`. Those of an upload
+    in parts count as long as it goes on.
+
+    Args:
+        call: the request.
+        operation: what it asks for.
+
+    Raises:
+        S3Error: they cannot be.
+        MetadataUnavailable: Redis does not answer.
+    """
+    replaced = call.headers.get("x-amz-tagging-directive") == "REPLACE"
+    if operation in _BY_HEADER or (operation == "CopyObject" and replaced):
+        return tags_of_header(call.headers.get(HEADER, ""))
+    if operation == "PutObjectTagging":
+        return await _tags_of_document(call)
+    if operation in ON_UPLOADS:
+        address, store = call.address, call.store
+        upload = address.parameters.get("uploadId", "")
+        kept = await Uploads(store.meta, store.writes).find(address.bucket, address.key, upload)
+        return {} if kept is None else kept.tags
+    return {}
+
+
 async def copied_tags(call: Call, source: Source, version: Version) -> dict[str, str]:
     """The tags of a copy: new ones, or those of its source.
 
@@ -72,14 +104,16 @@ async def copied_tags(call: Call, source: Source, version: Version) -> dict[str,
     if version.tags and not await call.gate.may("GetObjectTagging", *source):
         raise S3Error("AccessDenied")
     await _check_may(call, version.tags)
+    address = call.address
+    if not await call.gate.may("PutObject", address.bucket, address.key, tags=version.tags):
+        raise S3Error("AccessDenied")
     return version.tags
 
 
 async def put_object_tagging(call: Call) -> web.StreamResponse:
     """PutObjectTagging: all tags of the object, in place of those that it had."""
     await find_now(call)
-    root = await element_of(call, "Tagging", _DOCUMENT_BYTES_MAX)
-    version = await _change(call, tags_in(root, OBJECT_TAGS_MAX))
+    version = await _change(call, await _tags_of_document(call))
     return web.Response(headers=await told_id(call.store, version))
 
 
@@ -95,9 +129,23 @@ async def delete_object_tagging(call: Call) -> web.StreamResponse:
     return web.Response(status=204, headers=await told_id(call.store, version))
 
 
+async def _tags_of_document(call: Call) -> dict[str, str]:
+    """The tags in the body of a request, which is read once: a policy may have asked before.
+
+    Raises:
+        S3Error: it is no document of tags.
+    """
+    if _READ not in call.request:
+        root = await element_of(call, "Tagging", _DOCUMENT_BYTES_MAX)
+        call.request[_READ] = tags_in(root, OBJECT_TAGS_MAX)
+    return call.request[_READ]
+
+
 async def _check_may(call: Call, tags: Mapping[str, str]) -> None:
     address = call.address
-    if tags and not await call.gate.may("PutObjectTagging", address.bucket, address.key):
+    if not tags:
+        return
+    if not await call.gate.may("PutObjectTagging", address.bucket, address.key, tags=tags):
         raise S3Error("AccessDenied")
 
 

@@ -76,15 +76,17 @@ async def find(call: Call) -> Found:
     Raises:
         S3Error: there is none, or it is a delete marker.
     """
-    address, store = call.address, call.store
+    bucket, key, store = call.address.bucket, call.address.key, call.store
     text = call.parameters.get("versionId")
     if text is None:
         try:
-            return await store.find(address.bucket, address.key)
+            found = await store.find(bucket, key)
         except S3Error as error:
             if error.code == "NoSuchKey":
-                error.headers |= await _marker_told(store, address.bucket, address.key)
+                error.headers |= await _marker_told(store, bucket, key)
             raise
+        call.gate.confirm(bucket, key, None, found.version)
+        return found
     return Found(await _named(call, text), store.lately.reads)
 
 
@@ -103,6 +105,7 @@ async def find_now(call: Call) -> Version:
     if version is None:
         await call.store.bucket(bucket)
         raise S3Error("NoSuchKey", Key=key)
+    call.gate.confirm(bucket, key, None, version)
     return version
 
 
@@ -131,7 +134,9 @@ async def _named(call: Call, text: str) -> Version:
     Raises:
         S3Error: there is none, or it is a delete marker.
     """
-    version = await call.store.version(call.address.bucket, call.address.key, text)
+    bucket, key = call.address.bucket, call.address.key
+    version = await call.store.version(bucket, key, text)
+    call.gate.confirm(bucket, key, text, version)
     if version.is_marker:
         refused = S3Error(
             "MethodNotAllowed", Method=call.request.method, ResourceType="DeleteMarker"

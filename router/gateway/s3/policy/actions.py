@@ -112,6 +112,15 @@ ON_OBJECTS: Final = frozenset(
 NEVER: Final = frozenset({"CreateBucket", "ListAllMyBuckets"})
 """What a bucket's policy cannot be about: there is no bucket yet, or it is about all."""
 
+TAGGING: Final = frozenset({"PutObject", "PutObjectTagging", "PutObjectVersionTagging"})
+"""The actions that may give an object tags."""
+
+ON_TAGGED: Final = frozenset({*_OF_VERSIONS, *_OF_VERSIONS.values()}) - {
+    "DeleteObject",
+    "DeleteObjectVersion",
+}
+"""The actions of which S3 lets a policy ask what tags the object has."""
+
 KNOWN: Final = (
     frozenset({action for needed in ACTIONS.values() for action in needed} | ON_OBJECTS) - NEVER
 )

@@ -3,7 +3,8 @@
 ```
 "IpAddress":                  {"aws:SourceIp": ["203.0.113.0/24", "2001:db8::/32"]}
 "StringNotLikeIfExists":      {"s3:prefix": "home/${aws:username}/*"}
-"ForAllValues:StringEquals":  {"s3:x-amz-acl": ["private", "bucket-owner-full-control"]}
+"ForAllValues:StringEquals":  {"s3:RequestObjectTagKeys": ["project", "stage"]}
+"StringEquals":               {"s3:ExistingObjectTag/stage": "public"}
 ```
 
 | | the request has no value for the key | it has some |
@@ -30,6 +31,7 @@ from decimal import Decimal
 from typing import Any, Final
 
 from router.gateway.s3.policy.patterns import Pattern, PatternInvalid, Values, pattern_of
+from router.gateway.s3.tags import KEY_CHARS_MAX
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -47,14 +49,21 @@ KEYS: Final[Mapping[str, frozenset[str]]] = {
     "s3:delimiter": frozenset({"String"}),
     "s3:max-keys": frozenset({"Numeric"}),
     "s3:prefix": frozenset({"String"}),
+    "s3:requestobjecttagkeys": frozenset({"String"}),
     "s3:signatureage": frozenset({"Numeric"}),
     "s3:signatureversion": frozenset({"String"}),
     "s3:versionid": frozenset({"String"}),
     "s3:x-amz-acl": frozenset({"String"}),
     "s3:x-amz-content-sha256": frozenset({"String"}),
 }
-"""The keys that there are, in lower case, and the kinds of operators that compare them."""
+"""The keys that there are, in lower case, and the kinds of operators that compare them; beside
+those of single tags."""
+EXISTING_TAG: Final = "s3:existingobjecttag/"
+REQUEST_TAG: Final = "s3:requestobjecttag/"
+"""What the keys of single tags begin with. Behind it stands the key of the tag, as it is."""
+REQUEST_TAG_KEYS: Final = "s3:requestobjecttagkeys"
 
+_TAG_KINDS: Final = frozenset({"String"})
 _QUANTIFIED: Final = re.compile(r"(?:(ForAnyValue|ForAllValues):)?([A-Za-z]+?)(IfExists)?")
 _NUMBER: Final = re.compile(r"[+-]?[0-9]{1,20}(\.[0-9]{1,20})?")
 _SECONDS: Final = re.compile(r"[0-9]{1,12}")
@@ -86,7 +95,7 @@ class Condition:
 
     Attributes:
         operator: without what stands around it; that of ``StringNotLike`` is ``StringLike``.
-        key: in lower case.
+        key: as `key_of` has it.
         tests: its values.
         negated: whether none of them may fit.
         if_exists: whether it holds where the request has no value.
@@ -139,7 +148,8 @@ def condition_of(name: str, key: str, texts: list[str], *, variables: bool) -> C
         raise ConditionInvalid(f"Invalid Condition type : {name[:64]}")
     if match[1] and match[2] == "Null":
         raise ConditionInvalid(f"Invalid Condition type : {name[:64]}")
-    kinds = KEYS.get(key.lower())
+    asked = key_of(key)
+    kinds = _TAG_KINDS if _is_of_tag(asked) else KEYS.get(asked)
     if kinds is None:
         raise ConditionInvalid(f"Policy has an invalid condition key: {key[:64]}")
     if known.kind and known.kind not in kinds:
@@ -148,14 +158,18 @@ def condition_of(name: str, key: str, texts: list[str], *, variables: bool) -> C
             f"{' or '.join(sorted(kinds))}"
         )
     tests = tuple(known.read(text, variables=variables) for text in texts)
-    return Condition(
-        known.positive, key.lower(), tests, known.negated, bool(match[3]), match[1] or ""
-    )
+    return Condition(known.positive, asked, tests, known.negated, bool(match[3]), match[1] or "")
+
+
+def key_of(text: str) -> str:
+    """A key as `Condition` has it: in lower case, but for the key of a tag."""
+    name, slash, tag = text.partition("/")
+    return f"{name.lower()}{slash}{tag}"
 
 
 def unknown_variables(pattern: Pattern) -> list[str]:
-    """The variables of a pattern that stand for no key that there is."""
-    return [key for key in pattern.variables if key not in KEYS]
+    """The variables of a pattern that stand for no key that there is, or for one of tags."""
+    return [key for key in pattern.variables if key not in KEYS or key == REQUEST_TAG_KEYS]
 
 
 def address(text: str) -> IpAddress | None:
@@ -177,6 +191,11 @@ def address(text: str) -> IpAddress | None:
 
 
 # -- inside --------------------------------------------------------------------------------
+
+
+def _is_of_tag(key: str) -> bool:
+    name, slash, tag = key.partition("/")
+    return name + slash in (EXISTING_TAG, REQUEST_TAG) and 1 <= len(tag) <= KEY_CHARS_MAX
 
 
 @dataclass(frozen=True)

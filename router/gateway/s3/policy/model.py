@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
+from functools import cached_property
 
-from router.gateway.s3.policy.conditions import Condition
+from router.gateway.s3.policy.conditions import (
+    EXISTING_TAG,
+    REQUEST_TAG,
+    REQUEST_TAG_KEYS,
+    Condition,
+)
 from router.gateway.s3.policy.patterns import Pattern, Values
 
 
@@ -108,6 +114,20 @@ class Policy:
     """
 
     statements: tuple[Statement, ...]
+
+    @cached_property
+    def asks_existing_tags(self) -> bool:
+        """Whether it may depend on the tags that an object has."""
+        return any(key.startswith(EXISTING_TAG) for key in self._keys)
+
+    @cached_property
+    def asks_given_tags(self) -> bool:
+        """Whether it may depend on the tags that a request gives."""
+        return any(key.startswith((REQUEST_TAG, REQUEST_TAG_KEYS)) for key in self._keys)
+
+    @property
+    def _keys(self) -> list[str]:
+        return [each.key for statement in self.statements for each in statement.conditions]
 
 
 class Verdict(enum.Enum):

@@ -20,6 +20,7 @@ from router.gateway.s3.policy.conditions import (
     Condition,
     ConditionInvalid,
     condition_of,
+    key_of,
     unknown_variables,
 )
 from router.gateway.s3.policy.model import Policy, Principals, Statement
@@ -232,7 +233,7 @@ def _conditions(told: Any, *, variables: bool) -> list[Condition]:
     for operator, keys in told.items():
         if not isinstance(keys, dict) or not keys:
             _refuse(f"Condition {_shown(operator)} must be an object with condition keys")
-        if len({key.lower() for key in keys}) < len(keys):
+        if len({key_of(key) for key in keys}) < len(keys):
             _refuse(f"Condition {_shown(operator)} has the same condition key twice")
         for key, value in keys.items():
             try:

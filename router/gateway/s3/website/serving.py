@@ -30,6 +30,7 @@ from router.gateway.s3.headers import told_headers
 from router.gateway.s3.mapping import mapped
 from router.gateway.s3.reading import send_found
 from router.gateway.s3.sigv4 import SignedRequest
+from router.gateway.s3.tag_facts import TagFacts, none_given
 from router.gateway.s3.website.configuration import ABSENT
 from router.gateway.s3.website.locations import (
     HEADER,
@@ -123,7 +124,8 @@ class Websites:
         facts = Facts(
             "GetObject", headers, {}, None, None, request.remote or "", request.secure, now_ms
         )
-        gate = Gate(self._store.rules, NOBODY, lambda: facts)
+        tags = TagFacts(self._store.meta, none_given)
+        gate = Gate(self._store.rules, NOBODY, lambda: facts, tags)
         return Call(request, address, caller, self._store, gate)
 
     async def _object(self, call: Call, site: Site) -> web.StreamResponse:
@@ -155,7 +157,9 @@ class Websites:
         bucket = call.address.bucket
         if not await call.gate.may("GetObject", bucket, checked_key(key)):
             raise S3Error("AccessDenied")
-        return await self._store.find(bucket, key)
+        found = await self._store.find(bucket, key)
+        call.gate.confirm(bucket, key, None, found.version)
+        return found
 
     async def _has_index(self, call: Call, site: Site) -> bool:
         """Whether what is asked for is a folder with an index that everybody may read."""

@@ -77,7 +77,7 @@ class Site:
             Keyring([CLUSTER_KEY]),
             Keys(),  # type: ignore[arg-type]
             self.clock,
-            Denials(AllRules(self.buckets), self.clock),  # type: ignore[arg-type]
+            Denials(AllRules(self.buckets), None, self.clock),  # type: ignore[arg-type]
             encrypted=self.encrypted,
         )
         self.application = make_application(Metrics("router"), door, lambda: "")

@@ -123,7 +123,7 @@ def test_a_policy(told: Any) -> None:
         (policy(Condition={"StringEquals": {"s3:prefix": []}}), "empty"),
         (policy(Condition={"StringEquals": {"s3:prefix": {}}}), "strings"),
         (policy(Condition={"StringEquals": {"s3:prefix": "a", "S3:prefix": "b"}}), "twice"),
-        (policy(Condition={"StringEquals": {"s3:ExistingObjectTag/a": "b"}}), "ExistingObjectTag"),
+        (policy(Condition={"StringEquals": {"s3:ExistingObjectTag": "b"}}), "ExistingObjectTag"),
         (policy(Condition={"StringEquals": {"aws:SourceVpc": "x"}}), "aws:SourceVpc"),
         (policy(Condition={"StringEquals": {"aws:SourceIp": "10.0.0.1"}}), "Ip"),
         (policy(Condition={"StringMatches": {"s3:prefix": "a"}}), "StringMatches"),
