@@ -22,6 +22,7 @@ PutterError                    reply code      wire  HTTP  exit
 ├── NotAdmitted                not-admitted      6    503     1
 ├── NotAuthorised              not-authorised    5    401     5
 │   └── Forbidden              forbidden         5    403     5
+│       └── Locked             locked            5    403     5
 ├── IntegrityError             integrity         1    500     6
 │   └── ChecksumMismatch       checksum          1    500     6
 ├── TicketTaken                ticket-taken      4    500     1
@@ -220,6 +221,12 @@ class Forbidden(NotAuthorised):
 
     code = "forbidden"
     http = 403
+
+
+class Locked(Forbidden):
+    """A version is kept by its lock, or a lock may not be made weaker."""
+
+    code = "locked"
 
 
 class IntegrityError(PutterError):

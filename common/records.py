@@ -21,6 +21,7 @@ from typing import Any, Final
 import msgspec
 
 from common.errors import IntegrityError
+from common.locks import UNLOCKED, Lock, joined_locks
 
 ANYONE: Final = "*"
 """In the place of a putter: any that does not hold it yet."""
@@ -97,6 +98,7 @@ class Version(msgspec.Struct, frozen=True, tag="version", tag_field="kind", omit
             and each of the two counts for its own (`joined`).
         digests: the checksums of its parts, in their order, one right behind the other: all of the
             algorithm of ``checksums``, as bytes; empty if not all parts had one.
+        lock: what keeps it; the last changes of that have stamps of their own, likewise.
     """
 
     bucket: str
@@ -115,6 +117,7 @@ class Version(msgspec.Struct, frozen=True, tag="version", tag_field="kind", omit
     tags: dict[str, str] = {}
     tagged: int = 0
     digests: bytes = b""
+    lock: Lock = UNLOCKED
 
     @property
     def is_marker(self) -> bool:
@@ -301,7 +304,8 @@ def name_of(change: Change) -> str:
 def kept_under(record: Known) -> int:
     """The stamp under which putters keep a record: of versions their last description's."""
     if isinstance(record, Version):
-        return max(record.stamp, record.revision, record.tagged)
+        dates = (record.revision, record.tagged, record.lock.retained, record.lock.held)
+        return max(record.stamp, *dates)
     return record.stamp
 
 
@@ -309,12 +313,19 @@ def joined(one: Version, other: Version) -> Version:
     """Two descriptions of the same version, read together.
 
     Where its bytes are is true as the one with the higher ``revision`` says, its tags are those of
-    the one with the higher ``tagged``: whoever changes the one undoes no change of the other, in
-    whatever order the records are found. What is equal is taken from ``one``.
+    the one with the higher ``tagged``, its lock as `common.locks.joined_locks` has it: whoever
+    changes the one undoes no change of the others, in whatever order the records are found. What is
+    equal is taken from ``one``.
     """
     place = one if one.revision >= other.revision else other
     named = one if one.tagged >= other.tagged else other
-    return msgspec.structs.replace(place, tags=named.tags, tagged=named.tagged)
+    lock = joined_locks(one.lock, other.lock)
+    return msgspec.structs.replace(place, tags=named.tags, tagged=named.tagged, lock=lock)
+
+
+def is_described_anew(version: Version) -> bool:
+    """Whether other descriptions of this version were there before this one."""
+    return kept_under(version) > version.stamp
 
 
 def kind_of(data: bytes) -> str:

@@ -10,25 +10,32 @@ other: what somebody publishes in between stays, also where the names are rebuil
 alone, and nothing needs to be taken back. It claims the name first, so that of several deletions
 and writes on a condition only the winner writes a record. A delete marker is published on the
 condition that the name still holds what was found.
+
+Where a lock may keep a version, or it may be deleted only while it is not the latest, Redis decides
+first, in the step that deletes, and only then the tombstone is made durable, before the answer: one
+that is durable cannot be taken back.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from common.errors import PreconditionFailed, WriteConflict
+from common.errors import Locked, PreconditionFailed, PutterError, WriteConflict
+from common.locks import SETTING, UNLOCKED
+from common.logs import get_logger
 from common.meta.interface import Outcome
+from common.meta.outcomes import UNGUARDED, Guard
 from common.names import format_name
 from common.records import Tombstone, Version
 from common.versions import (
     Versioning,
-    has_versions,
     number_of,
     plain_bucket,
+    plain_file,
     plain_name,
-    read_version_name,
     version_name,
     versions_of,
 )
@@ -38,8 +45,12 @@ from router.targets import Changes, Target, VersioningChangedError
 if TYPE_CHECKING:
     from router.writes import WritePath
 
+_log = get_logger(__name__)
 Condition = Callable[[Version], bool]
 _TRIES: Final = 8
+_PAUSE_S_MAX: Final = 60.0
+_KEEP_TRIES: Final = 12
+"""With pauses that double: a quarter of an hour, or until the router stops."""
 _DONE: Final = frozenset({Outcome.PUBLISHED, Outcome.SUPERSEDED})
 
 
@@ -114,7 +125,12 @@ class Deletes:
         raise _changed_all_the_time(bucket, key)
 
     async def version(
-        self, bucket: str, key: str, number: int | None, condition: Condition | None = None
+        self,
+        bucket: str,
+        key: str,
+        number: int | None,
+        condition: Condition | None = None,
+        guard: Guard = UNGUARDED,
     ) -> Version | None:
         """Delete one version for good.
 
@@ -123,14 +139,16 @@ class Deletes:
             key: key.
             number: of the version; None for the null version.
             condition: what holds of it if it may be deleted; None: anything.
+            guard: on what conditions Redis deletes it.
 
         Returns:
             What it was, which may be a delete marker; None if there was none.
 
         Raises:
-            PreconditionFailed: it is something else.
+            Locked: its lock keeps it.
+            PreconditionFailed: it is something else, or has another rank.
             WriteConflict: others change it all the time.
-            PutterError: it may be there still.
+            PutterError: it may be there still, or be there again after a rebuild.
         """
         place, name = bucket, key
         if number is not None:
@@ -139,13 +157,19 @@ class Deletes:
             held = await self._path.meta.versions.held(place, name)
             if held is None:
                 return None
-            if condition is None:
+            if condition is not None and not condition(held):
+                raise PreconditionFailed(f"{format_name(bucket, key)} has another such version")
+            if guard.rank or await self._may_be_locked(held):
+                outcome = await self._decide(held, guard)
+            elif condition is None:
                 await self._bury(place, name)
                 return held
-            if not condition(held):
-                raise PreconditionFailed(f"{format_name(bucket, key)} has another such version")
-            if await self._bury(place, name, of=held.stamp) is Outcome.PUBLISHED:
+            else:
+                outcome = await self._bury(place, name, of=held.stamp)
+            if outcome is Outcome.PUBLISHED:
                 return held
+            if guard.rank:
+                raise PreconditionFailed(f"{format_name(bucket, key)} has other versions now")
         raise _changed_all_the_time(bucket, key)
 
     # -- inside ----------------------------------------------------------------------------
@@ -167,16 +191,77 @@ class Deletes:
             self._path.in_background(claim.give_back())
         return deleted
 
+    async def _may_be_locked(self, version: Version) -> bool:
+        """Whether a lock may keep a version, by the settings of its bucket as they are now."""
+        if version.lock != UNLOCKED:
+            return True
+        configured = await self._path.meta.buckets.get(plain_bucket(version.bucket))
+        return configured is not None and SETTING in configured.record.settings
+
     async def _bury(self, bucket: str, name: str, *, of: int = 0) -> Outcome:
         """Let a name of this very bucket hold nothing, or nothing of one version."""
+        tombstone = await self._tombstone(bucket, name, of)
+        await self._keep(tombstone)
+        return await self._tell(tombstone)
+
+    async def _decide(self, version: Version, guard: Guard) -> Outcome:
+        """Delete this version alone if Redis lets it be deleted; nothing is durable before that.
+
+        Raises:
+            Locked: its lock keeps it.
+            PutterError: what Redis deleted is not durable yet.
+        """
+        policy = await self._path.policies.of(version.bucket)
+        live = {link.node for link in self._path.fleet.up()}
+        policy.copies(len(live))  # else nobody would take the record
+        tombstone = await self._tombstone(version.bucket, version.key, version.stamp)
+        outcome = await self._tell(tombstone, guard)
+        if outcome is not Outcome.PUBLISHED:
+            return outcome
+        try:
+            await self._keep(tombstone)
+        except BaseException:
+            self._path.in_background(self._keep_at_last(tombstone))
+            raise
+        # A Redis that lost its last seconds meanwhile may have been brought up to date without it.
+        return await self._tell(tombstone, guard)
+
+    async def _tombstone(self, bucket: str, name: str, of: int) -> Tombstone:
         path = self._path
-        stamp = await path.numbers.stamp()
-        tombstone = Tombstone(bucket, name, stamp, path.clock.now_ms(), of=of)
-        await path.keeping.keep([tombstone], format_name(bucket, name))
-        outcome = await path.meta.files.delete(tombstone)
+        return Tombstone(bucket, name, await path.numbers.stamp(), path.clock.now_ms(), of=of)
+
+    async def _keep(self, tombstone: Tombstone) -> None:
+        name = format_name(tombstone.bucket, tombstone.key)
+        await self._path.keeping.keep([tombstone], name)
+
+    async def _keep_at_last(self, tombstone: Tombstone) -> None:
+        """Make durable what is deleted, and was told to have failed."""
+        for tries in range(_KEEP_TRIES):
+            await asyncio.sleep(min(2.0**tries, _PAUSE_S_MAX))
+            try:
+                await self._keep(tombstone)
+            except PutterError as error:
+                reason = str(error)
+            else:
+                return
+        name = format_name(*plain_file(tombstone.bucket, tombstone.key))
+        _log.warning("a deletion is not durable", name=name, reason=reason)
+
+    async def _tell(self, tombstone: Tombstone, guard: Guard = UNGUARDED) -> Outcome:
+        """Tell Redis of a deletion, and everybody here.
+
+        Raises:
+            Locked: a lock keeps what it is about.
+        """
+        outcome = await self._path.meta.files.delete(tombstone, guard=guard)
+        bucket, key = plain_file(tombstone.bucket, tombstone.key)
+        if outcome is Outcome.LOCKED:
+            raise Locked(
+                f"a version of {format_name(bucket, key)} is locked",
+                hint="ask when its retention ends, and whether it has a legal hold",
+            )
         if outcome is not Outcome.REFUSED:
-            key = read_version_name(name)[0] if has_versions(bucket) else name
-            self._changes.deleted(plain_bucket(bucket), key, tombstone.since)
+            self._changes.deleted(bucket, key, tombstone.since)
         return outcome
 
     async def _try_to_mark(

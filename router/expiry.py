@@ -3,7 +3,8 @@
 Once a period, from midnight UTC on, one router looks at each bucket that has rules, page by page,
 and deletes what is due, at a bounded rate. It deletes as clients do: durably, and only what it
 looked at. What is not the version any more that the listing told, or has other tags than a rule
-wants, stays. Rules are read again for each page, so that those that were taken away end nothing.
+wants, or is locked, stays. Rules are read again for each page, so that those that were taken away
+end nothing.
 
 A router that loses Redis on the way goes on where it was; another one that takes over begins
 anew, as what was deleted is not there a second time.
@@ -19,10 +20,11 @@ from functools import partial
 from typing import Final
 
 from common.clock import Clock
-from common.errors import PreconditionFailed, PutterError, WriteConflict
+from common.errors import Locked, PreconditionFailed, PutterError, WriteConflict
 from common.limits import LIST_PAGE_MAX
 from common.logs import get_logger
 from common.meta.interface import Metadata
+from common.meta.outcomes import Guard, Rank
 from common.metrics import Metrics
 from common.records import Version
 from common.uploads import read_upload_name, uploads_of
@@ -267,8 +269,8 @@ class Expiry:
     async def _counted(self, made: _Pass, what: str, work: _Work) -> None:
         try:
             gone = await work()
-        except (PreconditionFailed, WriteConflict):
-            return  # it is not any more what was looked at
+        except (Locked, PreconditionFailed, WriteConflict):
+            return  # it is kept, or not any more what was looked at
         except PutterError as error:
             made.failed += 1
             _log.debug("something that is due stays", what=what, reason=str(error))
@@ -288,12 +290,9 @@ class Expiry:
         deletes = self._writes.deletes
         if due.what is What.OBJECT:
             return (await deletes.name(bucket, entry.key, fits)).found
-        latest = (await self._meta.versions.latest(bucket, entry.key)).version
-        is_latest = latest is not None and number_of(latest) == entry.number
-        if is_latest is not (due.what is What.MARKER):
-            return False
+        guard = Guard(rank=Rank.ALONE if due.what is What.MARKER else Rank.OLDER)
         number = None if entry.null else entry.number
-        return await deletes.version(bucket, entry.key, number, fits) is not None
+        return await deletes.version(bucket, entry.key, number, fits, guard) is not None
 
     async def _give_up(self, bucket: str, key: str, upload: str) -> bool:
         """Abort an upload that nobody completes at the moment; whether it was open."""

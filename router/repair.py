@@ -303,7 +303,7 @@ class Repair:
         self._metrics.repaired_objects.inc()
 
     async def _as_now(self, item: Owed, revision: int) -> tuple[Owed, int]:
-        """A debt as it is described after its bytes took long: its tags may have been changed.
+        """A debt as it is described after its bytes took long: tags, a lock may have been changed.
 
         Returns:
             It, and the revision of the description that follows.
@@ -312,8 +312,9 @@ class Repair:
         found = await self._meta.repairs.at(version.bucket, version.key)
         if found is None or found.token == item.token:
             return item, revision
-        tags, tagged = found.version.tags, found.version.tagged
-        if msgspec.structs.replace(version, tags=tags, tagged=tagged) != found.version:
+        tags, tagged, lock = found.version.tags, found.version.tagged, found.version.lock
+        same = msgspec.structs.replace(version, tags=tags, tagged=tagged, lock=lock)
+        if same != found.version:
             return item, revision
         now = dataclasses.replace(item, version=found.version, token=found.token)
         return now, await self._numbers.stamp()

@@ -11,6 +11,7 @@ from common.meta.calls import Args, BucketVerb, Calls, bucket_script
 from common.meta.interface import Entry, Outcome, Page
 from common.meta.link import Command
 from common.meta.outbox import Post
+from common.meta.outcomes import UNGUARDED, Guard
 from common.meta.schema import BUCKETS, COUNTERS, bucket_key
 from common.meta.scripts import script
 from common.meta.values import pack_post, stamp_in, unpack_entry, unpack_version
@@ -22,6 +23,7 @@ DELETE_OUTCOMES: Final = {
     ord("S"): Outcome.SUPERSEDED,
     ord("A"): Outcome.ABSENT,
     ord("R"): Outcome.REFUSED,
+    ord("L"): Outcome.LOCKED,
 }
 _ABOVE_UTF8: Final = b"\xff"
 """Larger than any byte of UTF-8: a prefix with it behind is above all keys with the prefix."""
@@ -74,9 +76,11 @@ class RedisFiles:
         version = unpack_held(bucket, key, found)
         return None if version is None or version.is_marker else version
 
-    async def delete(self, tombstone: Tombstone, post: Post | None = None) -> Outcome:
+    async def delete(
+        self, tombstone: Tombstone, post: Post | None = None, guard: Guard = UNGUARDED
+    ) -> Outcome:
         """The name holds nothing from the tombstone's stamp on."""
-        words = (tombstone.key, tombstone.stamp, tombstone.of, pack_post(post))
+        words = (tombstone.key, tombstone.stamp, tombstone.of, pack_post(post), guard.word)
         answer = await self._calls.gather(self._delete, tombstone.bucket, words)
         return DELETE_OUTCOMES[answer]
 

@@ -33,6 +33,8 @@ from common.meta.claims import Claims
 from common.meta.handoff import HandOff
 from common.meta.leasing import Leases
 from common.meta.outbox import Outbox, Post
+from common.meta.outcomes import UNGUARDED, Guard
+from common.meta.outcomes import Outcome as Outcome
 from common.meta.register import Member as Member
 from common.meta.register import Members as Members
 from common.meta.register import Seen as Seen
@@ -186,25 +188,6 @@ class Commit:
     post: Post | None = None
 
 
-class Outcome(StrEnum):
-    """What `Objects.commit` and `Files.delete` did."""
-
-    PUBLISHED = "published"
-    """The name holds this version now (also if it already did)."""
-    SUPERSEDED = "superseded"
-    """A change with a higher stamp was there first: this one counts as overwritten."""
-    INCOMPLETE = "incomplete"
-    """Not every ticket is acknowledged; nothing changed."""
-    GONE = "gone"
-    """The object is not ``writing``; nothing changed."""
-    REFUSED = "refused"
-    """The condition does not hold; nothing changed."""
-    ELSEWHERE = "elsewhere"
-    """Its bucket keeps versions in another way than the writer thought; nothing changed."""
-    ABSENT = "absent"
-    """The name held nothing; the tombstone's stamp counts as its last change all the same."""
-
-
 @dataclass(frozen=True)
 class ObjectState:
     """What the coordinator knows of an object.
@@ -335,7 +318,9 @@ class Files(Protocol):
         """
         ...
 
-    async def delete(self, tombstone: Tombstone, post: Post | None = None) -> Outcome:
+    async def delete(
+        self, tombstone: Tombstone, post: Post | None = None, guard: Guard = UNGUARDED
+    ) -> Outcome:
         """One atomic step: the name holds nothing, what it held is ``deleted``, an event waits.
 
         ``PUBLISHED``, ``SUPERSEDED`` (a newer version stays) or ``ABSENT``. Unless a newer
@@ -343,8 +328,9 @@ class Files(Protocol):
         after a rebuild from the records.
 
         A tombstone of one version alone deletes that one, and ends a claim of the name, or is
-        ``REFUSED``: the name holds something else, or nothing; nothing changed. An event waits
-        only of what was there to delete.
+        ``REFUSED``: the name holds something else, or nothing, or the version has another rank
+        than the guard wants; nothing changed. A version whose lock keeps it is ``LOCKED``. An event
+        waits only of what was there to delete.
         """
         ...
 

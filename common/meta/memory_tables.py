@@ -16,8 +16,9 @@ from common.meta.interface import (
     Progress,
 )
 from common.meta.memory_state import Bucket, Name, Object, State, Times, Visited
-from common.meta.memory_versions import current, histories, versioning
+from common.meta.memory_versions import current, histories, rank_of, versioning
 from common.meta.outbox import Post
+from common.meta.outcomes import UNGUARDED, Guard, Rank
 from common.meta.values import pack_nodes, stored_state, token
 from common.records import Tombstone, Version
 from common.versions import has_versions, plain_name
@@ -238,11 +239,15 @@ class MemoryFiles:
 
         return await self._store.visit(effect)
 
-    async def delete(self, tombstone: Tombstone, post: Post | None = None) -> Outcome:
+    async def delete(
+        self, tombstone: Tombstone, post: Post | None = None, guard: Guard = UNGUARDED
+    ) -> Outcome:
         """The name holds nothing from the tombstone's stamp on."""
-        return await self._store.visit(lambda state: self._delete(state, tombstone, post))
+        return await self._store.visit(lambda state: self._delete(state, tombstone, post, guard))
 
-    def _delete(self, state: State, tombstone: Tombstone, post: Post | None) -> Outcome:
+    def _delete(
+        self, state: State, tombstone: Tombstone, post: Post | None, guard: Guard
+    ) -> Outcome:
         bucket = state.bucket(tombstone.bucket)
         name = bucket.names.get(tombstone.key)
         buried = Name(
@@ -252,8 +257,10 @@ class MemoryFiles:
             by=tombstone.stamp,
         )
         if tombstone.of:
-            return self._delete_version(state, name, tombstone, buried, post)
+            return self._delete_version(state, name, tombstone, buried, post, guard)
         if name and name.version:
+            if name.stamp < tombstone.stamp and self._keeps(name.version, guard):
+                return Outcome.LOCKED
             state.post(tombstone.bucket, post)
             if name.stamp >= tombstone.stamp:
                 return Outcome.SUPERSEDED
@@ -267,6 +274,9 @@ class MemoryFiles:
             bucket.names[tombstone.key] = buried
         return Outcome.ABSENT
 
+    def _keeps(self, version: Version, guard: Guard) -> bool:
+        return version.lock.keeps(self._times.clock.now_ms(), bypass=guard.bypass)
+
     def _delete_version(
         self,
         state: State,
@@ -274,12 +284,17 @@ class MemoryFiles:
         tombstone: Tombstone,
         buried: Name,
         post: Post | None,
+        guard: Guard,
     ) -> Outcome:
         bucket = state.bucket(tombstone.bucket)
         if name and name.version is None and (name.stamp, name.by) == (buried.stamp, buried.by):
             return Outcome.PUBLISHED
         if name is None or name.version is None or name.stamp != tombstone.of:
             return Outcome.REFUSED
+        if guard.rank not in (Rank.ANY, rank_of(state, name.version)):
+            return Outcome.REFUSED
+        if self._keeps(name.version, guard):
+            return Outcome.LOCKED
         bucket.claims.pop(tombstone.key, None)
         retire(bucket, name.version, self._times)
         bucket.names[tombstone.key] = buried

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from common.limits import LIST_PAGE_MAX
 from common.meta.memory_state import Bucket, State, Visited
+from common.meta.outcomes import Rank
 from common.meta.values import kept_versions
 from common.meta.versions import Latest, VersionEntry, VersionsPage
 from common.records import Version
@@ -81,6 +82,15 @@ def current(state: State, bucket: str, key: str) -> Version | None:
     held += [each.version for each in kept if each.version]
     found = [each for each in held if each and plain_name(each)[1] == key]
     return max(found, key=number_of, default=None)
+
+
+def rank_of(state: State, version: Version) -> Rank:
+    """What a version is among those of its key."""
+    bucket, key = plain_name(version)
+    others = histories(state, bucket)[key]
+    if len(others) == 1:
+        return Rank.ALONE
+    return Rank.ANY if others[0] is version else Rank.OLDER
 
 
 def histories(state: State, bucket: str) -> dict[str, builtins.list[Version]]:

@@ -29,7 +29,16 @@ from common.meta.values import (
     pack_version,
     unpack_version,
 )
-from common.records import Abort, AccessKey, BucketSettings, Change, Tombstone, Version, joined
+from common.records import (
+    Abort,
+    AccessKey,
+    BucketSettings,
+    Change,
+    Tombstone,
+    Version,
+    is_described_anew,
+    joined,
+)
 
 _ANSWERS: Final = {
     ord("P"): Restored.APPLIED,
@@ -130,7 +139,7 @@ class RedisRecovery:
             record = finding.record
             if answers[index] is not Restored.KNOWN or not isinstance(record, Version):
                 continue
-            if record.revision or record.tagged:
+            if is_described_anew(record):
                 answers[index] = await self._correct(record)
         return answers
 

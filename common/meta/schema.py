@@ -68,7 +68,7 @@ Values are text up to the one part that only Python reads, so that scripts find 
 one pattern and nothing but core Lua:
 
 ```
-file value       v <stamp> <ObjectID,ObjectID…|-> <bytes of etag> <etag><msgpack of the rest>
+file value       v <stamp> <ObjectID,ObjectID…|-> <bytes of etag><lock> <etag><msgpack of the rest>
                  t <stamp>        a tombstone
                  t <stamp> <own>  one of the version of this stamp alone, and its own stamp
                  a <stamp>        a tombstone for a name that held nothing
@@ -76,6 +76,8 @@ object value     w <acked> <router> <node,node…|-> <first+count,…>     writi
                  f <acked> <router> <node,node…|-> <first+count,…>     failed
                  c <stamp> <router> <node,node…|-> <key>               written ("committed")
                  d <stamp> <router> <node,node…|-> <key>               deleted
+lock             "/" and G<ms> or C<ms>, if it is kept by one of the modes until then; H, if it
+                 is held; empty, if neither
 settings value   <stamp> <msgpack of the rest>
 access value     <stamp> <msgpack of the rest>, the secret in it encrypted
 ```

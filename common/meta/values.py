@@ -9,6 +9,7 @@ from typing import Any, Final
 import msgspec
 
 from common.errors import IntegrityError, UsageError
+from common.locks import UNLOCKED, Lock
 from common.meta.interface import Entry, ObjectState
 from common.meta.outbox import Post
 from common.records import (
@@ -42,6 +43,7 @@ class _Rest(msgspec.Struct, frozen=True, array_like=True):
     tags: dict[str, str] = {}
     tagged: int = 0
     digests: bytes = b""
+    lock: Lock | None = None
 
 
 class _Summary(msgspec.Struct, frozen=True, array_like=True):
@@ -140,9 +142,18 @@ def pack_version(version: Version) -> bytes:
             version.tags,
             version.tagged,
             version.digests,
+            None if version.lock == UNLOCKED else version.lock,
         )
     )
-    return b"v %d %s %d %s%s" % (version.stamp, ids.encode(), len(etag), etag, rest)
+    head = (version.stamp, ids.encode(), len(etag), _pack_lock(version.lock))
+    return b"v %d %s %d%s %s%s" % (*head, etag, rest)
+
+
+def _pack_lock(lock: Lock) -> bytes:
+    """What scripts know of a lock; empty if nothing keeps the version."""
+    time = f"{lock.mode[0]}{lock.until_ms}" if lock.mode else ""
+    word = time + ("H" if lock.hold == "ON" else "")
+    return f"/{word}".encode() if word else b""
 
 
 def unpack_version(bucket: str, key: str, value: bytes) -> Version | None:
@@ -175,6 +186,7 @@ def unpack_version(bucket: str, key: str, value: bytes) -> Version | None:
         tags=rest.tags,
         tagged=rest.tagged,
         digests=rest.digests,
+        lock=rest.lock or UNLOCKED,
     )
 
 
@@ -367,7 +379,7 @@ def _head(bucket: str, key: str, value: bytes) -> tuple[int, str, bytes]:
     """Stamp, etag and the packed rest of a version's file value."""
     try:
         _, stamp, _, length, rest = value.split(b" ", 4)
-        etag_bytes = int(length)
+        etag_bytes = int(length.partition(b"/")[0])
         return int(stamp), rest[:etag_bytes].decode(), rest[etag_bytes:]
     except ValueError as error:
         raise _damaged(bucket, key) from error

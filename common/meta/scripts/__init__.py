@@ -73,7 +73,7 @@ _ACCESS: Final = frozenset({"rekey", "restore"})
 _MISSING: Final = frozenset({"given", "miss"})
 _EVENTS: Final = frozenset({"amend", "commit", "correct", "delete", "post"})
 _VERSIONS: Final = frozenset(
-    {"anything", "claim", "commit", "history", "latest", "page", "resolve"}
+    {"anything", "claim", "commit", "delete", "history", "latest", "page", "resolve"}
 )
 _SOURCES: Final = {"correct": "amend"}
 """Scripts that are another one, to be used before the bucket is up to date."""

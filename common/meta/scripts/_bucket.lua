@@ -23,17 +23,18 @@ local function all_at_once(command, key, words)
   end
 end
 
--- kind, stamp, ObjectIDs, etag of a file value; nil for a name that was never heard of.
+-- kind, stamp, ObjectIDs, etag, lock of a file value; nil for a name that was never heard of.
 local function read_file(value)
   if not value then
     return nil, 0
   end
-  local kind, stamp, ids, length, at = string.match(value, '^(v) (%d+) (%S+) (%d+) ()')
+  local kind, stamp, ids, length, lock, at =
+    string.match(value, '^(v) (%d+) (%S+) (%d+)/?(%S*) ()')
   if not kind then
     kind, stamp = string.match(value, '^(%a) (%d+)')
     return kind, tonumber(stamp)
   end
-  return kind, tonumber(stamp), ids, string.sub(value, at, at + length - 1)
+  return kind, tonumber(stamp), ids, string.sub(value, at, at + length - 1), lock
 end
 
 -- Nodes, or ranges, of both lists, each once; '-' or '' is an empty one.

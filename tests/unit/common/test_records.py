@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from common import records
 from common.errors import IntegrityError
+from common.locks import Lock
 from common.records import (
     KEYS_BUCKET,
     Abort,
@@ -35,7 +36,18 @@ VERSION = Version(
 )  # fmt: skip
 RECORDS: list[CommitRecord] = [
     VERSION,
-    Version("photos", "empty", 1, 0, "e0", 2, (), tags={"a": "1"}, tagged=9),
+    Version(
+        "photos",
+        "empty",
+        1,
+        0,
+        "e0",
+        2,
+        (),
+        tags={"a": "1"},
+        tagged=9,
+        lock=Lock("COMPLIANCE", 2**41, 8, "ON", 9),
+    ),
     Tombstone("photos", "cat", 3, 4),
     Tombstone("photos", "cat", 3, 4, of=2),
     Abort("photos", "cat", 5, "3F"),
@@ -210,3 +222,9 @@ def test_descriptions_are_joined_in_any_order(order: list[tuple[int, int]]) -> N
     assert kept_under(found) == 5
     assert kept_under(described(0, 0)) == 1
     assert kept_under(described(7, 5)) == 7
+    locked = msgspec.structs.replace(described(3, 5), lock=Lock("GOVERNANCE", 9, 11, "ON", 8))
+    assert (kept_under(locked), joined(found, locked), joined(locked, found)) == (
+        11,
+        locked,
+        locked,
+    )

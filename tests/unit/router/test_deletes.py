@@ -6,15 +6,26 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import msgspec
 import pytest
 
-from common.errors import NodesUnavailable, NoSpace, NotFound, PreconditionFailed, WriteConflict
+from common.errors import (
+    Locked,
+    NodesUnavailable,
+    NoSpace,
+    NotFound,
+    PreconditionFailed,
+    WriteConflict,
+)
 from common.limits import CLAIM_LEASE_MS
+from common.locks import SETTING, UNLOCKED, Lock
 from common.meta.claims import Claim, ClaimOutcome
 from common.meta.interface import Outcome
 from common.meta.memory_claims import MemoryClaims
 from common.meta.memory_tables import MemoryFiles
+from common.meta.outcomes import Guard, Rank
 from common.records import Tombstone, Version
+from common.versions import number_of
 from router.keeping import Keeping
 from tests.node_kit import play, until
 from tests.router_kit import Store
@@ -102,7 +113,7 @@ def test_a_write_that_comes_between_the_record_and_the_deletion(
 
 
 def test_a_name_that_is_changed_all_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def refused(*_: Any) -> Outcome:
+    async def refused(*_: Any, **__: Any) -> Outcome:
         return Outcome.REFUSED
 
     async def scene(store: Store) -> None:
@@ -163,5 +174,89 @@ def test_without_a_condition_there_is_no_claim(monkeypatch: pytest.MonkeyPatch) 
         await store.write(b"one")
         monkeypatch.delattr(MemoryClaims, "take")
         assert await store.router.writes.delete("photos", "cat")
+
+    with_store(scene)
+
+
+async def lockable(store: Store, lock: Lock = UNLOCKED) -> Version:
+    """A version in a bucket whose versions can be locked."""
+    settings: dict[str, Any] = {"versioning": "Enabled", SETTING: {}}
+    await store.router.configure.change("photos", settings)
+    version = (await store.write(b"one")).version
+    if lock != UNLOCKED:
+        found = await store.meta.repairs.at(version.bucket, version.key)
+        assert found is not None
+        locked = msgspec.structs.replace(version, lock=lock)
+        assert await store.meta.repairs.amend(found.token, locked)
+    return version
+
+
+def test_what_a_lock_keeps_stays_and_leaves_no_record() -> None:
+    async def scene(store: Store) -> None:
+        version = await lockable(store, Lock("GOVERNANCE", 10**15))
+        deletes, number = store.router.writes.deletes, number_of(version)
+        for guard in (Guard(), Guard(rank=Rank.ALONE)):
+            with pytest.raises(Locked):
+                await deletes.version("photos", "cat", number, None, guard)
+        assert await store.read() == b"one"
+        assert tombstones(store) == []
+        assert (await deletes.name("photos", "cat")).marker is not None, "that takes nothing away"
+        gone = await deletes.version("photos", "cat", number, None, Guard(bypass=True))
+        assert gone is not None
+        assert [each.of for each in tombstones(store)] == [version.stamp]
+        assert await deletes.version("photos", "cat", number) is None
+
+    with_store(scene)
+
+
+def test_a_lock_that_comes_at_the_last_moment_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scene(store: Store) -> None:
+        version = await lockable(store)
+        delete = MemoryFiles.delete
+
+        async def late(self: MemoryFiles, *asked: Any, **guarded: Any) -> Outcome:
+            found = await store.meta.repairs.at(version.bucket, version.key)
+            assert found is not None
+            held = msgspec.structs.replace(found.version, lock=Lock(hold="ON", held=1))
+            await store.meta.repairs.amend(found.token, held)
+            return await delete(self, *asked, **guarded)
+
+        monkeypatch.setattr(MemoryFiles, "delete", late)
+        with pytest.raises(Locked):
+            await store.router.writes.deletes.version("photos", "cat", number_of(version))
+        assert tombstones(store) == []
+        assert await store.read() == b"one"
+
+    with_store(scene)
+
+
+def test_one_that_redis_decided_is_durable_at_last() -> None:
+    async def scene(store: Store) -> None:
+        version = await lockable(store)
+        deletes, number = store.router.writes.deletes, number_of(version)
+        for putter in store.putters:
+            putter.engine.fail["put_record"] = NoSpace("full")
+        with pytest.raises((NoSpace, NodesUnavailable)):
+            await deletes.version("photos", "cat", number)
+        assert tombstones(store) == []
+        for putter in store.putters:
+            putter.engine.fail.clear()
+        await until(lambda: len(tombstones(store)) == 1, 120)
+        assert await deletes.version("photos", "cat", number) is None
+
+    with_store(scene)
+
+
+def test_without_a_putter_nothing_is_decided() -> None:
+    async def scene(store: Store) -> None:
+        version = await lockable(store)
+        for putter in store.putters:
+            await putter.crash()
+        await until(lambda: not store.router.fleet.up(), 30)
+        with pytest.raises(NodesUnavailable):
+            await store.router.writes.deletes.version("photos", "cat", number_of(version))
+        assert await store.meta.versions.held(version.bucket, version.key) == version
+        for putter in store.putters:
+            await putter.start()
 
     with_store(scene)

@@ -12,6 +12,8 @@ from structlog.testing import capture_logs
 
 from common.clock import Clock
 from common.errors import MetadataUnavailable, NodesUnavailable
+from common.meta.interface import Outcome
+from common.meta.memory_tables import MemoryFiles
 from common.meta.versions import VersionsPage
 from common.uploads import uploads_of
 from router.expiry import Expiry
@@ -21,8 +23,10 @@ from tests.node_kit import play
 from tests.router_kit import Store, metric
 from tests.simulation.loop import World
 from tests.unit.router.test_catchup import ready
+from tests.unit.router.test_deletes import tombstones
 
 PHOTOS = "photos"
+OLD_MARKER = ("cat", False, True)
 
 
 @dataclass
@@ -257,6 +261,50 @@ def test_an_old_version_that_is_the_latest_again_meanwhile_stays(
         meanwhile(kit, monkeypatch, lambda: deletes.version(PHOTOS, "cat", latest.number))
         assert await kit.expiry.round()
         assert await kit.store.read("cat") == b"old"
+
+    with_kit(scene)
+
+
+@pytest.mark.parametrize("what", ["old version", "lone marker"])
+def test_what_has_another_rank_at_the_last_moment_stays_and_leaves_no_record(
+    monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """Not only until the look at it: until the very step that would delete it."""
+
+    async def scene(kit: Kit) -> None:
+        store = kit.store
+        deletes = store.router.writes.deletes
+        await store.router.configure.change(PHOTOS, {"versioning": "Enabled"})
+        await store.write(b"old", "cat")
+        if what == "old version":
+            await kit.rule(noncurrent_days=1)
+            await store.write(b"new", "cat")
+        else:
+            await kit.rule(markers=True)
+            await deletes.name(PHOTOS, "cat")
+            [_, old] = (await store.meta.versions.list(PHOTOS, "", "", None, 9)).entries
+            await deletes.version(PHOTOS, "cat", old.number)
+        kit.clock.days = 3
+        latest = (await store.meta.versions.list(PHOTOS, "", "", None, 1)).entries[0]
+        before = len(tombstones(store))
+        delete, came = MemoryFiles.delete, []
+
+        async def late(self: MemoryFiles, *asked: Any, **guarded: Any) -> Outcome:
+            if not came:
+                came.append(asked)
+                if what == "old version":
+                    await deletes.version(PHOTOS, "cat", latest.number)
+                else:
+                    await store.write(b"newer", "cat")
+            return await delete(self, *asked, **guarded)
+
+        monkeypatch.setattr(MemoryFiles, "delete", late)
+        assert await kit.expiry.round()
+        assert came
+        assert sum(kit.expired(each) for each in ("versions", "markers")) == 0
+        stays = [("cat", True, False)]
+        assert await kit.versions() == (stays if what == "old version" else [*stays, OLD_MARKER])
+        assert len(tombstones(store)) == before + (what == "old version"), "only of the other one"
 
     with_kit(scene)
 
