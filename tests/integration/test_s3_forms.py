@@ -168,7 +168,7 @@ def test_what_a_policy_does_not_allow(forms: Forms, client: Any) -> None:
         True,
     )
     without = {name: value for name, value in fields.items() if name != "policy"}
-    assert forms.send(without, b"x").code == "AccessDenied", "it is anonymous"
+    assert forms.send(without, b"x").code == "AccessDenied", "it is signed in part"
     public = forms.presigned("refused", acl="public-read")
     assert forms.send(public, b"x").code == "NotImplemented"
     assert forms.send(forms.presigned("refused", acl="private"), b"x").status == 204

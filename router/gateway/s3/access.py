@@ -17,7 +17,7 @@ from router.gateway.s3.failures import S3Error
 from router.gateway.s3.sigv4 import Claim, Payload, SignedRequest, Verified, parse, verify
 from router.gateway.s3.sigv4_claim import payload_of
 
-_SIGNS: Final = frozenset(
+SIGNS: Final = frozenset(
     {
         "awsaccesskeyid",
         "signature",
@@ -30,7 +30,7 @@ _SIGNS: Final = frozenset(
         "x-amz-signedheaders",
     }
 )
-"""Parameters that nobody has who does not sign."""
+"""Parameters, or fields of a form, that nobody has who does not sign."""
 
 
 class AccessKey(Protocol):
@@ -164,7 +164,7 @@ def unsigned(request: SignedRequest, now: datetime) -> Verified:
         S3Error: it has something that belongs to a signature.
     """
     parameters = {name.lower() for name, _ in request.pairs}
-    if not parameters.isdisjoint(_SIGNS) or request.values("x-amz-security-token"):
+    if not parameters.isdisjoint(SIGNS) or request.values("x-amz-security-token"):
         raise S3Error("AccessDenied", "The request has parts of a signature, and none.")
     hashes = request.values("x-amz-content-sha256")
     framed = any("aws-chunked" in each.lower() for each in request.values("content-encoding"))

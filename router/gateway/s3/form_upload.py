@@ -1,11 +1,12 @@
-"""PostObject: a form with a signed policy, as browsers send it, becomes an object.
+"""PostObject: a form, as browsers send it, becomes an object.
 
 ```
-fields ── policy? (AccessDenied) ── whose? (signature) ── as it allows? ── may he? ──► file streams
+fields ── policy? ── whose? (signature) ── as it allows? ──┬── may he? ──► file streams
+             └── none: it is nobody's ─────────────────────┘
 ```
 
 Its fields are what headers are of a PutObject. Nothing of the file is read before they are found
-to be as the policy wants them.
+to be as the policy wants them. One without a policy is from nobody, and may be of any size.
 
 (AWS: S3 API reference, "POST Object".)
 """
@@ -25,7 +26,7 @@ from common.limits import OBJECT_BYTES_MAX
 from common.records import Version
 from common.versions import plain_name
 from router.blocks import ChunkSource
-from router.gateway.s3.access import AccessKey, AccessKeys
+from router.gateway.s3.access import NOBODY, SIGNS, AccessKey, AccessKeys
 from router.gateway.s3.address import Address, checked_key
 from router.gateway.s3.announced import BodyChecks, announced
 from router.gateway.s3.call import Store
@@ -52,6 +53,8 @@ _SIGNATURE: Final = frozenset(
 )
 _AS_HEADERS: Final = {"acl": "x-amz-acl"}
 """Fields that are headers of a PutObject by another name."""
+_ANYTHING: Final = FormPolicy(datetime.max.replace(tzinfo=UTC), ())
+"""What a form may be that has no policy."""
 _STATUSES: Final = {"200": 200, "201": 201}
 _URL: Final = re.compile(r"[!-~]{1,2048}")
 
@@ -91,7 +94,13 @@ async def post_object(
             form.finish()
         first = form.feed(chunk)
     fields = filled_in(form.fields, form.filename)
-    policy, signature, signer = await _allowed(fields, bucket, keys, clock)
+    policy, signature, signer = await _allowed(request, fields, bucket, keys, clock)
+    headers = [
+        (_AS_HEADERS.get(name, name), value)
+        for name, value in fields.items()
+        if name not in _SIGNATURE
+    ]
+    refuse_unknown(headers, "PostObject")
     key = fields.get("key")
     if not key:
         raise S3Error("InvalidArgument", _no_field("key"), ArgumentName="key")
@@ -167,17 +176,23 @@ def filled_in(fields: Mapping[str, str], filename: str) -> dict[str, str]:
 
 
 async def _allowed(
-    fields: Mapping[str, str], bucket: str, keys: AccessKeys, clock: Clock
-) -> tuple[FormPolicy, Signature, AccessKey]:
-    """The policy of a form that it fulfils, and who signed it.
+    request: web.Request,
+    fields: Mapping[str, str],
+    bucket: str,
+    keys: AccessKeys,
+    clock: Clock,
+) -> tuple[FormPolicy, Signature | None, AccessKey]:
+    """The policy of a form that it fulfils, and who signed it: without a policy, nobody.
 
     Raises:
-        S3Error: it has none, or does not fulfil it.
+        S3Error: it does not fulfil it, or is not signed as it says.
         MetadataUnavailable: Redis does not answer.
     """
     claim = parse_form(fields)
     if claim is None:
-        raise S3Error("AccessDenied")  # it is anonymous
+        if not SIGNS.isdisjoint(fields) or "Authorization" in request.headers:
+            raise S3Error("AccessDenied", "The form has parts of a signature, and no policy.")
+        return _ANYTHING, None, NOBODY
     now_ms = clock.now_ms()
     key = await keys.find(claim.access_key_id)
     if key is None:
@@ -186,12 +201,6 @@ async def _allowed(
     policy = parse_policy(claim.policy)
     now = datetime.fromtimestamp(now_ms / 1000, UTC)
     policy.check({**fields, "bucket": bucket}, now)
-    headers = [
-        (_AS_HEADERS.get(name, name), value)
-        for name, value in fields.items()
-        if name not in _SIGNATURE
-    ]
-    refuse_unknown(headers, "PostObject")
     return policy, Signature(key.owner, "POST", claim.date), key
 
 
