@@ -1,9 +1,10 @@
 """A short way for the plainest requests of a web port, beside aiohttp's.
 
 aiohttp takes some 100 µs of processor for a request. A `Lane` answers those that leave nothing to
-interpretation: one GET, whole in one receive, on a connection that is idle, with headers from a
-short list. `LaneConnection` hands everything else to aiohttp, byte for byte, and so may the lane do
-with a request that turns out not to be plain, as long as it has sent nothing.
+interpretation (`common.plain`), on a connection that is idle: one GET, whole in one receive; at
+ports that want it one PUT, of which the rest of a short body may come a moment behind the head.
+`LaneConnection` hands everything else to aiohttp, byte for byte, and so may the lane do with a
+request that turns out not to be plain, as long as it has changed and sent nothing.
 
 ```
 received ── plain, whole, nothing under way? ──yes──► lane ──► answered
@@ -11,17 +12,16 @@ received ── plain, whole, nothing under way? ──yes──► lane ──�
                     └──────────────► aiohttp ◄─────────┘
 ```
 
-What comes while the lane answers is kept until it is done, so that answers keep their order. A
-connection on which aiohttp saw anything but whole heads without a body stays with aiohttp: only its
-parser knows where the next request begins.
+What comes while the lane answers is kept until it is done, so that answers keep their order. The
+bytes that aiohttp gets are counted: a connection on which it is not clear any more where the next
+request begins (several came at once, or a head in pieces, or a body in chunks) stays with aiohttp,
+whose parser knows.
 """
 
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final, Protocol
 
 from aiohttp import web
@@ -31,55 +31,15 @@ from aiohttp.http import SERVER_SOFTWARE
 from common.checksum import Buffer
 from common.limits import KIB
 from common.logs import get_logger
+from common.plain import PLAIN_HEADERS, Ask, Begun, Puts, plain, plain_begin, request_bytes
 from common.requests import REQUEST_ID_HEADER, bind_request, current_request
 from common.web_connections import Connections
 from common.web_port import WebConnection
 
 _log = get_logger(__name__)
-HEAD_BYTES_MAX: Final = 2 * KIB
-"""Of a plain request."""
 _HELD_BYTES_MAX: Final = 64 * KIB
-_END: Final = b"\r\n\r\n"
-_PLAIN: Final = re.compile(
-    rb"GET (/[0-9A-Za-z_~/-][0-9A-Za-z._~/-]*) HTTP/1\.1\r\n"
-    rb"((?:[0-9A-Za-z-]+: *[!-~][ -~]*\r\n)+)\r\n"
-)
-_HOST: Final = re.compile(r"[0-9A-Za-z.:\[\]-]+")
-PLAIN_HEADERS: Final[Mapping[str, str]] = {
-    name.lower(): name
-    for name in (
-        "Accept",
-        "Accept-Encoding",
-        "Accept-Language",
-        "Authorization",
-        "Cache-Control",
-        "Connection",
-        "Host",
-        "If-Match",
-        "If-Modified-Since",
-        "If-None-Match",
-        "If-Range",
-        "If-Unmodified-Since",
-        "Pragma",
-        "Range",
-        "User-Agent",
-        REQUEST_ID_HEADER,
-    )
-}
-"""What a plain request may have, by names in lower case: nothing that changes how it is read."""
-
-
-@dataclass(frozen=True, slots=True)
-class Ask:
-    """A plain GET.
-
-    Attributes:
-        path: as in the request line; nothing in it needs decoding, and it has no query.
-        headers: by their usual names, each once.
-    """
-
-    path: str
-    headers: Mapping[str, str]
+_GATHER_S: Final = 0.1
+"""For the rest of a body: many clients send it right behind the head, in a packet of its own."""
 
 
 class Outlet(Protocol):
@@ -103,7 +63,7 @@ class Outlet(Protocol):
 
 
 class Lane(Protocol):
-    """Answers plain requests."""
+    """Answers plain requests: GETs, and PUTs where the connection takes those."""
 
     def takes(self, path: str) -> bool:
         """Whether requests for a path may go this way."""
@@ -119,35 +79,6 @@ class Lane(Protocol):
             ConnectionError: the client is gone, or was cut off.
         """
         ...
-
-
-def plain(data: bytes, names: Mapping[str, str] = PLAIN_HEADERS) -> Ask | None:
-    """The request that these bytes are, if they are exactly one and a plain one.
-
-    Args:
-        data: as received.
-        names: of the headers that it may have, by their names in lower case.
-    """
-    if len(data) > HEAD_BYTES_MAX:
-        return None
-    match = _PLAIN.fullmatch(data)
-    if match is None:
-        return None
-    path = match[1].decode()
-    if "/." in path:
-        return None
-    headers: dict[str, str] = {}
-    for line in match[2].decode().split("\r\n")[:-1]:
-        word, _, value = line.partition(":")
-        name = names.get(word.lower())
-        if name is None or name in headers:
-            return None
-        headers[name] = value.strip(" ")
-    if headers.get("Connection", "keep-alive").lower() != "keep-alive":
-        return None
-    if not _HOST.fullmatch(headers.get("Host", "")):
-        return None
-    return Ask(path, headers)
 
 
 def head(
@@ -183,7 +114,8 @@ class LaneConnection(WebConnection):
         connections: all of the port.
         loop: the running one.
         lane: the short way.
-        names: of the headers that a plain request may have, by their names in lower case.
+        names: of the headers that a plain GET may have, by their names in lower case.
+        puts: which PUTs are plain; None: none.
     """
 
     def __init__(
@@ -193,11 +125,16 @@ class LaneConnection(WebConnection):
         loop: asyncio.AbstractEventLoop,
         lane: Lane,
         names: Mapping[str, str] = PLAIN_HEADERS,
+        puts: Puts | None = None,
     ) -> None:
         super().__init__(server, connections, loop)
         self._lane = lane
         self._names = names
-        self._at_head = True
+        self._puts = puts
+        self._rest_bytes: int | None = 0
+        self._begun: Begun | None = None
+        self._part = bytearray()
+        self._part_timer: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None
         self._held = bytearray()
         self._held_back = False
@@ -209,23 +146,23 @@ class LaneConnection(WebConnection):
         """Bytes came."""
         if self._task is not None:
             self._hold(data)
-            return
-        if data and self._at_head and self._is_idle:
-            ask = plain(data, self._names)
-            if ask is not None and self._lane.takes(ask.path):
-                self._task = self._loop.create_task(self._answer(ask, data))
-                return
-        self._pass_on(data)
+        elif self._begun is not None:
+            self._part += data
+            self._look_at_part(self._begun)
+        elif not (data and self._rest_bytes == 0 and self._is_idle and self._take(data)):
+            self._pass_on(data)
 
     def eof_received(self) -> bool:  # type: ignore[override]
         """The client has said all."""
         if self._task is not None:
             self._end_held = True
             return True
+        self._pass_on_part()
         return super().eof_received()
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """It is gone."""
+        self._drop_part()
         if self._task is not None:
             self._task.cancel()
         super().connection_lost(exc)
@@ -234,6 +171,7 @@ class LaneConnection(WebConnection):
 
     async def shutdown(self, timeout: float | None = 15.0) -> None:
         """Let an answer come to its end, then close."""
+        self._pass_on_part()
         task = self._task
         if task is not None:
             self._close = True
@@ -243,10 +181,10 @@ class LaneConnection(WebConnection):
         await super().shutdown(timeout)
 
     def _process_keepalive(self) -> None:
-        if self._task is None:
+        if self._task is None and self._begun is None:
             super()._process_keepalive()
         else:
-            self._keepalive_handle = None  # `_answered_one` sets it anew
+            self._keepalive_handle = None  # `_answered_one` sets it anew, or aiohttp does
 
     # -- what the lane tells ---------------------------------------------------------------
 
@@ -281,18 +219,69 @@ class LaneConnection(WebConnection):
             and self._is_between_requests
         )
 
+    def _take(self, data: bytes) -> bool:
+        """Whether a request begins here for the lane; then it is begun, or waits for its rest."""
+        if data[:1] != b"P" or self._puts is None:
+            ask = plain(data, self._names)
+            if ask is None or not self._lane.takes(ask.path):
+                return False
+            self._begin(ask, data)
+            return True
+        begun = plain_begin(data, self._puts)
+        if begun is None or not self._lane.takes(begun.ask.path):
+            return False
+        if len(data) == begun.whole_bytes:
+            self._begin(begun.whole(data), data)
+        else:
+            self._begun, self._part = begun, bytearray(data)
+            self._part_timer = self._loop.call_later(_GATHER_S, self._pass_on_part)
+        return True
+
+    def _begin(self, ask: Ask, data: bytes) -> None:
+        self._task = self._loop.create_task(self._answer(ask, data))
+
+    def _look_at_part(self, begun: Begun) -> None:
+        if len(self._part) < begun.whole_bytes:
+            return
+        if len(self._part) > begun.whole_bytes:  # the next request came with it
+            self._pass_on_part()
+            return
+        data = bytes(self._part)
+        self._drop_part()
+        self._begin(begun.whole(data), data)
+
+    def _pass_on_part(self) -> None:
+        """A body that is slow, or ends early, is aiohttp's business."""
+        if self._begun is not None:
+            data = bytes(self._part)
+            self._drop_part()
+            self._pass_on(data)
+
+    def _drop_part(self) -> None:
+        self._begun, self._part = None, bytearray()
+        if self._part_timer is not None:
+            self._part_timer.cancel()
+            self._part_timer = None
+
     def _pass_on(self, data: bytes) -> None:
         """To aiohttp; looks whether its parser will stand at the head of a request behind it."""
         asked = self._request_count
         super().data_received(data)
-        if data and self._at_head:
-            self._at_head = (
-                self._request_count == asked + 1
-                and not self._upgraded
-                and data.find(_END) == len(data) - len(_END)
-                and data.count(b"\n") == data.count(b"\r\n")
-                and (not self._messages or self._messages[-1][1].is_eof())
-            )
+        if not data or self._rest_bytes is None:
+            return
+        if self._rest_bytes == 0:
+            size = request_bytes(data)
+            alone = self._request_count == asked + 1 and not self._upgraded
+            self._rest_bytes = size if alone else None
+        if self._rest_bytes is not None:
+            self._rest_bytes -= len(data)
+            if self._rest_bytes < 0 or (self._rest_bytes > 0 and self._has_whole_body):
+                self._rest_bytes = None
+
+    @property
+    def _has_whole_body(self) -> bool:
+        """Whether the last request has ended for aiohttp's parser."""
+        return self._body is None or self._body.is_eof()
 
     def _hold(self, data: bytes) -> None:
         self._held += data

@@ -29,6 +29,7 @@ from router.gateway.s3.call import Store
 from router.gateway.s3.gate import AllRules
 from router.gateway.s3.lane import NAMES, ObjectLane
 from router.gateway.s3.port import S3Connection
+from router.gateway.s3.put_lane import PUTS
 from router.gateway.s3.server import S3Door
 from router.gateway.s3.website.serving import Websites
 
@@ -182,7 +183,7 @@ class Doors:
             door.application(),
             router.metrics,
             options.callers,
-            partial(S3Connection, lane=lane, names=NAMES),
+            partial(S3Connection, lane=lane, names=NAMES, puts=PUTS),
             self._certificates,
             name="s3",
         )

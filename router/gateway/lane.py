@@ -19,8 +19,9 @@ from common.checksum import Buffer
 from common.errors import PreconditionFailed, PutterError, RangeInvalid
 from common.logs import get_logger
 from common.metrics import Metrics
+from common.plain import Ask
 from common.web import Door, count_answer, error_response, note_failure, unexpected
-from common.web_lane import Ask, Outlet, head
+from common.web_lane import Outlet, head
 from router.gateway.conditions import Representation, byte_range, check_read
 from router.gateway.files import headers_of, name_of
 from router.gateway.keyed_door import claims_key

@@ -8,6 +8,7 @@ import socket
 import struct
 from collections.abc import Awaitable, Callable
 from functools import partial
+from typing import Protocol
 
 import pytest
 import uvloop
@@ -16,8 +17,9 @@ from aiohttp import web
 from common.callers import CallerLimits
 from common.limits import MIB
 from common.metrics import Metrics
+from common.plain import PLAIN_HEADERS, Ask, Puts
 from common.web import Door, make_application
-from common.web_lane import Ask, LaneConnection, Outlet, head
+from common.web_lane import LaneConnection, Outlet, head
 from common.web_port import WebPort
 
 HOST = b"Host: localhost\r\n"
@@ -31,6 +33,7 @@ def put(path: bytes, body: bytes) -> bytes:
     return b"PUT %b HTTP/1.1\r\n%bContent-Length: %d\r\n\r\n%b" % (path, HOST, len(body), body)
 
 
+PUTS = Puts(dict(PLAIN_HEADERS) | {"content-length": "Content-Length"}, "x-meta-")
 CHUNKED = b"PUT /lane/6 HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\n\r\n"
 ASKS = [
     get(b"/lane/1"),
@@ -42,22 +45,33 @@ ASKS = [
     CHUNKED + b"5\r\nabcde\r\n0\r\n\r\n",
     get(b"/lane/7"),
 ]
+MORE = [
+    *ASKS,
+    put(b"/lane/not-mine", b"refused by the lane"),
+    put(b"/lane/8", b""),
+    put(b"/healthz", b"no PUTs here"),
+]
 
 
 class Site:
-    """Answers ``/lane/…`` both ways with the same bytes, and counts how."""
+    """Answers ``/lane/…`` both ways with the same bytes, and counts how.
 
-    def __init__(self) -> None:
+    Args:
+        puts: which PUTs are plain; None: none.
+    """
+
+    def __init__(self, puts: Puts | None = None) -> None:
         self.metrics = Metrics("putter")
         application = make_application(self.metrics, Door("127.0.0.1", ""), lambda: "")
         application.router.add_route("*", "/lane/{name}", self._long)
-        make = partial(LaneConnection, lane=self)
+        make = partial(LaneConnection, lane=self, puts=puts)
         self.port = WebPort(application, self.metrics, CallerLimits(100), make)
         self.short: list[str] = []
         self.long: list[str] = []
         self.held = asyncio.Event()
         self.held.set()
         self.begun = 0
+        self.long_begun = 0
         self.cancelled = 0
         self.size = 0
         self.writers: list[asyncio.StreamWriter] = []
@@ -66,6 +80,7 @@ class Site:
         return path.encode() + bytes(self.size)
 
     async def _long(self, request: web.Request) -> web.StreamResponse:
+        self.long_begun += 1
         taken = await request.read()
         self.long.append(request.path)
         return web.Response(body=self.body(request.path) + taken)
@@ -88,7 +103,7 @@ class Site:
         if ask.path.endswith("broken"):
             raise ZeroDivisionError("of the test")
         self.short.append(ask.path)
-        body = self.body(ask.path)
+        body = self.body(ask.path) + bytes(ask.body or b"")
         headers = {"Content-Length": str(len(body)), "Content-Type": "application/octet-stream"}
         out.send([head(200, "OK", headers), memoryview(body)])
         return True
@@ -99,17 +114,22 @@ class Site:
         return found
 
 
-Play = Callable[[Callable[[Site], Awaitable[None]]], None]
+class Play(Protocol):
+    """Plays a scene at a port."""
+
+    def __call__(
+        self, scene: Callable[[Site], Awaitable[None]], puts: Puts | None = None
+    ) -> None: ...
 
 
 @pytest.fixture(params=[asyncio.SelectorEventLoop, uvloop.new_event_loop], ids=["asyncio", "uv"])
 def play(request: pytest.FixtureRequest) -> Play:
     """Plays a scene at a port, on one of the two loops."""
 
-    def go(scene: Callable[[Site], Awaitable[None]]) -> None:
+    def go(scene: Callable[[Site], Awaitable[None]], puts: Puts | None = None) -> None:
         async def bounded() -> None:
             async with asyncio.timeout(30):
-                site = Site()
+                site = Site(puts)
                 await site.port.start("127.0.0.1", 0, "--web-port")
                 try:
                     await scene(site)
@@ -158,6 +178,8 @@ EXPECTED = [
     b"/lane/6abcde",
     b"/lane/7",
 ]
+MORE_EXPECTED = [*EXPECTED, b"/lane/not-minerefused by the lane", b"/lane/8", None]
+"""None: an error."""
 
 
 class TestOrder:
@@ -174,17 +196,18 @@ class TestOrder:
 
         play(scene)
 
-    def test_whatever_is_cut_where(self, play: Play) -> None:
+    @pytest.mark.parametrize("puts", [None, PUTS], ids=["gets", "puts"])
+    def test_whatever_is_cut_where(self, play: Play, puts: Puts | None) -> None:
         """Any requests, in any order, in pieces of any size, waited for or not."""
 
         async def scene(site: Site) -> None:
             for seed in range(60):
                 draw = random.Random(seed)
-                chosen = [draw.randrange(len(ASKS)) for _ in range(draw.randrange(1, 9))]
-                stream = b"".join(ASKS[each] for each in chosen)
+                chosen = [draw.randrange(len(MORE)) for _ in range(draw.randrange(1, 9))]
+                stream = b"".join(MORE[each] for each in chosen)
                 ends, at = [], 0
                 for each in chosen:
-                    at += len(ASKS[each])
+                    at += len(MORE[each])
                     ends.append(at)
                 cuts = draw.sample(range(1, len(stream)), draw.randrange(0, 6))
                 kept = [end for end in ends if draw.random() < 0.7]
@@ -199,10 +222,14 @@ class TestOrder:
                     if draw.random() < 0.6:
                         await until(lambda: len(answers) == whole)  # noqa: B023
                 await found
-                assert answers == [EXPECTED[each] for each in chosen], (seed, chosen)
-            assert site.short, "some of them went the short way"
+                for each, answer in zip(chosen, answers, strict=True):
+                    expected = MORE_EXPECTED[each]
+                    refused = expected is None and b"method-not-allowed" in answer
+                    assert refused or answer == expected, (seed, chosen)
+            assert "/lane/1" in site.short, "some of them went the short way"
+            assert ("/lane/4" in site.short) == (puts is not None)
 
-        play(scene)
+        play(scene, puts)
 
     def test_what_comes_meanwhile_waits(self, play: Play) -> None:
         async def scene(site: Site) -> None:
@@ -247,6 +274,111 @@ class TestOrder:
             assert (len(site.short), site.long) == (20, [])
 
         play(scene)
+
+
+class TestPuts:
+    def test_a_body_may_come_behind_its_head(self, play: Play) -> None:
+        async def scene(site: Site) -> None:
+            reader, writer = await site.connect()
+            asked = put(b"/lane/4", b"the body")
+            for cut in range(asked.index(b"\r\n\r\n") + 4, len(asked) + 1):
+                writer.write(asked[:cut])
+                await asyncio.sleep(0.002)
+                writer.write(asked[cut:])
+                assert (await one(reader))[2] == b"/lane/4the body"
+            assert site.short, "most of them went the short way"
+
+        play(scene, PUTS)
+
+    def test_one_that_is_slow_goes_the_long_way(self, play: Play) -> None:
+        async def scene(site: Site) -> None:
+            reader, writer = await site.connect()
+            asked = put(b"/lane/4", b"the body")
+            writer.write(asked[:-3])
+            await until(lambda: site.long_begun)
+            writer.write(asked[-3:])
+            assert (await one(reader))[2] == b"/lane/4the body"
+            assert (site.short, site.long) == ([], ["/lane/4"])
+            writer.write(asked)
+            assert (await one(reader))[2] == b"/lane/4the body"
+            assert site.short == ["/lane/4"], "its bytes were counted: the next one is plain again"
+
+        play(scene, PUTS)
+
+    @pytest.mark.parametrize(
+        "asked",
+        [
+            put(b"/lane/not-mine", b"the body"),
+            put(b"/lane/4", bytes(100_000)),
+            put(b"/lane/4", b"the body").replace(b"Content", b"X-Else: 1\r\nContent"),
+        ],
+    )
+    def test_after_a_body_that_was_not_plain_others_may_be(self, play: Play, asked: bytes) -> None:
+        async def scene(site: Site) -> None:
+            reader, writer = await site.connect()
+            for _ in range(2):
+                writer.write(asked)
+                assert (await one(reader))[0] == 200
+                writer.write(ASKS[0])
+                assert (await one(reader))[2] == b"/lane/1"
+            assert (site.short, len(site.long)) == (["/lane/1"] * 2, 2)
+
+        play(scene, PUTS)
+
+    def test_who_waits_for_leave_to_send_a_body_gets_it(self, play: Play) -> None:
+        async def scene(site: Site) -> None:
+            reader, writer = await site.connect()
+            asked = put(b"/lane/4", b"the body").replace(
+                b"Content", b"Expect: 100-continue\r\nContent"
+            )
+            writer.write(asked[:-8])
+            assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 100 ")
+            writer.write(asked[-8:])
+            assert (await one(reader))[2] == b"/lane/4the body"
+
+        play(scene, PUTS)
+
+    def test_a_body_that_ends_early_is_told_as_ever(self, play: Play) -> None:
+        async def scene(site: Site) -> None:
+            said = []
+            for puts in (True, False):
+                reader, writer = await site.connect()
+                asked = put(b"/lane/4", b"the body")
+                if not puts:
+                    asked = asked.replace(b"Content", b"X-Else: 1\r\nContent")
+                writer.write(asked[:-3])
+                writer.write_eof()
+                said.append((await reader.read()).split(b"\r\n")[0])
+            assert said[0] == said[1]
+            assert site.short == []
+
+        play(scene, PUTS)
+
+    def test_stopping_ends_a_connection_with_half_a_body(self, play: Play) -> None:
+        async def scene(site: Site) -> None:
+            reader, writer = await site.connect()
+            writer.write(ASKS[0])
+            await one(reader)
+            writer.write(put(b"/lane/4", b"the body")[:-3])
+            await asyncio.sleep(0.02)
+            await site.port.stop()
+            await reader.read()
+            assert site.short == ["/lane/1"]
+
+        play(scene, PUTS)
+
+    def test_of_a_client_that_goes_in_a_body_nothing_is_left(self, play: Play) -> None:
+        async def scene(site: Site) -> None:
+            _, writer = await site.connect()
+            writer.write(put(b"/lane/4", b"the body")[:-3])
+            connections = site.port._connections
+            await until(lambda: connections._served)
+            writer.transport.abort()
+            await until(lambda: not connections._served)
+            await asyncio.sleep(0.15)
+            assert (site.short, site.long) == ([], [])
+
+        play(scene, PUTS)
 
 
 class TestEnds:

@@ -8,7 +8,8 @@ if the client had gone, and nothing of it is stored.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import aiohttp
@@ -17,7 +18,7 @@ from aiohttp import web
 from common.limits import OBJECT_BYTES_MAX
 from common.metrics import Metrics
 from router.gateway.s3 import checksums
-from router.gateway.s3.announced import Found, announced, expected_trailers
+from router.gateway.s3.announced import Announced, Found, announced, expected_trailers
 from router.gateway.s3.aws_chunked import AwsChunked
 from router.gateway.s3.checksums import Buffer
 from router.gateway.s3.failures import S3Error
@@ -27,6 +28,52 @@ from router.targets import Sealed
 
 _DIGITS_MAX: Final = 15
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+
+@dataclass(frozen=True)
+class Framing:
+    """How the bytes of a body come.
+
+    Attributes:
+        announced: what is said of their checksums.
+        length: how many they are.
+        decoder: takes them out of their chunks; None: they come as they are.
+    """
+
+    announced: Announced
+    length: int
+    decoder: AwsChunked | None
+
+
+def framing(headers: Mapping[str, str], trailers: Sequence[str], verified: Verified) -> Framing:
+    """Read what the headers of a request say of its body.
+
+    Args:
+        headers: by names in lower case.
+        trailers: the values of ``x-amz-trailer``.
+        verified: how the request's signature binds the body.
+
+    Raises:
+        S3Error: they contradict each other, or announce too much.
+    """
+    payload = verified.claim.payload
+    names = expected_trailers(trailers)
+    if names and not payload.chunked:
+        raise S3Error("InvalidRequest", "x-amz-trailer without a chunked body means nothing")
+    said = announced(headers, names)
+    decoder: AwsChunked | None = None
+    if payload.chunked:
+        length = _length(headers.get("x-amz-decoded-content-length"))
+        decoder = AwsChunked(payload, length, names, verified.chunks)
+    elif "transfer-encoding" in headers:
+        raise S3Error("NotImplemented", Header="Transfer-Encoding")
+    else:
+        length = _length(headers.get("content-length"))
+    if length > OBJECT_BYTES_MAX:
+        raise S3Error(
+            "EntityTooLarge", ProposedSize=str(length), MaxSizeAllowed=str(OBJECT_BYTES_MAX)
+        )
+    return Framing(said, length, decoder)
 
 
 class Body:
@@ -59,25 +106,10 @@ class Body:
         headers = {name.lower(): value for name, value in request.headers.items()}
         if not summed:
             headers = {n: value for n, value in headers.items() if n not in checksums.BY_HEADER}
-        payload = verified.claim.payload
-        names = expected_trailers(request.headers.getall("x-amz-trailer", []))
-        if names and not payload.chunked:
-            raise S3Error("InvalidRequest", "x-amz-trailer without a chunked body means nothing")
-        self.announced: Final = announced(headers, names)
-        self._decoder: AwsChunked | None = None
-        if payload.chunked:
-            self.length = _length(headers.get("x-amz-decoded-content-length"))
-            self._decoder = AwsChunked(payload, self.length, names, verified.chunks)
-        elif "transfer-encoding" in headers:
-            raise S3Error("NotImplemented", Header="Transfer-Encoding")
-        else:
-            self.length = content_length(request)
-        if self.length > OBJECT_BYTES_MAX:
-            raise S3Error(
-                "EntityTooLarge",
-                ProposedSize=str(self.length),
-                MaxSizeAllowed=str(OBJECT_BYTES_MAX),
-            )
+        found = framing(headers, request.headers.getall("x-amz-trailer", []), verified)
+        self.announced: Final = found.announced
+        self.length: Final = found.length
+        self._decoder = found.decoder
         self.trailers: dict[str, str] = {}
 
     async def chunks(self) -> AsyncGenerator[Buffer, None]:
@@ -143,13 +175,21 @@ class Hashed:
 
     def sealed(self) -> Sealed:
         """What the write path keeps of the checksums, once all bytes have come."""
-        found = self._found
-        assert found is not None
-        assert found.md5 is not None
-        kept = {}
-        if found.algorithm is not None and found.digest is not None:
-            kept[found.algorithm.value.lower()] = checksums.encode(found.digest)
-        return Sealed(checksums.etag(found.md5), kept)
+        assert self._found is not None
+        return sealed(self._found)
+
+
+def sealed(found: Found) -> Sealed:
+    """What the write path keeps of the checksums of a body.
+
+    Args:
+        found: what it turned out to have, its MD5 among them.
+    """
+    assert found.md5 is not None
+    kept = {}
+    if found.algorithm is not None and found.digest is not None:
+        kept[found.algorithm.value.lower()] = checksums.encode(found.digest)
+    return Sealed(checksums.etag(found.md5), kept)
 
 
 async def go_on(request: web.Request) -> None:

@@ -1,8 +1,8 @@
 """The short way of GetObject: what most reads of small objects are, with the same answers.
 
-A request that is plain (`common.web_lane`), signed in its header and answered with bytes that one
+A request that is plain (`common.plain`), signed in its header and answered with bytes that one
 fetch brings goes this way. All others, and every error, are left to `router.gateway.s3.server`,
-which looks at them anew.
+which looks at them anew. PUTs go on to `router.gateway.s3.put_lane`.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ from typing import Final
 
 from common.clock import Clock
 from common.errors import PreconditionFailed, PutterError, RangeInvalid
+from common.plain import PLAIN_HEADERS, Ask
 from common.requests import REQUEST_ID_HEADER
-from common.web_lane import PLAIN_HEADERS, Ask, Outlet, head
+from common.web_lane import Outlet, head
 from router.gateway.conditions import Representation, byte_range, check_read
 from router.gateway.s3.access import AccessKeys, caller_of
 from router.gateway.s3.address import address_of
@@ -23,6 +24,7 @@ from router.gateway.s3.call import HOST_ID, REQUEST_ID, Store, count
 from router.gateway.s3.expiration import expiration
 from router.gateway.s3.failures import S3Error
 from router.gateway.s3.headers import told_headers
+from router.gateway.s3.put_lane import PutLane
 from router.gateway.s3.sigv4 import SignedRequest
 from router.gateway.s3.versioning import told_id
 from router.gateway.s3.website.serving import Websites
@@ -67,30 +69,33 @@ class ObjectLane:
         self._domain = domain
         self._websites = websites
         self._host_id = host_id
+        self._puts = PutLane(store, keys, clock, domain, host_id)
 
     def takes(self, path: str) -> bool:
         """Whatever may be an object; in its own host's bucket only with a ``/`` in its key."""
         return path.find("/", 1) not in (-1, len(path) - 1)
 
     async def answer(self, ask: Ask, out: Outlet) -> bool:
-        """Answer a GetObject; False if `S3Door` shall do it."""
+        """Answer a GetObject or a PutObject; False if `S3Door` shall do it."""
         started = time.perf_counter()
+        if self._websites.owns(ask.headers.get("Host", "")):
+            return False
         try:
-            status = await self._get(ask, out)
+            if ask.body is None:
+                status, operation = await self._get(ask, out), "GetObject"
+            else:
+                status, operation = await self._puts.put(ask, out), "PutObject"
         except (S3Error, PutterError):
             return False
         if status:
-            count(self._store.metrics, "GET", "GetObject", status, started)
+            count(self._store.metrics, ask.method, operation, status, started)
         return status != 0
 
     async def _get(self, ask: Ask, out: Outlet) -> int:
         """The status of the answer; 0 if there is none."""
-        host = ask.headers.get("Host", "")
-        if self._websites.owns(host):
-            return 0
         signed = SignedRequest("GET", ask.path, "", list(ask.headers.items()))
         caller = await caller_of(signed, self._keys, self._clock)
-        address = address_of(ask.path, host, self._domain)
+        address = address_of(ask.path, ask.headers.get("Host", ""), self._domain)
         if not address.key or not caller.key.may(address.bucket, write=False):
             return 0
         rules = await self._store.rules.of(address.bucket)

@@ -311,8 +311,6 @@ class S3Door:
         if request.method == "HEAD":
             del response.headers["Content-Type"]
             response.body = None
-        if error.status == _RETRY:
-            response.headers["Retry-After"] = "1"
         if request.body_exists and not request.content.is_eof():
             # What is left of the body, if it still comes, would be taken for the next request.
             response.force_close()
@@ -332,10 +330,11 @@ def error_answer(error: S3Error, resource: str, host_id: str) -> web.Response:
     told: list[Tree] = [("Code", error.code), ("Message", error.message)]
     told += list(error.fields.items())
     told += [("Resource", resource), ("RequestId", current_request()), ("HostId", host_id)]
+    headers = error.headers | {"Content-Type": CONTENT_TYPE}
+    if error.status == _RETRY:
+        headers["Retry-After"] = "1"
     return web.Response(
-        body=document(("Error", told), namespace=""),
-        status=error.status,
-        headers=error.headers | {"Content-Type": CONTENT_TYPE},
+        body=document(("Error", told), namespace=""), status=error.status, headers=headers
     )
 
 

@@ -37,7 +37,7 @@ DELETE_MAX: Final = 1000
 _DELETE_BYTES_MAX: Final = 2 * MIB
 _AT_ONCE: Final = 64
 _SOURCE: Final = "x-amz-copy-source"
-_DEFAULT: Final = Algorithm.CRC64NVME
+DEFAULT: Final = Algorithm.CRC64NVME
 """What is computed of a body whose sender chose no checksum, as S3 does."""
 
 
@@ -46,14 +46,14 @@ async def put_object(call: Call) -> web.StreamResponse:
     bucket, key = await destination(call)
     body = call.body()
     sha256 = call.caller.verified.sha256
-    checks = BodyChecks(body.announced, sha256=sha256, default=_DEFAULT)
+    checks = BodyChecks(body.announced, sha256=sha256, default=DEFAULT)
     hashed = Hashed(body.chunks(), lambda: body.trailers, Hashing(checks, call.store.threads))
     kept = kept_headers(call.headers.items())
     if_match = await condition(call)
     tags = await given_tags(call)
     target = Target(bucket, key, kept, if_match, empty_allowed=True, tags=tags, seal=hashed.sealed)
     version = (await write_from(call, hashed.chunks(), target)).version
-    return web.Response(headers=_told(version) | await told_of_written(call.store, version))
+    return web.Response(headers=await told_of_put(call.store, version))
 
 
 async def copy_object(call: Call) -> web.StreamResponse:
@@ -78,7 +78,7 @@ async def copy_object(call: Call) -> web.StreamResponse:
     algorithm = Algorithm.named(asked) if asked is not None else None
     if_match = await condition(call)
     if "-" in version.etag or algorithm is not None or not version.checksums:
-        checks = BodyChecks(Announced(), default=algorithm or _DEFAULT)
+        checks = BodyChecks(Announced(), default=algorithm or DEFAULT)
         hashed = Hashed(pieces, dict, Hashing(checks, call.store.threads))
         pieces, seal = hashed.chunks(), hashed.sealed
     else:
@@ -198,8 +198,18 @@ async def write_from(call: Call, chunks: AsyncGenerator[Buffer, None], target: T
         await chunks.aclose()
 
 
-def _told(version: Version) -> dict[str, str]:
-    return {"ETag": f'"{version.etag}"'} | checksum_headers(version)
+async def told_of_put(store: Store, version: Version) -> dict[str, str]:
+    """The headers of the answer to a PutObject.
+
+    Args:
+        store: the store.
+        version: what was written.
+
+    Raises:
+        PutterError: Redis does not answer.
+    """
+    told = {"ETag": f'"{version.etag}"'} | checksum_headers(version)
+    return told | await told_of_written(store, version)
 
 
 def _replaces(call: Call) -> bool:
