@@ -447,21 +447,10 @@ def held(store: Cluster, upload: Upload, ms: int) -> None:
     assert store.valkey.ask(f"SET {name} another PX {ms}") == "+OK\r\n"
 
 
-def test_a_client_that_waits_long_hears_something(
-    store: Cluster, signer: Signer, client: Any, bucket: str
-) -> None:
-    """The status goes out early; how it went is in the document."""
+def test_a_client_that_waits_long_is_answered(store: Cluster, client: Any, bucket: str) -> None:
+    """The status goes out early; how it went is in the document, which boto3 reads."""
     upload = Upload(client, bucket, "k")
-    etag = upload.put(1, b"x")["ETag"]
-    path = f"/{bucket}/k?uploadId={upload.where['UploadId']}"
-    line = f"<Part><PartNumber>1</PartNumber><ETag>{etag}</ETag></Part>"
-    body = f"<CompleteMultipartUpload>{line}</CompleteMultipartUpload>".encode()
-    held(store, upload, 12_000)
-    failed = signer.ask("POST", path, body.replace(b">1<", b">2<"))
-    assert (failed.status, failed.code) == (200, "InvalidPart")
-    head, blanks, rest = failed.body.partition(b"\n ")
-    assert head.startswith(b"<?xml"), blanks
-    assert rest.lstrip(b" ").startswith(b"<Error>")
+    upload.put(1, b"x")
     held(store, upload, 12_000)
     told = upload.complete()
     assert told["ETag"] == etag_of(b"x")

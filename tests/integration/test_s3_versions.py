@@ -255,6 +255,7 @@ def test_listings(client: Any, bucket: str) -> None:
         Bucket=bucket, KeyMarker="a/1", VersionIdMarker=newest, MaxKeys=1
     )
     assert [(e["Key"], e["VersionId"]) for e in page["Versions"]] == [("a/1", "null")]
+    assert (page["NextKeyMarker"], page["NextVersionIdMarker"]) == ("a/1", "null")
     page = client.list_object_versions(
         Bucket=bucket, KeyMarker="a/1", VersionIdMarker="null", MaxKeys=1
     )

@@ -51,6 +51,7 @@ from router.gateway.s3.headers import checksum_type
 from router.gateway.s3.mapping import mapped
 from router.gateway.s3.multipart import Open, no_upload, read_upload, uploads
 from router.gateway.s3.object_parts import checksum_trees
+from router.gateway.s3.version_ids import VERSION_ID
 from router.gateway.s3.writing import condition, destination, told_of_written, write_from
 from router.targets import Sealed, Target
 
@@ -333,7 +334,8 @@ async def _answer_in_time(
 ) -> web.StreamResponse:
     """Answer with a tree; if that takes long, begin to answer before, without further headers.
 
-    The work, which fills in the headers, goes on to its end if the client goes away.
+    The ID of the version then stands in the tree. The work, which fills in the headers, goes on to
+    its end if the client goes away.
     """
     outcome: asyncio.Future[Tree | S3Error] = asyncio.get_running_loop().create_future()
 
@@ -372,7 +374,9 @@ async def _answer_in_time(
         fields = [("Code", told.code), ("Message", told.message), *told.fields.items()]
         body = document(("Error", [*fields, ("RequestId", current_request())]), namespace="")
     else:
-        body = document(told)
+        name, inside = told
+        late = [("VersionId", headers[VERSION_ID])] if VERSION_ID in headers else []
+        body = document((name, [*inside, *late]))
     await response.write(body.removeprefix(head))
     await response.write_eof()
     return response

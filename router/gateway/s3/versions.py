@@ -161,16 +161,19 @@ def _head(bucket: str, asked: Asked, marker: str, page: Page) -> list[Tree]:
     if page.more:
         key, number = page.last
         told.append(("NextKeyMarker", name_in(asked, key)))
-        if number is not None:
-            # Also of a null version its number: that stays true when it is replaced meanwhile.
-            told.append(("NextVersionIdMarker", format_id(number)))
+        if number is not None:  # else the last line is a common prefix
+            told.append(("NextVersionIdMarker", _id_of(page.entries[-1])))
     return told
+
+
+def _id_of(entry: VersionEntry) -> str:
+    return NULL if entry.null else format_id(entry.number)
 
 
 def _line(asked: Asked, entry: VersionEntry, owner: Tree) -> Tree:
     told: list[Tree] = [
         ("Key", name_in(asked, entry.key)),
-        ("VersionId", NULL if entry.null else format_id(entry.number)),
+        ("VersionId", _id_of(entry)),
         ("IsLatest", "true" if entry.latest else "false"),
         ("LastModified", iso_date(entry.created_ms)),
     ]
