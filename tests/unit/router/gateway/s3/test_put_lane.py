@@ -105,6 +105,54 @@ def test_both_ways_say_the_same(
     same(*both(door, path, body, headers, payload))
 
 
+FRAMED = unsigned_chunks(BODY, trailer=f"x-amz-checksum-crc32:{CRC32}")
+IN_CHUNKS = {"x-amz-decoded-content-length": "10", "content-encoding": "aws-chunked"}
+TRAILING = IN_CHUNKS | {"x-amz-trailer": "x-amz-checksum-crc32"}
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "headers", "payload", "status", "code"),
+    [
+        ("/photos/p", BODY, {}, UNSIGNED, 200, ""),
+        ("/photos/p", BODY, {}, SHA256, 200, ""),
+        ("/photos/p", b"", {}, UNSIGNED, 200, ""),
+        ("/photos/dir/p/", b"", {}, UNSIGNED, 200, ""),
+        ("/photos/p", bytes(16_000), {}, UNSIGNED, 200, ""),
+        ("/photos/p", bytes(20_000), {}, UNSIGNED, 200, ""),
+        ("/photos/p", BODY, {"content-md5": MD5}, SHA256, 200, ""),
+        ("/photos/p", BODY, {"x-amz-checksum-crc32": CRC32}, SHA256, 200, ""),
+        ("/photos/p", FRAMED, TRAILING, TRAILER, 200, ""),
+        ("/photos/p", BODY, {}, "0" * 64, 400, "XAmzContentSHA256Mismatch"),
+        ("/photos/p", BODY, {"content-md5": "x"}, SHA256, 400, "InvalidDigest"),
+        ("/photos/p", BODY[1:], {"content-md5": MD5}, UNSIGNED, 400, "BadDigest"),
+        ("/photos/p", BODY, {"x-amz-checksum-crc32": "AAAAAA=="}, SHA256, 400, "BadDigest"),
+        ("/photos/p", FRAMED[:-9], TRAILING, TRAILER, 400, "IncompleteBody"),
+        ("/photos/p", b"zz\r\n" + FRAMED, TRAILING, TRAILER, 400, "InvalidRequest"),
+        ("/photos/p", BODY, TRAILING, SHA256, 400, "InvalidRequest"),
+        ("/photos/p", BODY, IN_CHUNKS, SIGNED_CHUNKS, 400, "IncompleteBody"),
+        ("/photos/p", BODY, {"x-amz-meta-a": "b" * 1_990}, SHA256, 200, ""),
+        ("/photos/p", BODY, {"x-amz-meta-a": "b" * 2_050}, SHA256, 400, "MetadataTooLarge"),
+        ("/photos/" + "k" * 1_100, BODY, {}, SHA256, 400, "KeyTooLongError"),
+        ("/photos/p?acl", BODY, {}, SHA256, 400, "MalformedXML"),
+        ("/no-such-bucket/p", BODY, {}, SHA256, 404, "NoSuchBucket"),
+        ("/photos/p", BODY, {"x-amz-tagging": "a=b"}, SHA256, 200, ""),
+        ("/photos/p", BODY, {"x-amz-storage-class": "X"}, SHA256, 400, "InvalidStorageClass"),
+    ],
+)
+def test_each_is_told_what_s3_says(
+    door: S3Door,
+    path: str,
+    body: bytes,
+    headers: dict[str, str],
+    payload: str,
+    status: int,
+    code: str,
+) -> None:
+    short, long = both(door, path, body, headers, payload)
+    assert (short.status, short.code) == (status, code)
+    same(short, long)
+
+
 @pytest.mark.parametrize(
     ("headers", "body", "payload"),
     [
