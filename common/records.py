@@ -90,7 +90,8 @@ class Version(msgspec.Struct, frozen=True, tag="version", tag_field="kind", omit
             found elsewhere than those say. Its place in the order of changes stays the same.
         checksums: what the sender had verified, by the name of the algorithm (``crc64nvme``), in
             Base64; one of the checksums of parts has ``-`` and their number behind it.
-        upload: the upload in parts that it was made of; "" if it came in one piece.
+        upload: the upload in parts that it was made of, or the mark of the rename that it came of
+            (`router.renames`); "" for none.
         parts: how many parts of how many bytes it came in, in their order.
         tags: what its users call it by, values by key.
         tagged: 0, or the stamp of the last change of ``tags``, above those of all earlier

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import AsyncGenerator
 from dataclasses import replace
 from functools import lru_cache
@@ -42,6 +41,7 @@ from router.gateway.conditions import (
 from router.gateway.describe import file_details, file_summary
 from router.gateway.streaming import stream_version
 from router.lately import Lately
+from router.renames import pieces
 from router.targets import Sealed, Target
 from router.writes import WritePath
 
@@ -129,7 +129,7 @@ class FileRoutes:
                 raise UsageError(f"a request with {COPY_SOURCE} has no body")
             version = await self._lately.reads.resolve(*name_of(request.headers[COPY_SOURCE], "/"))
             target = _like(version, target)
-            chunks = self._pieces(version)
+            chunks = pieces(self._lately.reads, version)
         source = ChunkSource(chunks, self._writes.filler())
         try:
             written = await self._writes.write(source, target)
@@ -182,12 +182,6 @@ class FileRoutes:
         return json_response(file_details(await self._lately.reads.resolve(bucket, key)))
 
     # -- inside ----------------------------------------------------------------------------
-
-    async def _pieces(self, version: Version) -> AsyncGenerator[bytes, None]:
-        """The bytes of a version, verified, in memory of their own."""
-        async with contextlib.aclosing(self._lately.reads.stream(version, 0, version.size)) as read:
-            async for piece in read:
-                yield bytes(piece)
 
     async def _body(self, request: web.Request) -> AsyncGenerator[bytes, None]:
         received = 0

@@ -676,3 +676,25 @@ def test_one_of_many_racing_writers_wins(store: Cluster, client: Any, bucket: st
     assert len(won) == 1
     assert set(outcomes) - set(won) <= {"PreconditionFailed", "ConditionalRequestConflict"}
     assert client.get_object(Bucket=bucket, Key="lock")["Body"].read() == won[0].encode()
+
+
+def test_an_object_is_renamed_once(client: Any, signer: Signer, bucket: str) -> None:
+    body = os.urandom(1_500_000)
+    told = client.put_object(Bucket=bucket, Key="old name", Body=body, Metadata={"m": "1"})
+    token = {"ClientToken": "a-token", "DestinationIfNoneMatch": "*"}
+    where = {"Bucket": bucket, "RenameSource": "old%20name"}
+    for _ in range(2):
+        client.rename_object(**where, Key="new", **token)
+    assert keys(client, bucket) == ["new"]
+    held = client.get_object(Bucket=bucket, Key="new")
+    assert (held["ETag"], held["Metadata"], held["Body"].read()) == (told["ETag"], {"m": "1"}, body)
+    targets = [f"to-{number}" for number in range(6)]
+
+    def rename(key: str) -> int:
+        headers = {"x-amz-rename-source": "new"}
+        return signer.ask("PUT", f"/{bucket}/{key}?renameObject=", headers=headers).status
+
+    with ThreadPoolExecutor(len(targets)) as threads:
+        statuses = list(threads.map(rename, targets))
+    assert sorted(statuses) == [200] + [404] * 5
+    assert keys(client, bucket) == [targets[statuses.index(200)]]

@@ -23,7 +23,18 @@ KEYS: dict[str, dict[str, Any]] = {
     "FILMSONLY": {"owner": "ben", "buckets": {"films": "write"}},
     "GONE": {},
 }
-NAMES = ("plain", "a/b//c +%\u00e4", "empty", "copy", "summed", "made", "composed", "deleted")
+NAMES = (
+    "plain",
+    "a/b//c +%\u00e4",
+    "empty",
+    "copy",
+    "summed",
+    "made",
+    "composed",
+    "deleted",
+    "before",
+    "renamed",
+)
 
 
 def fill(store: Cluster) -> list[str]:
@@ -64,6 +75,8 @@ def fill(store: Cluster) -> list[str]:
         client.put_object(Bucket="photos", Key="summed", **summed)
         client.put_object(Bucket="photos", Key="deleted", Body=b"x")
         client.delete_object(Bucket="photos", Key="deleted")
+        client.put_object(Bucket="photos", Key="before", Body=b"renamed", Metadata={"m": "1"})
+        client.rename_object(Bucket="photos", Key="renamed", RenameSource="before")
         client.put_object(Bucket="films", Key="film", Body=b"film")
         whole = {"ChecksumAlgorithm": "CRC32C", "ChecksumType": "FULL_OBJECT"}
         begin(client, "made", 2, complete=True, **whole)

@@ -31,6 +31,13 @@ TABLE: Final[dict[str, tuple[int, str]]] = {
     "EntityTooLarge": (400, "Your proposed upload exceeds the maximum allowed size"),
     "EntityTooSmall": (400, "Your proposed upload is smaller than the minimum allowed size"),
     "ExpiredToken": (400, "The provided token has expired."),
+    "IdempotencyParameterMismatch": (
+        400,
+        (
+            "Parameters on this idempotent request are inconsistent with parameters used in "
+            "previous request(s)."
+        ),
+    ),
     "IllegalLocationConstraintException": (400, "The location constraint is not that of the store"),
     "IllegalVersioningConfigurationException": (
         400,

@@ -76,6 +76,16 @@ _OF_OPERATIONS: Final[Mapping[str, frozenset[str]]] = {
     "CreateMultipartUpload": frozenset({"x-amz-tagging", REDIRECT}),
     "PostObject": frozenset({REDIRECT}),
     "PutObject": frozenset({"x-amz-tagging", REDIRECT}),
+    "RenameObject": frozenset(
+        {
+            "x-amz-client-token",
+            "x-amz-rename-source",
+            "x-amz-rename-source-if-match",
+            "x-amz-rename-source-if-modified-since",
+            "x-amz-rename-source-if-none-match",
+            "x-amz-rename-source-if-unmodified-since",
+        }
+    ),
     "UploadPartCopy": frozenset({"x-amz-copy-source-range"}),
 }
 """Headers that only some operations read."""

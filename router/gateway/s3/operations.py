@@ -134,6 +134,7 @@ OPERATIONS: Final[dict[tuple[str, str, str], str]] = {
     ("object", "GET", "tagging"): "GetObjectTagging",
     ("object", "PUT", "tagging"): "PutObjectTagging",
     ("object", "DELETE", "tagging"): "DeleteObjectTagging",
+    ("object", "PUT", "renameObject"): "RenameObject",
     ("object", "POST", "uploads"): "CreateMultipartUpload",
     ("object", "PUT", "uploadId"): "UploadPart",
     ("object", "GET", "uploadId"): "ListParts",
@@ -170,6 +171,7 @@ WRITES: Final = frozenset(
         "PutObjectAcl",
         "PutObjectTagging",
         "PutPublicAccessBlock",
+        "RenameObject",
         "UploadPart",
         "UploadPartCopy",
     }
@@ -181,7 +183,13 @@ _METHODS: Final = ("GET", "HEAD", "PUT", "POST", "DELETE")
 
 
 _BODILESS: Final = frozenset(
-    {"AbortMultipartUpload", "CopyObject", "CreateMultipartUpload", "UploadPartCopy"}
+    {
+        "AbortMultipartUpload",
+        "CopyObject",
+        "CreateMultipartUpload",
+        "RenameObject",
+        "UploadPartCopy",
+    }
 )
 
 

@@ -54,6 +54,7 @@ from router.gateway.s3.mapping import mapped
 from router.gateway.s3.operations import OPERATIONS, operation_of, takes_no_body
 from router.gateway.s3.pages import list_objects
 from router.gateway.s3.policy.actions import ON_UPLOADS, TAKE_ACLS
+from router.gateway.s3.renaming import rename_object
 from router.gateway.s3.sharing import check_object_acl
 from router.gateway.s3.sigv4 import SignedRequest
 from router.gateway.s3.tag_facts import TagFacts
@@ -115,6 +116,7 @@ _HANDLERS: Final[dict[str, Operation]] = {
     "DeleteObjects": writing.delete_objects,
     "PutObject": writing.put_object,
     "CopyObject": writing.copy_object,
+    "RenameObject": rename_object,
     "DeleteObject": writing.delete_object,
     "GetObject": reading.get_object,
     "HeadObject": reading.get_object,

@@ -224,16 +224,21 @@ def _replaces(call: Call) -> bool:
     return directive == "REPLACE"
 
 
-def check_source(headers: Mapping[str, str], version: Version) -> None:
+def check_source(headers: Mapping[str, str], version: Version, source: str = _SOURCE) -> None:
     """Hold the source of a copy to the conditions of the request.
+
+    Args:
+        headers: of the request, by names in any case.
+        version: the source.
+        source: the header that names it; those with its conditions begin with it.
 
     Raises:
         S3Error: one does not hold.
     """
     conditions = {
-        name: headers[f"{_SOURCE}-{name}"]
+        name: headers[f"{source}-{name}"]
         for name in ("If-Match", "If-None-Match", "If-Modified-Since", "If-Unmodified-Since")
-        if f"{_SOURCE}-{name}" in headers
+        if f"{source}-{name}" in headers
     }
     what = Representation(version.etag, version.created_ms, version.size)
     try:
@@ -242,7 +247,7 @@ def check_source(headers: Mapping[str, str], version: Version) -> None:
         holds = False
     if not holds:
         name = next(iter(conditions))
-        raise S3Error("PreconditionFailed", Condition=f"{_SOURCE}-{name}")
+        raise S3Error("PreconditionFailed", Condition=f"{source}-{name}")
 
 
 async def pieces_of(stream: AsyncGenerator[memoryview, None]) -> AsyncGenerator[Buffer, None]:

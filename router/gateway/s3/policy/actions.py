@@ -77,6 +77,7 @@ ACTIONS: Final[Mapping[str, tuple[str, ...]]] = {
     "PutObjectRetention": ("PutObjectRetention",),
     "PutObjectTagging": ("PutObjectTagging",),
     "PutPublicAccessBlock": ("PutBucketPublicAccessBlock",),
+    "RenameObject": ("PutObject",),
     "UploadPart": ("PutObject",),
     "UploadPartCopy": ("PutObject",),
 }

@@ -33,6 +33,7 @@ def asked(method: str, target: str, *, copies: bool = False) -> str:
         ("POST", "/b/k?uploads", "CreateMultipartUpload"),
         ("PUT", "/b/k?tagging=", "PutObjectTagging"),
         ("PUT", "/b/?tagging", "PutBucketTagging"),
+        ("PUT", "/b/k?renameObject", "RenameObject"),
         ("PUT", "/b/k?partNumber=1&uploadId=x", "UploadPart"),
         ("GET", "/b/k?uploadId=x&max-parts=2&part-number-marker=", "ListParts"),
         ("POST", "/b/k?uploadId=x", "CompleteMultipartUpload"),
@@ -88,7 +89,7 @@ def test_everything_that_changes_something_counts_as_a_write() -> None:
 def test_what_reads_a_body() -> None:
     """What is asked for with GET, HEAD and DELETE has none, nor has what copies or begins."""
     with_body = {name for (_, method, _), name in OPERATIONS.items() if method in {"PUT", "POST"}}
-    with_body.remove("CreateMultipartUpload")
+    with_body -= {"CreateMultipartUpload", "RenameObject"}
     for name in OPERATIONS.values():
         assert takes_no_body(name) == (name not in with_body), name
     assert takes_no_body("CopyObject")

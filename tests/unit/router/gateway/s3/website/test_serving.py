@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-from base64 import b64encode
 from collections.abc import Iterator
 
 import pytest
 
+from tests.s3_call_kit import md5
 from tests.s3_door_kit import S3Door, head_of, open_door, told
 from tests.s3_kit import Told
 
@@ -39,7 +38,7 @@ OBJECTS = {
 
 def put(door: S3Door, path: str, body: str, **headers: str) -> None:
     data = body.encode()
-    summed = {"content-md5": b64encode(hashlib.md5(data).digest()).decode()} | headers
+    summed = {"content-md5": md5(data)} | headers
     answer = door.ask("PUT", path, data, summed)
     assert answer.status in (200, 204), answer
 
