@@ -1,23 +1,29 @@
 """XML documents: answers are written from plain trees, requests are read into plain trees.
 
-A tree is a name with a text or with children. What is read is bounded in size, depth and number of
-elements, and may not define anything (a DTD could name files, or grow without end).
+A tree is a name with a text or with children. What is read is bounded in size, depth, number of
+elements and of attributes, which mean nothing here, and may not define anything (a DTD could name
+files, or grow without end).
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 from xml.parsers import expat
 
+from common.limits import KIB
 from router.gateway.s3.failures import S3Error
 
 NAMESPACE: Final = "http://s3.amazonaws.com/doc/2006-03-01/"
 CONTENT_TYPE: Final = "application/xml"
 _DEPTH_MAX: Final = 8
 _ELEMENTS_MAX: Final = 12_000
+_ATTRIBUTES_MAX: Final = 10_000
+_TAG_BYTES_MAX: Final = 64 * KIB
+"""Of one tag, or of one comment: what is in it is told by the parser at once."""
+_PIECE_BYTES: Final = 16 * KIB
 _HEAD: Final = '<?xml version="1.0" encoding="UTF-8"?>\n'
 _SPECIAL: Final = re.compile('[&<>"\x00-\x1f\x7f\ud800-\udfff\ufffe\uffff]')
 _NAMED: Final = {"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;"}
@@ -97,7 +103,11 @@ def parsed(body: bytes, root: str, elements_max: int = _ELEMENTS_MAX) -> Element
     parser.EntityDeclHandler = reader.refuse
     parser.buffer_text = True
     try:
-        parser.Parse(body, True)  # noqa: FBT003 - expat takes no names
+        for first in range(0, len(body), _PIECE_BYTES):
+            if first - parser.CurrentByteIndex > _TAG_BYTES_MAX:
+                raise S3Error("MalformedXML")
+            parser.Parse(body[first : first + _PIECE_BYTES])
+        parser.Parse(b"", True)  # noqa: FBT003 - expat takes no names
     except (expat.ExpatError, UnicodeError, LookupError, ValueError) as error:
         raise S3Error("MalformedXML") from error
     found = reader.root
@@ -122,10 +132,14 @@ class _Reader:
         self._open: list[Element] = []
         self._texts: list[list[str]] = []
         self._count = 0
+        self._attributes = 0
 
-    def start(self, name: str, _: object) -> None:
+    def start(self, name: str, attributes: Mapping[str, str]) -> None:
         self._count += 1
+        self._attributes += len(attributes)
         if len(self._open) >= _DEPTH_MAX or self._count > self._elements_max:
+            raise S3Error("MalformedXML")
+        if self._attributes > _ATTRIBUTES_MAX:
             raise S3Error("MalformedXML")
         element = Element(name.rpartition(":")[2])
         if self._open:

@@ -97,3 +97,36 @@ def test_garbage_is_refused_or_read(body: bytes) -> None:
 def test_a_thing_that_is_there_twice_is_not_guessed() -> None:
     with pytest.raises(S3Error):
         parsed(b"<D><Key>a</Key><Key>b</Key></D>", "D").value("Key")
+
+
+def attributes(count: int, value: str = "") -> str:
+    return "".join(f' a{n}="{value}"' for n in range(count))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        f"<r{attributes(30_000)}/>",
+        f"<r{attributes(30_000, '>')}/>",
+        f"<r>{f'<x{attributes(50)}/>' * 500}</r>",
+        f"<r>{f'<x{attributes(5_000)}/>' * 3}</r>",
+        f"<r>{' ' * 100_000}<!--{'x' * 100_000}--></r>",
+        f"<r{' ' * 100_000}/>",
+    ],
+    ids=["one tag", "with signs in it", "many tags", "long tags", "comment", "blanks"],
+)
+def test_what_is_read_at_once_has_bounds(body: str) -> None:
+    """A router does nothing else meanwhile."""
+    with pytest.raises(S3Error, match="MalformedXML"):
+        parsed(body.encode(), "r")
+
+
+def test_what_is_long_and_means_something_is_read() -> None:
+    """However the pieces cut it."""
+    part = f'<x xmlns="{NAMESPACE}">ü&amp;{"y" * 97}</x>'
+    body = f"<r>{' ' * 100_000}{part * 5_000}<![CDATA[{'z' * 200_000}]]></r>"
+    root = parsed(body.encode(), "r")
+    assert [child.text for child in root.children] == [f"ü&{'y' * 97}"] * 5_000
+    assert root.text == " " * 100_000 + "z" * 200_000
+    whole = parsed(body.encode("utf-16"), "r")
+    assert [child.text for child in whole.children] == [child.text for child in root.children]
