@@ -10,6 +10,7 @@ PutterError                    reply code      wire  HTTP  exit
 │   └── EmptyObject            empty             7    400     2
 ├── ProtocolError              protocol          7    400     1
 │   └── VersionUnknown         version           7    400     1
+├── KeyNeeded                  key-needed        7    400     1
 ├── TooLarge                   too-large         7    413     1
 ├── NotFound                   not-found         7    404     3
 ├── PreconditionFailed         precondition      7    412     1
@@ -122,6 +123,14 @@ class VersionUnknown(ProtocolError):
     """A session of a version that this side does not speak."""
 
     code = "version"
+
+
+class KeyNeeded(PutterError):
+    """Bytes that are encrypted with a key of its client, which did not come along."""
+
+    code = "key-needed"
+    status = Status.MALFORMED
+    http = 400
 
 
 class TooLarge(PutterError):

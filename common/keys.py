@@ -1,10 +1,11 @@
 """The cluster key: one file, one key a line, separate subkeys for each use.
 
-The file holds 64 hex digits a line. The first key writes, all of them verify. From each key six
+The file holds 64 hex digits a line. The first key writes, all of them verify. From each key seven
 subkeys are derived (BLAKE3 derive-key), so that no use can be played against another: frame
 checksums, session proofs, the token of the web door, what the nodes wrap their data keys with,
-digests of inventories, and what the secrets of access keys are sealed with. A key's id, which every
-record names, is derived as well and tells nothing about the key.
+digests of inventories, what the secrets of access keys are sealed with, and what the keys of single
+objects come from. A key's id, which every record names, is derived as well and tells nothing about
+the key.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ _TOKEN: Final = "data-putter 2026 web token"  # noqa: S105 - a public context st
 _ENVELOPE: Final = "data-putter 2026 data key envelope"
 _DIGEST: Final = "data-putter 2026 inventory digest"
 _ACCESS: Final = "data-putter 2026 access key secrets"
+_OBJECTS: Final = "data-putter 2026 object keys"
 _ID: Final = "data-putter 2026 key id"
 
 
@@ -40,6 +42,7 @@ class ClusterKey:
     envelope: bytes = field(repr=False)
     digest: bytes = field(repr=False)
     access: bytes = field(repr=False)
+    objects: bytes = field(repr=False)
 
     @classmethod
     def from_material(cls, material: bytes) -> ClusterKey:
@@ -61,6 +64,7 @@ class ClusterKey:
             envelope=derive_key(_ENVELOPE, material),
             digest=derive_key(_DIGEST, material),
             access=derive_key(_ACCESS, material),
+            objects=derive_key(_OBJECTS, material),
         )
 
 

@@ -72,6 +72,23 @@ class StoredObject(msgspec.Struct, frozen=True, array_like=True):
         return sum(extent.count for extent in self.extents)
 
 
+class Encryption(msgspec.Struct, frozen=True, array_like=True):
+    """How the bytes of a version were encrypted before they were stored (`router.object_keys`).
+
+    Attributes:
+        key_id: id of the cluster key that its key comes from; "": its key comes from one that its
+            client keeps, and gives with each request.
+        salt: what makes the key one for this version alone, 16 bytes.
+        proof: tells whether a client's key is the one, 32 bytes; empty for a cluster key.
+        nonces: where counting begins in each of ``parts``, 8 bytes each; empty: at 0, in one.
+    """
+
+    key_id: str
+    salt: bytes
+    proof: bytes = b""
+    nonces: bytes = b""
+
+
 class Version(msgspec.Struct, frozen=True, tag="version", tag_field="kind", omit_defaults=True):
     """What a name holds from ``stamp`` on.
 
@@ -100,6 +117,8 @@ class Version(msgspec.Struct, frozen=True, tag="version", tag_field="kind", omit
         digests: the checksums of its parts, in their order, one right behind the other: all of the
             algorithm of ``checksums``, as bytes; empty if not all parts had one.
         lock: what keeps it; the last changes of that have stamps of their own, likewise.
+        encryption: how its bytes were encrypted before they were stored, or those of an upload in
+            parts will be; None: they were not. ``size`` and ``checksums`` are of the plain bytes.
     """
 
     bucket: str
@@ -119,6 +138,7 @@ class Version(msgspec.Struct, frozen=True, tag="version", tag_field="kind", omit
     tagged: int = 0
     digests: bytes = b""
     lock: Lock = UNLOCKED
+    encryption: Encryption | None = None
 
     @property
     def is_marker(self) -> bool:

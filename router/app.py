@@ -154,6 +154,7 @@ class Router:
             self.metrics,
             identity.instance,
             pool,
+            keyring,
         )
         self.lately: Final = Lately(
             meta.files, self.policies, clock, self.reads, options.stale_reads_ms

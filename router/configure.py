@@ -21,6 +21,7 @@ from common.versions import versioning_of
 from router.ingest import BUCKET as UPLOADED
 from router.keeping import Keeping
 from router.numbers import Numbers
+from router.object_keys import SETTING as ENCRYPTION
 from router.policies import NAMES, Policies, check_quorums, own_policy
 from router.turns import turn
 
@@ -109,6 +110,12 @@ class Configure:
             raise UsageError(
                 f"bucket {bucket!r} keeps no versions: what is uploaded to it has no names",
                 hint="use another bucket",
+            )
+        if ENCRYPTION in settings and bucket == UPLOADED:
+            raise UsageError(
+                f"bucket {bucket!r} is not encrypted by itself: what is uploaded to it is told by "
+                "the BLAKE3 of what is stored",
+                hint="use another bucket, or putters with --encrypt on",
             )
         if settings == held:
             return before

@@ -14,6 +14,7 @@ from common.records import StoredObject
 from common.sessions import Answer
 from common.wire import frames
 from common.wire.session import Data
+from router.object_keys import TRANSFORM_ROOM_BYTES, Transform
 
 _VIEWS_ABOVE_BYTES: Final = 8 * KIB
 """Data of smaller frames is joined: a view and its place in a write cost as much as a copy."""
@@ -116,6 +117,23 @@ class Fetched:
         self.buffers += other.buffers
         self.size += other.size
         other.parts, other.buffers, other.size = [], [], 0
+
+    def transform(self, transform: Transform, pool: BufferPool) -> None:
+        """Put what a transformation makes of all bytes in their place.
+
+        Args:
+            transform: stands where they begin.
+            pool: gets their memory back.
+        """
+        room = pool.take(self.size + TRANSFORM_ROOM_BYTES)
+        position = 0
+        for part in self.parts:
+            transform.into(part, room[position:])
+            position += len(part)
+        self.parts.clear()
+        for buffer in self.buffers:
+            pool.give(buffer)
+        self.parts, self.buffers = [room[:position]], [room]
 
     def hash_into(self, hasher: ObjectHash) -> None:
         """Add all bytes to a hash."""

@@ -85,6 +85,7 @@ def _bytes_of(version: Version) -> int:
     """About what remembering it takes, rather more than less."""
     texts = len(version.key) + sum(map(len, version.headers.values()))
     extents = sum([len(stored.extents) for stored in version.objects])
+    texts += len(version.encryption.nonces) if version.encryption is not None else 0
     return _ENTRY_BYTES + texts + extents * _EXTENT_BYTES
 
 

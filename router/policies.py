@@ -19,6 +19,7 @@ from common.logs import get_logger
 from common.meta.buckets import Buckets
 from common.uploads import kept_like
 from common.versions import versioning_of
+from router.object_keys import SETTING
 from router.quorum import Consistency, Policy
 from router.recent import STALE_S, Recent
 
@@ -140,9 +141,10 @@ class Policies:
         if configured is None:
             return self.store
         settings = configured.record.settings
+        encrypted = SETTING in settings
         try:
             policy = policy_of(self.store, own_policy(settings))
-            return replace(policy, versioning=versioning_of(settings))
+            return replace(policy, versioning=versioning_of(settings), encrypted=encrypted)
         except UsageError as error:
             _log.error("a bucket goes by the store's settings", bucket=bucket, why=str(error))
-            return self.store
+            return replace(self.store, encrypted=encrypted)

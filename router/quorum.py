@@ -22,6 +22,7 @@ class Policy:
             ``strict`` refuses; the same for reads with R.
         read_quorum: R, replicas that are verified before a read gives bytes out; R ≤ N.
         versioning: how the bucket keeps versions.
+        encrypted: whether what is written to the bucket is encrypted with a key of its own.
     """
 
     replicas: int
@@ -29,6 +30,7 @@ class Policy:
     consistency: Consistency = "available"
     read_quorum: int = 1
     versioning: Versioning = ""
+    encrypted: bool = False
 
     def __post_init__(self) -> None:
         if not 1 <= self.write_quorum <= self.replicas:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import itertools
 from collections import deque
 from collections.abc import AsyncGenerator
 from typing import Final
@@ -22,6 +23,7 @@ from common.budget import Budget
 from common.buffers import BufferPool
 from common.checksum import ObjectHash
 from common.errors import IntegrityError, MetadataUnavailable, NotFound, PutterError
+from common.keys import Keyring
 from common.limits import READER_LEASE_MS, READS_PENDING_BYTES_MAX, RUN_BYTES_TARGET
 from common.logs import get_logger
 from common.meta.interface import Metadata
@@ -31,6 +33,7 @@ from common.records import StoredObject, Version
 from router.composed import Composed
 from router.fetched import Fetched
 from router.fetching import Fetching
+from router.object_keys import ObjectKey, Transform, key_of
 from router.policies import Policies
 from router.quorum import Policy
 from router.ranges import Slice, slices
@@ -51,6 +54,7 @@ class ReadPath:
         metrics: counters.
         instance: of this router, for reader leases.
         pool: memory of pieces.
+        keyring: opens what was encrypted with keys of ours.
     """
 
     def __init__(
@@ -61,6 +65,7 @@ class ReadPath:
         metrics: Metrics,
         instance: str,
         pool: BufferPool,
+        keyring: Keyring,
     ) -> None:
         self.metrics: Final = metrics
         self.policies: Final = policies
@@ -69,7 +74,10 @@ class ReadPath:
         self._confirmed = True
         self._instance = instance
         self._pool = pool
-        self._readers = 0
+        self._keyring = keyring
+        self._key: ObjectKey | None = None
+        self._as_stored = False
+        self._readers = itertools.count(1)
         self._composed = Composed()
         self._held = Budget(READS_PENDING_BYTES_MAX)
 
@@ -80,6 +88,18 @@ class ReadPath:
         """
         other = copy.copy(self)
         other._confirmed = False  # noqa: SLF001 - it is one of ours
+        return other
+
+    def opening(self, key: ObjectKey) -> ReadPath:
+        """The same, for the one version that this key is of."""
+        other = copy.copy(self)
+        other._key = key  # noqa: SLF001 - it is one of ours
+        return other
+
+    def as_stored(self) -> ReadPath:
+        """The same, giving out bytes as they are stored, also encrypted ones."""
+        other = copy.copy(self)
+        other._as_stored = True  # noqa: SLF001 - it is one of ours
         return other
 
     @property
@@ -98,6 +118,14 @@ class ReadPath:
             raise absent(bucket, key)
         return version
 
+    def check_key(self, version: Version) -> None:
+        """Refuse a version that this path cannot open.
+
+        Raises:
+            KeyNeeded: it is encrypted with a key of its client.
+        """
+        self._transform(version, 0)
+
     async def stream(
         self, version: Version, start: int, end: int
     ) -> AsyncGenerator[memoryview, None]:
@@ -112,6 +140,7 @@ class ReadPath:
             end: the byte after the last one.
 
         Raises:
+            KeyNeeded: it is encrypted with a key that this path does not have.
             NotFound: its bytes were freed meanwhile.
             IntegrityError: no replica has the right bytes.
             NodesUnavailable: no replica can be reached, or fewer than the policy asks for.
@@ -126,6 +155,7 @@ class ReadPath:
 
     async def runs(self, version: Version, start: int, end: int) -> AsyncGenerator[Fetched, None]:
         """The same in pieces of about a run, as the frames lie in memory."""
+        transform = self._transform(version, start)
         bucket = version.bucket
         policy = self.policies.known(bucket) or await self._policy(bucket)
         position = 0
@@ -137,6 +167,8 @@ class ReadPath:
                     async for piece in pieces:
                         self.metrics.served_bytes.inc(piece.size)
                         try:
+                            if transform is not None:
+                                piece.transform(transform, self._pool)
                             yield piece
                         finally:
                             self.give(piece)
@@ -152,9 +184,12 @@ class ReadPath:
         part = next(slices(stored, start, end, self._piece_bytes(stored)), None)
         if part is None or part.keep != end - start:
             return None
+        transform = self._transform(version, start)
         bucket = version.bucket
         policy = self.policies.known(bucket) or await self._policy(bucket)
         piece = await self._only(stored, part, policy)
+        if transform is not None:
+            piece.transform(transform, self._pool)
         self.metrics.served_bytes.inc(piece.size)
         return piece
 
@@ -198,8 +233,7 @@ class ReadPath:
         if first is not None and first.keep == end - start:  # most reads; they need no task
             yield await self._only(stored, first, policy)
             return
-        self._readers += 1
-        reader = f"{self._instance}/{self._readers}"
+        reader = f"{self._instance}/{next(self._readers)}"
         keeper = None
         if self._confirmed and end - start > _HOLD_ABOVE_BYTES:
             await self._hold(bucket, stored, reader)
@@ -284,6 +318,15 @@ class ReadPath:
                     f"the version that was known here is gone: {error}", hint=ASK_AGAIN
                 ) from None
             raise
+
+    def _transform(self, version: Version, start: int) -> Transform | None:
+        """What makes plain bytes of stored ones, from one on; None: they are what is wanted."""
+        if version.encryption is None or self._as_stored:
+            return None
+        key = self._key
+        if key is None or key.encryption != version.encryption:
+            key = key_of(self._keyring, version.encryption)
+        return key.transform(version.parts, start)
 
     async def _policy(self, bucket: str) -> Policy:
         if not self._confirmed and (last := self.policies.last(bucket)) is not None:

@@ -151,8 +151,9 @@ class Renames:
             tags=version.tags,
             empty_allowed=True,
             seal=lambda: sealed,
+            encryption=version.encryption,
         )
-        chunks = pieces(self._reads, version)
+        chunks = pieces(self._reads.as_stored(), version)  # no key is asked for
         source = ChunkSource(chunks, self._writes.filler())
         try:
             return await self._writes.write(source, target)

@@ -17,7 +17,7 @@ from common.errors import (
 )
 from common.meta.interface import Commit, Outcome
 from common.names import format_name
-from common.records import StoredObject, Version
+from common.records import Encryption, StoredObject, Version
 from common.versions import plain_name, version_name, versions_of
 
 VISIBLE: Final = frozenset({Outcome.PUBLISHED, Outcome.SUPERSEDED})
@@ -56,6 +56,7 @@ class Target:
         tags: what its users call it by.
         seal: asked once the stream has ended; without it the entity tag is made of the BLAKE3.
         versioned: whether it becomes a version beside the null one.
+        encryption: how what streams in was encrypted; None: it was not.
     """
 
     bucket: str
@@ -66,6 +67,7 @@ class Target:
     tags: dict[str, str] = field(default_factory=dict)
     seal: Callable[[], Sealed] | None = None
     versioned: bool = False
+    encryption: Encryption | None = None
 
     @property
     def place(self) -> str:
@@ -117,6 +119,7 @@ class Target:
             parts=sealed.parts,
             digests=sealed.digests,
             tags=self.tags,
+            encryption=self.encryption,
         )
 
 

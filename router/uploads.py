@@ -24,7 +24,7 @@ from common.errors import PutterError, WriteConflict
 from common.limits import LIST_PAGE_MAX, UPLOAD_LEASE_MS
 from common.logs import get_logger
 from common.meta.interface import Entry, Metadata
-from common.records import Version
+from common.records import Encryption, Version
 from common.uploads import (
     behind_parts,
     is_upload_id,
@@ -64,6 +64,7 @@ class Uploads:
         key: str,
         headers: Mapping[str, str],
         tags: Mapping[str, str] = MappingProxyType({}),
+        encryption: Encryption | None = None,
     ) -> str:
         """Begin an upload; it is durable before the answer.
 
@@ -72,6 +73,7 @@ class Uploads:
             key: of its object.
             headers: what is kept of it.
             tags: of its object.
+            encryption: of its object.
 
         Returns:
             Its ID.
@@ -83,7 +85,11 @@ class Uploads:
         # With a byte: a file without one has records that nobody ever removes.
         source = ChunkSource(_mark(), self._writes.filler())
         target = Target(
-            uploads_of(bucket), upload_name(key, upload), dict(headers), tags=dict(tags)
+            uploads_of(bucket),
+            upload_name(key, upload),
+            dict(headers),
+            tags=dict(tags),
+            encryption=encryption,
         )
         try:
             await self._writes.write(source, target)

@@ -10,6 +10,7 @@ import json
 import socket
 import subprocess
 import time
+from base64 import b64encode
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,8 @@ from tests.store_kit import Cluster, cluster
 KEY_ID: Final = "TESTKEY"
 SECRET: Final = "a/secret+of=tests-0123456789-abcdefghij"
 REGION: Final = "us-east-1"
+SSE: Final = "x-amz-server-side-encryption"
+SSE_SOURCE: Final = "x-amz-copy-source-server-side-encryption"
 UNSIGNED: Final = "UNSIGNED-PAYLOAD"
 TRAILER: Final = "STREAMING-UNSIGNED-PAYLOAD-TRAILER"
 SIGNED_CHUNKS: Final = "STREAMING-AWS4-HMAC-SHA256-PAYLOAD"
@@ -248,6 +251,21 @@ def completion_of(tags: Mapping[int, str]) -> bytes:
         for number, tag in tags.items()
     )
     return f"<CompleteMultipartUpload>{lines}</CompleteMultipartUpload>".encode()
+
+
+def customer_headers(name: str, prefix: str = SSE) -> dict[str, str]:
+    """The headers with a client's key, each with one of its own."""
+    secret = customer_secret(name)
+    return {
+        f"{prefix}-customer-algorithm": "AES256",
+        f"{prefix}-customer-key": b64encode(secret).decode(),
+        f"{prefix}-customer-key-md5": b64encode(hashlib.md5(secret).digest()).decode(),
+    }
+
+
+def customer_secret(name: str) -> bytes:
+    """A client's key."""
+    return hashlib.sha256(name.encode()).digest()
 
 
 def refusal(error: ClientError) -> tuple[str, int]:

@@ -16,6 +16,7 @@ from common.records import (
     KEYS_BUCKET,
     AccessKey,
     BucketSettings,
+    Encryption,
     Extent,
     StoredObject,
     Version,
@@ -44,6 +45,7 @@ class _Rest(msgspec.Struct, frozen=True, array_like=True):
     tagged: int = 0
     digests: bytes = b""
     lock: Lock | None = None
+    encryption: Encryption | None = None
 
 
 class _Summary(msgspec.Struct, frozen=True, array_like=True):
@@ -143,6 +145,7 @@ def pack_version(version: Version) -> bytes:
             version.tagged,
             version.digests,
             None if version.lock == UNLOCKED else version.lock,
+            version.encryption,
         )
     )
     head = (version.stamp, ids.encode(), len(etag), _pack_lock(version.lock))
@@ -187,6 +190,7 @@ def unpack_version(bucket: str, key: str, value: bytes) -> Version | None:
         tagged=rest.tagged,
         digests=rest.digests,
         lock=rest.lock or UNLOCKED,
+        encryption=rest.encryption,
     )
 
 

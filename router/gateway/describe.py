@@ -24,7 +24,7 @@ def file_summary(version: Version, holders: int | None = None) -> dict[str, Any]
         "key": key,
         "size": version.size,
         "etag": version.etag,
-        "blake3": stored.blake3.hex() if stored else None,
+        "blake3": stored.blake3.hex() if stored and version.encryption is None else None,
         "object": stored.object_id if stored else None,
         "stamp": version.stamp,
         "version": format_id(version.stamp),

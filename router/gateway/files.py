@@ -13,6 +13,7 @@ import aiohttp
 from aiohttp import web
 
 from common import names
+from common.checksum import Buffer
 from common.errors import (
     ClientGone,
     IdleTimeout,
@@ -41,6 +42,7 @@ from router.gateway.conditions import (
 from router.gateway.describe import file_details, file_summary
 from router.gateway.streaming import stream_version
 from router.lately import Lately
+from router.object_keys import encrypted, own_key
 from router.renames import pieces
 from router.targets import Sealed, Target
 from router.writes import WritePath
@@ -123,13 +125,18 @@ class FileRoutes:
             if_match=write_condition(request.headers, current.etag if current else None),
             empty_allowed=True,
         )
-        chunks: AsyncGenerator[bytes, None] = self._body(request)
+        chunks: AsyncGenerator[Buffer, None] = self._body(request)
+        hidden = False  # a copy of what is encrypted is, too
         if COPY_SOURCE in request.headers:
             if request.can_read_body:
                 raise UsageError(f"a request with {COPY_SOURCE} has no body")
             version = await self._lately.reads.resolve(*name_of(request.headers[COPY_SOURCE], "/"))
-            target = _like(version, target)
+            target, hidden = _like(version, target), version.encryption is not None
             chunks = pieces(self._lately.reads, version)
+        if (await self._writes.policies.of(bucket)).encrypted or hidden:
+            key_of_file = own_key(self._writes.keyring)
+            chunks = encrypted(chunks, key_of_file)
+            target = replace(target, encryption=key_of_file.encryption)
         source = ChunkSource(chunks, self._writes.filler())
         try:
             written = await self._writes.write(source, target)
@@ -145,6 +152,7 @@ class FileRoutes:
         bucket, key = name_of(request.rel_url.raw_path)
         found = await self._lately.find(bucket, key)
         version = found.version
+        found.reads.check_key(version)
         what = Representation(version.etag, version.created_ms, version.size)
         try:
             changed = check_read(request.headers, what)
@@ -237,7 +245,8 @@ def _kept_headers(request: web.Request) -> dict[str, str]:
 def _entity_headers(version: Version) -> dict[str, str]:
     headers = dict(_validators(version.etag, version.created_ms, version.stamp))
     if len(version.objects) == 1:
-        headers["X-Putter-Blake3"] = version.objects[0].blake3.hex()
+        if version.encryption is None:  # else it is of what is stored
+            headers["X-Putter-Blake3"] = version.objects[0].blake3.hex()
         headers["X-Putter-Object"] = version.objects[0].object_id
     return headers
 

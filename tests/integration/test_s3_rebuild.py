@@ -10,7 +10,18 @@ from typing import Any
 
 import pytest
 
-from tests.s3_kit import SECRET, Signer, Told, begin_anew, completion_of, path_of, s3, s3_cluster
+from tests.s3_kit import (
+    SECRET,
+    Signer,
+    Told,
+    begin_anew,
+    completion_of,
+    customer_headers,
+    customer_secret,
+    path_of,
+    s3,
+    s3_cluster,
+)
 from tests.store_kit import Cluster, eventually
 from tests.traffic_kit import payload
 
@@ -34,6 +45,7 @@ NAMES = (
     "deleted",
     "before",
     "renamed",
+    "sealed",
 )
 
 
@@ -77,6 +89,15 @@ def fill(store: Cluster) -> list[str]:
         client.delete_object(Bucket="photos", Key="deleted")
         client.put_object(Bucket="photos", Key="before", Body=b"renamed", Metadata={"m": "1"})
         client.rename_object(Bucket="photos", Key="renamed", RenameSource="before")
+        client.put_object(
+            Bucket="photos", Key="sealed", Body=payload(9_000, 3), ServerSideEncryption="AES256"
+        )
+        mine = {"SSECustomerAlgorithm": "AES256", "SSECustomerKey": customer_secret("ann")}
+        client.put_object(Bucket="photos", Key="hers", Body=payload(9_000, 4), **mine)
+        by_default = {"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "AES256"}}
+        client.put_bucket_encryption(
+            Bucket="films", ServerSideEncryptionConfiguration={"Rules": [by_default]}
+        )
         client.put_object(Bucket="films", Key="film", Body=b"film")
         whole = {"ChecksumAlgorithm": "CRC32C", "ChecksumType": "FULL_OBJECT"}
         begin(client, "made", 2, complete=True, **whole)
@@ -118,7 +139,15 @@ def questions(uploads: list[str]) -> list[tuple[str, str]]:
         found += [("GET", f"/{bucket}?{each}=") for each in ("versions", "uploads", "location")]
         found += [
             ("GET", f"/{bucket}?{each}=")
-            for each in ("acl", "tagging", "versioning", "cors", "lifecycle", "website")
+            for each in (
+                "acl",
+                "tagging",
+                "versioning",
+                "cors",
+                "lifecycle",
+                "website",
+                "encryption",
+            )
         ]
         found.append(("GET", f"/{bucket}?list-type=2&fetch-owner=true&encoding-type=url"))
     for name in NAMES:
@@ -176,6 +205,8 @@ def test_every_answer_is_as_before(tmp_path: Path) -> None:
         assert limited.ask("PUT", "/photos/x", b"x").code == "AccessDenied"
         assert limited.ask("PUT", "/films/x", b"x").status == 200
         finish(store, uploads[0])
+        hers = Signer(store.s3_ports[0]).ask("GET", "/photos/hers", headers=customer_headers("ann"))
+        assert hers.body == payload(9_000, 4)
 
 
 def finish(store: Cluster, path: str) -> None:

@@ -45,14 +45,16 @@ from router.gateway.s3.checksums import (
     full_object,
 )
 from router.gateway.s3.documents import CONTENT_TYPE, Element, Tree, document, parsed
+from router.gateway.s3.encryption import key_of_upload
 from router.gateway.s3.failures import S3Error
 from router.gateway.s3.hashing import Hashing
-from router.gateway.s3.headers import checksum_type
+from router.gateway.s3.headers import checksum_type, told_encryption
 from router.gateway.s3.mapping import mapped
 from router.gateway.s3.multipart import Open, no_upload, read_upload, uploads
 from router.gateway.s3.object_parts import checksum_trees
 from router.gateway.s3.version_ids import VERSION_ID
 from router.gateway.s3.writing import condition, destination, told_of_written, write_from
+from router.object_keys import joined
 from router.targets import Sealed, Target
 
 _log = get_logger(__name__)
@@ -93,6 +95,7 @@ async def complete_upload(call: Call) -> web.StreamResponse:
     async def complete() -> Tree:
         version = await _complete(call, bucket, key, upload, wanted)
         headers.update(await told_of_written(call.store, version))
+        headers.update(told_encryption(version.encryption))
         told: list[Tree] = [
             ("Location", f"{call.request.scheme}://{call.request.host}{call.address.path}"),
             ("Bucket", bucket),
@@ -219,8 +222,11 @@ async def _make(call: Call, of: Open, parts: Sequence[Version], etag: str) -> Ve
     _check_size(call, size)
     digests = digests_of(of, parts)
     checksum = checksum_of(of, parts, digests)
+    key = key_of_upload(call, of.encryption)
     hashing = None
-    if checksum is None:
+    if checksum is None and of.encryption is not None and key is None:
+        _check_no_sum(call)
+    elif checksum is None:
         checks = BodyChecks(Announced(), md5=False, default=of.computed)
         hashing = Hashing(checks, call.store.threads)
     else:
@@ -230,12 +236,14 @@ async def _make(call: Call, of: Open, parts: Sequence[Version], etag: str) -> Ve
 
     async def chunks() -> AsyncGenerator[Buffer, None]:
         nonlocal checksum
+        reads = call.store.lately.reads.as_stored()
         for part in parts:
-            stream = call.store.lately.reads.stream(part, 0, part.size)
+            stream = reads.stream(part, 0, part.size)
+            plain = bytes if key is None else key.like(part).transform().bytes_of
             async with aclosing(stream):
                 async for view in stream:
                     if hashing is not None:
-                        await hashing.feed(bytes(view))  # its memory is used again
+                        await hashing.feed(plain(view))  # its memory is used again
                     yield view
         if hashing is not None:
             digest = (await hashing.finish({})).digest
@@ -244,8 +252,8 @@ async def _make(call: Call, of: Open, parts: Sequence[Version], etag: str) -> Ve
             _check_sum(call, of, checksum)
 
     def seal() -> Sealed:
-        assert checksum is not None
-        return Sealed(etag, {name: checksum}, of.upload, tuple(lengths), b"".join(digests))
+        sums = {} if checksum is None else {name: checksum}
+        return Sealed(etag, sums, of.upload, tuple(lengths), b"".join(digests))
 
     target = Target(
         of.bucket,
@@ -255,6 +263,7 @@ async def _make(call: Call, of: Open, parts: Sequence[Version], etag: str) -> Ve
         empty_allowed=True,
         tags=dict(of.tags),
         seal=seal,
+        encryption=None if of.encryption is None else joined(of.encryption, parts),
     )
     return (await write_from(call, chunks(), target)).version
 
@@ -266,6 +275,20 @@ def _check_size(call: Call, size: int) -> None:
             "InvalidRequest",
             f"The provided 'x-amz-mp-object-size' header value {text} does not match what was "
             f"computed: {size}",
+        )
+
+
+def _check_no_sum(call: Call) -> None:
+    """Hold an object whose bytes cannot be read to no checksum that does not follow from its parts.
+
+    Raises:
+        S3Error: its client says one.
+    """
+    if any(algorithm.header in call.headers for algorithm in Algorithm):
+        raise S3Error(
+            "InvalidRequest",
+            "The checksum of the object does not follow from those of its parts: give the key that "
+            "it is encrypted with, or no checksum.",
         )
 
 

@@ -18,7 +18,6 @@ DOCUMENTS: Final[dict[str, Tree]] = {
 }
 """Operations that are always answered with the same document."""
 ABSENT: Final = {
-    "GetBucketEncryption": "ServerSideEncryptionConfigurationNotFoundError",
     "GetBucketReplication": "ReplicationConfigurationNotFoundError",
     "GetObjectLockConfiguration": "ObjectLockConfigurationNotFoundError",
 }

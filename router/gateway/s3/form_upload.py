@@ -32,6 +32,7 @@ from router.gateway.s3.announced import BodyChecks, announced
 from router.gateway.s3.call import Store
 from router.gateway.s3.checksums import Algorithm, Buffer
 from router.gateway.s3.documents import CONTENT_TYPE, Tree, document, parsed
+from router.gateway.s3.encryption import writing_of
 from router.gateway.s3.facts import Facts, Signature
 from router.gateway.s3.failures import S3Error
 from router.gateway.s3.form_data import FormData, boundary_of
@@ -143,6 +144,7 @@ async def post_object(
     checks = BodyChecks(announced(fields), default=Algorithm.CRC64NVME)
     hashed = Hashed(file(), dict, Hashing(checks, store.threads))
     kept = kept_headers(fields.items())
+    writing = await writing_of(fields, request, store, bucket)
     target = Target(
         bucket,
         checked_key(key),
@@ -150,9 +152,10 @@ async def post_object(
         None,
         empty_allowed=True,
         tags=tags,
-        seal=hashed.sealed,
+        seal=writing.seal(hashed.sealed),
+        encryption=writing.encryption,
     )
-    chunks = hashed.chunks()
+    chunks = writing.chunks(hashed.chunks())
     source = ChunkSource(chunks, store.writes.filler())
     try:
         written = await store.writes.write(source, target)
@@ -160,7 +163,7 @@ async def post_object(
         source.close()
         await chunks.aclose()
     response = _told(written.version, fields, f"{request.scheme}://{request.host}{request.path}")
-    response.headers.update(await told_of_written(store, written.version))
+    response.headers.update(writing.told | await told_of_written(store, written.version))
     return response
 
 

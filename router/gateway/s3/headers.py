@@ -7,11 +7,12 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 from common.limits import HEADERS_BYTES_MAX
-from common.records import Version
+from common.records import Encryption, Version
 from router.gateway.conditions import http_date
 from router.gateway.s3.checksums import BY_HEADER
 from router.gateway.s3.failures import S3Error
 from router.gateway.s3.policy.actions import TAKE_ACLS
+from router.gateway.s3.sse_headers import ALGORITHM, SSE, sse_headers
 from router.gateway.s3.website.locations import HEADER as REDIRECT
 from router.gateway.s3.website.locations import checked
 
@@ -102,6 +103,7 @@ def refuse_unknown(headers: Iterable[tuple[str, str]], operation: str = "") -> N
         S3Error: ``NotImplemented``, or ``InvalidStorageClass``.
     """
     only = _OF_OPERATIONS.get(operation, frozenset())
+    only |= sse_headers(operation)
     if operation in TAKE_ACLS:
         only |= {"x-amz-acl"}
     for word, value in headers:
@@ -197,6 +199,7 @@ def told_headers(
     }
     for name, value in version.headers.items():
         told[name if name.startswith(_OURS) else name.title()] = sendable(value)
+    told |= told_encryption(version.encryption)
     if version.tags:
         told["x-amz-tagging-count"] = str(len(version.tags))
     start, end = part or (0, version.size)
@@ -207,6 +210,11 @@ def told_headers(
         told |= checksum_headers(version)
     told["Content-Length"] = str(end - start)
     return told
+
+
+def told_encryption(encryption: Encryption | None) -> dict[str, str]:
+    """What an answer tells of how a version is encrypted, if that is with a key of the store."""
+    return {SSE: ALGORITHM} if encryption is not None and encryption.key_id else {}
 
 
 def checksum_headers(version: Version, part: Mapping[str, str] | None = None) -> dict[str, str]:

@@ -8,6 +8,7 @@ from common.errors import (
     ClientGone,
     Forbidden,
     IdleTimeout,
+    KeyNeeded,
     NameInvalid,
     NoSpace,
     NotFound,
@@ -41,6 +42,7 @@ _CODES: Final[tuple[tuple[type[PutterError], str, int | None], ...]] = (
     (IdleTimeout, "RequestTimeout", None),
     (ClientGone, "IncompleteBody", None),
     (UsageError, "InvalidRequest", None),
+    (KeyNeeded, "InvalidRequest", None),
     (ProtocolError, "BadRequest", None),
 )
 """The first kind that an error is of; what is of none is our own mistake, or our disks'."""

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -15,7 +15,7 @@ from aiohttp import web
 from common.errors import RangeInvalid, WriteConflict
 from common.limits import PART_BYTES_MAX, UPLOAD_PARTS_MAX
 from common.meta.interface import Entry
-from common.records import Version
+from common.records import Encryption, Version
 from common.uploads import part_name, parts_of, read_part_name
 from router.gateway.conditions import Representation, byte_range
 from router.gateway.s3.access import owner_id
@@ -23,8 +23,15 @@ from router.gateway.s3.acls import asked_acl
 from router.gateway.s3.address import Address, copy_source
 from router.gateway.s3.announced import Announced, BodyChecks
 from router.gateway.s3.call import Call, Store, answer, iso_date, owner_tree
-from router.gateway.s3.checksums import Algorithm, Buffer, ChecksumType, type_of_parts
+from router.gateway.s3.checksums import Algorithm, ChecksumType, type_of_parts
 from router.gateway.s3.documents import Tree
+from router.gateway.s3.encryption import (
+    Writing,
+    key_of_upload,
+    opened_source,
+    writing_of,
+    writing_of_part,
+)
 from router.gateway.s3.failures import S3Error
 from router.gateway.s3.hashing import Hashing
 from router.gateway.s3.headers import checksum_headers, kept_headers
@@ -34,7 +41,7 @@ from router.gateway.s3.pages import limit_of
 from router.gateway.s3.tagging import given_tags
 from router.gateway.s3.versioning import source_header
 from router.gateway.s3.writing import check_source, destination, pieces_of, write_from
-from router.targets import Sealed, Target
+from router.targets import Target
 from router.uploads import KEY_HEADER, Uploads
 
 DEFAULT: Final = Algorithm.CRC64NVME
@@ -61,6 +68,7 @@ class Open:
         algorithm: of its checksums, or None: its client chose none.
         kind: what the object's checksum is over.
         tags: of the object.
+        encryption: of the object; None: it is not encrypted.
     """
 
     bucket: str
@@ -72,6 +80,7 @@ class Open:
     algorithm: Algorithm | None
     kind: ChecksumType
     tags: Mapping[str, str] = field(default_factory=dict)
+    encryption: Encryption | None = None
 
     @property
     def computed(self) -> Algorithm:
@@ -107,6 +116,7 @@ def read_upload(key: str, upload: str, kept: Version, bucket: str) -> Open:
         algorithm=algorithm,
         kind=ChecksumType(headers[_TYPE]) if algorithm else ChecksumType.FULL_OBJECT,
         tags=kept.tags,
+        encryption=kept.encryption,
     )
 
 
@@ -166,15 +176,17 @@ async def create_upload(call: Call) -> web.StreamResponse:
     if acl is not None:
         headers[_ACL] = acl
     tags = await given_tags(call)
-    upload = await uploads(call).begin(bucket, key, headers, tags)
+    writing = await writing_of(call.headers, call.request, call.store, bucket)
+    upload = await uploads(call).begin(bucket, key, headers, tags, writing.encryption)
     tree: list[Tree] = [("Bucket", bucket), ("Key", key), ("UploadId", upload)]
-    return answer(("InitiateMultipartUploadResult", tree), **told)
+    return answer(("InitiateMultipartUploadResult", tree), **told, **writing.told)
 
 
 async def upload_part(call: Call) -> web.StreamResponse:
     """UploadPart: the body becomes a part, in the place of what had its number."""
     number = _number(call)
     to = await open_upload(call)
+    writing = writing_of_part(call, to.encryption)
     body = call.body()
     if body.length > PART_BYTES_MAX:
         raise _too_large(body.length)
@@ -189,8 +201,8 @@ async def upload_part(call: Call) -> web.StreamResponse:
     sha256 = call.caller.verified.sha256
     checks = BodyChecks(announced, sha256=sha256, default=to.computed)
     hashed = Hashed(body.chunks(), lambda: body.trailers, Hashing(checks, call.store.threads))
-    part = await _store(call, to, number, hashed.chunks(), hashed.sealed)
-    return web.Response(headers={"ETag": f'"{part.etag}"'} | _sums(part))
+    part = await _store(call, to, number, hashed, writing)
+    return web.Response(headers={"ETag": f'"{part.etag}"'} | _sums(part) | writing.told)
 
 
 async def upload_part_copy(call: Call) -> web.StreamResponse:
@@ -199,26 +211,30 @@ async def upload_part_copy(call: Call) -> web.StreamResponse:
     to = await open_upload(call)
     source = copy_source(call.headers["x-amz-copy-source"])
     found = await call.source(*source)
+    writing = writing_of_part(call, to.encryption)
     version = found.version
+    reads = opened_source(call, version, found.reads)
     check_source(call.headers, version)
     start, end = _source_range(call, version)
     if end - start > PART_BYTES_MAX:
         raise _too_large(end - start)
-    pieces = pieces_of(found.reads.stream(version, start, end))
+    pieces = pieces_of(reads.stream(version, start, end))
     checks = BodyChecks(Announced(), default=to.computed)
     hashed = Hashed(pieces, dict, Hashing(checks, call.store.threads))
-    part = await _store(call, to, number, hashed.chunks(), hashed.sealed)
+    part = await _store(call, to, number, hashed, writing)
     told: list[Tree] = [
         ("LastModified", iso_date(part.created_ms)),
         ("ETag", f'"{part.etag}"'),
         *checksum_trees(part.checksums),
     ]
-    return answer(("CopyPartResult", told), **await source_header(call.store, version))
+    headers = await source_header(call.store, version)
+    return answer(("CopyPartResult", told), **headers, **writing.told)
 
 
 async def list_parts(call: Call) -> web.StreamResponse:
     """ListParts: those that are there, by number."""
     of = await open_upload(call)
+    key_of_upload(call, of.encryption)
     parameters = call.parameters
     limit = limit_of(parameters, "max-parts")
     marker = parameters.get("part-number-marker", "") or "0"
@@ -280,13 +296,7 @@ def initiator_tree(owner: str) -> Tree:
 # -- inside --------------------------------------------------------------------------------
 
 
-async def _store(
-    call: Call,
-    to: Open,
-    number: int,
-    chunks: AsyncGenerator[Buffer, None],
-    seal: Callable[[], Sealed],
-) -> Version:
+async def _store(call: Call, to: Open, number: int, hashed: Hashed, writing: Writing) -> Version:
     """Write a part.
 
     Raises:
@@ -297,9 +307,10 @@ async def _store(
         part_name(to.upload, number),
         {KEY_HEADER: to.key},
         empty_allowed=True,
-        seal=seal,
+        seal=writing.seal(hashed.sealed),
+        encryption=writing.encryption,
     )
-    part = (await write_from(call, chunks, target)).version
+    part = (await write_from(call, writing.chunks(hashed.chunks()), target)).version
     store = uploads(call)
     if await store.find(to.bucket, to.key, to.upload) is None:
         # Whoever closed it may have looked for parts before this one was there.

@@ -1,9 +1,9 @@
 """The short way of PutObject: what most writes of small objects are, with the same answers.
 
 A request that is plain (`common.plain`), signed in its header, and whole, goes this way, if its
-bucket has no policy and its body is what was announced of it. All others are left to
-`router.gateway.s3.server`, which looks at them anew: until its write begins, nothing here changes
-anything. What comes of the write is told here, be it an error.
+bucket has no policy and encrypts nothing, and its body is what was announced of it. All others are
+left to `router.gateway.s3.server`, which looks at them anew: until its write begins, nothing here
+changes anything. What comes of the write is told here, be it an error.
 """
 
 from __future__ import annotations
@@ -130,6 +130,8 @@ class PutLane:
         if not key or not caller.key.may(bucket, write=True):
             return None
         if not (await store.rules.of(bucket)).plain:
+            return None
+        if (await store.writes.policies.of(bucket)).encrypted:
             return None
         await store.bucket(bucket)
         by_name = {name.lower(): value for name, value in headers.items()}

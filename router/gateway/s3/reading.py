@@ -12,6 +12,7 @@ from router.gateway.conditions import Representation, byte_range, check_read, ht
 from router.gateway.s3.acl_documents import acl_tree
 from router.gateway.s3.call import Call, answer
 from router.gateway.s3.documents import Tree
+from router.gateway.s3.encryption import opened
 from router.gateway.s3.expiration import expiration
 from router.gateway.s3.failures import S3Error
 from router.gateway.s3.headers import checksum_headers, checksum_type, overrides, told_headers
@@ -37,6 +38,8 @@ async def send_found(call: Call, found: Found) -> web.StreamResponse:
         S3Error, PutterError: nothing was sent yet.
     """
     request, version = call.request, found.version
+    reads, told_key = opened(call, version, found.reads)
+    found = found._replace(reads=reads)
     told_version = await told_id(call.store, version, stale=found.age_s is not None)
     what = Representation(version.etag, version.created_ms, version.size)
     marks = call.store.lately.marks
@@ -63,7 +66,7 @@ async def send_found(call: Call, found: Found) -> web.StreamResponse:
         ) from None
     summed = call.headers.get("x-amz-checksum-mode", "").upper() == "ENABLED"
     told = told_headers(version, wanted, checksums=summed) | overrides(call.parameters)
-    told |= told_version
+    told |= told_version | told_key
     if "versionId" not in call.parameters:
         told |= expiration(call.store.rules.last(call.address.bucket), version)
     if number:
@@ -86,7 +89,9 @@ async def get_attributes(call: Call) -> web.StreamResponse:
             ArgumentName="x-amz-object-attributes",
             ArgumentValue=text,
         )
-    version = (await find(call)).version
+    found = await find(call)
+    version = found.version
+    opened(call, version, found.reads)
     parts: list[Tree] = []
     if "ETag" in wanted:
         parts.append(("ETag", version.etag))

@@ -29,6 +29,7 @@ from common.logs import get_logger
 from common.requests import bind_request, current_request
 from common.web import Connection, note_failure
 from router.gateway.s3 import (
+    bucket_encryption,
     buckets,
     fixed,
     lifecycle,
@@ -81,6 +82,9 @@ _HANDLERS: Final[dict[str, Operation]] = {
     "GetBucketCors": origins.get_bucket_cors,
     "PutBucketCors": origins.put_bucket_cors,
     "DeleteBucketCors": origins.delete_bucket_cors,
+    "GetBucketEncryption": bucket_encryption.get_bucket_encryption,
+    "PutBucketEncryption": bucket_encryption.put_bucket_encryption,
+    "DeleteBucketEncryption": bucket_encryption.delete_bucket_encryption,
     "GetBucketAcl": sharing.get_bucket_acl,
     "PutBucketAcl": sharing.put_bucket_acl,
     "GetBucketPolicy": sharing.get_policy,

@@ -20,6 +20,12 @@ from router.gateway.s3.call import Call, Store, answer, iso_date
 from router.gateway.s3.checksums import Algorithm, Buffer
 from router.gateway.s3.deleting import CONDITIONS, Wanted, delete_wanted
 from router.gateway.s3.documents import Element, Tree, parsed
+from router.gateway.s3.encryption import (
+    encrypts,
+    has_customer_key,
+    opened_source,
+    writing_of,
+)
 from router.gateway.s3.expiration import expiration
 from router.gateway.s3.failures import S3Error
 from router.gateway.s3.hashing import Hashing
@@ -51,9 +57,19 @@ async def put_object(call: Call) -> web.StreamResponse:
     kept = kept_headers(call.headers.items())
     if_match = await condition(call)
     tags = await given_tags(call)
-    target = Target(bucket, key, kept, if_match, empty_allowed=True, tags=tags, seal=hashed.sealed)
-    version = (await write_from(call, hashed.chunks(), target)).version
-    return web.Response(headers=await told_of_put(call.store, version))
+    writing = await writing_of(call.headers, call.request, call.store, bucket)
+    target = Target(
+        bucket,
+        key,
+        kept,
+        if_match,
+        empty_allowed=True,
+        tags=tags,
+        seal=writing.seal(hashed.sealed),
+        encryption=writing.encryption,
+    )
+    version = (await write_from(call, writing.chunks(hashed.chunks()), target)).version
+    return web.Response(headers=await told_of_put(call.store, version) | writing.told)
 
 
 async def copy_object(call: Call) -> web.StreamResponse:
@@ -61,7 +77,8 @@ async def copy_object(call: Call) -> web.StreamResponse:
     bucket, key = await destination(call)
     source = copy_source(call.headers[_SOURCE])
     replaces = _replaces(call)
-    if source == (bucket, key, None) and not replaces and REDIRECT not in call.headers:
+    changes = replaces or REDIRECT in call.headers or encrypts(call.headers)
+    if source == (bucket, key, None) and not changes:
         raise S3Error(
             "InvalidRequest",
             "This copy request is illegal because it is trying to copy an object to itself without "
@@ -69,7 +86,8 @@ async def copy_object(call: Call) -> web.StreamResponse:
             "encryption attributes.",
         )
     found = await call.source(*source)
-    version, reads = found.version, found.reads
+    version = found.version
+    reads = opened_source(call, version, found.reads)
     check_source(call.headers, version)
     kept = copied_headers(version, call.headers, replaces=replaces)
     tags = await copied_tags(call, source, version)
@@ -77,7 +95,9 @@ async def copy_object(call: Call) -> web.StreamResponse:
     asked = call.headers.get("x-amz-checksum-algorithm")
     algorithm = Algorithm.named(asked) if asked is not None else None
     if_match = await condition(call)
-    if "-" in version.etag or algorithm is not None or not version.checksums:
+    writing = await writing_of(call.headers, call.request, call.store, bucket, version)
+    exact = "-" not in version.etag and not has_customer_key(version.encryption)
+    if not exact or algorithm is not None or not version.checksums:
         checks = BodyChecks(Announced(), default=algorithm or DEFAULT)
         hashed = Hashed(pieces, dict, Hashing(checks, call.store.threads))
         pieces, seal = hashed.chunks(), hashed.sealed
@@ -86,14 +106,23 @@ async def copy_object(call: Call) -> web.StreamResponse:
         def seal() -> Sealed:
             return Sealed(version.etag, version.checksums)
 
-    target = Target(bucket, key, kept, if_match, empty_allowed=True, tags=tags, seal=seal)
-    written = (await write_from(call, pieces, target)).version
+    target = Target(
+        bucket,
+        key,
+        kept,
+        if_match,
+        empty_allowed=True,
+        tags=tags,
+        seal=writing.seal(seal),
+        encryption=writing.encryption,
+    )
+    written = (await write_from(call, writing.chunks(pieces), target)).version
     told: list[Tree] = [
         ("LastModified", iso_date(written.created_ms)),
         ("ETag", f'"{written.etag}"'),
         *checksum_trees(written.checksums),
     ]
-    headers = await source_header(call.store, version)
+    headers = await source_header(call.store, version) | writing.told
     headers |= await told_of_written(call.store, written)
     return answer(("CopyObjectResult", told), **headers)
 
