@@ -145,9 +145,11 @@ class Call:
             version: which is named, if one is.
 
         Raises:
-            S3Error: there is none, or it may not be read.
+            S3Error: there is none, or it may not be read, or its bucket is another's than expected.
         """
-        await self.check_source(bucket, key, version)
+        if not await self.gate.may("GetObject", bucket, key, version):
+            raise S3Error("AccessDenied")
+        await self.check_owner(bucket, "x-amz-source-expected-bucket-owner")
         try:
             if version is None:
                 found = await self.store.find(bucket, key)
@@ -165,20 +167,17 @@ class Call:
             )
         return found
 
-    async def check_source(self, bucket: str, key: str, version: str | None = None) -> None:
-        """Refuse a source of a copy that may not be read, or is of another owner than expected.
+    async def check_owner(self, bucket: str, header: str) -> None:
+        """Hold a bucket to the owner that a header of the request expects, if it is there.
 
         Args:
-            bucket: which holds it.
-            key: of it.
-            version: which is named, if one is.
+            bucket: its name.
+            header: the header's.
 
         Raises:
-            S3Error: ``AccessDenied``.
+            S3Error: ``AccessDenied``: it is another's; or ``NoSuchBucket``.
         """
-        if not await self.gate.may("GetObject", bucket, key, version):
-            raise S3Error("AccessDenied")
-        expected = self.headers.get("x-amz-source-expected-bucket-owner")
+        expected = self.headers.get(header)
         if expected is not None:
             owner = self.owner_of(await self.store.bucket(bucket))
             if expected not in (owner, owner_id(owner)):

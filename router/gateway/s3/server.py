@@ -40,7 +40,7 @@ from router.gateway.s3 import (
     tagging,
     writing,
 )
-from router.gateway.s3.access import AccessKeys, caller_of, owner_id
+from router.gateway.s3.access import AccessKeys, caller_of
 from router.gateway.s3.acls import asked_acl
 from router.gateway.s3.address import Address, address_of
 from router.gateway.s3.call import HOST_ID, REQUEST_ID, Call, Store, count
@@ -231,7 +231,8 @@ class S3Door:
         gate = Gate(rules, key, lambda: self._facts(name, signed, call, acl), tags)
         call = Call(request, address, caller, self._store, gate)
         await gate.admit(name, address)
-        await self._check_owner(call)
+        if address.bucket:
+            await call.check_owner(address.bucket, "x-amz-expected-bucket-owner")
         if name in _TAKE_OBJECT_ACLS:
             check_object_acl(await rules.of(address.bucket), acl)
         handler = _HANDLERS.get(name)
@@ -294,19 +295,6 @@ class S3Door:
             request.secure,
             self._clock.now_ms(),
         )
-
-    async def _check_owner(self, call: Call) -> None:
-        """Hold a bucket to the owner that the client expects.
-
-        Raises:
-            S3Error: it is another's.
-        """
-        expected = call.headers.get("x-amz-expected-bucket-owner")
-        if expected is None or not call.address.bucket:
-            return
-        owner = call.owner_of(await self._store.bucket(call.address.bucket))
-        if expected not in (owner, owner_id(owner)):
-            raise S3Error("AccessDenied")
 
     def _refused(self, request: web.Request, error: S3Error) -> web.Response:
         if self._is_of_website(request):
