@@ -287,6 +287,11 @@ class _Kind(msgspec.Struct):
     kind: str
 
 
+class _Encrypted(msgspec.Struct):
+    encryption: Encryption | None = None
+
+
+_encrypted_decoder: Final = msgspec.msgpack.Decoder(_Encrypted)
 _kind_decoder: Final = msgspec.msgpack.Decoder(_Kind)
 
 
@@ -355,6 +360,19 @@ def kind_of(data: bytes) -> str:
         return _kind_decoder.decode(data).kind
     except _NOT_MSGPACK:
         return ""
+
+
+def cluster_key_in(data: bytes) -> str:
+    """The id of the cluster key that the bytes are encrypted with which a record describes.
+
+    Returns:
+        "" if they are not, or with another key, or these bytes are no record.
+    """
+    try:
+        encryption = _encrypted_decoder.decode(data).encryption
+    except _NOT_MSGPACK:
+        return ""
+    return encryption.key_id if encryption is not None else ""
 
 
 def decode_version(data: bytes) -> Version:

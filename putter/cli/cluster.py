@@ -110,7 +110,8 @@ def show_needed_keys(
 ) -> None:
     """List the ids of the cluster keys that checksums on a putter's disk were made with.
 
-    It looks through all tickets but raw ones, which takes some seconds per million runs.
+    And those that files are encrypted with over S3 whose commit records it holds. It looks through
+    all tickets but raw ones, and all records, which takes some seconds per million.
 
     Examples:
         putter keys needed --putter 10.0.0.11:5000

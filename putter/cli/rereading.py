@@ -16,12 +16,15 @@ from typing import TYPE_CHECKING, Final
 from common.errors import PutterError, SettingInvalid
 from common.keys import Keyring, load_keyring
 from common.logs import get_logger
+from common.records import cluster_key_in
 
 if TYPE_CHECKING:  # a router needs it not, and starts faster without it
     from putter.storage.engine import Engine
 
 _log = get_logger(__name__)
 _PAGE: Final = 2_000
+_RECORDS: Final = 200
+"""That are read at once: nothing else is done to the disk meanwhile."""
 
 InUse = Callable[[frozenset[str]], Awaitable[frozenset[str]]]
 """Which of some key ids are named by something on the disk."""
@@ -84,7 +87,7 @@ class KeyReader:
             if needed:
                 raise SettingInvalid(
                     f"{self._path} lacks {', '.join(sorted(needed))}, which checksums on this "
-                    "disk were made with",
+                    "disk were made with, or files are encrypted with",
                     hint="put it back below the others; see docs/howto/key-rotation.md",
                 )
         if gone:
@@ -92,18 +95,28 @@ class KeyReader:
         self._keyring.replace(fresh)
 
 
-def in_use_on(engine: Engine, readers: Executor) -> InUse:
-    """What looks through all tickets of an engine but raw ones, in a thread."""
+def in_use_on(engine: Engine, readers: Executor, disk_thread: Executor) -> InUse:
+    """What looks through all tickets of an engine but raw ones, and through its commit records.
+
+    Args:
+        engine: of a putter.
+        readers: where tickets are looked at.
+        disk_thread: the only thread that records are read on.
+    """
 
     async def in_use(wanted: frozenset[str]) -> frozenset[str]:
         loop = asyncio.get_running_loop()
         found: frozenset[str] = frozenset()
-        cursor = ""
-        while True:
+        cursor, walked = "", False
+        while (cursor or not walked) and found != wanted:
             page = await loop.run_in_executor(readers, engine.holdings, cursor, _PAGE)
             found |= page.keys & wanted
-            cursor = page.cursor
-            if not cursor or found == wanted:
-                return found
+            cursor, walked = page.cursor, True
+        after, more = 0, True
+        while more and found != wanted:
+            listed = await loop.run_in_executor(disk_thread, engine.records, after, _RECORDS)
+            found |= wanted & {cluster_key_in(each.record.body) for each in listed}
+            after, more = (listed[-1].number, True) if listed else (after, False)
+        return found
 
     return in_use

@@ -61,7 +61,7 @@ async def serve(settings: Settings) -> None:
     metadata = _coordinator(settings)
     disk_thread = ThreadPoolExecutor(1, "disk")
     readers = ThreadPoolExecutor(_READERS, "reader")
-    keys = KeyReader(settings.key_path, keyring, in_use_on(engine, readers))
+    keys = KeyReader(settings.key_path, keyring, in_use_on(engine, readers, disk_thread))
     signals.on_hangup.append(keys.read)
     callers = CallerLimits(settings.connections_max, settings.connections_per_address)
     node = PutterNode(

@@ -11,15 +11,18 @@ from common.buffers import BufferPool
 from common.certificates import Certificates
 from common.errors import ProtocolError, error_for_status
 from common.keys import Keyring
+from common.records import cluster_key_in
 from common.sessions import ClientSession, open_session
 from common.tls_ports import node_network
 from common.transport import Network, TcpNetwork
 from common.wire.handshake import CHALLENGE_BYTES
 from common.wire.inventory import HoldingList, ListHoldings
-from common.wire.session import Done, Free, Hello
+from common.wire.message import split_payload
+from common.wire.session import Done, Free, Hello, ListRecords, RecordList
 
 _CALL_MS = 60_000
 _PAGE = 2_000
+_RECORDS = 500
 
 
 def free_raw(
@@ -53,9 +56,9 @@ def free_raw(
 def keys_needed(
     host: str, port: int, keyring: Keyring, certificates: Certificates | None = None
 ) -> list[str]:
-    """The ids of the cluster keys that a putter needs to verify what it holds.
+    """The ids of the cluster keys that what a putter holds is verified and opened with.
 
-    It looks through all of its tickets but raw ones.
+    It looks through all of its tickets but raw ones, and through its commit records.
 
     Args:
         host: where the putter listens.
@@ -88,9 +91,26 @@ async def keys_named(network: Network, host: str, port: int, keyring: Keyring) -
                 raise ProtocolError(f"{host}:{port} answered something else")
             found.update(reply.keys)
             cursor, walked = reply.cursor, True
+        found |= await _keys_of_files(session, f"{host}:{port}")
     finally:
         session.close()
-    return sorted(found)
+    return sorted(found - {""})
+
+
+async def _keys_of_files(session: ClientSession, putter: str) -> set[str]:
+    """The cluster keys that files are encrypted with whose records a putter holds."""
+    found: set[str] = set()
+    after, walked = 0, False
+    while after or not walked:
+        ask = partial(ListRecords, after=after, limit=_RECORDS, kinds=("version",))
+        answers = await session.call(ask, timeout_ms=_CALL_MS)
+        reply, payload = answers[-1]
+        if not isinstance(reply, RecordList):
+            raise ProtocolError(f"{putter} answered something else")
+        bodies = split_payload(payload, [length for _, length in reply.records])
+        found |= {cluster_key_in(bytes(body)) for body in bodies}
+        after, walked = reply.last, True
+    return found
 
 
 async def free_raw_tickets(

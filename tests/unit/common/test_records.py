@@ -19,11 +19,13 @@ from common.records import (
     AccessKey,
     BucketSettings,
     CommitRecord,
+    Encryption,
     Extent,
     StoredObject,
     Tombstone,
     Unknown,
     Version,
+    cluster_key_in,
     joined,
     kept_under,
 )
@@ -205,6 +207,24 @@ def test_every_cut_of_a_version_is_noticed() -> None:
     for size in range(len(whole)):
         with pytest.raises(IntegrityError):
             records.decode(whole[:size])
+
+
+def test_the_cluster_key_of_an_encrypted_version() -> None:
+    described = msgspec.structs.replace(VERSION, encryption=Encryption("07cff310", bytes(16)))
+    assert records.decode(records.encode(described)) == described
+    assert cluster_key_in(records.encode(described)) == "07cff310"
+    customers = msgspec.structs.replace(
+        VERSION, encryption=Encryption("", bytes(16), bytes(32), b"8 bytes.")
+    )
+    assert records.decode(records.encode(customers)) == customers
+    for other in (
+        records.encode(customers),
+        records.encode(VERSION),
+        b"",
+        b"\xff\xfe",
+        b"\x81\xa1a",
+    ):
+        assert cluster_key_in(other) == ""
 
 
 @given(st.permutations([(0, 0), (3, 2), (2, 5), (0, 4)]))

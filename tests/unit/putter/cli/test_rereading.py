@@ -9,7 +9,9 @@ import pytest
 import structlog
 
 from common.keys import Keyring, generate_key_line, load_keyring
+from common.records import Encryption, Version, encode
 from putter.cli.rereading import KeyReader, in_use_on
+from putter.storage.engine import Record
 from putter.storage.memory import MemoryEngine
 from tests.storage_kit import KEY_ID, data_for, run_of
 
@@ -78,7 +80,7 @@ async def test_a_key_that_is_in_use_does_not_go(path: Path, ring: Keyring) -> No
     for number in range(5_000):
         engine.put(run_of(2 * number, b"x", key_id=old if number == 4_321 else KEY_ID))
     with ThreadPoolExecutor(1) as readers:
-        reader = KeyReader(path, ring, in_use_on(engine, readers))
+        reader = KeyReader(path, ring, in_use_on(engine, readers, readers))
         await read(reader)
         write(path, SECOND, FIRST)
         await read(reader)
@@ -87,6 +89,28 @@ async def test_a_key_that_is_in_use_does_not_go(path: Path, ring: Keyring) -> No
         assert f"lacks {old}, which checksums on this disk were made with" in said
         assert old in ring.ids
         engine.free([(2 * 4_321, 1)])
+        await read(reader)
+        assert ring.ids == ids
+
+
+async def test_a_key_that_files_are_encrypted_with_does_not_go(path: Path, ring: Keyring) -> None:
+    write(path, FIRST, SECOND)
+    old = ring.writing.key_id
+    engine = MemoryEngine()
+    for number in range(1, 500):
+        key_id = old if number == 432 else "" if number % 2 else KEY_ID
+        version = Version("b", "k", number, 1, "e", 0, (), encryption=Encryption(key_id, bytes(16)))
+        engine.put_record(Record(number, f"{number}", encode(version)))
+    with ThreadPoolExecutor(1) as disk:
+        reader = KeyReader(path, ring, in_use_on(engine, disk, disk))
+        await read(reader)
+        write(path, SECOND, FIRST)
+        await read(reader)
+        ids = write(path, SECOND)
+        (said,) = await read(reader)
+        assert f"lacks {old}" in said
+        assert old in ring.ids
+        engine.drop_records(["432"])
         await read(reader)
         assert ring.ids == ids
 
@@ -109,6 +133,6 @@ async def test_only_what_was_asked_for_is_told() -> None:
     engine = MemoryEngine()
     engine.put(run_of(0, data_for(0, 100), key_id="aaaaaaaa"))
     with ThreadPoolExecutor(1) as readers:
-        in_use = in_use_on(engine, readers)
+        in_use = in_use_on(engine, readers, readers)
         assert await in_use(frozenset({"aaaaaaaa", "bbbbbbbb"})) == {"aaaaaaaa"}
         assert await in_use(frozenset({"bbbbbbbb"})) == frozenset()
