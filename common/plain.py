@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 from common.checksum import Buffer
@@ -92,7 +92,7 @@ class Begun:
     """A plain PUT whose head is there.
 
     Attributes:
-        ask: what it is, with an empty body.
+        ask: what it is, but for its body.
         head_bytes: where the body begins.
         whole_bytes: where it ends.
     """
@@ -103,7 +103,8 @@ class Begun:
 
     def whole(self, data: bytes | bytearray) -> Ask:
         """The request, once so many bytes of it are there."""
-        return replace(self.ask, body=bytes(data[self.head_bytes : self.whole_bytes]))
+        body = bytes(data[self.head_bytes : self.whole_bytes])
+        return Ask(self.ask.path, self.ask.headers, body)
 
 
 def plain(data: bytes, names: Mapping[str, str] = PLAIN_HEADERS) -> Ask | None:
@@ -140,7 +141,7 @@ def plain_begin(data: bytes, puts: Puts) -> Begun | None:
     whole_bytes = match.end() + int(text)
     if len(data) > whole_bytes:
         return None
-    return Begun(replace(ask, body=b""), match.end(), whole_bytes)
+    return Begun(ask, match.end(), whole_bytes)
 
 
 def request_bytes(data: bytes) -> int | None:

@@ -62,6 +62,27 @@ _NAMES: Final = (
 )
 PUTS: Final = Puts({name.lower(): name for name in _NAMES}, META)
 """The headers that SDKs send with a PutObject without a condition, a tag or an ACL."""
+_HARMLESS: Final = frozenset(
+    {
+        "acl",
+        "consistency",
+        "cors",
+        "created",
+        "lifecycle",
+        "ownership_controls",
+        "public_access_block",
+        "read_quorum",
+        "replicas",
+        "tags",
+        "versioning",
+        "website",
+        "write_quorum",
+    }
+)
+"""Settings of a bucket that the write path follows, or that change nothing of a PutObject.
+
+A bucket with any other one is left to the long way, so that what is set there need not be known.
+"""
 
 
 class PutLane:
@@ -131,9 +152,8 @@ class PutLane:
             return None
         if not (await store.rules.of(bucket)).plain:
             return None
-        if (await store.writes.policies.of(bucket)).encrypted:
+        if not (await store.bucket(bucket)).settings.keys() <= _HARMLESS:
             return None
-        await store.bucket(bucket)
         by_name = {name.lower(): value for name, value in headers.items()}
         trailers = [by_name[name] for name in ("x-amz-trailer",) if name in by_name]
         framed = framing(by_name, trailers, caller.verified)

@@ -113,7 +113,7 @@ class TestPlainBegin:
         assert begun is not None
         assert (begun.head_bytes, begun.whole_bytes) == (head_bytes, len(WHOLE))
         headers = {"Host": "localhost:5004", "Content-Length": "3"}
-        assert begun.ask == Ask("/b/k", headers, b"")
+        assert begun.ask == Ask("/b/k", headers)
         asked = begun.whole(bytearray(WHOLE))
         assert asked == Ask("/b/k", headers, b"abc")
         assert asked.method == "PUT"

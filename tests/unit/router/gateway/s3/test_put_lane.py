@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import zlib
@@ -74,6 +75,19 @@ def both(
         raw = door.raw(door.request("PUT", path, body, dict(headers) | more, payload=payload))
         found.append(told(raw.removeprefix(b"HTTP/1.1 100 Continue\r\n\r\n")))
     return found[0], found[1]
+
+
+def seen_by_the_lane(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """What the short way answers from now on; 0: nothing."""
+    answered = []
+
+    async def put(lane: PutLane, ask: Ask, out: Outlet) -> int:
+        answered.append(await lane_put(lane, ask, out))
+        return answered[-1]
+
+    lane_put = PutLane.put
+    monkeypatch.setattr(PutLane, "put", put)
+    return answered
 
 
 def same(short: Told, long: Told) -> None:
@@ -182,14 +196,7 @@ def test_what_is_plain_is_written_without_aiohttp(
     body: bytes,
     payload: str,
 ) -> None:
-    answered = []
-
-    async def put(lane: PutLane, ask: Ask, out: Outlet) -> int:
-        answered.append(await lane_put(lane, ask, out))
-        return answered[-1]
-
-    lane_put = PutLane.put
-    monkeypatch.setattr(PutLane, "put", put)
+    answered = seen_by_the_lane(monkeypatch)
     short, long = both(door, "/photos/plain", body, headers, payload)
     assert answered == [200]
     same(short, long)
@@ -223,3 +230,20 @@ def test_a_write_that_fails_is_told_and_not_tried_again(
     same(*found)
     assert (found[0].status, len(tries)) == (status, 2)
     assert (found[0].headers.get("retry-after") == "1") == (status == 503)
+
+
+@pytest.mark.parametrize(
+    ("setting", "plain"), [("cors", True), ("website", True), ("encryption", False), ("new", False)]
+)
+def test_a_setting_that_may_change_a_write_is_left_to_the_long_way(
+    door: S3Door, monkeypatch: pytest.MonkeyPatch, setting: str, plain: bool
+) -> None:
+    answered = seen_by_the_lane(monkeypatch)
+    name = f"set-{setting}"
+    assert door.ask("PUT", f"/{name}").status == 200
+    assert door.ask("PUT", f"/{name}/a", BODY).status == 200
+    change = door.store.router.configure.change(name, {setting: []})
+    door.run(change)
+    door.run(asyncio.sleep(3))  # of virtual time: what was read before counts for so long
+    door.ask("PUT", f"/{name}/a", BODY)
+    assert answered == [200, 200 if plain else 0]
