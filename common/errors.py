@@ -29,6 +29,7 @@ PutterError                    reply code      wire  HTTP  exit
 ├── TicketTaken                ticket-taken      4    500     1
 ├── TicketsExhausted           tickets-exhausted 2    507     1
 ├── NoSpace                    no-space          2    507     1
+├── QuotaExceeded              quota-exceeded    7    413     1
 ├── StorageError               io                3    500     1
 │   └── DataDirectoryInUse     in-use            3    500     1
 ├── ObjectGone                 gone              7    409     1
@@ -273,6 +274,14 @@ class NoSpace(PutterError):
     code = "no-space"
     status = Status.NO_SPACE
     http = 507
+
+
+class QuotaExceeded(PutterError):
+    """The bucket would hold more than it may."""
+
+    code = "quota-exceeded"
+    status = Status.MALFORMED
+    http = 413
 
 
 class StorageError(PutterError):

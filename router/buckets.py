@@ -3,8 +3,9 @@
 A bucket that was created has the setting ``created`` among those of its commit record
 (`common.records.BucketSettings`), so it is durable, and there again after a rebuild. Whoever writes
 ``bucket/key`` through another door needs to create nothing: a bucket with a file in it is there
-too, until it holds none. Removing a bucket takes the setting away, and with it all that its users
-set (`Bucket.settings`); what an operator set for the bucket (`router.policies.NAMES`) stays.
+too, until it holds none; once its users set something for it, it counts as created, by nobody, so
+that this does not outlive it. Removing a bucket takes the setting away, and with it all that they
+set (`Bucket.settings`); what an operator set for the bucket (`router.policies.OPERATORS`) stays.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from common.meta.buckets import Configured
 from common.meta.interface import Metadata
 from common.uploads import is_hidden
 from router.configure import Configure, Decision
-from router.policies import NAMES
+from router.policies import OPERATORS
 
 SETTING: Final = "created"
 """The setting of a bucket that says that it was created, when and by whom."""
@@ -164,8 +165,7 @@ class Directory:
                 raise BucketThere(f"bucket {name!r} is there already")
             if clear is not None:
                 await clear()
-            anew = {"ms": made.created_ms, "owner": owner, "location": location}
-            return {**_without_users(held), **settings, SETTING: anew}
+            return {**_without_users(held), **settings, SETTING: _told(made)}
 
         try:
             await self._configure.decide(name, unless_there)
@@ -222,9 +222,13 @@ class Directory:
         """
 
         async def if_there(settings: Mapping[str, Any]) -> Mapping[str, Any]:
-            if created(name, settings) is None and await self._held(name) is None:
+            there = created(name, settings) or await self._held(name)
+            if there is None:
                 raise BucketMissing(f"there is no bucket {name!r}")
-            return await what(settings)
+            changes = await what(settings)
+            if SETTING in settings or all(value is None for value in changes.values()):
+                return changes
+            return {**changes, SETTING: _told(there)}
 
         try:
             await self._configure.decide(name, if_there)
@@ -282,6 +286,11 @@ def created(name: str, settings: Mapping[str, Any]) -> Bucket | None:
     )
 
 
+def _told(bucket: Bucket) -> dict[str, Any]:
+    """The setting that says that a bucket was created."""
+    return {"ms": bucket.created_ms, "owner": bucket.owner, "location": bucket.location}
+
+
 def _without_users(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The changes that leave only what an operator set: a new bucket begins without the rest."""
-    return {name: None for name in settings if name not in NAMES}
+    return {name: None for name in settings if name not in OPERATORS}

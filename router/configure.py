@@ -16,6 +16,7 @@ from common.limits import BUCKET_SETTINGS_BYTES_MAX
 from common.logs import get_logger
 from common.meta.buckets import Configured
 from common.meta.interface import Metadata
+from common.quotas import quota_of
 from common.records import BucketSettings
 from common.versions import versioning_of
 from router.ingest import BUCKET as UPLOADED
@@ -106,6 +107,7 @@ class Configure:
         changes = await what(held)
         settings = {n: value for n, value in {**held, **changes}.items() if value is not None}
         check_quorums(self._policies.store, own_policy(settings))
+        quota_of(settings)
         if versioning_of(settings) and bucket == UPLOADED:
             raise UsageError(
                 f"bucket {bucket!r} keeps no versions: what is uploaded to it has no names",

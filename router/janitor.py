@@ -231,13 +231,13 @@ class Janitor:
         return version
 
     async def _publish(self, version: Version) -> bool:
-        """Publish a version; False if its bucket keeps versions in another way by now.
+        """Publish a version; False if its bucket keeps versions in another way, or is full, by now.
 
         Then it must never come: nobody was told of it, and what is newer may be acknowledged.
         """
         tickets = sum(stored.tickets for stored in version.objects)
         outcome = await self._meta.objects.commit(Commit(version, tickets, tickets))
-        if outcome is Outcome.ELSEWHERE:
+        if outcome in {Outcome.ELSEWHERE, Outcome.OVER_QUOTA}:
             return False
         _log.info(
             "an abandoned object is rolled forward",

@@ -17,6 +17,8 @@ from msgspec import Meta
 from common.errors import UsageError
 from common.logs import get_logger
 from common.meta.buckets import Buckets
+from common.quotas import NAMES as QUOTA_NAMES
+from common.quotas import kept_quota
 from common.uploads import kept_like
 from common.versions import versioning_of
 from router.object_keys import SETTING
@@ -43,6 +45,8 @@ class OwnPolicy(msgspec.Struct, frozen=True):
 
 NAMES: Final = OwnPolicy.__struct_fields__
 """The settings of a bucket that are known here."""
+OPERATORS: Final = (*NAMES, *QUOTA_NAMES)
+"""Those that an operator makes: they outlive the bucket."""
 
 
 def own_policy(settings: Mapping[str, Any]) -> OwnPolicy:
@@ -144,7 +148,8 @@ class Policies:
         encrypted = SETTING in settings
         try:
             policy = policy_of(self.store, own_policy(settings))
-            return replace(policy, versioning=versioning_of(settings), encrypted=encrypted)
+            versioning, quota = versioning_of(settings), kept_quota(configured.record)
+            return replace(policy, versioning=versioning, quota=quota, encrypted=encrypted)
         except UsageError as error:
             _log.error("a bucket goes by the store's settings", bucket=bucket, why=str(error))
             return replace(self.store, encrypted=encrypted)

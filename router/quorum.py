@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from common.errors import NodesUnavailable
+from common.quotas import NO_QUOTA, Quota
 from common.versions import Versioning
 
 Consistency = Literal["available", "strict"]
@@ -23,6 +24,7 @@ class Policy:
         read_quorum: R, replicas that are verified before a read gives bytes out; R ≤ N.
         versioning: how the bucket keeps versions.
         encrypted: whether what is written to the bucket is encrypted with a key of its own.
+        quota: how much it may hold; writes that differ in it alone go the same way.
     """
 
     replicas: int
@@ -31,6 +33,7 @@ class Policy:
     read_quorum: int = 1
     versioning: Versioning = ""
     encrypted: bool = False
+    quota: Quota = field(default=NO_QUOTA, compare=False)
 
     def __post_init__(self) -> None:
         if not 1 <= self.write_quorum <= self.replicas:

@@ -355,8 +355,9 @@ class SmallWrites:
     async def _take_back(self, group: Group, refused: list[tuple[Entry, Commit, Outcome]]) -> None:
         """What was not published never is, before its senders hear of it."""
         await self._path.take_back([commit.version for _, commit, _ in refused])
-        for entry, commit, outcome in refused:
-            self._fail(entry, self._path.refused(commit, outcome))
+        why = await asyncio.gather(*(self._path.refused(each, told) for _, each, told in refused))
+        for (entry, _, _), error in zip(refused, why, strict=True):
+            self._fail(entry, error)
         await self._mark_failed([entry for entry, _, _ in refused], group.nodes)
 
     def _give_up(self, group: Group) -> asyncio.Task[None] | None:

@@ -57,6 +57,8 @@ class Target:
         seal: asked once the stream has ended; without it the entity tag is made of the BLAKE3.
         versioned: whether it becomes a version beside the null one.
         encryption: how what streams in was encrypted; None: it was not.
+        size: how many bytes will come; None: nobody said so.
+        upload: the upload in parts that it is made of; "" if it comes in one piece.
     """
 
     bucket: str
@@ -68,6 +70,8 @@ class Target:
     seal: Callable[[], Sealed] | None = None
     versioned: bool = False
     encryption: Encryption | None = None
+    size: int | None = None
+    upload: str = ""
 
     @property
     def place(self) -> str:

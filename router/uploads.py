@@ -44,6 +44,7 @@ KEY_HEADER: Final = "x-upload-key"
 """In the version of a part: the key of its upload."""
 _AT_ONCE: Final = 64
 _AGAIN_S: Final = 0.1
+_ROOM_S: Final = 10
 
 
 class Uploads:
@@ -149,7 +150,7 @@ class Uploads:
         return found, position is not None
 
     async def close(self, bucket: str, key: str, upload: str) -> bool:
-        """Close an upload; its parts are removed in the background.
+        """Close an upload; its parts are removed in the background, or before if they count.
 
         Returns:
             False if it was not open.
@@ -158,7 +159,11 @@ class Uploads:
             PutterError: it may be open still.
         """
         was_open = await self._writes.delete(uploads_of(bucket), upload_name(key, upload))
-        self._writes.in_background(self._remove_quietly(bucket, upload))
+        removal = self._writes.in_background(self._remove_quietly(bucket, upload))
+        policy = self._writes.policies.last(bucket)
+        if policy is not None and policy.quota:
+            # What comes next may need the room that the parts have taken.
+            await asyncio.wait({removal}, timeout=_ROOM_S)
         return was_open
 
     async def close_all(self, bucket: str) -> int:

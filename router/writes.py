@@ -35,6 +35,7 @@ from router.keeping import Keeping
 from router.numbers import Numbers
 from router.policies import Policies
 from router.quorum import Policy
+from router.quotas import Quotas
 from router.small import SMALL_BYTES_MAX, SmallWrites
 from router.targets import (
     VISIBLE,
@@ -93,6 +94,7 @@ class WritePath:
         self.meta: Final = meta
         self.fleet: Final = fleet
         self.policies: Final = policies
+        self.quotas: Final = Quotas(meta, policies)
         self.numbers: Final = numbers
         self.keyring: Final = keyring
         self.clock: Final = clock
@@ -131,12 +133,14 @@ class WritePath:
             ClientGone: the stream broke off; nothing is visible.
             PreconditionFailed: the name holds something else than the condition wants.
             WriteConflict: another write with a condition has the name, for too long to wait.
+            QuotaExceeded: its bucket may not hold that much.
             PutterError: nothing is visible and nobody needs to clean up.
         """
         if self._stopping:
             raise ShuttingDown("this router is shutting down", hint="send it again in a moment")
         self._asked += 1
         try:
+            await self.quotas.announced(target)
             block = await source.next_block()
             started_ms = self._wrote_ms = self.clock.monotonic_ms()
             written = await self._write(block, source, target)
@@ -210,6 +214,7 @@ class WritePath:
                 await claim.take()
             stamp = await upload.begin(first)
             while block is not None:
+                await self.quotas.streamed(target, policy, upload.size + len(block.data))
                 await upload.send(block)
                 block = None if block.last else await source.next_block()
             if stamp is None:
@@ -274,7 +279,7 @@ class WritePath:
             await asyncio.gather(self._upkeep, return_exceptions=True)
         for task in list(self._background):
             task.cancel()
-        await asyncio.gather(*self._background, return_exceptions=True)
+        await asyncio.gather(*self._background, self.quotas.stop(), return_exceptions=True)
 
     @property
     def writing(self) -> int:
@@ -299,12 +304,14 @@ class WritePath:
         outcome = await self.meta.objects.commit(commit)
         upload.undecided = False
         if outcome not in VISIBLE:
-            raise self.refused(commit, outcome)
+            raise await self.refused(commit, outcome)
 
-    def refused(self, commit: Commit, outcome: Outcome) -> PutterError:
+    async def refused(self, commit: Commit, outcome: Outcome) -> PutterError:
         """What it means that a version was not published."""
         if outcome is Outcome.ELSEWHERE:
             self.policies.changed(plain_bucket(commit.version.bucket))
+        elif outcome is Outcome.OVER_QUOTA:
+            return await self.quotas.refusal(plain_bucket(commit.version.bucket))
         return refusal(commit, outcome)
 
     async def take_back(self, versions: Sequence[Version]) -> None:
@@ -365,7 +372,7 @@ class WritePath:
         outcome = await self.meta.objects.commit(commit)
         if outcome not in VISIBLE:
             await self.take_back([version])
-            raise self.refused(commit, outcome)
+            raise await self.refused(commit, outcome)
         return holders
 
     def written(self, version: Version, object_id: str, digest: bytes, holders: int) -> Written:
@@ -373,6 +380,7 @@ class WritePath:
         written = Written(object_id, version, digest, holders)
         self._count_written()
         self._changes.holds(version)
+        self.quotas.written(version)
         if written.degraded:
             self.metrics.degraded_writes.inc()
             _log.warning(

@@ -3,6 +3,9 @@
 A bucket's settings are a commit record like any other change: durable on the putters before they
 are told here, and told again by a rebuild. The highest stamp wins. Objects that are there already
 follow later (how many replicas each should have); up to which change they do is known here.
+
+How much a bucket holds is counted in the step in which its names change (`Buckets.use`), and the
+step that publishes a version holds it to the quota among the settings (`common.quotas`).
 """
 
 from __future__ import annotations
@@ -10,6 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+from common.quotas import Use
 from common.records import BucketSettings
 
 
@@ -51,4 +55,8 @@ class Buckets(Protocol):
 
     async def names(self) -> list[str]:
         """All buckets that ever held a file or had settings, sorted."""
+        ...
+
+    async def use(self, bucket: str) -> Use:
+        """How much a bucket holds, now; its versions beside the null ones are among that."""
         ...

@@ -219,8 +219,7 @@ class Objects(Protocol):
     def begin(self, item: Begin) -> Awaitable[None]:
         """``— → writing``. A repeated call with the same router changes nothing.
 
-        The call is on its way as soon as it is made, so that what is asked for next travels
-        with it; it is done when it was awaited.
+        It is on its way at once: what is asked for next travels with it. Done when awaited.
 
         Raises:
             ObjectGone: another router began this object.
@@ -234,12 +233,12 @@ class Objects(Protocol):
     def commit(self, item: Commit) -> Awaitable[Outcome]:
         """Publish a version in one atomic step; on its way as soon as it is called.
 
-        Counts complete? Condition holds? Stamp above the name's last? Then
+        Counts complete? Condition holds? Quota not exceeded? Stamp above the name's last? Then
         ``writing → written``, the name holds the version, and what it held before is
         ``deleted``, to be freed after the grace time.
 
-        A version without objects (no bytes) needs no `begin`. An object that was superseded
-        becomes ``deleted`` at once. A repeated call for a published version is ``PUBLISHED``.
+        A version without objects needs no `begin`. An object that was superseded becomes
+        ``deleted`` at once. A repeated call for a published version is ``PUBLISHED``.
         """
         ...
 
@@ -323,9 +322,8 @@ class Files(Protocol):
     ) -> Outcome:
         """One atomic step: the name holds nothing, what it held is ``deleted``, an event waits.
 
-        ``PUBLISHED``, ``SUPERSEDED`` (a newer version stays) or ``ABSENT``. Unless a newer
-        version stays, an older version that is committed later is ``SUPERSEDED``, as it would be
-        after a rebuild from the records.
+        ``PUBLISHED``, ``SUPERSEDED`` (a newer version stays) or ``ABSENT``. Unless a newer version
+        stays, an older one that is committed later is ``SUPERSEDED``, as after a rebuild.
 
         A tombstone of one version alone deletes that one, and ends a claim of the name, or is
         ``REFUSED``: the name holds something else, or nothing, or the version has another rank

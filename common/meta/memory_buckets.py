@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from common.meta.buckets import Configured
 from common.meta.memory_state import Bucket, State, Visited
+from common.meta.memory_use import use_of
 from common.meta.values import pack_settings
+from common.quotas import Use
 from common.records import BucketSettings
 
 
@@ -51,6 +53,10 @@ class MemoryBuckets:
                 name for name, each in state.buckets.items() if each.held or each.settings
             )
         )
+
+    async def use(self, bucket: str) -> Use:
+        """How much a bucket holds, now."""
+        return await self._store.visit(lambda state: use_of(state, bucket))
 
 
 def configure(bucket: Bucket, record: BucketSettings) -> bool:

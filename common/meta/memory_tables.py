@@ -16,6 +16,7 @@ from common.meta.interface import (
     Progress,
 )
 from common.meta.memory_state import Bucket, Name, Object, State, Times, Visited
+from common.meta.memory_use import over_quota
 from common.meta.memory_versions import current, histories, rank_of, versioning
 from common.meta.outbox import Post
 from common.meta.outcomes import UNGUARDED, Guard, Rank
@@ -75,7 +76,6 @@ class MemoryObjects:
 
     def _commit(self, state: State, item: Commit) -> Outcome:
         version = item.version
-        kept = has_versions(version.bucket)
         bucket = state.bucket(version.bucket)
         name = bucket.names.get(version.key)
         if name and name.version and name.stamp == version.stamp:
@@ -90,14 +90,12 @@ class MemoryObjects:
             objects.append(known)
         if item.acked != item.tickets:
             return Outcome.INCOMPLETE
-        if kept != (versioning(state, version.bucket) == "Enabled"):
-            return Outcome.ELSEWHERE
-        plain, key = plain_name(version)
-        held = current(state, plain, key)
-        if not holds(item.if_match, held) or item.replaces not in (0, held and held.stamp):
-            return Outcome.REFUSED
+        refusal = _refusal(state, item, name)
+        if refusal is not None:
+            return refusal
 
         if item.if_match is not None:
+            plain, key = plain_name(version)
             state.bucket(plain).claims.pop(key, None)
         for known in objects:
             known.state = "written"
@@ -325,6 +323,18 @@ class MemoryFiles:
         return await self._store.visit(
             lambda state: sorted(name for name, bucket in state.buckets.items() if bucket.held)
         )
+
+
+def _refusal(state: State, item: Commit, name: Name | None) -> Outcome | None:
+    """Why a version whose tickets are all acknowledged is not published; None if it is."""
+    version = item.version
+    if has_versions(version.bucket) != (versioning(state, version.bucket) == "Enabled"):
+        return Outcome.ELSEWHERE
+    plain, key = plain_name(version)
+    held = current(state, plain, key)
+    if not holds(item.if_match, held) or item.replaces not in (0, held and held.stamp):
+        return Outcome.REFUSED
+    return Outcome.OVER_QUOTA if over_quota(state, plain, name, version) else None
 
 
 def retire(bucket: Bucket, version: Version, times: Times) -> None:

@@ -34,6 +34,7 @@ OUTCOMES: Final = {
     ord("G"): Outcome.GONE,
     ord("R"): Outcome.REFUSED,
     ord("V"): Outcome.ELSEWHERE,
+    ord("Q"): Outcome.OVER_QUOTA,
     ord("A"): Outcome.ABSENT,
 }
 

@@ -22,6 +22,8 @@ class Outcome(StrEnum):
     """The condition does not hold; nothing changed."""
     ELSEWHERE = "elsewhere"
     """Its bucket keeps versions in another way than the writer thought; nothing changed."""
+    OVER_QUOTA = "over quota"
+    """Its bucket would hold more than it may; nothing changed."""
     ABSENT = "absent"
     """The name held nothing; the tombstone's stamp counts as its last change all the same."""
     LOCKED = "locked"

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from common.meta.buckets import Configured
 from common.meta.calls import Calls, bucket_script
 from common.meta.files import RedisFiles
-from common.meta.values import kept_versions, pack_settings, unpack_settings
+from common.meta.values import pack_kept, pack_settings, unpack_settings
+from common.quotas import Use
 from common.records import BucketSettings
 
 _FIELDS = 3
@@ -27,8 +28,8 @@ class RedisBuckets:
 
     async def change(self, record: BucketSettings) -> bool:
         """These are the settings from now on. False if a later change was there first."""
-        flag = kept_versions(record)
-        command = bucket_script("configure", record.bucket, pack_settings(record), flag)
+        kept = pack_kept(record)
+        command = bucket_script("configure", record.bucket, pack_settings(record), kept)
         return bool(await self._calls.run(command))
 
     async def followed(self, bucket: str, stamp: int) -> None:
@@ -43,6 +44,11 @@ class RedisBuckets:
     async def names(self) -> list[str]:
         """All buckets that ever held a file or had settings, sorted."""
         return [bucket for bucket, (packed, _, since) in await self._all() if packed or since]
+
+    async def use(self, bucket: str) -> Use:
+        """How much a bucket holds."""
+        files, size = await self._calls.run(bucket_script("use", bucket), absent=(0, 0))
+        return Use(int(files), int(size))
 
     # -- inside ----------------------------------------------------------------------------
 

@@ -18,11 +18,11 @@ from common.meta.schema import BUCKETS, COUNTERS, MARKS, RUNS, bucket_key
 from common.meta.scripts import script
 from common.meta.values import (
     debtors,
-    kept_versions,
     merge_ranges,
     named_nodes,
     pack_access,
     pack_debts,
+    pack_kept,
     pack_nodes,
     pack_ranges,
     pack_settings,
@@ -296,6 +296,6 @@ def _words(finding: Finding) -> Args:
         case Abort():
             return ("a", record.key, record.aborted, record.object_id)
         case BucketSettings():
-            return ("s", "", pack_settings(record), kept_versions(record))
+            return ("s", "", pack_settings(record), pack_kept(record))
         case AccessKey():
             return ("k", record.key, pack_access(record), "")

@@ -40,7 +40,11 @@ putter:{b:<bucket>}:bucket    HASH    "since" → stamp of the first version; "r
                                       server in which it is complete; "settings" → settings value
                                       (below); "followed" → stamp of the change of settings that
                                       all its objects follow; "versioning" → "Enabled" or
-                                      "Suspended", as the settings say
+                                      "Suspended", "quota" → "<bytes> <files>" at most, 0 for any
+                                      number, both as the settings say; "use" → "<files> <bytes>"
+                                      that the names hold, delete markers left out, of this bucket
+                                      and of "@versions.<bucket>"; counted from the names where it
+                                      is not there
 putter:{b:<bucket>}:@<noun>           the same of "@versions.<bucket>", where the versions of the
                                       bucket are (common.versions): scripts look at both at once
 putter:{counters}:buckets     SET     every bucket that was ever written to
@@ -64,11 +68,12 @@ putter:{counters}:decisions   HASH    putter → "draining" or "gone", by the op
 putter:lease:<name>           STRING  holder, expires
 ```
 
-Values are text up to the one part that only Python reads, so that scripts find their way with
-one pattern and nothing but core Lua:
+Values are text up to the one part that only Python reads (but for the size of a version), so that
+scripts find their way with one pattern and nothing but core Lua:
 
 ```
 file value       v <stamp> <ObjectID,ObjectID…|-> <bytes of etag><lock> <etag><msgpack of the rest>
+                                 the rest is an array, its first element the version's bytes
                  t <stamp>        a tombstone
                  t <stamp> <own>  one of the version of this stamp alone, and its own stamp
                  a <stamp>        a tombstone for a name that held nothing

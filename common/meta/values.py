@@ -12,6 +12,7 @@ from common.errors import IntegrityError, UsageError
 from common.locks import UNLOCKED, Lock
 from common.meta.interface import Entry, ObjectState
 from common.meta.outbox import Post
+from common.quotas import kept_quota
 from common.records import (
     KEYS_BUCKET,
     AccessKey,
@@ -327,6 +328,13 @@ def kept_versions(record: BucketSettings) -> Versioning:
         return versioning_of(record.settings)
     except UsageError:
         return ""
+
+
+def pack_kept(record: BucketSettings) -> str:
+    """What scripts go by of the settings of a bucket: how it keeps versions, and its quota."""
+    quota = kept_quota(record)
+    told = f"{quota.quota_bytes or 0} {quota.quota_files or 0}" if quota else ""
+    return f"{kept_versions(record)};{told}"
 
 
 def unpack_settings(bucket: str, value: bytes) -> BucketSettings:

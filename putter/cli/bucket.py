@@ -8,11 +8,19 @@ import typer
 
 from common.errors import UsageError
 from putter.cli.access import URL, Json, KeyFile, TlsCa, Token, Url, open_store
-from putter.cli.output import human_time, print_json, print_table
+from putter.cli.output import (
+    held_cells,
+    human_size,
+    human_time,
+    parse_size,
+    print_json,
+    print_table,
+)
 from putter.cli.shell import Shell, help_of
 from putter.client.buckets import BucketInfo
 
 NAMES: Final = ("replicas", "write_quorum", "read_quorum", "consistency")
+SETTINGS: Final = (*NAMES, "quota_bytes", "quota_files")
 
 bucket = typer.Typer(cls=Shell, help="Settings of single buckets.", no_args_is_help=True)
 
@@ -31,7 +39,7 @@ def show(
     tls_ca: TlsCa = None,
     as_json: Json = False,
 ) -> None:
-    """Tell the settings of a bucket, and what counts for it.
+    """Tell the settings of a bucket, what counts for it, and how much it holds.
 
     Examples:
         putter bucket show photos
@@ -60,6 +68,18 @@ def change(
             help="With too few putters alive: `available` goes on, `strict` refuses.",
         ),
     ] = None,
+    quota_bytes: Annotated[
+        str | None,
+        typer.Option(
+            "--quota-bytes", metavar="SIZE", help="Bytes that all its versions may have: `10GiB`."
+        ),
+    ] = None,
+    quota_files: Annotated[
+        int | None,
+        typer.Option(
+            "--quota-files", min=1, metavar="COUNT", help="Files it may hold, each version counted."
+        ),
+    ] = None,
     unset: Annotated[
         list[str] | None,
         typer.Option(
@@ -75,21 +95,24 @@ def change(
     """Change settings of a bucket; those that are not named stay.
 
     New files follow at once (within two seconds on other routers), files that are there already in
-    the background: copies that are missing are made, those beyond are freed.
+    the background: copies that are missing are made, those beyond are freed. What a bucket holds
+    beyond a quota stays; only more of it is refused.
 
     Examples:
         putter bucket set photos --replicas 3
+        putter bucket set photos --quota-bytes 10GiB --quota-files 100000
         putter bucket set ledger --write-quorum 2 --read-quorum 2 --consistency strict
         putter bucket set photos --unset replicas
     """
-    given = (replicas, write_quorum, read_quorum, consistency)
+    size = parse_size(quota_bytes) if quota_bytes is not None else None
+    given = (replicas, write_quorum, read_quorum, consistency, size, quota_files)
     changes: dict[str, int | str | None] = {
-        name: value for name, value in zip(NAMES, given, strict=True) if value is not None
+        name: value for name, value in zip(SETTINGS, given, strict=True) if value is not None
     }
     for word in unset or ():
         setting = word.replace("-", "_")
-        if setting not in NAMES:
-            raise UsageError(f"{word!r} is no setting of a bucket", hint=", ".join(NAMES))
+        if setting not in SETTINGS:
+            raise UsageError(f"{word!r} is no setting of a bucket", hint=", ".join(SETTINGS))
         if setting in changes:
             raise UsageError(f"{setting} is given and taken back")
         changes[setting] = None
@@ -125,6 +148,8 @@ def list_all(
 ) -> None:
     """List all buckets with what counts for each; a star is the bucket's own setting.
 
+    Behind that is what each holds, of its quota if it has one.
+
     Examples:
         putter bucket ls
         putter bucket ls --json
@@ -134,9 +159,12 @@ def list_all(
     if as_json:
         print_json(told)
         return
-    rows = [(each.bucket, *(_cell(each, n) for n in NAMES), _state(each)) for each in told.buckets]
-    store_row = ("(store)", *(str(getattr(told.store, name)) for name in NAMES), "")
-    header = ("bucket", "N", "W", "R", "consistency", "files")
+    rows = [
+        (each.bucket, *(_cell(each, n) for n in NAMES), *held_cells(each), _state(each))
+        for each in told.buckets
+    ]
+    store_row = ("(store)", *(str(getattr(told.store, name)) for name in NAMES), "", "", "")
+    header = ("bucket", "N", "W", "R", "consistency", "files", "bytes", "state")
     print_table(header, [store_row, *rows])
 
 
@@ -156,6 +184,11 @@ def _print(info: BucketInfo, *, as_json: bool) -> None:
         own = getattr(info.settings, name) is not None
         whose = "of the bucket" if own else "of the store"
         typer.echo(f"{name + ':':<13} {getattr(info.policy, name)} ({whose})")
+    if info.used is not None:
+        files, size = held_cells(info)
+        parts = human_size(info.used.upload_bytes)
+        beside = f", {parts} in parts of open uploads" if info.used.upload_bytes else ""
+        typer.echo(f"holds:   {files} files, {size}{beside}")
     if info.others:
         typer.echo(f"others:  {', '.join(info.others)}")
     if not info.followed:

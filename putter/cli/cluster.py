@@ -11,6 +11,7 @@ from common.keys import readable_by_others
 from putter.cli.access import URL, Json, KeyFile, TlsCa, Token, Url, key_path, keyring, open_store
 from putter.cli.access_keys import create_key, delete_key, list_keys, rotate_key, update_key
 from putter.cli.output import (
+    held_cells,
     human_age,
     human_size,
     human_time,
@@ -20,7 +21,7 @@ from putter.cli.output import (
 )
 from putter.cli.raw import DEFAULT_PUTTER, Putter, parse_address, session_certificates
 from putter.cli.shell import Shell, help_of, warn
-from putter.client.buckets import BucketPolicy
+from putter.client.buckets import BucketInfo, BucketPolicy
 from putter.client.models import Stored
 from putter.client.status import ScrubState, StoreStatus
 
@@ -139,6 +140,12 @@ keys.command("rotate", help=help_of(rotate_key))(rotate_key)
 keys.command("delete", help=help_of(delete_key))(delete_key)
 
 
+def _used_cell(each: BucketInfo) -> str:
+    """What a bucket with a quota holds."""
+    files, size = held_cells(each)
+    return f"; {files} files, {size}" if each.used is not None else ""
+
+
 def _print_status(url: str, told: StoreStatus) -> None:
     redis = f"{'ok' if told.redis.ok else 'down'} {told.redis.address}".strip()
     used, most = told.numbers.get("tickets_used", 0), told.numbers.get("tickets_max", 0)
@@ -153,7 +160,8 @@ def _print_status(url: str, told: StoreStatus) -> None:
         typer.echo(f"policy:   {_policy_cell(told.policy)}")
     for each in told.buckets:
         follow = "" if each.followed else "; what it holds already follows"
-        typer.echo(f"bucket:   {each.bucket}: {_policy_cell(each.policy)}{follow}")
+        cell = f"{_policy_cell(each.policy)}{_used_cell(each)}{follow}"
+        typer.echo(f"bucket:   {each.bucket}: {cell}")
     for state, count in told.objects.items():
         typer.echo(f"objects:  {count} {state}")
     if not told.nodes:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 import socket
 import sys
 import threading
 import time
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated
 
 import msgspec
 import typer
@@ -20,14 +19,11 @@ from common.tickets import format_id
 from common.wire.status import Status
 from putter.cli import raw
 from putter.cli.access import Json, KeyFile, keyring
-from putter.cli.output import human_size, print_json, progress_bar
+from putter.cli.output import human_size, parse_size, print_json, progress_bar
 from putter.cli.shell import report
 from putter.client.acked import Part, error_of, plan, total
 from putter.client.raw import Advance, Data, FileData, RandomData, connected, send_raw
 from putter.client.sources import Progress
-
-_SIZE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(i?b)?", re.IGNORECASE)
-_POWERS: Final = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
 
 
 class LoopbackReport(msgspec.Struct, frozen=True):
@@ -120,20 +116,6 @@ def loopback(
     written = counts.get(Status.WRITTEN, 0)
     if not keep and freed != written:
         raise StorageError(f"the putter freed {freed} of {written} tickets")
-
-
-def parse_size(text: str) -> int:
-    """An amount of bytes: ``1458``, ``64KiB`` or ``64K`` (1024 each), ``64kB`` (1000 each).
-
-    Raises:
-        UsageError: none of these.
-    """
-    match = _SIZE.fullmatch(text.strip())
-    if match is None:
-        raise UsageError(f"{text!r} is not a size", hint="like 1458, 64KiB or 1GiB")
-    number, prefix, suffix = match.groups(default="")
-    base = 1000 if suffix.lower() == "b" and prefix else 1024
-    return int(float(number) * base ** _POWERS[prefix.lower()])
 
 
 def _send(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,11 +22,15 @@ from rich.progress import (
 )
 from rich.progress import Progress as Bar
 
+from common.errors import UsageError
+from putter.client.buckets import BucketInfo
 from putter.client.models import Stored
 from putter.client.sources import Progress
 
 _UNITS: Final = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 _STEP: Final = 1024
+_SIZE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(i?b)?", re.IGNORECASE)
+_POWERS: Final = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
 
 
 def human_size(count: float) -> str:
@@ -36,6 +41,30 @@ def human_size(count: float) -> str:
         unit += 1
     digits = 0 if unit == 0 or abs(count) >= 100 else 1
     return f"{count:.{digits}f} {_UNITS[unit]}"
+
+
+def parse_size(text: str) -> int:
+    """An amount of bytes: ``1458``, ``64KiB`` or ``64K`` (1024 each), ``64kB`` (1000 each).
+
+    Raises:
+        UsageError: none of these.
+    """
+    match = _SIZE.fullmatch(text.strip())
+    if match is None:
+        raise UsageError(f"{text!r} is not a size", hint="like 1458, 64KiB or 1GiB")
+    number, prefix, suffix = match.groups(default="")
+    base = 1000 if suffix.lower() == "b" and prefix else 1024
+    return int(float(number) * base ** _POWERS[prefix.lower()])
+
+
+def held_cells(info: BucketInfo) -> tuple[str, str]:
+    """Files and bytes, each with what the quota allows if it does."""
+    if info.used is None:
+        return "", ""
+    own = info.settings
+    files = f"{info.used.files}" + (f" of {own.quota_files}" if own.quota_files else "")
+    size = human_size(info.used.bytes)
+    return files, size + (f" of {human_size(own.quota_bytes)}" if own.quota_bytes else "")
 
 
 def human_time(ms: int) -> str:

@@ -13,6 +13,7 @@ from common.errors import NotFound, PutterError, UsageError
 from common.limits import LIST_PAGE_MAX
 from common.meta.interface import Metadata
 from common.meta.packing import Packing
+from common.quotas import kept_quota
 from common.tickets import TICKETS_MAX, format_id, parse_ticket
 from common.uploads import is_hidden
 from common.versions import plain_bucket, plain_file
@@ -28,6 +29,7 @@ from router.gateway.openapi import document
 from router.gateway.parts import audit, balance, incurable, link_to, repair, told_of_workers
 from router.gateway.scrub import ScrubRoutes, ask, summary
 from router.policies import Policies
+from router.quotas import held_by
 from router.workers import Part, Workers
 
 _CALL_MS: Final = 5_000
@@ -186,15 +188,21 @@ class ClusterRoutes:
         )
 
     async def _buckets(self) -> list[dict[str, Any]]:
-        """Buckets with settings of their own; none while Redis is away."""
+        """Buckets with settings of their own; none while Redis is away.
+
+        How much they hold is told of those that have a quota.
+        """
         try:
             async with asyncio.timeout(_STATUS_MS / 1000):
                 configured = await self._meta.buckets.configured()
+                limited = [each.record.bucket for each in configured if kept_quota(each.record)]
+                held = await asyncio.gather(*(held_by(self._meta, each) for each in limited))
         except (PutterError, TimeoutError):
             return []
         store = self._policies.store
+        use = dict(zip(limited, held, strict=True))
         return [
-            bucket_told(store, each.record.bucket, each)
+            bucket_told(store, each.record.bucket, each, use.get(each.record.bucket))
             for each in configured
             if each.record.settings
         ]

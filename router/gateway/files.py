@@ -124,6 +124,7 @@ class FileRoutes:
             headers=_kept_headers(request),
             if_match=write_condition(request.headers, current.etag if current else None),
             empty_allowed=True,
+            size=length,
         )
         chunks: AsyncGenerator[Buffer, None] = self._body(request)
         hidden = False  # a copy of what is encrypted is, too
@@ -222,7 +223,7 @@ def _like(version: Version, target: Target) -> Target:
 
     The tag and checksums of an upload in parts tell of its parts, which a copy does not have.
     """
-    copy = replace(target, headers=version.headers, tags=version.tags)
+    copy = replace(target, headers=version.headers, tags=version.tags, size=version.size)
     if version.parts:
         return copy
     sealed = Sealed(version.etag, version.checksums)

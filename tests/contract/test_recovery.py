@@ -507,6 +507,7 @@ QUESTIONS: list[Ask] = [
     lambda store: store.buckets.followed(BUCKET, 30),
     lambda store: store.buckets.configured(),
     lambda store: store.buckets.names(),
+    lambda store: store.buckets.use(BUCKET),
     lambda store: store.access.get("AK"),
     lambda store: store.access.change(access_key(30)),
     lambda store: store.access.every(),

@@ -32,7 +32,7 @@ def test_settings_of_buckets_from_end_to_end(tmp_path: Path) -> None:
     with cluster(tmp_path, putters=3, routers=2) as store:
         status, told = ask(store, "GET", "/bucket/photos")
         assert status == 200
-        assert told["settings"] == dict.fromkeys(told["policy"])
+        assert told["settings"] == dict.fromkeys([*told["policy"], "quota_bytes", "quota_files"])
         assert told["policy"]["replicas"] == 2
         assert put(store, "photos/before", payload(1_000))["nodes_written"] == 2
 
@@ -60,10 +60,13 @@ def test_settings_of_buckets_from_end_to_end(tmp_path: Path) -> None:
         assert [each["bucket"] for each in listed["buckets"]] == ["files", "photos"]
         assert listed["store"]["replicas"] == 2
         at(store, "bucket", "set", "photos", "--consistency", "strict", "--unset", "read-quorum")
+        at(store, "bucket", "set", "photos", "--quota-files", "5", "--quota-bytes", "1 GiB")
         shown = at(store, "bucket", "show", "photos", "--json").told
         assert shown["settings"] == {
             "replicas": 3, "write_quorum": 3, "read_quorum": None, "consistency": "strict",
+            "quota_files": 5, "quota_bytes": 1 << 30,
         }  # fmt: skip
+        assert shown["used"] == {"bytes": 3_003_000, "files": 4, "upload_bytes": 0}
 
         # Redis forgets everything: the putters know it.
         for router in store.routers:
@@ -87,6 +90,9 @@ def test_settings_of_buckets_from_end_to_end(tmp_path: Path) -> None:
         assert status["policy"]["replicas"] == 2
         assert at(store, "explain", "photos/large", "--json").told["replicas_wanted"] == 3
         assert put(store, "photos/c", payload(1_000, "c"))["nodes_written"] == 3
+        code, _, body = store.http("PUT", "/file/photos/full", payload(10))
+        assert (code, json.loads(body)["code"]) == (413, "quota-exceeded")
+        assert "5 of 5 files are used" in json.loads(body)["message"]
 
         at(store, "bucket", "reset", "photos")
         assert put(store, "photos/d", payload(1_000, "d"))["nodes_written"] == 2

@@ -5,7 +5,8 @@ Every script is a file ``<name>.lua`` beside this one. A script of a bucket is p
 counters behind ``_epoch.lua``. Scripts that change a surplus start with ``_surplus.lua``, those
 that change which records putters lack with ``_missing.lua``, those of a bucket's settings with
 ``_settings.lua``, those of access keys with ``_access.lua``, those that may post an event with
-``_events.lua``, those that look at a bucket and at its versions at once with ``_versions.lua``.
+``_events.lua``, those that look at a bucket and at its versions at once with ``_versions.lua``,
+those that count what a bucket holds with ``_use.lua``.
 They use core Lua, ``redis.call`` and ``TIME`` only, so that they run on every server the store
 supports.
 """
@@ -63,6 +64,7 @@ _SERVED: Final = frozenset(
         "trash",
         "unclaim",
         "underway",
+        "use",
         "withdraw",
     }
 )
@@ -70,6 +72,7 @@ _BUCKET: Final = frozenset({"correct", "restore", "serve"})
 _SURPLUS: Final = frozenset({"amend", "correct", "freed", "reach", "restore"})
 _SETTINGS: Final = frozenset({"configure", "followed", "restore"})
 _ACCESS: Final = frozenset({"rekey", "restore"})
+_USE: Final = frozenset({"commit", "delete", "restore", "use"})
 _MISSING: Final = frozenset({"given", "miss"})
 _EVENTS: Final = frozenset({"amend", "commit", "correct", "delete", "post"})
 _VERSIONS: Final = frozenset(
@@ -124,6 +127,8 @@ def script(name: str) -> Script:
         source = _read("_events") + source
     if name in _VERSIONS:
         source = _read("_versions") + source
+    if name in _USE:
+        source = _read("_use") + source
     if name in _SERVED:
         source = _read("_bucket") + _read("_run") + _read("_served") + source
     elif name in _BUCKET:

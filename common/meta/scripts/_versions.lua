@@ -4,10 +4,10 @@ local TFILES, TNAMES, TCLAIMS, TCLAIMANTS, TBUCKET = KEYS[19], KEYS[20], KEYS[21
   KEYS[23]
 local hidden = string.sub(FILES, -7) == ':@files'
 local NULLS = FILES
-local KEPT, KEPTNAMES, PLAIN = TFILES, TNAMES, BUCKET
+local KEPT, KEPTNAMES = TFILES, TNAMES
 if hidden then
   NULLS = TFILES
-  KEPT, KEPTNAMES, PLAIN = FILES, NAMES, TBUCKET
+  KEPT, KEPTNAMES = FILES, NAMES
 end
 local any_kept = redis.call('EXISTS', KEPTNAMES) == 1
 

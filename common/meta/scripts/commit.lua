@@ -6,9 +6,9 @@
 --   event: as post wants it, if the version is published or superseded now.
 -- Answers for each: P published, S superseded, I incomplete, G gone, R refused, V not where its
 -- bucket keeps versions now: if it keeps all, a null version would overwrite one, and if it does
--- not, there are no others.
+-- not, there are no others; Q more than the quota of its bucket.
 local grace_ms = ARGV[1]
-local elsewhere = hidden ~= (redis.call('HGET', PLAIN, 'versioning') == 'Enabled')
+local elsewhere = hidden ~= (counted[3] == 'Enabled')
 if hidden then
   CLAIMS, CLAIMANTS = TCLAIMS, TCLAIMANTS -- conditions are about keys, not names of versions
 end
@@ -49,12 +49,17 @@ local function commit(key, value, check, named, owed, event)
     return 'I'
   elseif elsewhere then
     return 'V'
-  elseif check ~= '+' then
-    local plain = hidden and key_of(key) or key
+  end
+  local plain = check ~= '+' and (hidden and key_of(key) or key)
+  if plain then
     local kind, now, _, etag = read_file((current(plain, redis.call('HGET', NULLS, plain))))
     if not holds(string.sub(check, 2), kind, now, etag) then
       return 'R'
     end
+  end
+  if held_stamp < stamp and over_quota(held, value) then
+    return 'Q'
+  elseif plain then
     end_claim(plain)
   end
 
@@ -68,7 +73,7 @@ local function commit(key, value, check, named, owed, event)
     retire(key, stamp, ids, value, grace_ms)
     return 'S'
   end
-  redis.call('HSET', FILES, key, value)
+  put_file(key, held, value)
   add_all_debts(ids, owed)
   if held_kind == 'v' then
     retire(key, held_stamp, held_ids, held, grace_ms)
@@ -92,6 +97,7 @@ for i = 2, #ARGV, 6 do
   reply[#reply + 1] =
     commit(ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3], ARGV[i + 4], ARGV[i + 5])
 end
+keep_use()
 all_at_once('ZREM', WRITING, finished)
 all_at_once('ZADD', NAMES, names)
 if first_stamp then

@@ -38,8 +38,8 @@ local function ranks(name, guard)
   return #kept + (read_file(null) == 'v' and 1 or 0) == 1
 end
 
-local function bury(key, value)
-  redis.call('HSET', FILES, key, value)
+local function bury(key, held, value)
+  put_file(key, held, value)
   redis.call('ZADD', TOMBS, int(now_ms + tombstone_ms), key)
 end
 
@@ -58,7 +58,7 @@ local function delete_version(key, stamp, of, event, guard)
   end_claim(key)
   redis.call('ZREM', NAMES, key)
   retire(key, held_stamp, ids, held, grace_ms)
-  bury(key, buried)
+  bury(key, held, buried)
   post(event)
   return 'P'
 end
@@ -76,14 +76,14 @@ local function delete(key, stamp, event, guard)
     end
     redis.call('ZREM', NAMES, key)
     retire(key, held_stamp, ids, held, grace_ms)
-    bury(key, 't ' .. int(stamp))
+    bury(key, held, 't ' .. int(stamp))
     return 'P'
   end
   if kind == 't' and held_stamp == stamp then
     return 'P'
   end
   if held_stamp < stamp then
-    bury(key, 'a ' .. int(stamp))
+    bury(key, held, 'a ' .. int(stamp))
   end
   return 'A'
 end
@@ -98,4 +98,5 @@ for i = 3, #ARGV, 5 do
     reply[#reply + 1] = delete(key, stamp, event, guard)
   end
 end
+keep_use()
 return table.concat(reply)

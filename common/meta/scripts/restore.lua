@@ -5,7 +5,7 @@
 --     as add_debts wants them
 --   t: stamp up to which versions are deleted; the tombstone's own if that is another, or ''
 --   a: stamp of the version that was given up; ObjectID or ''
---   s: settings value of the bucket; how it keeps versions: 'Enabled', 'Suspended' or ''
+--   s: settings value of the bucket; what scripts go by of them, as configure wants it
 --   k: access value; '' (its key is an access key id)
 -- Answers for each: P applied, D known, S superseded, F given up, W waits, X conflict.
 local grace_ms, tombstone_ms, anew = ARGV[1], ARGV[2], ARGV[3] == '1'
@@ -143,7 +143,7 @@ local function restore_version(kind, key, value, about)
     retire(key, stamp, ids, value, grace_ms)
     return 'S'
   end
-  redis.call('HSET', FILES, key, value)
+  put_file(key, held, value)
   if held_kind == 'v' and not newer then
     retire(key, held_stamp, held_ids, held, grace_ms)
   elseif held_kind == 'v' then
@@ -169,7 +169,7 @@ local function restore_tombstone(key, stamp, own)
     redis.call('ZREM', NAMES, key)
     retire(key, held_stamp, ids, held, grace_ms)
   end
-  redis.call('HSET', FILES, key, 't ' .. int(stamp) .. (own ~= '' and ' ' .. own or ''))
+  put_file(key, held, 't ' .. int(stamp) .. (own ~= '' and ' ' .. own or ''))
   redis.call('ZADD', TOMBS, int(now_ms + tombstone_ms), key)
   return 'P'
 end
@@ -208,4 +208,5 @@ for i = 4, #ARGV, 4 do
     reply[#reply + 1] = restore_version(kind, key, body, about)
   end
 end
+keep_use()
 return table.concat(reply)

@@ -264,6 +264,8 @@ async def _make(call: Call, of: Open, parts: Sequence[Version], etag: str) -> Ve
         tags=dict(of.tags),
         seal=seal,
         encryption=None if of.encryption is None else joined(of.encryption, parts),
+        size=sum(part.size for part in parts),
+        upload=of.upload,
     )
     return (await write_from(call, chunks(), target)).version
 

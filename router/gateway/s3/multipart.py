@@ -201,7 +201,7 @@ async def upload_part(call: Call) -> web.StreamResponse:
     sha256 = call.caller.verified.sha256
     checks = BodyChecks(announced, sha256=sha256, default=to.computed)
     hashed = Hashed(body.chunks(), lambda: body.trailers, Hashing(checks, call.store.threads))
-    part = await _store(call, to, number, hashed, writing)
+    part = await _store(call, to, number, body.length, hashed, writing)
     return web.Response(headers={"ETag": f'"{part.etag}"'} | _sums(part) | writing.told)
 
 
@@ -221,7 +221,7 @@ async def upload_part_copy(call: Call) -> web.StreamResponse:
     pieces = pieces_of(reads.stream(version, start, end))
     checks = BodyChecks(Announced(), default=to.computed)
     hashed = Hashed(pieces, dict, Hashing(checks, call.store.threads))
-    part = await _store(call, to, number, hashed, writing)
+    part = await _store(call, to, number, end - start, hashed, writing)
     told: list[Tree] = [
         ("LastModified", iso_date(part.created_ms)),
         ("ETag", f'"{part.etag}"'),
@@ -296,7 +296,9 @@ def initiator_tree(owner: str) -> Tree:
 # -- inside --------------------------------------------------------------------------------
 
 
-async def _store(call: Call, to: Open, number: int, hashed: Hashed, writing: Writing) -> Version:
+async def _store(
+    call: Call, to: Open, number: int, size: int, hashed: Hashed, writing: Writing
+) -> Version:
     """Write a part.
 
     Raises:
@@ -309,6 +311,7 @@ async def _store(call: Call, to: Open, number: int, hashed: Hashed, writing: Wri
         empty_allowed=True,
         seal=writing.seal(hashed.sealed),
         encryption=writing.encryption,
+        size=size,
     )
     part = (await write_from(call, writing.chunks(hashed.chunks()), target)).version
     store = uploads(call)

@@ -67,6 +67,7 @@ async def put_object(call: Call) -> web.StreamResponse:
         tags=tags,
         seal=writing.seal(hashed.sealed),
         encryption=writing.encryption,
+        size=body.length,
     )
     version = (await write_from(call, writing.chunks(hashed.chunks()), target)).version
     return web.Response(headers=await told_of_put(call.store, version) | writing.told)
@@ -115,6 +116,7 @@ async def copy_object(call: Call) -> web.StreamResponse:
         tags=tags,
         seal=writing.seal(seal),
         encryption=writing.encryption,
+        size=version.size,
     )
     written = (await write_from(call, writing.chunks(pieces), target)).version
     told: list[Tree] = [

@@ -144,6 +144,7 @@ def test_what_users_set_goes_with_the_bucket() -> None:
         await store.write(b"x", "a")
         await directory(store).change("photos", with_words)
         await store.router.writes.delete("photos", "a")
+        assert await directory(store).remove("photos")
         await directory(store).create("photos", "eve")
         found = await directory(store).find("photos")
         assert found is not None
@@ -245,3 +246,32 @@ def test_without_enough_putters_none_is_created() -> None:
 )
 def test_what_settings_say(told: object, bucket: Bucket | None) -> None:
     assert created("b", {"created": told}) == bucket
+
+
+def test_what_is_set_for_a_bucket_that_nobody_created_does_not_outlive_it() -> None:
+    async def scene(store: Store) -> None:
+        async def words(_: Mapping[str, Any]) -> Mapping[str, Any]:
+            return {"words": "for all"}
+
+        async def no_words(_: Mapping[str, Any]) -> Mapping[str, Any]:
+            return {"words": None}
+
+        here = directory(store)
+        await store.write(b"x", "a")
+        await here.change("photos", no_words)
+        assert records(store) == []
+        await here.change("photos", words)
+        found = await here.find("photos")
+        assert found is not None
+        assert (found.owner, found.settings["words"]) == ("", "for all")
+        assert await store.router.writes.delete("photos", "a")
+        assert await names(store) == ["photos"], "it is there, and what is set can be seen"
+        await here.change("photos", no_words)
+        await here.change("photos", words)
+        assert await here.remove("photos")
+        await store.write(b"x", "a")
+        found = await here.find("photos")
+        assert found is not None
+        assert found.settings == {}
+
+    with_store(scene)

@@ -10,15 +10,16 @@ import pytest
 from tests.web_kit import Reply, as_json
 
 STORE = {"replicas": 2, "write_quorum": 2, "read_quorum": 1, "consistency": "available"}
-NOTHING = dict.fromkeys(STORE)
+NOTHING = dict.fromkeys((*STORE, "quota_bytes", "quota_files"))
 INFO = {
     "bucket": "photos",
-    "settings": NOTHING | {"replicas": 3},
+    "settings": NOTHING | {"replicas": 3, "quota_bytes": 10 << 30, "quota_files": 100},
     "policy": STORE | {"replicas": 3},
     "version": "3F",
     "changed_ms": 1_700_000_000_000,
     "followed": False,
     "others": ["lifecycle"],
+    "used": {"bytes": 3 << 29, "files": 12, "upload_bytes": 1 << 20},
 }
 PLAIN = {
     "bucket": "files",
@@ -28,6 +29,7 @@ PLAIN = {
     "changed_ms": None,
     "followed": True,
     "others": [],
+    "used": {"bytes": 17, "files": 1, "upload_bytes": 0},
 }
 
 
@@ -40,6 +42,7 @@ def test_one_bucket(shop: Any) -> None:
         "write_quorum: 2 (of the store)",
         "read_quorum:  1 (of the store)",
         "consistency:  available (of the store)",
+        "holds:   12 of 100 files, 1.5 GiB of 10.0 GiB, 1.0 MiB in parts of open uploads",
         "others:  lifecycle",
         "files:   those that were there before follow in the background",
     ]
@@ -48,17 +51,24 @@ def test_one_bucket(shop: Any) -> None:
     shop.answers(lambda _: as_json(PLAIN))
     lines = shop.run("bucket", "show", "files").stdout.splitlines()
     assert lines[0] == "bucket:  files (never changed)"
-    assert len(lines) == 5
+    assert lines[5:] == ["holds:   1 files, 17 B"]
 
 
 def test_a_change_names_only_what_changes(shop: Any) -> None:
     shop.answers(lambda _: as_json(INFO))
     flags = ("--replicas", "3", "--consistency", "strict", "--unset", "read-quorum")
+    flags += ("--quota-bytes", "1.5 GiB", "--unset", "quota-files")
     done = shop.run("bucket", "set", "photos", *flags)
     assert done.exit_code == 0, done.stderr
     assert (shop.web.last.method, shop.web.last.path) == ("PUT", "/bucket/photos")
     sent = json.loads(shop.web.last.body)
-    assert sent == {"replicas": 3, "consistency": "strict", "read_quorum": None}
+    assert sent == {
+        "replicas": 3,
+        "consistency": "strict",
+        "quota_bytes": 3 << 29,
+        "read_quorum": None,
+        "quota_files": None,
+    }
     assert done.stdout.startswith("bucket:  photos")
 
 
@@ -68,6 +78,8 @@ def test_a_change_names_only_what_changes(shop: Any) -> None:
         ((), "name a setting"),
         (("--unset", "colour"), "'colour' is no setting"),
         (("--replicas", "3", "--unset", "replicas"), "given and taken back"),
+        (("--quota-bytes", "lots"), "'lots' is not a size"),
+        (("--quota-files", "0"), "greater than or equal to 1"),
         (("--replicas", "9"), "less than or equal to 8"),
         (("--replicas", "many"), "integer"),
     ],
@@ -107,9 +119,26 @@ def test_all_buckets(shop: Any) -> None:
     shop.answers(answer)
     lines = [line.split() for line in shop.run("bucket", "ls").stdout.splitlines()]
     assert lines == [
-        ["bucket", "N", "W", "R", "consistency", "files"],
+        ["bucket", "N", "W", "R", "consistency", "files", "bytes", "state"],
         ["(store)", "2", "2", "1", "available"],
-        ["files", "2", "2", "1", "available"],
-        ["photos", "3*", "2", "1", "available", "follow"],
+        ["files", "2", "2", "1", "available", "1", "17", "B"],
+        [
+            *[
+                "photos",
+                "3*",
+                "2",
+                "1",
+                "available",
+                "12",
+                "of",
+                "100",
+                "1.5",
+                "GiB",
+                "of",
+                "10.0",
+                "GiB",
+                "follow",
+            ]
+        ],
     ]
     assert json.loads(shop.run("bucket", "ls", "--json").stdout) == told

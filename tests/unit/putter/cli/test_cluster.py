@@ -77,6 +77,8 @@ STATUS = {
                 "write_quorum": None,
                 "read_quorum": None,
                 "consistency": None,
+                "quota_bytes": 10_000,
+                "quota_files": None,
             },
             "policy": {
                 "replicas": 3,
@@ -88,6 +90,7 @@ STATUS = {
             "changed_ms": 5,
             "followed": False,
             "others": [],
+            "used": {"bytes": 5_000, "files": 2, "upload_bytes": 0},
         }
     ],
     "numbers": {"tickets_used": 50, "tickets_max": 100},
@@ -107,7 +110,8 @@ def test_status_for_people(shop: Any) -> None:
     assert "objects:  3 writing\n" in text
     assert "policy:   N = 2, W = 2, R = 1, available\n" in text
     assert (
-        "bucket:   photos: N = 3, W = 2, R = 1, available; what it holds already follows\n" in text
+        "bucket:   photos: N = 3, W = 2, R = 1, available; 2 files, 4.9 KiB of 9.8 KiB; "
+        "what it holds already follows\n" in text
     )
     assert text.splitlines()[-1].split()[:7] == [
         "N1", "127.0.0.1:5000", "live", "tree", "up", "340", "ms",

@@ -18,7 +18,7 @@ from common.errors import TicketInvalid, UsageError
 from common.keys import Keyring, load_keyring
 from common.tickets import parse_ticket
 from putter.cli import loopback as module
-from putter.cli.loopback import parse_size
+from putter.cli.output import parse_size
 from putter.cli.raw import parse_address, ranges_of
 from putter.client.acked import Tally
 

@@ -92,7 +92,9 @@ def test_a_bucket_that_is_not_there_has_none_and_gets_none() -> None:
         assert await store.meta.buckets.get("photos") is None
         await store.write(b"x", "a")
         assert (await door.ask(put_words, "PUT", PATH, b"x")).status == 204, "nobody created it"
-        assert (await door.store.bucket("photos")).settings == {"words": "x"}
+        found = await door.store.bucket("photos")
+        assert (found.owner, found.settings["words"]) == ("", "x")
+        assert found.settings.keys() == {"words", "created"}, "it does not go with its last file"
 
     with_door(scene)
 
