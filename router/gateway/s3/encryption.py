@@ -161,6 +161,13 @@ def encrypts(headers: Mapping[str, str]) -> bool:
     return SSE in headers or f"{CUSTOMER}-algorithm" in headers
 
 
+def begun_with(encryption: Encryption | None) -> dict[str, str]:
+    """What the request that began an upload asked for, as `sse_headers.asked_for` has it."""
+    if encryption is None:
+        return {}
+    return {SSE if encryption.key_id else f"{CUSTOMER}-algorithm": ALGORITHM}
+
+
 async def writing_of(
     headers: Mapping[str, str],
     request: web.Request,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final
 
@@ -46,6 +46,7 @@ class Facts:
         peer: the address that it came from.
         secure: whether the connection is encrypted.
         now_ms: wall clock, milliseconds since 1970.
+        encryption: from `router.gateway.s3.sse_headers.asked_for`.
     """
 
     operation: str
@@ -56,6 +57,7 @@ class Facts:
     peer: str
     secure: bool
     now_ms: int
+    encryption: Mapping[str, str] = field(default_factory=dict)
 
     def values(self, action: str, version: str | None) -> dict[str, list[str]]:
         """By the keys of conditions, in lower case.
@@ -91,6 +93,8 @@ class Facts:
                     values[f"s3:{name}"] = [self.parameters[name]]
         if self.acl is not None:
             values["s3:x-amz-acl"] = [self.acl]
+        if action == "PutObject":
+            values |= {f"s3:{name}": [value] for name, value in self.encryption.items()}
         if action in ON_OBJECTS and version is not None:
             values["s3:versionid"] = [version]
         return values

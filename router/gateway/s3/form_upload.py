@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncGenerator, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Final
 from urllib.parse import quote, urlencode, urlsplit
@@ -42,6 +43,7 @@ from router.gateway.s3.hashing import Hashing
 from router.gateway.s3.headers import checksum_headers, kept_headers, refuse_unknown
 from router.gateway.s3.intake import Hashed, content_length, go_on, next_chunk
 from router.gateway.s3.sigv4_form import FormClaim, parse_form, verify_form
+from router.gateway.s3.sse_headers import asked_for
 from router.gateway.s3.tag_facts import TagFacts, Tags
 from router.gateway.s3.tags import OBJECT_TAGS_MAX, tags_in
 from router.gateway.s3.writing import told_of_written
@@ -110,7 +112,8 @@ async def post_object(
         acl, peer = fields.get("acl", fields.get("x-amz-acl")), request.remote or ""
         headers = {name.lower(): [value] for name, value in request.headers.items()}
         now_ms = clock.now_ms()
-        return Facts("PostObject", headers, {}, acl, signature, peer, request.secure, now_ms)
+        known = Facts("PostObject", headers, {}, acl, signature, peer, request.secure, now_ms)
+        return replace(known, encryption=asked_for(fields))
 
     tags = _tags(fields)
 

@@ -27,6 +27,7 @@ from router.gateway.s3.checksums import Algorithm, ChecksumType, type_of_parts
 from router.gateway.s3.documents import Tree
 from router.gateway.s3.encryption import (
     Writing,
+    begun_with,
     key_of_upload,
     opened_source,
     writing_of,
@@ -120,8 +121,10 @@ def read_upload(key: str, upload: str, kept: Version, bucket: str) -> Open:
     )
 
 
-async def acl_of_upload(store: Store, address: Address) -> str | None:
-    """The canned ACL that the upload was begun with which a request names; None if with none.
+async def asked_at_first(store: Store, address: Address) -> tuple[str | None, dict[str, str]]:
+    """The canned ACL that the upload was begun with which a request names, None if with none.
+
+    And what was asked for its encryption, as `sse_headers.asked_for` has it.
 
     Args:
         store: the store.
@@ -132,7 +135,9 @@ async def acl_of_upload(store: Store, address: Address) -> str | None:
     """
     upload = address.parameters.get("uploadId", "")
     kept = await Uploads(store.meta, store.writes).find(address.bucket, address.key, upload)
-    return kept.headers.get(_ACL) if kept is not None else None
+    if kept is None:
+        return None, {}
+    return kept.headers.get(_ACL), begun_with(kept.encryption)
 
 
 async def open_upload(call: Call) -> Open:

@@ -58,6 +58,7 @@ from router.gateway.s3.policy.actions import ON_UPLOADS, TAKE_ACLS
 from router.gateway.s3.renaming import rename_object
 from router.gateway.s3.sharing import check_object_acl
 from router.gateway.s3.sigv4 import SignedRequest
+from router.gateway.s3.sse_headers import asked_for
 from router.gateway.s3.tag_facts import TagFacts
 from router.gateway.s3.uploads import list_uploads
 from router.gateway.s3.versioning import get_bucket_versioning, put_bucket_versioning
@@ -225,16 +226,16 @@ class S3Door:
                 raise S3Error("AccessDenied") from None
             raise
         refuse_unknown(request.headers.items(), name)
-        acl = await self._acl(request, address, name)
+        asked = await self._asked(request, address, name)
         tags = TagFacts(self._store.meta, lambda: tagging.asked_tags(call, name))
         rules, key = self._store.rules, caller.key
-        gate = Gate(rules, key, lambda: self._facts(name, signed, call, acl), tags)
+        gate = Gate(rules, key, lambda: self._facts(name, signed, call, *asked), tags)
         call = Call(request, address, caller, self._store, gate)
         await gate.admit(name, address)
         if address.bucket:
             await call.check_owner(address.bucket, "x-amz-expected-bucket-owner")
         if name in _TAKE_OBJECT_ACLS:
-            check_object_acl(await rules.of(address.bucket), acl)
+            check_object_acl(await rules.of(address.bucket), asked[0])
         handler = _HANDLERS.get(name)
         try:
             if request.body_exists and takes_no_body(name):
@@ -271,15 +272,28 @@ class S3Door:
         origin = request.headers["Origin"]
         return await origins.origin_headers(self._store, address, request.method, origin)
 
-    async def _acl(self, request: web.Request, address: Address, name: str) -> str | None:
-        """The ACL that a request names, or named when the upload was begun that it goes on with."""
-        if name in TAKE_ACLS:
-            return asked_acl(request.headers, address.parameters)
-        if name in ON_UPLOADS and not (await self._store.rules.of(address.bucket)).plain:
-            return await multipart.acl_of_upload(self._store, address)
-        return None
+    async def _asked(
+        self, request: web.Request, address: Address, name: str
+    ) -> tuple[str | None, Mapping[str, str]]:
+        """The ACL that a request names, and what it says of encryption.
 
-    def _facts(self, name: str, signed: SignedRequest, call: Call, acl: str | None) -> Facts:
+        Or what was said when the upload was begun that it goes on with.
+        """
+        if name in ON_UPLOADS:
+            if (await self._store.rules.of(address.bucket)).plain:
+                return None, {}
+            return await multipart.asked_at_first(self._store, address)
+        acl = asked_acl(request.headers, address.parameters) if name in TAKE_ACLS else None
+        return acl, asked_for(request.headers)
+
+    def _facts(
+        self,
+        name: str,
+        signed: SignedRequest,
+        call: Call,
+        acl: str | None,
+        encryption: Mapping[str, str],
+    ) -> Facts:
         request, claim = call.request, call.caller.verified.claim
         signature = None
         if not call.caller.anonymous:
@@ -294,6 +308,7 @@ class S3Door:
             request.remote or "",
             request.secure,
             self._clock.now_ms(),
+            encryption,
         )
 
     def _refused(self, request: web.Request, error: S3Error) -> web.Response:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 SSE: Final = "x-amz-server-side-encryption"
@@ -22,6 +23,20 @@ _WITH_KEY: Final = _OBJECTS | {
 }
 _COPIES: Final = frozenset({"CopyObject", "UploadPartCopy"})
 _NO_HEADERS: Final[frozenset[str]] = frozenset()
+
+
+def is_about_encryption(name: str) -> bool:
+    """Whether a parameter of a query would be one of these headers; it would count nowhere."""
+    return name.lower().startswith((SSE, SOURCE_CUSTOMER))
+
+
+def asked_for(given: Mapping[str, str]) -> dict[str, str]:
+    """What policies may ask about the encryption of what a request writes, by names of headers.
+
+    Args:
+        given: its headers, or the fields of a form.
+    """
+    return {name: given[name] for name in (SSE, f"{CUSTOMER}-algorithm") if name in given}
 
 
 def _of_key(prefix: str) -> frozenset[str]:

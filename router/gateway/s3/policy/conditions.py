@@ -55,6 +55,8 @@ KEYS: Final[Mapping[str, frozenset[str]]] = {
     "s3:versionid": frozenset({"String"}),
     "s3:x-amz-acl": frozenset({"String"}),
     "s3:x-amz-content-sha256": frozenset({"String"}),
+    "s3:x-amz-server-side-encryption": frozenset({"String"}),
+    "s3:x-amz-server-side-encryption-customer-algorithm": frozenset({"String"}),
 }
 """The keys that there are, in lower case, and the kinds of operators that compare them; beside
 those of single tags."""

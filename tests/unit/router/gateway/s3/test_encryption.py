@@ -254,6 +254,13 @@ def test_no_key_over_a_wire_that_others_read(
     assert caught.value.code == "InvalidRequest"
 
 
+def test_what_stands_in_the_query_is_not_passed_over(door: S3Door) -> None:
+    for name in (SSE, f"{SSE}-customer-key", "X-Amz-Server-Side-Encryption"):
+        told = door.ask("PUT", f"/box/query?{name}=AES256", BODY)
+        assert outcome(told) == (400, "InvalidArgument")
+    assert door.ask("GET", "/box/query").status == 404
+
+
 def test_a_file_without_a_byte_needs_its_key_too(door: S3Door) -> None:
     assert door.ask("PUT", "/box/empty", b"", ANN).status == 200
     assert outcome(door.ask("GET", "/box/empty")) == (400, "InvalidRequest")

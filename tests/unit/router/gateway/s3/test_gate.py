@@ -31,6 +31,7 @@ from tests.s3_kit import (
     TRAILER,
     UNSIGNED,
     Signer,
+    customer_headers,
     unsigned_chunks,
 )
 
@@ -428,6 +429,26 @@ def test_uploads_may_need_an_acl(seen: Seen) -> None:
     assert seen.outcome("BOB", "PUT", f"{path}?partNumber=1&uploadId={upload}", BODY) == DENIED
     doubted = seen.outcome("BOB", "PUT", f"{path}?x-amz-acl={full}", BODY, x_amz_acl="private")
     assert doubted[0] in (400, 403)
+
+
+def test_uploads_may_have_to_be_encrypted(seen: Seen) -> None:
+    """The policies that are found everywhere: nothing goes in that is not."""
+    sse = "x-amz-server-side-encryption"
+    deny = {"Effect": "Deny", "Principal": "*", "Action": "s3:PutObject"}
+    seen.policy(
+        deny | {"Condition": {"StringNotEquals": {f"s3:{sse}": "AES256"}}},
+        deny | {"Condition": {"Null": {f"s3:{sse}-customer-algorithm": "false"}}},
+    )
+    path, own = f"/{seen.bucket}/x", {"x_amz_server_side_encryption": "AES256"}
+    assert seen.outcome("ANN", "PUT", path, BODY) == DENIED
+    assert seen.outcome("ANN", "PUT", path, BODY, **own) == 200
+    customer = {name.replace("-", "_"): value for name, value in customer_headers("ann").items()}
+    assert seen.outcome("ANN", "PUT", path, BODY, **customer) == DENIED
+    assert seen.outcome("ANN", "POST", f"{path}?uploads=") == DENIED
+    begun = seen.ask("ANN", "POST", f"{path}?uploads=", **own)
+    upload = begun.body.decode().partition("<UploadId>")[2].partition("<")[0]
+    assert seen.outcome("ANN", "PUT", f"{path}?partNumber=1&uploadId={upload}", BODY) == 200
+    assert seen.outcome("ANN", "GET", path) == 200
 
 
 def test_acls_are_off_until_they_are_on(seen: Seen) -> None:
