@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from dataclasses import replace
 from functools import lru_cache
 from typing import Final
@@ -13,7 +14,7 @@ import aiohttp
 from aiohttp import web
 
 from common import names
-from common.checksum import Buffer
+from common.checksum import Buffer, ObjectHash
 from common.errors import (
     ClientGone,
     IdleTimeout,
@@ -134,9 +135,10 @@ class FileRoutes:
             version = await self._lately.reads.resolve(*name_of(request.headers[COPY_SOURCE], "/"))
             target, hidden = _like(version, target), version.encryption is not None
             chunks = pieces(self._lately.reads, version)
+        plain = None
         if (await self._writes.policies.of(bucket)).encrypted or hidden:
-            key_of_file = own_key(self._writes.keyring)
-            chunks = encrypted(chunks, key_of_file)
+            key_of_file, plain = own_key(self._writes.keyring), ObjectHash()
+            chunks = encrypted(_hashed(chunks, plain), key_of_file)
             target = replace(target, encryption=key_of_file.encryption)
         source = ChunkSource(chunks, self._writes.filler())
         try:
@@ -145,6 +147,8 @@ class FileRoutes:
             source.close()
             await chunks.aclose()
         summary = file_summary(written.version, written.holders)
+        if plain is not None and written.version.size:
+            summary["blake3"] = plain.digest().hex()  # told only now: it is not kept
         headers = _entity_headers(written.version)
         return json_response(summary, 200 if current is not None else 201, **headers)
 
@@ -216,6 +220,16 @@ class FileRoutes:
                 f"the body has {received} bytes, Content-Length said {request.content_length}"
             )
         signed.finish()
+
+
+async def _hashed(
+    chunks: AsyncGenerator[Buffer, None], digest: ObjectHash
+) -> AsyncGenerator[Buffer, None]:
+    """The same bytes, added to a hash on their way."""
+    async with aclosing(chunks):
+        async for chunk in chunks:
+            digest.update(chunk)
+            yield chunk
 
 
 def _like(version: Version, target: Target) -> Target:

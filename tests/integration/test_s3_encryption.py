@@ -14,7 +14,7 @@ from boto3.s3.transfer import TransferConfig
 from botocore.exceptions import ClientError
 
 from tests.s3_kit import SSE, customer_headers, customer_secret, refusal, s3, s3_cluster
-from tests.store_kit import Cluster
+from tests.store_kit import Cluster, digest
 from tests.traffic_kit import payload
 
 pytestmark = pytest.mark.slow
@@ -119,7 +119,8 @@ def test_a_bucket_encrypts_whatever_comes(store: Cluster, client: Any, bucket: s
     default = told["Rules"][0]["ApplyServerSideEncryptionByDefault"]
     assert default == {"SSEAlgorithm": "AES256"}
     client.put_object(**where, Key="s3", Body=PLAIN)
-    assert store.http("PUT", f"/file/{bucket}/rest", PLAIN)[0] == 201
+    status, _, body = store.http("PUT", f"/file/{bucket}/rest", PLAIN)
+    assert (status, json.loads(body)["blake3"]) == (201, digest(PLAIN))
     for key in ("s3", "rest"):
         got = client.get_object(**where, Key=key)
         assert (got["ServerSideEncryption"], got["Body"].read()) == ("AES256", PLAIN)

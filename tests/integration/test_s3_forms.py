@@ -14,7 +14,16 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from common.limits import MIB
-from tests.s3_kit import KEY_ID, Signer, Told, s3, s3_cluster
+from tests.s3_kit import (
+    KEY_ID,
+    SSE,
+    Signer,
+    Told,
+    customer_headers,
+    customer_secret,
+    s3,
+    s3_cluster,
+)
 from tests.store_kit import Cluster
 
 pytestmark = pytest.mark.slow
@@ -99,6 +108,19 @@ def test_what_boto3_presigns(forms: Forms, client: Any) -> None:
     assert found["TagCount"] == 1
     wrong = forms.presigned("up/wrong", tagging=meta["tagging"].replace(">a<", ">*<"))
     assert forms.send(wrong, b"x").code == "InvalidTag"
+
+
+def test_files_of_forms_are_encrypted_if_they_ask_for_it(forms: Forms, client: Any) -> None:
+    told = forms.send(forms.presigned("own", **{SSE: "AES256"}), b"hidden")
+    assert (told.status, told.headers[SSE]) == (204, "AES256")
+    assert client.get_object(Bucket="forms", Key="own")["ServerSideEncryption"] == "AES256"
+    fields = {name.replace("md5", "MD5"): each for name, each in customer_headers("ann").items()}
+    told = forms.send(forms.presigned("anns", **fields), b"hidden")
+    assert (told.status, told.headers[f"{SSE}-customer-algorithm"]) == (204, "AES256")
+    key = {"SSECustomerAlgorithm": "AES256", "SSECustomerKey": customer_secret("ann")}
+    assert client.get_object(Bucket="forms", Key="anns", **key)["Body"].read() == b"hidden"
+    other = forms.presigned("none", **{SSE: "aws:kms"})
+    assert forms.send(other, b"hidden").code == "NotImplemented"
 
 
 def test_answers_that_a_form_asks_for(forms: Forms) -> None:
