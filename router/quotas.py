@@ -102,8 +102,9 @@ class Quotas:
 
     async def refusal(self, bucket: str) -> QuotaExceeded:
         """The error for what was not published, with the numbers of this moment."""
+        self._policies.changed(bucket)
+        self._recent.changed(bucket)
         try:
-            self._recent.changed(bucket)
             policy, held = await asyncio.gather(self._policies.of(bucket), self._recent.of(bucket))
         except PutterError:
             return exceeded(bucket)
@@ -129,7 +130,8 @@ class Quotas:
         if policy.quota.allows(_beside(held, target), more):
             return
         self._recent.changed(bucket)
-        now, replaced = await asyncio.gather(self._recent.of(bucket), self._replaced(target))
+        asked = self._recent.of(bucket), self._replaced(target, policy)
+        now, replaced = await asyncio.gather(*asked)
         more -= Use(0, replaced.size) if part_of else replaced
         if not policy.quota.allows(_beside(now, target), more):
             raise exceeded(bucket, policy.quota, now)
@@ -137,9 +139,10 @@ class Quotas:
     async def _read(self, bucket: str) -> Held:
         return await held_by(self._meta, bucket)
 
-    async def _replaced(self, target: Target) -> Use:
+    async def _replaced(self, target: Target, policy: Policy) -> Use:
         """What counts no more once a write is there."""
-        if target.versioned or not target.key:
+        beside = policy.versioning == "Enabled" and not is_hidden(target.bucket)
+        if beside or not target.key:
             return Use()
         return counted(await self._meta.versions.held(target.bucket, target.key))
 

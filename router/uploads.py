@@ -160,8 +160,7 @@ class Uploads:
         """
         was_open = await self._writes.delete(uploads_of(bucket), upload_name(key, upload))
         removal = self._writes.in_background(self._remove_quietly(bucket, upload))
-        policy = self._writes.policies.last(bucket)
-        if policy is not None and policy.quota:
+        if await self._limited(bucket):
             # What comes next may need the room that the parts have taken.
             await asyncio.wait({removal}, timeout=_ROOM_S)
         return was_open
@@ -248,6 +247,12 @@ class Uploads:
                 await self._meta.leases.acquire(name, holder, UPLOAD_LEASE_MS)
             except PutterError as error:
                 _log.warning("the lease of an upload", reason=str(error))
+
+    async def _limited(self, bucket: str) -> bool:
+        try:
+            return bool((await self._writes.policies.of(bucket)).quota)
+        except PutterError:
+            return False
 
     async def _remove_quietly(self, bucket: str, upload: str) -> None:
         try:

@@ -178,6 +178,14 @@ HEADERS = {
 }
 
 
+def buckets_told(store: Cluster) -> dict[str, Any]:
+    """What operators are told of buckets, by name; how far files follow is found out anew."""
+    status, _, body = store.http("GET", "/buckets")
+    assert status == 200
+    told = json.loads(body)["buckets"]
+    return {each["bucket"]: each | {"followed": None} for each in told}
+
+
 def without_ids(answer: Told) -> bytes:
     """The body, without what an error tells of the request and the process."""
     return re.sub(rb"<(RequestId|HostId)>[^<]*</\1>", b"", answer.body)
@@ -194,8 +202,11 @@ def test_every_answer_is_as_before(tmp_path: Path) -> None:
         statuses = {each[0] for each in before.values()}
         assert {200, 206, 404, 403} <= statuses, "else this compares nothing"
         assert not statuses & {500, 503}
+        held = buckets_told(store)
+        assert min(held["photos"]["used"].values()) > 0
         begin_anew(store)
         after = answers(store, asked)
+        assert buckets_told(store) == held
         assert {each: told for each, told in after.items() if told != before[each]} == {}
         assert after.keys() == before.keys()
         reader, limited = (

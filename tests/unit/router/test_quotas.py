@@ -201,8 +201,41 @@ def test_a_quota_that_another_router_set_counts_at_once_where_it_is_published() 
         await store.write(payload(10), "a")
         change = BucketSettings("photos", 10**15, 0, {"quota_files": 1})
         assert await store.meta.buckets.change(change)
-        with pytest.raises(QuotaExceeded):
+        with pytest.raises(QuotaExceeded, match="1 of 1 files are used"):
             await store.write(payload(10), "b")
+
+    with_store(scene)
+
+
+def test_a_version_is_beside_the_others_also_where_it_is_announced() -> None:
+    class Untouched:
+        async def next_block(self) -> None:
+            raise AssertionError("it was asked for bytes")
+
+    async def scene(store: Store) -> None:
+        await store.write(payload(60 * KIB), "a")
+        told = {"quota_bytes": 100 * KIB, "versioning": "Enabled"}
+        await store.router.configure.change("photos", told)
+        with pytest.raises(QuotaExceeded):
+            await store.router.writes.write(Untouched(), Target("photos", "a", size=60 * KIB))
+        await store.write(payload(40 * KIB), "a", size=40 * KIB)
+        assert await used(store) == Use(2, 100 * KIB)
+
+    with_store(scene)
+
+
+def test_an_upload_that_is_given_up_makes_room() -> None:
+    async def scene(store: Store) -> None:
+        uploads = Uploads(store.meta, store.router.writes)
+        await limit(store, 100 * KIB)
+        upload = await uploads.begin("photos", "cat", {})
+        for number in range(1, 5):
+            name = part_name(upload, number)
+            await store.write(payload(25 * KIB), name, bucket=parts_of("photos"), size=25 * KIB)
+        with pytest.raises(QuotaExceeded):
+            await store.write(payload(100 * KIB), "dog", size=100 * KIB)
+        assert await uploads.close("photos", "cat", upload)
+        await store.write(payload(100 * KIB), "dog", size=100 * KIB)
 
     with_store(scene)
 
