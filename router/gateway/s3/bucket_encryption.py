@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 from aiohttp import web
 
@@ -17,6 +17,8 @@ from router.object_keys import SETTING
 _ROOT: Final = "ServerSideEncryptionConfiguration"
 _DEFAULT: Final = "ApplyServerSideEncryptionByDefault"
 _ABSENT: Final = "ServerSideEncryptionConfigurationNotFoundError"
+_ALGORITHM: Final = "algorithm"
+_BUCKET_KEY: Final = "bucket_key"
 _DOCUMENT_BYTES_MAX: Final = 64 * KIB
 
 
@@ -28,8 +30,13 @@ async def put_bucket_encryption(call: Call) -> web.StreamResponse:
 
 async def get_bucket_encryption(call: Call) -> web.StreamResponse:
     """GetBucketEncryption: the error of a bucket in which nothing is set, if nothing is."""
-    algorithm = str(await setting_of(call, SETTING, _ABSENT))
-    rule: list[Tree] = [(_DEFAULT, [("SSEAlgorithm", algorithm)]), ("BucketKeyEnabled", "false")]
+    kept = await setting_of(call, SETTING, _ABSENT)
+    if not isinstance(kept, dict) or kept.get(_ALGORITHM) != ALGORITHM:
+        raise S3Error("NotImplemented", "What is set is not known to this version.")
+    rule: list[Tree] = [
+        (_DEFAULT, [("SSEAlgorithm", ALGORITHM)]),
+        ("BucketKeyEnabled", "true" if kept.get(_BUCKET_KEY) else "false"),
+    ]
     return answer((_ROOT, [("Rule", rule)]))
 
 
@@ -38,8 +45,8 @@ async def delete_bucket_encryption(call: Call) -> web.StreamResponse:
     return await delete_setting(call, SETTING)
 
 
-def default_in(root: Element) -> str:
-    """The algorithm in a document.
+def default_in(root: Element) -> dict[str, Any]:
+    """What is kept of a document. A bucket key is told again, and means nothing without KMS.
 
     Raises:
         S3Error: there is none, or none that is done here.
@@ -59,6 +66,7 @@ def default_in(root: Element) -> str:
         raise S3Error("NotImplemented", "Keys of a key management service are not implemented.")
     if algorithm != ALGORITHM or len(default[0].children) != 1:
         raise S3Error("MalformedXML")
-    if rule.value("BucketKeyEnabled") not in (None, "true", "false"):
+    bucket_key = rule.value("BucketKeyEnabled")
+    if bucket_key not in (None, "true", "false"):
         raise S3Error("MalformedXML")
-    return algorithm
+    return {_ALGORITHM: ALGORITHM, _BUCKET_KEY: bucket_key == "true"}

@@ -156,11 +156,6 @@ def has_customer_key(encryption: Encryption | None) -> bool:
     return encryption is not None and not encryption.key_id
 
 
-def encrypts(headers: Mapping[str, str]) -> bool:
-    """Whether a request says how its object shall be encrypted."""
-    return SSE in headers or f"{CUSTOMER}-algorithm" in headers
-
-
 def begun_with(encryption: Encryption | None) -> dict[str, str]:
     """What the request that began an upload asked for, as `sse_headers.asked_for` has it."""
     if encryption is None:

@@ -21,7 +21,6 @@ from router.gateway.s3.checksums import Algorithm, Buffer
 from router.gateway.s3.deleting import CONDITIONS, Wanted, delete_wanted
 from router.gateway.s3.documents import Element, Tree, parsed
 from router.gateway.s3.encryption import (
-    encrypts,
     has_customer_key,
     opened_source,
     writing_of,
@@ -33,6 +32,7 @@ from router.gateway.s3.headers import checksum_headers, copied_headers, kept_hea
 from router.gateway.s3.intake import Hashed
 from router.gateway.s3.mapping import mapped
 from router.gateway.s3.object_parts import checksum_trees
+from router.gateway.s3.sse_headers import asked_for
 from router.gateway.s3.tagging import copied_tags, given_tags
 from router.gateway.s3.version_ids import DELETE_MARKER, NULL, VERSION_ID
 from router.gateway.s3.versioning import deleted_tree, source_header, told_id
@@ -78,7 +78,7 @@ async def copy_object(call: Call) -> web.StreamResponse:
     bucket, key = await destination(call)
     source = copy_source(call.headers[_SOURCE])
     replaces = _replaces(call)
-    changes = replaces or REDIRECT in call.headers or encrypts(call.headers)
+    changes = replaces or REDIRECT in call.headers or bool(asked_for(call.headers))
     if source == (bucket, key, None) and not changes:
         raise S3Error(
             "InvalidRequest",

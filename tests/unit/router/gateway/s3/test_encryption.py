@@ -119,6 +119,12 @@ def test_a_bucket_encrypts_what_asks_for_nothing(door: S3Door) -> None:
     door.ask("PUT", "/always/before", BODY)
     assert door.ask("PUT", where, configuration("AES256")).status == 200
     assert b"<SSEAlgorithm>AES256</SSEAlgorithm>" in door.ask("GET", where).body
+    assert b"<BucketKeyEnabled>false<" in door.ask("GET", where).body
+    keyed = configuration("AES256").replace(
+        b"</Rule>", b"<BucketKeyEnabled>true</BucketKeyEnabled></Rule>"
+    )
+    assert door.ask("PUT", where, keyed).status == 200
+    assert b"<BucketKeyEnabled>true<" in door.ask("GET", where).body
     assert door.ask("PUT", "/always/then", BODY).headers[SSE] == "AES256"
     assert held(door, "/always/then")[1] != BODY
     assert SSE not in door.ask("GET", "/always/before").headers
