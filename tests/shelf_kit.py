@@ -63,13 +63,17 @@ class Shelf:
             return self._file(request, path.removeprefix("/file/"))
 
     def _file(self, request: Request, name: str) -> Reply:
-        source = unquote(request.headers.get("X-Putter-Copy-Source", "")).removeprefix("/") or name
+        moved = request.headers.get("X-Putter-Move-Source", "")
+        source = unquote(moved or request.headers.get("X-Putter-Copy-Source", ""))
+        source = source.removeprefix("/") or name
         if request.method == "PUT" and source == name:
             return as_json(self._told(name, self.holds(name, request.body)), 201)
         kept = self.files.get(source)
         if kept is None:
             return as_json({"code": "not-found", "message": f"there is no file {source}"}, 404)
         if request.method == "PUT":
+            if moved:
+                del self.files[source]
             return as_json(self._told(name, self.holds(name, kept.data, kept.etag)), 201)
         if request.method == "DELETE":
             del self.files[name]

@@ -21,6 +21,7 @@ _COMMANDS: Final[Mapping[str, str]] = {
     "rm": "files:rm",
     "stat": "files:stat",
     "cp": "cp:cp",
+    "mv": "mv:mv",
     "sync": "sync:sync",
     "status": "cluster:status",
     "nodes": "nodes:nodes",

@@ -1,4 +1,4 @@
-"""What `cp` and `sync` have in common: their flags, and what they print."""
+"""What `cp`, `mv` and `sync` have in common: their flags, their ends, and what they print."""
 
 from __future__ import annotations
 
@@ -10,14 +10,16 @@ from typing import Annotated, Final
 
 import typer
 
-from common.errors import PutterError
+from common.errors import NotFound, PutterError, UsageError
 from putter.cli import access
 from putter.cli.output import human_size, plain, print_json, progress_bar
 from putter.cli.shell import report, warn
+from putter.client.models import FileInfo
 from putter.client.store import Store
-from putter.client.trees.errand import Errand, Event, Totals
+from putter.client.trees import disk
+from putter.client.trees.errand import Errand, Event, Totals, text_of
 from putter.client.trees.globs import Wanted
-from putter.client.trees.places import Place, StorePlace
+from putter.client.trees.places import PIPE, Place, StorePlace
 from putter.client.trees.plan import Judge, planned
 from putter.client.trees.routes import Route
 
@@ -111,15 +113,76 @@ def run_errand(
     if manner.as_json:
         print_json({"summary": errand.totals})
     else:
-        typer.echo(summary(errand.totals))
+        typer.echo(summary(errand.totals, route.does))
     if errand.exit:
         raise typer.Exit(errand.exit)
 
 
-def summary(totals: Totals) -> str:
+def named_ends(ends: Ends, target_text: str) -> Ends:
+    """Both ends of the copy of a single file: a directory gets the file's own name.
+
+    Raises:
+        UsageError: one of them cannot be a file, or neither is in the store.
+        NotFound: the local file is not there.
+    """
+    source, target = ends
+    if not any(isinstance(end, StorePlace) for end in ends):
+        raise UsageError(
+            "neither of the two is in the store", hint="a file of the store is putter:bucket/key"
+        )
+    if isinstance(source, StorePlace) and source.holds_many:
+        raise UsageError(f"{source} is not one file", hint="--recursive copies all below it")
+    if isinstance(source, Path):
+        if source.is_dir():
+            raise UsageError(f"{source} is a directory", hint="--recursive copies all below it")
+        if not source.exists():
+            raise NotFound(f"there is no file {source}")
+    last = "" if source is None else last_of(source)
+    if isinstance(target, StorePlace) and target.holds_many:
+        if not last:
+            raise UsageError(f"{target} is not one file", hint="name it: putter:bucket/key")
+        target = target.below(last)
+    elif isinstance(target, Path) and (target.is_dir() or target_text.endswith("/")):
+        disk.check_below(last)
+        target = target / last
+    if source == target:
+        raise UsageError(f"{source} would be copied onto itself")
+    return source, target
+
+
+def last_of(place: Place) -> str:
+    """The last part of a name."""
+    return place.name if isinstance(place, Path) else place.key.rpartition("/")[2]
+
+
+def label_of(end: Place | None) -> str:
+    """An end for people."""
+    return PIPE if end is None else text_of(str(end))
+
+
+def tell_one(event: Event, told: FileInfo | None, *, as_json: bool) -> None:
+    """Print what became of a single file.
+
+    Args:
+        event: what was done, or would be.
+        told: of the file that is there now; None: nothing is known of it.
+        as_json: print JSON.
+    """
+    if as_json:
+        print_json(event)
+    elif told is None:
+        typer.echo(f"{event.action:8}{plain(event.target)}")
+    else:
+        digest = told.blake3 or told.etag
+        typer.echo(f"{plain(event.target)}  {human_size(event.size)}  {digest}")
+
+
+def summary(totals: Totals, does: str = "copy") -> str:
     """One line for people; what did not happen is left out."""
     would = "would be " if totals.dry_run else ""
     parts = [f"{totals.copied} {would}copied ({human_size(totals.copied_bytes)})"]
+    if does == "move":
+        parts = [f"{totals.moved} {would}moved ({human_size(totals.moved_bytes)})"]
     for count, text in (
         (totals.deleted, f"{would}deleted"),
         (totals.unchanged, "unchanged"),
@@ -140,6 +203,6 @@ def _tell(event: Event, error: PutterError | None, manner: Manner) -> None:
         warn(f"{plain(event.source)} is {event.reason}, and skipped")
     if manner.as_json:
         print_json(event)
-    elif manner.dry_run and event.action in ("copy", "delete"):
-        size = f"  {human_size(event.size)}" if event.action == "copy" else ""
+    elif manner.dry_run and event.action in ("copy", "move", "delete"):
+        size = f"  {human_size(event.size)}" if event.action != "delete" else ""
         typer.echo(f"{event.action:8}{plain(event.target)}{size}")

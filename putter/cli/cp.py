@@ -8,16 +8,28 @@ from typing import Annotated
 
 import typer
 
-from common.errors import NotFound, UsageError
+from common.errors import UsageError
 from putter.cli import copying
 from putter.cli.access import URL, Json, KeyFile, TlsCa, Token, Url
-from putter.cli.copying import JOBS, DryRun, Ends, Exclude, Include, Jobs, Manner
-from putter.cli.output import human_size, plain, print_json, progress_bar
+from putter.cli.copying import (
+    JOBS,
+    DryRun,
+    Ends,
+    Exclude,
+    Include,
+    Jobs,
+    Manner,
+    label_of,
+    last_of,
+    named_ends,
+    tell_one,
+)
+from putter.cli.output import progress_bar
 from putter.client.models import FileInfo
 from putter.client.sources import Progress
 from putter.client.store import Store
 from putter.client.trees import disk
-from putter.client.trees.errand import Event, text_of
+from putter.client.trees.errand import Event
 from putter.client.trees.globs import Wanted
 from putter.client.trees.places import PIPE, Place, StorePlace, parse_place
 from putter.client.trees.routes import route
@@ -67,59 +79,14 @@ def cp(
         return
     if include or exclude:
         raise UsageError("--include and --exclude go with --recursive")
-    ends = _named(ends, target)
-    with stores() as store, progress_bar(_label(ends[0])) as progress:
+    ends = named_ends(ends, target)
+    with stores() as store, progress_bar(label_of(ends[0])) as progress:
         told = _looked_at(store, ends[0]) if dry_run else _copied(store, ends, progress)
     if ends[1] is None:
         return
     size = told.size if told else 0
-    if as_json:
-        print_json(Event("copy", _last(ends[1]), _label(ends[0]), _label(ends[1]), size))
-    elif dry_run or told is None:
-        typer.echo(f"copy    {plain(_label(ends[1]))}")
-    else:
-        digest = told.blake3 or told.etag
-        typer.echo(f"{plain(_label(ends[1]))}  {human_size(size)}  {digest}")
-
-
-def _named(ends: Ends, target_text: str) -> Ends:
-    """Both ends of the copy of a single file: a directory gets the file's own name.
-
-    Raises:
-        UsageError: one of them cannot be a file, or neither is in the store.
-        NotFound: the local file is not there.
-    """
-    source, target = ends
-    if not any(isinstance(end, StorePlace) for end in ends):
-        raise UsageError(
-            "neither of the two is in the store", hint="a file of the store is putter:bucket/key"
-        )
-    if isinstance(source, StorePlace) and source.holds_many:
-        raise UsageError(f"{source} is not one file", hint="--recursive copies all below it")
-    if isinstance(source, Path):
-        if source.is_dir():
-            raise UsageError(f"{source} is a directory", hint="--recursive copies all below it")
-        if not source.exists():
-            raise NotFound(f"there is no file {source}")
-    last = "" if source is None else _last(source)
-    if isinstance(target, StorePlace) and target.holds_many:
-        if not last:
-            raise UsageError(f"{target} is not one file", hint="name it: putter:bucket/key")
-        target = target.below(last)
-    elif isinstance(target, Path) and (target.is_dir() or target_text.endswith("/")):
-        disk.check_below(last)
-        target = target / last
-    if source == target:
-        raise UsageError(f"{source} would be copied onto itself")
-    return source, target
-
-
-def _last(place: Place) -> str:
-    return place.name if isinstance(place, Path) else place.key.rpartition("/")[2]
-
-
-def _label(end: Place | None) -> str:
-    return PIPE if end is None else text_of(str(end))
+    event = Event("copy", last_of(ends[1]), label_of(ends[0]), label_of(ends[1]), size)
+    tell_one(event, None if dry_run else told, as_json=as_json)
 
 
 def _copied(store: Store, ends: Ends, progress: Progress | None) -> FileInfo:

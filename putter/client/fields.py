@@ -1,8 +1,14 @@
-"""Header fields of requests, made of what callers give."""
+"""Paths and header fields of requests, made of what callers give."""
 
 from __future__ import annotations
 
+from typing import Final
+from urllib.parse import quote
+
 from common.errors import RangeInvalid
+from common.names import check_bucket
+
+_SAFE: Final = "/-._~"
 
 
 def quoted(etag: str | None) -> str | None:
@@ -34,3 +40,17 @@ def byte_range(start: int | None, end: int | None) -> str | None:
     if end <= first:
         raise RangeInvalid(f"the range from {first} to {end} is empty")
     return f"bytes={first}-{end - 1}"
+
+
+def file_path(bucket: str, key: str, top: str = "/file") -> str:
+    """The path of a file at the web door, below one of its routes; "": its name as it is there."""
+    return f"{top}/{quote(bucket, safe=_SAFE)}/{quote(key, safe=_SAFE)}"
+
+
+def bucket_path(bucket: str) -> str:
+    """The path of a bucket at the web door.
+
+    Raises:
+        NameInvalid: no valid name.
+    """
+    return f"/bucket/{quote(check_bucket(bucket), safe=_SAFE)}"

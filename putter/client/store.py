@@ -28,7 +28,7 @@ from common.names import check_bucket, parse_name
 from common.tickets import format_id, parse_ticket
 from putter.client.buckets import BucketInfo, BucketList
 from putter.client.explanation import Explanation
-from putter.client.fields import byte_range, conditions
+from putter.client.fields import bucket_path, byte_range, conditions, file_path
 from putter.client.http import DEFAULT_URL, Answer, Connect, Exchange, connector
 from putter.client.keys import Keys
 from putter.client.models import Buckets, Entry, FileInfo, Page, TicketInfo, info_from_headers
@@ -39,7 +39,6 @@ from putter.client.status import Drain, Drains, NodeScrub, Repairs, Scrubs, Stor
 
 JSON_BYTES_MAX: Final = 64 * 1024 * 1024
 """A file of many extents has a long description."""
-_SAFE: Final = "/-._~"
 _PARTIAL: Final = 206
 T = TypeVar("T")
 
@@ -123,7 +122,7 @@ class Store:
             StorageError: the source cannot be read.
             PutterError: anything else that the router answered.
         """
-        path = _file_path(*parse_name(name))
+        path = file_path(*parse_name(name))
         fields = dict(headers or {})
         fields |= conditions(if_match, if_none_match)
         if content_type is not None:
@@ -159,9 +158,21 @@ class Store:
             NameInvalid: one of them is no valid name.
             NotFound: there is no file to copy.
         """
-        fields = {"X-Putter-Copy-Source": _path("", *parse_name(source))}
-        answer = self._exchange.send("PUT", _file_path(*parse_name(name)), headers=fields)
-        return self._told(answer, FileInfo)
+        return self._take("X-Putter-Copy-Source", source, name)
+
+    def move(self, source: str, name: str) -> FileInfo:
+        """Rename a file: the store copies its bytes, then the old name holds nothing.
+
+        Args:
+            source: ``bucket/key`` that it has.
+            name: ``bucket/key`` that it shall have; what that held is replaced.
+
+        Raises:
+            NameInvalid, NotFound: as `copy`.
+            UsageError: both are the same, or one of the buckets keeps versions.
+            WriteConflict: it was changed meanwhile; look at both.
+        """
+        return self._take("X-Putter-Move-Source", source, name)
 
     def head(self, name: str) -> FileInfo:
         """What is known of a file, without its places; its time to the second.
@@ -170,7 +181,7 @@ class Store:
             NotFound: no such file.
         """
         bucket, key = parse_name(name)
-        answer = self._exchange.send("HEAD", _file_path(bucket, key))
+        answer = self._exchange.send("HEAD", file_path(bucket, key))
         answer.body.close()
         return info_from_headers(bucket, key, answer.headers)
 
@@ -201,7 +212,7 @@ class Store:
         bucket, key = parse_name(name)
         wanted = byte_range(start, end)
         fields = {} if wanted is None else {"Range": wanted}
-        answer = self._exchange.send("GET", _file_path(bucket, key), headers=fields)
+        answer = self._exchange.send("GET", file_path(bucket, key), headers=fields)
         if wanted is not None and answer.status != _PARTIAL:
             self.close()
             raise ProtocolError(f"{self.url} answered {answer.status} to a request for a range")
@@ -251,8 +262,7 @@ class Store:
         Raises:
             NotFound: no such file.
         """
-        bucket, key = parse_name(name)
-        answer = self._exchange.send("GET", _path("/metadata", bucket, key))
+        answer = self._exchange.send("GET", file_path(*parse_name(name), "/metadata"))
         return self._told(answer, FileInfo)
 
     def explain(self, name: str) -> Explanation:
@@ -261,8 +271,7 @@ class Store:
         Raises:
             NotFound: no such file.
         """
-        bucket, key = parse_name(name)
-        answer = self._exchange.send("GET", _path("/explain", bucket, key))
+        answer = self._exchange.send("GET", file_path(*parse_name(name), "/explain"))
         return self._told(answer, Explanation)
 
     def list(self, bucket: str, prefix: str = "") -> Iterator[Entry]:
@@ -295,7 +304,7 @@ class Store:
         Raises:
             NameInvalid: no valid bucket.
         """
-        return self._told(self._exchange.send("GET", _bucket_path(bucket)), BucketInfo)
+        return self._told(self._exchange.send("GET", bucket_path(bucket)), BucketInfo)
 
     def set_bucket(self, bucket: str, changes: Mapping[str, int | str | None]) -> BucketInfo:
         """Change settings of a bucket; when this returns, the change is durable.
@@ -309,9 +318,8 @@ class Store:
             UsageError: no such settings, or they contradict each other.
             WriteConflict: somebody else is changing them.
         """
-        fields = {"Content-Type": "application/json"}
-        body = msgspec.json.encode(changes)
-        answer = self._exchange.send("PUT", _bucket_path(bucket), headers=fields, body=body)
+        fields, body = {"Content-Type": "application/json"}, msgspec.json.encode(changes)
+        answer = self._exchange.send("PUT", bucket_path(bucket), headers=fields, body=body)
         return self._told(answer, BucketInfo)
 
     def reset_bucket(self, bucket: str) -> BucketInfo:
@@ -320,7 +328,7 @@ class Store:
         Raises:
             NameInvalid: no valid bucket.
         """
-        return self._told(self._exchange.send("DELETE", _bucket_path(bucket)), BucketInfo)
+        return self._told(self._exchange.send("DELETE", bucket_path(bucket)), BucketInfo)
 
     def bucket_settings(self) -> BucketList:
         """All buckets with their settings, and those of the store."""
@@ -342,7 +350,7 @@ class Store:
             NotFound: no such file.
             PreconditionFailed: it is another one.
         """
-        path, fields = _file_path(*parse_name(name)), conditions(if_match)
+        path, fields = file_path(*parse_name(name)), conditions(if_match)
         answer = self._exchange.send("DELETE", path, headers=fields)
         self._exchange.text(answer, JSON_BYTES_MAX)
 
@@ -428,21 +436,14 @@ class Store:
         answer = self._exchange.send(method, path)
         return self._told(answer, Scrubs).nodes
 
+    def _take(self, header: str, source: str, name: str) -> FileInfo:
+        fields = {header: file_path(*parse_name(source), top="")}
+        answer = self._exchange.send("PUT", file_path(*parse_name(name)), headers=fields)
+        return self._told(answer, FileInfo)
+
     def _told(self, answer: Answer, kind: type[T]) -> T:
         body = self._exchange.text(answer, JSON_BYTES_MAX)
         try:
             return msgspec.json.decode(body, type=kind)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise ProtocolError(f"{self.url} answered what no router answers: {error}") from error
-
-
-def _path(top: str, bucket: str, key: str) -> str:
-    return f"{top}/{quote(bucket, safe=_SAFE)}/{quote(key, safe=_SAFE)}"
-
-
-def _file_path(bucket: str, key: str) -> str:
-    return _path("/file", bucket, key)
-
-
-def _bucket_path(bucket: str) -> str:
-    return f"/bucket/{quote(check_bucket(bucket), safe=_SAFE)}"

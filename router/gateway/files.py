@@ -44,8 +44,8 @@ from router.gateway.describe import file_details, file_summary
 from router.gateway.streaming import stream_version
 from router.lately import Lately
 from router.object_keys import encrypted, own_key
-from router.renames import pieces
-from router.targets import Sealed, Target
+from router.renames import Renames, pieces
+from router.targets import Sealed, Target, Written
 from router.writes import WritePath
 
 _PREFIX: Final = "/file/"
@@ -54,6 +54,8 @@ _NAME: Final = "{name:(?s:.+)}"
 _CONTENT_TYPE: Final = "application/octet-stream"
 COPY_SOURCE: Final = "X-Putter-Copy-Source"
 """Names the file that is copied; who may write the one must be allowed to read the other."""
+MOVE_SOURCE: Final = "X-Putter-Move-Source"
+"""Names the file that is renamed; who may write the one must be allowed to delete the other."""
 _KEPT_HEADERS: Final = (
     "Content-Type",
     "Content-Encoding",
@@ -113,7 +115,7 @@ class FileRoutes:
         router.add_route("GET", f"/metadata/{_NAME}", self.details)
 
     async def put(self, request: web.Request) -> web.StreamResponse:
-        """Store the body under the name, or the bytes that another name holds."""
+        """Store the body under the name, copy another file there, or rename one."""
         bucket, key = name_of(request.rel_url.raw_path)
         length = request.content_length
         if length is not None and length > OBJECT_BYTES_MAX:
@@ -127,25 +129,7 @@ class FileRoutes:
             empty_allowed=True,
             size=length,
         )
-        chunks: AsyncGenerator[Buffer, None] = self._body(request)
-        hidden = False  # a copy of what is encrypted is, too
-        if COPY_SOURCE in request.headers:
-            if request.can_read_body:
-                raise UsageError(f"a request with {COPY_SOURCE} has no body")
-            version = await self._lately.reads.resolve(*name_of(request.headers[COPY_SOURCE], "/"))
-            target, hidden = _like(version, target), version.encryption is not None
-            chunks = pieces(self._lately.reads, version)
-        plain = None
-        if (await self._writes.policies.of(bucket)).encrypted or hidden:
-            key_of_file, plain = own_key(self._writes.keyring), ObjectHash()
-            chunks = encrypted(_hashed(chunks, plain), key_of_file)
-            target = replace(target, encryption=key_of_file.encryption)
-        source = ChunkSource(chunks, self._writes.filler())
-        try:
-            written = await self._writes.write(source, target)
-        finally:
-            source.close()
-            await chunks.aclose()
+        written, plain = await self._write(request, target)
         summary = file_summary(written.version, written.holders)
         if plain is not None and written.version.size:
             summary["blake3"] = plain.digest().hex()  # told only now: it is not kept
@@ -195,6 +179,37 @@ class FileRoutes:
         return json_response(file_details(await self._lately.reads.resolve(bucket, key)))
 
     # -- inside ----------------------------------------------------------------------------
+
+    async def _write(
+        self, request: web.Request, target: Target
+    ) -> tuple[Written, ObjectHash | None]:
+        """Store what a request wants to have there; with the hash of what was encrypted for it."""
+        given = [name for name in (COPY_SOURCE, MOVE_SOURCE) if name in request.headers]
+        if len(given) > 1:
+            raise UsageError(f"a request has {COPY_SOURCE} or {MOVE_SOURCE}, not both")
+        if given and request.can_read_body:
+            raise UsageError(f"a request with {given[0]} has no body")
+        if MOVE_SOURCE in given:
+            source_name = name_of(request.headers[MOVE_SOURCE], "/")
+            renames = Renames(self._writes, self._lately.reads)
+            return await renames.rename(*source_name, target), None
+        chunks: AsyncGenerator[Buffer, None] = self._body(request)
+        hidden = False  # a copy of what is encrypted is, too
+        if COPY_SOURCE in given:
+            version = await self._lately.reads.resolve(*name_of(request.headers[COPY_SOURCE], "/"))
+            target, hidden = _like(version, target), version.encryption is not None
+            chunks = pieces(self._lately.reads, version)
+        plain = None
+        if (await self._writes.policies.of(target.bucket)).encrypted or hidden:
+            key_of_file, plain = own_key(self._writes.keyring), ObjectHash()
+            chunks = encrypted(_hashed(chunks, plain), key_of_file)
+            target = replace(target, encryption=key_of_file.encryption)
+        source = ChunkSource(chunks, self._writes.filler())
+        try:
+            return await self._writes.write(source, target), plain
+        finally:
+            source.close()
+            await chunks.aclose()
 
     async def _body(self, request: web.Request) -> AsyncGenerator[bytes, None]:
         received = 0

@@ -32,7 +32,7 @@ from common.web import Door
 from router.access_keys import AccessKeys
 from router.gateway.bodies import BODY_SHA256
 from router.gateway.denials import Denials
-from router.gateway.files import COPY_SOURCE, name_of
+from router.gateway.files import COPY_SOURCE, MOVE_SOURCE, name_of
 from router.gateway.s3.access import verified_by
 from router.gateway.s3.failures import S3Error
 from router.gateway.s3.sigv4 import SignedRequest, Verified, parse
@@ -168,7 +168,7 @@ class KeyedDoor(Door):
             return
         self.check_host(request.headers)
         scheme, _, given = request.headers.get("Authorization", "").partition(" ")
-        copied = request.headers.get(COPY_SOURCE)
+        sources = [name for name in (COPY_SOURCE, MOVE_SOURCE) if name in request.headers]
         claim = None
         if scheme.lower() == _BASIC:
             key = await self._by_secret(given.strip())
@@ -178,26 +178,29 @@ class KeyedDoor(Door):
             claim = verified.claim
             if claim.payload.chunked:
                 raise UsageError("this port takes no body in signed chunks; port 5003 does")
-            if copied is not None and COPY_SOURCE.lower() not in claim.signed_headers:
-                raise NotAuthorised(f"{COPY_SOURCE} has to be signed")
+            for name in sources:
+                if name.lower() not in claim.signed_headers:
+                    raise NotAuthorised(f"{name} has to be signed")
             if verified.sha256 is not None:
                 request[BODY_SHA256] = verified.sha256
         resource = request.match_info.route.resource
         route = resource.canonical if resource is not None else ""
         bucket = request.match_info.get("bucket") or request.query.get("bucket", "")
         needs = [need(route, request.method, request.rel_url.raw_path, bucket)]
-        if copied is not None:
-            source, file = name_of(copied, "/")
+        for name in sources:
+            source, file = name_of(request.headers[name], "/")
             needs.append(Need(source, action="GetObject", key=file))
             # A copy takes the tags along, if there are any.
             needs.append(Need(source, action="GetObjectTagging", key=file))
             needs.append(replace(needs[0], action="PutObjectTagging"))
+            if name == MOVE_SOURCE:
+                needs.append(Need(source, write=True, action="DeleteObject", key=file))
         if not all(each.granted(key) for each in needs):
             raise Forbidden(f"access key {key.access_key_id} may not do this")
         for each in needs:
             if each.action and each.bucket:
-                name = each.bucket, each.key
-                await self._denials.check(request, key, claim, each.action, name)
+                about = each.bucket, each.key
+                await self._denials.check(request, key, claim, each.action, about)
         request[KEY] = key
 
     # -- inside ----------------------------------------------------------------------------

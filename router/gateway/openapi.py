@@ -87,8 +87,9 @@ def document(version: str) -> dict[str, Any]:
                 ),
                 "head": _operation("The headers of GET", {"200": None, "304": None, "404": None}),
                 "put": _operation(
-                    "Store the body, or with X-Putter-Copy-Source the bytes of another file; "
-                    "If-Match and If-None-Match: * are honoured",
+                    "Store the body, or with X-Putter-Copy-Source the bytes of another file, or "
+                    "rename that of X-Putter-Move-Source; If-Match and If-None-Match: * are "
+                    "honoured",
                     {
                         "200": _JSON,
                         "201": _JSON,

@@ -7,6 +7,7 @@ import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
@@ -142,6 +143,40 @@ def test_a_request_for_a_copy(store: Cluster) -> None:
     assert store.read("asked/c") == b"bytes"
     wrong = {"X-Putter-Copy-Source": "/Asked/x"}
     assert store.http("PUT", "/file/asked/c", None, wrong)[0] == 400
+
+
+def test_renames(store: Cluster) -> None:
+    for name, data in FILES.items():
+        assert store.http("PUT", "/file/" + quote(f"moving/from/{name}"), data)[0] == 201
+    told = at(store, "mv", "-r", "putter:moving/from", "putter:moved/to")
+    assert told.code == 0, told.err
+    assert told.text.startswith("5 moved (")
+    assert store.names("moving") == {}
+    assert store.names("moved") == {f"to/{name}": len(data) for name, data in FILES.items()}
+    for name, data in FILES.items():
+        assert store.read(quote(f"moved/to/{name}")) == data
+    assert at(store, "mv", "putter:moved/to/a.txt", "putter:moved/b").code == 0
+    again = at(store, "mv", "putter:moved/to/a.txt", "putter:moved/b")
+    assert (again.code, again.err) == (3, "error: there is no file moved/to/a.txt\n")
+
+    source = {"X-Putter-Move-Source": "/moved/b"}
+    other = {"X-Putter-Copy-Source": "/moved/b"}
+    assert store.http("PUT", "/file/moved/c", b"body", source)[0] == 400
+    assert store.http("PUT", "/file/moved/c", None, source | other)[0] == 400
+    assert store.http("PUT", "/file/moved/b", None, source)[0] == 400
+    assert store.http("PUT", "/file/moved/c", None, source | {"If-Match": "*"})[0] == 412
+    status, _, body = store.http("PUT", "/file/moved/c", None, source)
+    assert (status, json.loads(body)["size"]) == (201, 6)
+    assert store.http("PUT", "/file/moved/c", None, source)[0] == 404
+    assert store.read("moved/c") == b"hello\n"
+    with s3(store.s3_ports[0]) as client:
+        client.create_bucket(Bucket="versioned-too")
+        enabled = {"Status": "Enabled"}
+        client.put_bucket_versioning(Bucket="versioned-too", VersioningConfiguration=enabled)
+        client.put_object(Bucket="versioned-too", Key="a", Body=b"x")
+    kept = at(store, "mv", "putter:versioned-too/a", "putter:moved/a")
+    assert kept.code == 2
+    assert "keeps versions" in kept.err
 
 
 def test_links_are_told_of_and_not_followed(store: Cluster, tree: Path) -> None:

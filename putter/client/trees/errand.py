@@ -34,7 +34,7 @@ _LEAVE_S: Final = 5.0
 _LOOK_S: Final = 0.2
 
 T = TypeVar("T")
-Action = Literal["copy", "delete", "skip", "error"]
+Action = Literal["copy", "move", "delete", "skip", "error"]
 
 
 class Event(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -67,6 +67,7 @@ class Totals:
         copied, copied_bytes, deleted, unchanged, skipped, failed: counted as they come.
         not_tried: what an error that concerns all of them left undone.
         not_deleted: surplus that stays because something failed.
+        moved, moved_bytes: counted as they come.
         dry_run: whether all this would only be done.
         seconds: how long it took.
     """
@@ -79,6 +80,8 @@ class Totals:
     failed: int = 0
     not_tried: int = 0
     not_deleted: int = 0
+    moved: int = 0
+    moved_bytes: int = 0
     dry_run: bool = False
     seconds: float = 0.0
 
@@ -220,7 +223,7 @@ class Errand:
         except PutterError as error:
             self._failed(item.name, error)
             return
-        self._count(Event("copy", item.name, *self._route.ends(item.name), item.size))
+        self._count(Event(self._route.does, item.name, *self._route.ends(item.name), item.size))
 
     def _alike(self, store: Store, item: Item) -> bool:
         if not self._patiently(lambda: self._route.alike(store, item)):
@@ -298,6 +301,9 @@ class Errand:
                 case "copy":
                     self.totals.copied += 1
                     self.totals.copied_bytes += event.size
+                case "move":
+                    self.totals.moved += 1
+                    self.totals.moved_bytes += event.size
                 case "delete":
                     self.totals.deleted += 1
                 case "skip":

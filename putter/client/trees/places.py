@@ -70,6 +70,19 @@ def parse_place(text: str) -> Place:
     return Path(text)
 
 
+def store_place(text: str) -> StorePlace:
+    """The same for what has to be in the store.
+
+    Raises:
+        NameInvalid: the bucket or the key is not valid.
+        UsageError: it is a path.
+    """
+    place = parse_place(text)
+    if not isinstance(place, StorePlace):
+        raise UsageError(f"{text} is not in the store", hint="write putter:bucket/key")
+    return place
+
+
 def check_apart(source: StorePlace, target: StorePlace) -> None:
     """Refuse to copy a tree of the store into itself.
 

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final, Literal, Protocol
 
 from common.errors import NameInvalid, NotFound, PutterError, StorageError, UsageError
 from common.names import check_key
+from putter.client.models import FileInfo
 from putter.client.sources import Progress
 from putter.client.store import Store
 from putter.client.trees import disk, plan
@@ -28,12 +29,18 @@ class Route(Protocol):
 
     Attributes:
         judge: compares what two listings say.
+        does: what it does with a file.
         on_disk: whether the target is a directory of this machine.
     """
 
     @property
     def judge(self) -> plan.Judge:
         """Compares what two listings say."""
+        ...
+
+    @property
+    def does(self) -> Literal["copy", "move"]:
+        """What it does with a file."""
         ...
 
     @property
@@ -74,6 +81,7 @@ class Upload:
     """From a directory into the store."""
 
     judge = staticmethod(plan.to_store)
+    does: Final = "copy"
     on_disk = False
 
     def __init__(self, top: Path, place: StorePlace) -> None:
@@ -131,6 +139,7 @@ class Download:
     """From the store into a directory."""
 
     judge = staticmethod(plan.from_store)
+    does: Final = "copy"
     on_disk = True
 
     def __init__(self, place: StorePlace, top: Path) -> None:
@@ -185,6 +194,7 @@ class Within:
     """From one place of the store to another; the bytes do not come here."""
 
     judge = staticmethod(plan.within_store)
+    does: Literal["copy", "move"] = "copy"
     on_disk = False
 
     def __init__(self, source: StorePlace, target: StorePlace) -> None:
@@ -230,6 +240,35 @@ class Within:
         _delete(store, self._target.below(item.name))
 
 
+class Moving(Within):
+    """The same, and nothing stays where it was."""
+
+    does = "move"
+
+    def send(self, store: Store, item: Item, progress: Progress) -> None:
+        """Have the store rename a file."""
+        source, target = self._source.below(item.name), self._target.below(item.name)
+        try:
+            told = store.move(source.name, target.name)
+        except NotFound:
+            # The answer to the first try was lost, if what was listed is at the other place now.
+            held = _held(store, target)
+            if held is None or held.etag != item.etag:
+                raise
+            told = held
+        progress(told.size, told.size)
+
+
+def moving(source: StorePlace, target: StorePlace) -> Moving:
+    """The way of a tree that gets another place in the store.
+
+    Raises:
+        UsageError: one place lies in the other.
+    """
+    check_apart(source, target)
+    return Moving(source, target)
+
+
 def route(source: Place, target: Place) -> Route:
     """The direction between two ends.
 
@@ -260,6 +299,13 @@ def _delete(store: Store, place: StorePlace) -> None:
         store.delete(place.name)
     except NotFound:
         return  # somebody else was faster, or the answer to the first try was lost
+
+
+def _held(store: Store, place: StorePlace) -> FileInfo | None:
+    try:
+        return store.head(place.name)
+    except NotFound:
+        return None
 
 
 def _time_of(item: Item, version: str, created_ms: int) -> int:

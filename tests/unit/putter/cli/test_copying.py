@@ -386,3 +386,5 @@ def test_a_summary_for_people() -> None:
         "1 would be copied (2 B), 3 would be deleted, 4 unchanged, 5 skipped, 6 failed, "
         "7 not tried, 8 not deleted because of that; 0.0 s"
     )
+    moved = Totals(moved=1, moved_bytes=2, failed=3)
+    assert summary(moved, "move") == "1 moved (2 B), 3 failed; 0.0 s"

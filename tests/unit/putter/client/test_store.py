@@ -307,6 +307,14 @@ class TestMetadata:
         with pytest.raises(UsageError):
             store.copy("photos/../x", "photos/a")
 
+    def test_move(self) -> None:
+        store, web = store_of(lambda _: as_json(stored(b"meow"), 201))
+        assert store.move("cat", "photos/a b").size == 4
+        assert (web.last.method, web.last.path, web.last.body) == ("PUT", "/file/photos/a%20b", b"")
+        assert web.last.headers == {"X-Putter-Move-Source": "/files/cat"}
+        with pytest.raises(UsageError):
+            store.move("photos/../x", "photos/a")
+
     def test_head(self) -> None:
         told = served(b"meow").headers
         store, web = store_of(lambda _: Reply(200, b"", told))

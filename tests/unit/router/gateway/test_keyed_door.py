@@ -186,13 +186,23 @@ async def test_who_copies_must_be_allowed_to_read(source: str, status: int) -> N
     assert (await site.ask("PUT", path, **headers, **copied))[0] == status
 
 
-async def test_what_is_copied_has_to_be_signed() -> None:
+@pytest.mark.parametrize(
+    ("source", "status"), [("/photos/a", 200), ("/music/a", 403), ("/other/a", 403), ("/X/a", 400)]
+)
+async def test_who_renames_must_be_allowed_to_write(source: str, status: int) -> None:
+    site, path, moved = Site(), "/file/photos/b", {"X-Putter-Move-Source": source}
+    right = basic("PHOTOS", "secret-of-photos")
+    assert (await site.ask("PUT", path, Authorization=right, **moved))[0] == status
+
+
+@pytest.mark.parametrize("header", ["X-Putter-Copy-Source", "X-Putter-Move-Source"])
+async def test_what_is_copied_has_to_be_signed(header: str) -> None:
     site, path = Site(), "/file/photos/b"
     fields = Signer("ALL", "secret-of-all").sign("PUT", path, HOST, moment(site.clock))
     headers = {name: value for name, value in fields.items() if name != "host"}
     assert (await site.ask("PUT", path, **headers))[0] == 200
-    status, told = await site.ask("PUT", path, **headers, **{"X-Putter-Copy-Source": "/photos/a"})
-    assert (status, told["message"]) == (401, "X-Putter-Copy-Source has to be signed")
+    status, told = await site.ask("PUT", path, **headers, **{header: "/photos/a"})
+    assert (status, told["message"]) == (401, f"{header} has to be signed")
 
 
 async def test_without_a_body_its_hash_may_be_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -323,6 +333,14 @@ async def test_a_copy_takes_tags_along(action: str, here: int, there: int) -> No
         copied = {"X-Putter-Copy-Source": source}
         assert (await site.ask("PUT", path, Authorization=key, **copied))[0] == status
         assert (await site.ask("PUT", path, Authorization=key))[0] == 200
+
+
+async def test_a_rename_deletes_too() -> None:
+    site = Site(buckets=Buckets(DENY | {"Action": "s3:DeleteObject", "Resource": f"{ARN}/*"}))
+    key = basic("ALL", "secret-of-all")
+    for header, status in (("X-Putter-Copy-Source", 200), ("X-Putter-Move-Source", 403)):
+        told = await site.ask("PUT", "/file/music/b", Authorization=key, **{header: "/photos/a"})
+        assert told[0] == status
 
 
 async def test_what_a_policy_knows_of_a_request() -> None:

@@ -21,6 +21,7 @@ Do = Callable[[Item, Any], None]
 class Way:
     """A route on which a function sends."""
 
+    does = "copy"
     on_disk = False
 
     def __init__(self, do: Do) -> None:
