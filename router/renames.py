@@ -22,6 +22,7 @@ from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
 from typing import Final
 
+from common.checksum import Buffer
 from common.errors import PreconditionFailed, PutterError, UsageError, WriteConflict
 from common.limits import CLAIM_LEASE_MS
 from common.logs import get_logger
@@ -30,6 +31,7 @@ from common.records import Version
 from common.tickets import format_id
 from router.blocks import ChunkSource
 from router.claims import NameClaim
+from router.object_keys import encrypted, own_key
 from router.reads import ReadPath, absent
 from router.targets import Sealed, Target, Written
 from router.writes import WritePath
@@ -41,7 +43,7 @@ Check = Callable[[Version], Awaitable[None]]
 """Asked about what shall be renamed; an exception of it ends the call, and nothing changes."""
 
 
-async def pieces(reads: ReadPath, version: Version) -> AsyncGenerator[bytes, None]:
+async def pieces(reads: ReadPath, version: Version) -> AsyncGenerator[Buffer, None]:
     """The bytes of a version, verified, in memory of their own."""
     async with aclosing(reads.stream(version, 0, version.size)) as read:
         async for piece in read:
@@ -152,8 +154,14 @@ class Renames:
             empty_allowed=True,
             seal=lambda: sealed,
             encryption=version.encryption,
+            size=version.size,
         )
         chunks = pieces(self._reads.as_stored(), version)  # no key is asked for
+        encrypts = (await self._writes.policies.of(target.bucket)).encrypted
+        if encrypts and version.encryption is None:
+            key = own_key(self._writes.keyring)
+            chunks = encrypted(chunks, key)
+            target = replace(target, encryption=key.encryption)
         source = ChunkSource(chunks, self._writes.filler())
         try:
             return await self._writes.write(source, target)

@@ -253,3 +253,21 @@ def test_one_that_cannot_be_written_leaves_the_old_name() -> None:
         assert await names(store) == {"dog": b"one"}
 
     with_store(scene)
+
+
+def test_a_bucket_that_encrypts_does_so_with_what_comes_to_it() -> None:
+    async def scene(store: Store) -> None:
+        await store.write(LONG)
+        settings = {"encryption": {"algorithm": "AES256"}}
+        await store.router.configure.change("films", settings)
+        moved = await renames(store).rename("photos", "cat", Target("films", "cat"))
+        assert moved.version.encryption is not None
+        assert await store.read("cat", bucket="films") == LONG
+        stored = store.router.reads.as_stored()
+        kept = [bytes(each) async for each in stored.stream(moved.version, 0, moved.version.size)]
+        assert b"".join(kept) != LONG
+        back = await renames(store).rename("films", "cat", Target("photos", "dog"))
+        assert back.version.encryption == moved.version.encryption
+        assert await store.read("dog") == LONG
+
+    with_store(scene)
