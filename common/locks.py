@@ -15,6 +15,8 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 from msgspec import Meta
 
+from common.errors import UsageError
+
 Mode = Literal["", "GOVERNANCE", "COMPLIANCE"]
 Hold = Literal["", "ON", "OFF"]
 SETTING: Final = "object_lock"
@@ -107,17 +109,20 @@ class Default(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fi
         return Lock(self.mode, _years_later(created_ms, self.years) + self.days * _DAY_MS)
 
 
+NO_DEFAULT: Final = Default()
+
+
 def default_of(settings: Mapping[str, Any]) -> Default | None:
     """What the settings of a bucket say of locks; None: its versions cannot be locked.
 
     Raises:
-        ValueError: nothing that is known here.
+        UsageError: nothing that is known here.
     """
     told = settings.get(SETTING)
     try:
         return None if told is None else msgspec.convert(told, Default)
     except msgspec.ValidationError as error:
-        raise ValueError(f"{SETTING} of a bucket: {error}") from error
+        raise UsageError(f"{SETTING} of a bucket: {error}") from error
 
 
 def _years_later(ms: int, years: int) -> int:

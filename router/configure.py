@@ -13,6 +13,7 @@ from common import records
 from common.clock import Clock
 from common.errors import UsageError, WriteConflict
 from common.limits import BUCKET_SETTINGS_BYTES_MAX
+from common.locks import default_of
 from common.logs import get_logger
 from common.meta.buckets import Configured
 from common.meta.interface import Metadata
@@ -118,6 +119,11 @@ class Configure:
                 f"bucket {bucket!r} is not encrypted by itself: what is uploaded to it is told by "
                 "the BLAKE3 of what is stored",
                 hint="use another bucket, or putters with --encrypt on",
+            )
+        if default_of(settings) is not None and versioning_of(settings) != "Enabled":
+            raise UsageError(
+                f"bucket {bucket!r} has object locks: its versioning stays Enabled",
+                hint="locks end with their versions",
             )
         if settings == held:
             return before

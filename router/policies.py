@@ -15,6 +15,7 @@ import msgspec
 from msgspec import Meta
 
 from common.errors import UsageError
+from common.locks import NO_DEFAULT, default_of
 from common.logs import get_logger
 from common.meta.buckets import Buckets
 from common.quotas import NAMES as QUOTA_NAMES
@@ -149,6 +150,7 @@ class Policies:
         try:
             policy = policy_of(self.store, own_policy(settings))
             versioning, quota = versioning_of(settings), kept_quota(configured.record)
+            policy = replace(policy, locks=default_of(settings) or NO_DEFAULT)
             return replace(policy, versioning=versioning, quota=quota, encrypted=encrypted)
         except UsageError as error:
             _log.error("a bucket goes by the store's settings", bucket=bucket, why=str(error))

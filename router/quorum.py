@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from common.errors import NodesUnavailable
+from common.locks import NO_DEFAULT, Default
 from common.quotas import NO_QUOTA, Quota
 from common.versions import Versioning
 
@@ -25,6 +26,7 @@ class Policy:
         versioning: how the bucket keeps versions.
         encrypted: whether what is written to the bucket is encrypted with a key of its own.
         quota: how much it may hold; writes that differ in it alone go the same way.
+        locks: what versions of the bucket are locked by that say nothing of it themselves.
     """
 
     replicas: int
@@ -34,6 +36,7 @@ class Policy:
     versioning: Versioning = ""
     encrypted: bool = False
     quota: Quota = field(default=NO_QUOTA, compare=False)
+    locks: Default = field(default=NO_DEFAULT, compare=False)
 
     def __post_init__(self) -> None:
         if not 1 <= self.write_quorum <= self.replicas:

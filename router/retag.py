@@ -1,8 +1,8 @@
-"""Changes the tags of files that are there, without writing their bytes again.
+"""Changes tags and locks of files that are there, without writing their bytes again.
 
 A version is described anew (`common.records.Version.tagged`): the record goes to the putters that
-hold its bytes, and is durable before Redis tells the new tags. It says where the bytes are, too, as
-it was then; whoever finds both this record and one of a repair takes the newer half of each
+hold its bytes, and is durable before Redis tells what is new. It says where the bytes are, too, as
+it was then; whoever finds both this record and one of a repair takes the newer part of each
 (`common.records.joined`), so that neither undoes the other. In Redis the description is replaced
 only if it is still the one that was changed; else the change is made anew, from what is there.
 """
@@ -31,12 +31,14 @@ from router.quorum import Policy
 from router.replicas import Replicas
 
 Find = Callable[[], Awaitable[Version]]
+Anew = Callable[[Version, int], Version]
+"""Describes a version anew, with the stamp of a change; as it is if there is nothing to change."""
 _TRIES: Final = 8
 """Each one in vain means that somebody else described the version anew, or wrote another one."""
 
 
 class Retag:
-    """One router's way to change tags.
+    """One router's way to describe versions anew.
 
     Args:
         meta: the coordinator.
@@ -79,16 +81,36 @@ class Retag:
                 rebuild they may be these.
             Exception: of ``find``.
         """
+
+        def tagged(version: Version, stamp: int) -> Version:
+            if version.tags == tags:
+                return version
+            return msgspec.structs.replace(version, tags=dict(tags), tagged=stamp)
+
+        return await self.describe(find, tagged)
+
+    async def describe(self, find: Find, what: Anew) -> Version:
+        """Change what is said of a version; durable by the return.
+
+        Args:
+            find: as for `change`.
+            what: asked for each description that is found; an exception of it ends the call.
+
+        Returns:
+            The version, as it is described now.
+
+        Raises:
+            WriteConflict, PutterError: as `change`.
+            Exception: of ``find``, or ``what``.
+        """
         for _ in range(_TRIES):
             wanted = await find()
             found = await self._meta.repairs.at(wanted.bucket, wanted.key)
             if found is None or found.version.stamp != wanted.stamp:
                 continue
-            if found.version.tags == tags:
-                return found.version
-            new = msgspec.structs.replace(
-                found.version, tags=dict(tags), tagged=await self._numbers.stamp()
-            )
+            new = what(found.version, await self._numbers.stamp())
+            if new is found.version:
+                return new
             await self._keep(new)
             if await self._meta.repairs.amend(found.token, new):
                 return new
@@ -109,15 +131,16 @@ class Retag:
         if len(body) > COMMIT_RECORD_BYTES_MAX:
             raise TooLarge(
                 f"the commit record of {format_name(*plain_name(version))} would have "
-                f"{len(body)} bytes with these tags; at most {COMMIT_RECORD_BYTES_MAX} are kept"
+                f"{len(body)} bytes with that; at most {COMMIT_RECORD_BYTES_MAX} are kept"
             )
         policy = await self._policies.of(version.bucket)
         homes = sorted(named(version))
         there = [node for node in homes if self._replicas.is_up(node)]
         kept = await self._replicas.keep_record(version, there)
         await self._stand_in(version, policy, homes, kept)
+        stamp = records.kept_under(version)
         missed = [
-            Missed(node, version.bucket, version.tagged, tuple(kept), body)
+            Missed(node, version.bucket, stamp, tuple(kept), body)
             for node in homes
             if node not in kept and node not in self._fleet.left_out
         ]

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
+from msgspec.structs import replace
+
 from common.errors import (
     IntegrityError,
     ObjectGone,
@@ -15,6 +17,7 @@ from common.errors import (
     ShuttingDown,
     Unavailable,
 )
+from common.locks import NO_DEFAULT, UNLOCKED, Default, Lock
 from common.meta.interface import Commit, Outcome
 from common.names import format_name
 from common.records import Encryption, StoredObject, Version
@@ -55,10 +58,12 @@ class Target:
         empty_allowed: whether a stream without a byte is a file.
         tags: what its users call it by.
         seal: asked once the stream has ended; without it the entity tag is made of the BLAKE3.
+        lock: what shall keep it; without a time it gets that of its bucket.
         versioned: whether it becomes a version beside the null one.
         encryption: how what streams in was encrypted; None: it was not.
         size: how many bytes will come; None: nobody said so.
         upload: the upload in parts that it is made of; "" if it comes in one piece.
+        default: what its bucket has for those that say nothing.
     """
 
     bucket: str
@@ -68,10 +73,12 @@ class Target:
     empty_allowed: bool = False
     tags: dict[str, str] = field(default_factory=dict)
     seal: Callable[[], Sealed] | None = None
+    lock: Lock = UNLOCKED
     versioned: bool = False
     encryption: Encryption | None = None
     size: int | None = None
     upload: str = ""
+    default: Default = NO_DEFAULT
 
     @property
     def place(self) -> str:
@@ -124,7 +131,13 @@ class Target:
             digests=sealed.digests,
             tags=self.tags,
             encryption=self.encryption,
+            lock=self._locked(created_ms),
         )
+
+    def _locked(self, created_ms: int) -> Lock:
+        if self.lock.mode or not self.default.mode:
+            return self.lock
+        return replace(self.default.lock(created_ms), hold=self.lock.hold)
 
 
 class Changes(Protocol):

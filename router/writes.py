@@ -161,7 +161,7 @@ class WritePath:
                 block.release()
             raise
         if policy.versioning == "Enabled" and not is_hidden(bucket):
-            target = replace(target, versioned=True)
+            target = replace(target, versioned=True, default=policy.locks)
         if block is None or target.if_match is not None:
             return await self._write_specially(block, source, target, policy)
         if block.last and len(block.data) <= SMALL_BYTES_MAX:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from base64 import b64encode
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +36,7 @@ KEYS: dict[str, dict[str, Any]] = {
     "FILMSONLY": {"owner": "ben", "buckets": {"films": "write"}},
     "GONE": {},
 }
+LOCKED = ("written", "lengthened", "held")
 NAMES = (
     "plain",
     "a/b//c +%\u00e4",
@@ -102,6 +105,7 @@ def fill(store: Cluster) -> list[str]:
         whole = {"ChecksumAlgorithm": "CRC32C", "ChecksumType": "FULL_OBJECT"}
         begin(client, "made", 2, complete=True, **whole)
         begin(client, "composed", 2, complete=True, ChecksumAlgorithm="SHA1", Metadata={"m": "1"})
+        fill_locked(client)
         left = begin(client, "open", 2, ChecksumAlgorithm="SHA256", ContentType="text/x-open")
         empty = begin(client, "nothing yet", 0)
         gone = begin(client, "given up", 1)
@@ -111,6 +115,25 @@ def fill(store: Cluster) -> list[str]:
         f"/photos/nothing%20yet?uploadId={empty}",
         f"/photos/given%20up?uploadId={gone}",
     ]
+
+
+def fill_locked(client: Any) -> None:
+    """Versions with locks that they had from the beginning, and that were changed later."""
+    client.create_bucket(Bucket="ledger", ObjectLockEnabledForBucket=True)
+    until = datetime(2090, 1, 1, tzinfo=UTC)
+    lock = {"ObjectLockMode": "COMPLIANCE", "ObjectLockRetainUntilDate": until}
+    client.put_object(Bucket="ledger", Key="written", Body=payload(70_000), **lock)
+    client.put_object(Bucket="ledger", Key="lengthened", Body=payload(70_000), **lock)
+    longer = {"Mode": "COMPLIANCE", "RetainUntilDate": datetime(2091, 1, 1, tzinfo=UTC)}
+    client.put_object_retention(Bucket="ledger", Key="lengthened", Retention=longer)
+    rule = {"DefaultRetention": {"Mode": "GOVERNANCE", "Days": 7}}
+    configuration = {"ObjectLockEnabled": "Enabled", "Rule": rule}
+    client.put_object_lock_configuration(Bucket="ledger", ObjectLockConfiguration=configuration)
+    held = {"Bucket": "ledger", "Key": "held"}
+    client.put_object(**held, Body=b"")
+    client.put_object_legal_hold(**held, LegalHold={"Status": "ON"})
+    client.put_object_retention(**held, Retention={}, BypassGovernanceRetention=True)
+    client.put_object_tagging(**held, Tagging={"TagSet": [{"Key": "a", "Value": "1"}]})
 
 
 def begin(client: Any, key: str, parts: int, *, complete: bool = False, **options: Any) -> str:
@@ -134,7 +157,7 @@ def begin(client: Any, key: str, parts: int, *, complete: bool = False, **option
 def questions(uploads: list[str]) -> list[tuple[str, str]]:
     """Everything that S3 can be asked of it, by method and path."""
     found = [("GET", "/"), *(("GET", path) for path in uploads)]
-    for bucket in ("photos", "films", "removed", "nobodys"):
+    for bucket in ("photos", "films", "ledger", "removed", "nobodys"):
         found.append(("HEAD", f"/{bucket}"))
         found += [("GET", f"/{bucket}?{each}=") for each in ("versions", "uploads", "location")]
         found += [
@@ -147,6 +170,7 @@ def questions(uploads: list[str]) -> list[tuple[str, str]]:
                 "lifecycle",
                 "website",
                 "encryption",
+                "object-lock",
             )
         ]
         found.append(("GET", f"/{bucket}?list-type=2&fetch-owner=true&encoding-type=url"))
@@ -156,6 +180,9 @@ def questions(uploads: list[str]) -> list[tuple[str, str]]:
             (method, path + more) for method in ("HEAD", "GET") for more in ("", "?partNumber=1")
         ]
         found.append(("GET", f"{path}?attributes="))
+    for name in LOCKED:
+        found.append(("HEAD", f"/ledger/{name}"))
+        found += [("GET", f"/ledger/{name}?{each}=") for each in ("retention", "legal-hold")]
     return found
 
 
@@ -215,9 +242,27 @@ def test_every_answer_is_as_before(tmp_path: Path) -> None:
         assert reader.ask("PUT", "/films/x", b"x").code == "AccessDenied"
         assert limited.ask("PUT", "/photos/x", b"x").code == "AccessDenied"
         assert limited.ask("PUT", "/films/x", b"x").status == 200
+        check_locked(store)
         finish(store, uploads[0])
         hers = Signer(store.s3_ports[0]).ask("GET", "/photos/hers", headers=customer_headers("ann"))
         assert hers.body == payload(9_000, 4)
+
+
+def check_locked(store: Cluster) -> None:
+    """What is locked cannot be deleted, nor its lock be made weaker, by anybody."""
+    signer = Signer(store.s3_ports[0])
+    bypass = {"x-amz-bypass-governance-retention": "true"}
+    for name in LOCKED:
+        path = path_of("ledger", name)
+        version = signer.ask("HEAD", path).headers["x-amz-version-id"]
+        gone = signer.ask("DELETE", f"{path}?versionId={version}", headers=bypass)
+        assert gone.code == "AccessDenied", name
+        assert signer.ask("GET", path).status == 200
+    inside = "<Mode>COMPLIANCE</Mode><RetainUntilDate>2090-06-01T00:00:00Z</RetainUntilDate>"
+    body = f"<Retention>{inside}</Retention>".encode()
+    summed = bypass | {"content-md5": b64encode(hashlib.md5(body).digest()).decode()}
+    weaker = signer.ask("PUT", "/ledger/lengthened?retention=", body, summed)
+    assert weaker.code == "AccessDenied", weaker
 
 
 def finish(store: Cluster, path: str) -> None:

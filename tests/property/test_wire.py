@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, get_args, get_origin
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import msgspec
 import numpy as np
@@ -38,6 +39,7 @@ PLAIN: dict[Any, st.SearchStrategy[Any]] = {
     str: st.text(max_size=6),
     bytes: st.binary(max_size=20),
     bool: st.booleans(),
+    NoneType: st.none(),
     Any: st.recursive(
         st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.text(max_size=6),
         lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=3), inner),
@@ -53,6 +55,10 @@ def any_of(kind: Any) -> st.SearchStrategy[Any]:
     inner = get_args(kind)
     if get_origin(kind) is Annotated:  # with a limit that is beyond what is small
         return any_of(inner[0])
+    if get_origin(kind) is UnionType:
+        return st.one_of([any_of(each) for each in inner])
+    if get_origin(kind) is Literal:
+        return st.sampled_from(inner)
     if get_origin(kind) is dict:
         return st.dictionaries(any_of(inner[0]), any_of(inner[1]), max_size=2)
     if inner[-1:] == (Ellipsis,):

@@ -15,6 +15,7 @@ from router.gateway.s3.address import checked_bucket
 from router.gateway.s3.call import Call, answer, iso_date, no_bucket, owner_tree
 from router.gateway.s3.documents import Tree, parsed
 from router.gateway.s3.failures import S3Error
+from router.gateway.s3.locking import settings_of_lockable
 from router.gateway.s3.pages import limit_of, read_token, token_of
 from router.gateway.s3.sharing import settings_of_new
 from router.uploads import Uploads
@@ -56,9 +57,10 @@ async def create_bucket(call: Call) -> web.StreamResponse:
     name = checked_bucket(call.address.bucket)
     location = _location(await call.document(_CONFIGURATION_BYTES_MAX))
     owner = call.caller.key.owner
+    settings = {**settings_of_new(call), **settings_of_lockable(call)}
     clear = partial(Uploads(call.store.meta, call.store.writes).close_all, name)
     try:
-        await call.store.directory.create(name, owner, location, settings_of_new(call), clear)
+        await call.store.directory.create(name, owner, location, settings, clear)
     except WriteConflict as error:
         raise S3Error("OperationAborted", BucketName=name) from error
     except BucketThere:

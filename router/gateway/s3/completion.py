@@ -266,6 +266,7 @@ async def _make(call: Call, of: Open, parts: Sequence[Version], etag: str) -> Ve
         encryption=None if of.encryption is None else joined(of.encryption, parts),
         size=sum(part.size for part in parts),
         upload=of.upload,
+        lock=of.lock,
     )
     return (await write_from(call, chunks(), target)).version
 

@@ -12,10 +12,12 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Final
 
-from common.errors import PreconditionFailed
+from common.errors import Locked, PreconditionFailed
+from common.meta.outcomes import Guard
 from common.records import Version
 from router.gateway.s3.documents import Element
 from router.gateway.s3.failures import S3Error
+from router.gateway.s3.locks import denied
 from router.gateway.s3.version_ids import id_of, read_id
 from router.writes import WritePath
 
@@ -78,7 +80,13 @@ class Wanted:
 
 
 async def delete_wanted(
-    writes: WritePath, bucket: str, key: str, wanted: Wanted, named: str | None = None
+    writes: WritePath,
+    bucket: str,
+    key: str,
+    wanted: Wanted,
+    named: str | None = None,
+    *,
+    bypass: bool = False,
 ) -> tuple[str, str]:
     """Delete what a name holds, or one version of it for good, if that is wanted.
 
@@ -88,24 +96,27 @@ async def delete_wanted(
         key: key.
         wanted: what may be deleted.
         named: the ID of the version; None for the name.
+        bypass: whether a lock for ``GOVERNANCE`` does not count.
 
     Returns:
         The ID of the version that is named, and that of the delete marker which was written, or
         deleted; "" for none.
 
     Raises:
-        S3Error: ``PreconditionFailed``, or ``NoSuchKey``.
+        S3Error: ``PreconditionFailed``, ``NoSuchKey``, or ``AccessDenied``: it is locked.
         PutterError: nothing is deleted.
     """
     condition = wanted.fits if wanted != Wanted() else None
     number = None if named is None else read_id(named)
     try:
         if named is not None:
-            gone = await writes.deletes.version(bucket, key, number, condition)
+            gone = await writes.deletes.version(bucket, key, number, condition, Guard(bypass))
             found, marker = gone is not None, gone if gone and gone.is_marker else None
         else:
             told = await writes.deletes.name(bucket, key, condition, anyway=True)
             found, marker = told.found, told.marker
+    except Locked:
+        raise denied() from None
     except PreconditionFailed:
         failed = "If-Match" if wanted.etag is not None else _SIZE_HEADER
         if wanted.etag is None and wanted.modified_s is not None:

@@ -19,7 +19,6 @@ DOCUMENTS: Final[dict[str, Tree]] = {
 """Operations that are always answered with the same document."""
 ABSENT: Final = {
     "GetBucketReplication": "ReplicationConfigurationNotFoundError",
-    "GetObjectLockConfiguration": "ObjectLockConfigurationNotFoundError",
 }
 """Operations that are always answered with the same error: nothing of the kind was set."""
 

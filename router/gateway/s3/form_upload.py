@@ -42,6 +42,8 @@ from router.gateway.s3.gate import Gate
 from router.gateway.s3.hashing import Hashing
 from router.gateway.s3.headers import checksum_headers, kept_headers, refuse_unknown
 from router.gateway.s3.intake import Hashed, content_length, go_on, next_chunk
+from router.gateway.s3.locking import check_lock
+from router.gateway.s3.locks import said_lock
 from router.gateway.s3.sigv4_form import FormClaim, parse_form, verify_form
 from router.gateway.s3.sse_headers import asked_for
 from router.gateway.s3.tag_facts import TagFacts, Tags
@@ -123,6 +125,8 @@ async def post_object(
     gate = Gate(store.rules, signer, facts, TagFacts(store.meta, given))
     await _check_may(gate, bucket, key, tags)
     await store.bucket(bucket)
+    lock = said_lock(fields, clock.now_ms())
+    await check_lock(lock, store, gate, bucket, key)
 
     async def file() -> AsyncGenerator[Buffer, None]:
         """The bytes of the file; it ends only if the form does, and they are as many as allowed."""
@@ -157,6 +161,7 @@ async def post_object(
         tags=tags,
         seal=writing.seal(hashed.sealed),
         encryption=writing.encryption,
+        lock=lock,
     )
     chunks = writing.chunks(hashed.chunks())
     source = ChunkSource(chunks, store.writes.filler())

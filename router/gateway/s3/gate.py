@@ -20,7 +20,7 @@ from router.gateway.s3.facts import Facts
 from router.gateway.s3.failures import S3Error
 from router.gateway.s3.policy.actions import changes, needed, of_version
 from router.gateway.s3.policy.model import Question, Who
-from router.gateway.s3.rules import OWNERS_ONLY, Rights, Rules, rules_of
+from router.gateway.s3.rules import GRANTED, OWNERS_ONLY, Rights, Rules, rules_of
 from router.gateway.s3.tag_facts import TagFacts, Tags
 from router.recent import Recent
 
@@ -159,7 +159,7 @@ class Gate:
             action = of_version(action)
         held = self._key
         own = held.may(bucket, write=changes(action))
-        if own and rules.plain and action not in OWNERS_ONLY:
+        if own and rules.plain and action not in OWNERS_ONLY | GRANTED:
             return True
         owner = None if self._anonymous else held.owner
         who = None if owner is None else Who(owner, owner_id(owner))

@@ -11,6 +11,7 @@ from common.records import Encryption, Version
 from router.gateway.conditions import http_date
 from router.gateway.s3.checksums import BY_HEADER
 from router.gateway.s3.failures import S3Error
+from router.gateway.s3.locks import HEADERS as LOCK
 from router.gateway.s3.policy.actions import TAKE_ACLS
 from router.gateway.s3.sse_headers import ALGORITHM, SSE, sse_headers
 from router.gateway.s3.website.locations import HEADER as REDIRECT
@@ -57,7 +58,7 @@ _MEANT: Final = frozenset(
         "x-amz-bypass-governance-retention",
     }
 )
-"""What this door reads, and what changes nothing here: it names no cost, no lock, no attribute."""
+"""What this door reads, and what changes nothing here: it names no cost, no attribute."""
 _ONLY: Final[Mapping[str, frozenset[str]]] = {
     "x-amz-api-version": frozenset({"2006-03-01"}),  # what the SDK for C++ sends
     "x-amz-acl": frozenset({"private", "bucket-owner-full-control"}),
@@ -65,18 +66,18 @@ _ONLY: Final[Mapping[str, frozenset[str]]] = {
     "x-amz-tagging-directive": frozenset({"COPY", "REPLACE"}),
     "x-amz-object-ownership": frozenset({"BucketOwnerEnforced"}),
     "x-amz-transition-default-minimum-object-size": frozenset({"all_storage_classes_128K"}),
-    "x-amz-bucket-object-lock-enabled": frozenset({"false", "False"}),
 }
 """Headers of which some values ask for what is so anyway."""
 
 _OF_OPERATIONS: Final[Mapping[str, frozenset[str]]] = {
-    "CreateBucket": frozenset({"x-amz-object-ownership"}),
+    "CreateBucket": frozenset({"x-amz-bucket-object-lock-enabled", "x-amz-object-ownership"}),
     "CompleteMultipartUpload": frozenset({"x-amz-mp-object-size"}),
     "DeleteObject": frozenset({"x-amz-if-match-last-modified-time", "x-amz-if-match-size"}),
-    "CopyObject": frozenset({"x-amz-tagging", REDIRECT}),
-    "CreateMultipartUpload": frozenset({"x-amz-tagging", REDIRECT}),
-    "PostObject": frozenset({REDIRECT}),
-    "PutObject": frozenset({"x-amz-tagging", REDIRECT}),
+    "CopyObject": frozenset({"x-amz-tagging", REDIRECT}) | LOCK,
+    "CreateMultipartUpload": frozenset({"x-amz-tagging", REDIRECT}) | LOCK,
+    "PostObject": frozenset({REDIRECT}) | LOCK,
+    "PutObject": frozenset({"x-amz-tagging", REDIRECT}) | LOCK,
+    "PutObjectLockConfiguration": frozenset({"x-amz-bucket-object-lock-token"}),
     "RenameObject": frozenset(
         {
             "x-amz-client-token",

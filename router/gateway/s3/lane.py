@@ -24,6 +24,7 @@ from router.gateway.s3.call import HOST_ID, REQUEST_ID, Store, count
 from router.gateway.s3.expiration import expiration
 from router.gateway.s3.failures import S3Error
 from router.gateway.s3.headers import told_headers
+from router.gateway.s3.locks import told_hold, told_retention
 from router.gateway.s3.put_lane import PutLane
 from router.gateway.s3.sigv4 import SignedRequest
 from router.gateway.s3.versioning import told_id
@@ -120,6 +121,7 @@ class ObjectLane:
             summed = ask.headers.get("x-amz-checksum-mode", "").upper() == "ENABLED"
             told = told_headers(version, wanted, checksums=summed)
             told |= await told_id(self._store, version, stale=found.age_s is not None)
+            told |= told_retention(version.lock) | told_hold(version.lock)
             told |= expiration(rules, version) | self._store.lately.marks(found)
             told |= found.reads.looked_at(version, start, end, piece)
             told[HOST_ID] = self._host_id

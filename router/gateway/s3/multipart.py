@@ -14,6 +14,7 @@ from aiohttp import web
 
 from common.errors import RangeInvalid, WriteConflict
 from common.limits import PART_BYTES_MAX, UPLOAD_PARTS_MAX
+from common.locks import UNLOCKED, Lock
 from common.meta.interface import Entry
 from common.records import Encryption, Version
 from common.uploads import part_name, parts_of, read_part_name
@@ -37,6 +38,8 @@ from router.gateway.s3.failures import S3Error
 from router.gateway.s3.hashing import Hashing
 from router.gateway.s3.headers import checksum_headers, kept_headers
 from router.gateway.s3.intake import Hashed
+from router.gateway.s3.locking import given_lock
+from router.gateway.s3.locks import packed, unpacked
 from router.gateway.s3.object_parts import checksum_trees
 from router.gateway.s3.pages import limit_of
 from router.gateway.s3.tagging import given_tags
@@ -50,6 +53,7 @@ DEFAULT: Final = Algorithm.CRC64NVME
 _OURS: Final = "x-upload-"
 _OWNER: Final = "x-upload-owner"
 _ACL: Final = "x-upload-acl"
+_LOCK: Final = "x-upload-lock"
 _ALGORITHM: Final = "x-upload-checksum"
 _TYPE: Final = "x-upload-checksum-type"
 _DIGITS_MAX: Final = 5
@@ -70,6 +74,7 @@ class Open:
         kind: what the object's checksum is over.
         tags: of the object.
         encryption: of the object; None: it is not encrypted.
+        lock: of the object.
     """
 
     bucket: str
@@ -82,6 +87,7 @@ class Open:
     kind: ChecksumType
     tags: Mapping[str, str] = field(default_factory=dict)
     encryption: Encryption | None = None
+    lock: Lock = UNLOCKED
 
     @property
     def computed(self) -> Algorithm:
@@ -118,6 +124,7 @@ def read_upload(key: str, upload: str, kept: Version, bucket: str) -> Open:
         kind=ChecksumType(headers[_TYPE]) if algorithm else ChecksumType.FULL_OBJECT,
         tags=kept.tags,
         encryption=kept.encryption,
+        lock=unpacked(headers[_LOCK]) if _LOCK in headers else UNLOCKED,
     )
 
 
@@ -180,7 +187,9 @@ async def create_upload(call: Call) -> web.StreamResponse:
     acl = asked_acl(call.headers, call.parameters)
     if acl is not None:
         headers[_ACL] = acl
-    tags = await given_tags(call)
+    tags, lock = await given_tags(call), await given_lock(call)
+    if lock != UNLOCKED:
+        headers[_LOCK] = packed(lock)
     writing = await writing_of(call.headers, call.request, call.store, bucket)
     upload = await uploads(call).begin(bucket, key, headers, tags, writing.encryption)
     tree: list[Tree] = [("Bucket", bucket), ("Key", key), ("UploadId", upload)]

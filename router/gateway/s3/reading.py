@@ -16,6 +16,7 @@ from router.gateway.s3.encryption import opened
 from router.gateway.s3.expiration import expiration
 from router.gateway.s3.failures import S3Error
 from router.gateway.s3.headers import checksum_headers, checksum_type, overrides, told_headers
+from router.gateway.s3.locking import told_lock
 from router.gateway.s3.object_parts import checksum_trees, part_checksums, part_count, parts_tree
 from router.gateway.s3.versioning import find, told_id
 from router.gateway.streaming import stream_version
@@ -66,7 +67,7 @@ async def send_found(call: Call, found: Found) -> web.StreamResponse:
         ) from None
     summed = call.headers.get("x-amz-checksum-mode", "").upper() == "ENABLED"
     told = told_headers(version, wanted, checksums=summed) | overrides(call.parameters)
-    told |= told_version | told_key
+    told |= told_version | told_key | await told_lock(call, version)
     if "versionId" not in call.parameters:
         told |= expiration(call.store.rules.last(call.address.bucket), version)
     if number:

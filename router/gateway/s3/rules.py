@@ -58,6 +58,8 @@ OWNERS_ONLY: Final = frozenset(
     }
 )
 """What says who may."""
+GRANTED: Final = frozenset({"BypassGovernanceRetention"})
+"""What an owner may, and who is let do it; no key may by itself what is another's."""
 
 
 class Block(msgspec.Struct, frozen=True, rename="pascal", forbid_unknown_fields=True):
@@ -161,8 +163,8 @@ class Rules:
         verdict = Verdict.NOTHING if self.policy is None else evaluate(self.policy, question)
         if verdict is Verdict.DENY:
             return rights.own and owns and action in _ALWAYS
-        if rights.own:
-            return owns or action not in OWNERS_ONLY
+        if rights.own and (owns or action not in OWNERS_ONLY | GRANTED):
+            return True
         if action in OWNERS_ONLY | NEVER or (rights.read_only and changes(action)):
             return False
         restricted = self.public and self.block.restrict_public_buckets and not owns

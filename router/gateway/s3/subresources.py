@@ -42,7 +42,7 @@ async def document_of(call: Call, bytes_max: int, *, sum_needed: bool = True) ->
     Raises:
         S3Error: there is none, it is too long, or not what was announced.
     """
-    if sum_needed and not _SUMS & {name.lower() for name in call.headers}:
+    if sum_needed and not announces_sum(call.headers):
         raise S3Error(
             "InvalidRequest",
             "Missing required header for this request: Content-MD5 OR x-amz-checksum-*",
@@ -51,6 +51,11 @@ async def document_of(call: Call, bytes_max: int, *, sum_needed: bool = True) ->
     if not document:
         raise S3Error("MissingRequestBodyError")
     return document
+
+
+def announces_sum(headers: Mapping[str, str]) -> bool:
+    """Whether a request has ``Content-MD5`` or a checksum."""
+    return not _SUMS.isdisjoint(name.lower() for name in headers)
 
 
 async def element_of(call: Call, root: str, bytes_max: int, *, sum_needed: bool = True) -> Element:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 
 from aiohttp import web
 
 from common.limits import KIB
+from common.locks import SETTING as LOCKS
 from common.records import Version
 from common.versions import (
     SETTING,
@@ -18,7 +20,7 @@ from router.gateway.conditions import http_date
 from router.gateway.s3.call import Call, Store, answer
 from router.gateway.s3.documents import Tree
 from router.gateway.s3.failures import S3Error
-from router.gateway.s3.subresources import element_of, put_setting, setting_of
+from router.gateway.s3.subresources import change_settings, element_of, setting_of
 from router.gateway.s3.version_ids import NULL, VERSION_ID, marker_headers
 from router.lately import Found
 
@@ -39,7 +41,18 @@ async def put_bucket_versioning(call: Call) -> web.StreamResponse:
         raise S3Error("IllegalVersioningConfigurationException")
     if status not in ("Enabled", "Suspended"):
         raise S3Error("MalformedXML")
-    return await put_setting(call, SETTING, status)
+
+    async def unless_locked(settings: Mapping[str, Any]) -> Mapping[str, Any]:
+        if LOCKS in settings and status != "Enabled":
+            raise S3Error(
+                "InvalidBucketState",
+                "An Object Lock configuration is present on this bucket, so the versioning state "
+                "cannot be changed.",
+            )
+        return {SETTING: status}
+
+    await change_settings(call, unless_locked)
+    return web.Response()
 
 
 async def get_bucket_versioning(call: Call) -> web.StreamResponse:

@@ -30,6 +30,7 @@ from router.gateway.s3.failures import S3Error
 from router.gateway.s3.hashing import Hashing
 from router.gateway.s3.headers import checksum_headers, copied_headers, kept_headers
 from router.gateway.s3.intake import Hashed
+from router.gateway.s3.locking import bypass, given_lock
 from router.gateway.s3.mapping import mapped
 from router.gateway.s3.object_parts import checksum_trees
 from router.gateway.s3.sse_headers import asked_for
@@ -56,7 +57,7 @@ async def put_object(call: Call) -> web.StreamResponse:
     hashed = Hashed(body.chunks(), lambda: body.trailers, Hashing(checks, call.store.threads))
     kept = kept_headers(call.headers.items())
     if_match = await condition(call)
-    tags = await given_tags(call)
+    tags, lock = await given_tags(call), await given_lock(call, summed=True)
     writing = await writing_of(call.headers, call.request, call.store, bucket)
     target = Target(
         bucket,
@@ -68,6 +69,7 @@ async def put_object(call: Call) -> web.StreamResponse:
         seal=writing.seal(hashed.sealed),
         encryption=writing.encryption,
         size=body.length,
+        lock=lock,
     )
     version = (await write_from(call, writing.chunks(hashed.chunks()), target)).version
     return web.Response(headers=await told_of_put(call.store, version) | writing.told)
@@ -91,7 +93,7 @@ async def copy_object(call: Call) -> web.StreamResponse:
     reads = opened_source(call, version, found.reads)
     check_source(call.headers, version)
     kept = copied_headers(version, call.headers, replaces=replaces)
-    tags = await copied_tags(call, source, version)
+    tags, lock = await copied_tags(call, source, version), await given_lock(call)
     pieces = pieces_of(reads.stream(version, 0, version.size))
     asked = call.headers.get("x-amz-checksum-algorithm")
     algorithm = Algorithm.named(asked) if asked is not None else None
@@ -117,6 +119,7 @@ async def copy_object(call: Call) -> web.StreamResponse:
         seal=writing.seal(seal),
         encryption=writing.encryption,
         size=version.size,
+        lock=lock,
     )
     written = (await write_from(call, writing.chunks(pieces), target)).version
     told: list[Tree] = [
@@ -135,7 +138,9 @@ async def delete_object(call: Call) -> web.StreamResponse:
     wanted = Wanted.of_headers(call.headers)
     named = call.parameters.get("versionId")
     await _check_reads(call, key, wanted, named)
-    version, marker = await delete_wanted(call.store.writes, bucket, key, wanted, named)
+    may = named is not None and await bypass(call, key, named)
+    writes = call.store.writes
+    version, marker = await delete_wanted(writes, bucket, key, wanted, named, bypass=may)
     headers = {VERSION_ID: version or marker} if version or marker else {}
     return web.Response(status=204, headers=headers | ({DELETE_MARKER: "true"} if marker else {}))
 
@@ -299,9 +304,9 @@ async def _delete(call: Call, wanted: Element, *, quiet: bool) -> Tree | None:
         if not await call.gate.may("DeleteObject", call.address.bucket, key, version):
             raise S3Error("AccessDenied")  # noqa: TRY301 - told of this key alone
         await _check_reads(call, key, condition, version)
-        outcome = await delete_wanted(
-            call.store.writes, call.address.bucket, key, condition, version
-        )
+        may = version is not None and await bypass(call, key, version)
+        writes, bucket = call.store.writes, call.address.bucket
+        outcome = await delete_wanted(writes, bucket, key, condition, version, bypass=may)
     except (S3Error, PutterError) as error:
         failure = await call.gate.masked(mapped(error), call.address.bucket)
         told: list[Tree] = [

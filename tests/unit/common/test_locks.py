@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from common.errors import UsageError
 from common.locks import SETTING, UNLOCKED, Default, Lock, Mode, default_of, joined_locks
 
 S = 1000
@@ -109,7 +110,7 @@ def test_what_a_bucket_says() -> None:
     assert told == Default("GOVERNANCE", 2)
     assert told.lock(ms(2024, 2, 28) + 7) == Lock("GOVERNANCE", ms(2024, 3, 1) + 7)
     for wrong in ("x", {"mode": "x"}, {"days": -1}, {"more": 1}, {"years": 101}):
-        with pytest.raises(ValueError, match=SETTING):
+        with pytest.raises(UsageError, match=SETTING):
             default_of({SETTING: wrong})
 
 

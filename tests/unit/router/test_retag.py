@@ -9,8 +9,10 @@ import msgspec
 import pytest
 
 from common.errors import NodesUnavailable, NotFound, WriteConflict
+from common.locks import UNLOCKED, Lock
 from common.meta.repairs import Described
 from common.records import Version
+from router import relock
 from router.quorum import Consistency, Policy
 from tests.router_kit import FRAME, SimPutter, Store, payload
 from tests.unit.router.test_repair import (
@@ -24,6 +26,7 @@ from tests.unit.router.test_repair import (
 )
 
 SIZES = [0, FRAME, 200_000]
+NOTHING: tuple[dict[str, str], Lock] = ({}, UNLOCKED)
 
 
 def described(putter: SimPutter, key: str = "cat") -> list[Version]:
@@ -33,6 +36,20 @@ def described(putter: SimPutter, key: str = "cat") -> list[Version]:
 
 async def tag(store: Store, router: int = 0, key: str = "cat", **tags: str) -> Version:
     return await store.routers[router].retag.change(lambda: version_of(store, key), tags)
+
+
+async def change(store: Store, what: str) -> Version:
+    """A change of tags, or of the lock."""
+    if what == "tags":
+        return await tag(store, a="1")
+    retag = store.router.retag
+    return await retag.describe(
+        lambda: version_of(store, "cat"), lambda version, stamp: relock.held(version, "ON", stamp)
+    )
+
+
+def said(version: Version) -> tuple[dict[str, str], Lock]:
+    return version.tags, version.lock
 
 
 async def rebuilt(store: Store) -> None:
@@ -126,8 +143,11 @@ def test_a_name_that_others_change_for_ever_is_given_up() -> None:
 
 
 @pytest.mark.parametrize("size", [FRAME, 2_000_000])
-@pytest.mark.parametrize("first", ["repair", "tags"])
-def test_a_repair_at_the_same_time_undoes_nothing_and_is_not_undone(size: int, first: str) -> None:
+@pytest.mark.parametrize("first", ["repair", "change"])
+@pytest.mark.parametrize("what", ["tags", "lock"])
+def test_a_repair_at_the_same_time_undoes_nothing_and_is_not_undone(
+    size: int, first: str, what: str
+) -> None:
     """Both have made their records durable; one of them is told to Redis first."""
 
     async def scene(store: Store) -> None:
@@ -136,13 +156,13 @@ def test_a_repair_at_the_same_time_undoes_nothing_and_is_not_undone(size: int, f
             pass
         await back(store, 0)
         amend = store.meta.repairs.amend
-        waiting: dict[str, asyncio.Event] = {"repair": asyncio.Event(), "tags": asyncio.Event()}
+        waiting: dict[str, asyncio.Event] = {"repair": asyncio.Event(), "change": asyncio.Event()}
         go_on = asyncio.Event()
 
         async def slow(token: bytes, version: Version) -> bool:
-            who = "tags" if version.tags else "repair"
+            who = "repair" if said(version) == NOTHING else "change"
             waiting[who].set()
-            await (waiting["tags" if who == "repair" else "repair"]).wait()
+            await (waiting["change" if who == "repair" else "repair"]).wait()
             if who != first:
                 await go_on.wait()
             try:
@@ -151,21 +171,21 @@ def test_a_repair_at_the_same_time_undoes_nothing_and_is_not_undone(size: int, f
                 go_on.set()
 
         with patch.object(store.meta.repairs, "amend", slow):
-            tagging = asyncio.ensure_future(tag(store, a="1"))
-            await waiting["tags"].wait()
+            changing = asyncio.ensure_future(change(store, what))
+            await waiting["change"].wait()
             await store.router.repair.round()
-            await tagging
+            expected = said(await changing)
         held = await version_of(store, "cat")
-        assert held.tags == {"a": "1"}
+        assert said(held) == expected != NOTHING
         if first == "repair":
             assert nodes_of(held) == {"p0", *nodes_of(held)}
             assert not owed_of(held)
         await rebuilt(store)
         again = await version_of(store, "cat")
-        assert again.tags == {"a": "1"}, "whichever record has the higher stamp"
+        assert said(again) == expected, "whichever record has the higher stamp"
         await repair(store)
         last = await version_of(store, "cat")
-        assert last.tags == {"a": "1"}
+        assert said(last) == expected
         assert "p0" in nodes_of(last)
         assert not owed_of(last)
         assert await store.read() == payload(size)
@@ -173,7 +193,8 @@ def test_a_repair_at_the_same_time_undoes_nothing_and_is_not_undone(size: int, f
     with_store(scene)
 
 
-def test_tags_that_change_while_much_is_copied_do_not_stop_the_repair() -> None:
+@pytest.mark.parametrize("what", ["tags", "lock"])
+def test_what_changes_while_much_is_copied_does_not_stop_the_repair(what: str) -> None:
     async def scene(store: Store) -> None:
         await lose(store, 0)
         while "p0" not in owed_of((await store.write(payload(2_000_000))).version):
@@ -187,17 +208,19 @@ def test_tags_that_change_while_much_is_copied_do_not_stop_the_repair() -> None:
             nonlocal copies
             copies += 1
             await copy(*args)  # type: ignore[arg-type]
-            await tag(store, n=str(copies))
+            await change(store, what)
 
         with patch.object(store.router.repair._copier, "copy", while_copied):
             await store.router.repair.round()
         assert keep is not None
         held = await version_of(store, "cat")
-        assert (held.tags, owed_of(held)) == ({"n": "1"}, {})
-        assert held.revision > held.tagged
+        assert copies == 1
+        assert said(held) != NOTHING
+        assert owed_of(held) == {}
+        assert held.revision > max(held.tagged, held.lock.held)
         await rebuilt(store)
         again = await version_of(store, "cat")
-        assert (again.tags, nodes_of(again)) == (held.tags, nodes_of(held))
+        assert (said(again), nodes_of(again)) == (said(held), nodes_of(held))
 
     with_store(scene)
 

@@ -50,7 +50,7 @@ def test_an_operation_is_found(method: str, target: str, operation: str) -> None
     ("method", "target", "code"),
     [
         ("POST", "/b?versioning", "NotImplemented"),
-        ("PUT", "/b/k?legal-hold", "NotImplemented"),
+        ("DELETE", "/b/k?legal-hold", "NotImplemented"),
         ("PUT", "/b/k?partNumber=1", "NotImplemented"),
         ("POST", "/b/k?partNumber=1&uploadId=x", "NotImplemented"),
         ("HEAD", "/b/k?uploadId=x", "NotImplemented"),
