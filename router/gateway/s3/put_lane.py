@@ -17,6 +17,7 @@ from common.clock import Clock
 from common.errors import PutterError
 from common.logs import get_logger
 from common.plain import Ask, Puts
+from common.quotas import NAMES as QUOTA_NAMES
 from common.web import note_failure
 from common.web_lane import Outlet, head
 from router.blocks import ChunkSource
@@ -71,6 +72,7 @@ _HARMLESS: Final = frozenset(
         "lifecycle",
         "ownership_controls",
         "public_access_block",
+        *QUOTA_NAMES,
         "read_quorum",
         "replicas",
         "tags",
@@ -163,7 +165,8 @@ class PutLane:
         checks.update(data)
         seal = sealed(checks.finish(behind))
         kept = kept_headers(headers.items())
-        return Target(bucket, key, kept, empty_allowed=True, seal=lambda: seal), data
+        target = Target(bucket, key, kept, empty_allowed=True, seal=lambda: seal, size=len(data))
+        return target, data
 
     def _refuse(self, error: S3Error, ask: Ask, out: Outlet) -> int:
         answer = error_answer(error, ask.path, self._host_id)

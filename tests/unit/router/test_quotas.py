@@ -42,6 +42,13 @@ async def used(store: Store) -> Use:
     return await store.meta.buckets.use("photos")
 
 
+class Untouched:
+    """A stream of which nothing may be taken."""
+
+    async def next_block(self) -> None:
+        raise AssertionError("it was asked for bytes")
+
+
 class TestQuota:
     def test_what_grows_must_fit(self) -> None:
         quota = Quota(quota_bytes=100, quota_files=2)
@@ -107,10 +114,6 @@ def test_of_a_group_what_fits_is_written() -> None:
 
 
 def test_an_announced_length_is_refused_before_a_byte_is_taken() -> None:
-    class Untouched:
-        async def next_block(self) -> None:
-            raise AssertionError("it was asked for bytes")
-
     async def scene(store: Store) -> None:
         writes = store.router.writes
         await store.write(payload(60 * KIB), "a")
@@ -208,10 +211,6 @@ def test_a_quota_that_another_router_set_counts_at_once_where_it_is_published() 
 
 
 def test_a_version_is_beside_the_others_also_where_it_is_announced() -> None:
-    class Untouched:
-        async def next_block(self) -> None:
-            raise AssertionError("it was asked for bytes")
-
     async def scene(store: Store) -> None:
         await store.write(payload(60 * KIB), "a")
         told = {"quota_bytes": 100 * KIB, "versioning": "Enabled"}
@@ -258,7 +257,6 @@ def test_a_forgotten_object_is_not_rolled_forward_into_a_full_bucket() -> None:
     async def scene(store: Store) -> None:
         await limit(store, files=1)
         objects = store.meta.objects
-        store.meta.lose_answers(0)
         real = objects.commit
 
         async def dies(_: Any) -> Any:

@@ -247,3 +247,15 @@ def test_a_setting_that_may_change_a_write_is_left_to_the_long_way(
     door.run(asyncio.sleep(3))  # of virtual time: what was read before counts for so long
     door.ask("PUT", f"/{name}/a", BODY)
     assert answered == [200, 200 if plain else 0]
+
+
+def test_a_quota_holds_on_both_ways(door: S3Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    answered = seen_by_the_lane(monkeypatch)
+    assert door.ask("PUT", "/limited").status == 200
+    door.run(door.store.router.configure.change("limited", {"quota_bytes": 15}))
+    assert door.ask("PUT", "/limited/a", BODY).status == 200
+    short, long = both(door, "/limited/b", BODY, {}, UNSIGNED)
+    assert answered == [200, 403]
+    assert (short.status, short.code) == (403, "QuotaExceeded")
+    assert short.field("Message") == ("bucket 'limited' may not hold more: 10 of 15 bytes are used")
+    same(short, long)
