@@ -186,3 +186,15 @@ async def test_records_count_again_after_a_loss_whatever_the_quota(lost_world: W
     assert await store.recovery.complete(standing, 0, "now")
     assert await store.buckets.use(BUCKET) == Use(2, 1700)
     assert await publish(store, beside("b", 20, sized("D", 1))) is Outcome.OVER_QUOTA
+
+
+async def test_an_object_that_is_described_by_two_stamps_counts_once(world: World) -> None:
+    """Its run took a detour: the second record says where it is, in whatever order they come."""
+    store = world.store
+    what = sized("A", 700)
+    for bucket, stamps in (("forward", (10, 12)), ("backward", (12, 10))):
+        object_ = msgspec.structs.replace(what, object_id=f"A{stamps[0]}")
+        records = [version("a", stamp, object_, bucket=bucket) for stamp in stamps]
+        for each in records:
+            await restored(store, each)
+        assert await store.buckets.use(bucket) == Use(1, 700)
