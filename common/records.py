@@ -89,6 +89,21 @@ class Encryption(msgspec.Struct, frozen=True, array_like=True):
     nonces: bytes = b""
 
 
+class Acl(msgspec.Struct, frozen=True, array_like=True):
+    """Whom a version lets in beside those whom its bucket does.
+
+    Attributes:
+        name: one of the canned ACLs of S3 that let in others than the owner; "": nobody.
+        stamp: 0, or that of its last change.
+    """
+
+    name: str = ""
+    stamp: int = 0
+
+
+NO_ACL: Final = Acl()
+
+
 class Version(msgspec.Struct, frozen=True, tag="version", tag_field="kind", omit_defaults=True):
     """What a name holds from ``stamp`` on.
 
@@ -119,6 +134,7 @@ class Version(msgspec.Struct, frozen=True, tag="version", tag_field="kind", omit
         lock: what keeps it; the last changes of that have stamps of their own, likewise.
         encryption: how its bytes were encrypted before they were stored, or those of an upload in
             parts will be; None: they were not. ``size`` and ``checksums`` are of the plain bytes.
+        acl: whom it lets in; the last change of that has a stamp of its own, like that of ``tags``.
     """
 
     bucket: str
@@ -139,6 +155,7 @@ class Version(msgspec.Struct, frozen=True, tag="version", tag_field="kind", omit
     digests: bytes = b""
     lock: Lock = UNLOCKED
     encryption: Encryption | None = None
+    acl: Acl = NO_ACL
 
     @property
     def is_marker(self) -> bool:
@@ -331,7 +348,7 @@ def kept_under(record: Known) -> int:
     """The stamp under which putters keep a record: of versions their last description's."""
     if isinstance(record, Version):
         dates = (record.revision, record.tagged, record.lock.retained, record.lock.held)
-        return max(record.stamp, *dates)
+        return max(record.stamp, *dates, record.acl.stamp)
     return record.stamp
 
 
@@ -339,14 +356,16 @@ def joined(one: Version, other: Version) -> Version:
     """Two descriptions of the same version, read together.
 
     Where its bytes are is true as the one with the higher ``revision`` says, its tags are those of
-    the one with the higher ``tagged``, its lock as `common.locks.joined_locks` has it: whoever
+    the one with the higher ``tagged``, its ACL is that with the higher stamp, and its lock as
+    `common.locks.joined_locks` has it: whoever
     changes the one undoes no change of the others, in whatever order the records are found. What is
     equal is taken from ``one``.
     """
     place = one if one.revision >= other.revision else other
     named = one if one.tagged >= other.tagged else other
     lock = joined_locks(one.lock, other.lock)
-    return msgspec.structs.replace(place, tags=named.tags, tagged=named.tagged, lock=lock)
+    acl = one.acl if one.acl.stamp >= other.acl.stamp else other.acl
+    return msgspec.structs.replace(place, tags=named.tags, tagged=named.tagged, lock=lock, acl=acl)
 
 
 def is_described_anew(version: Version) -> bool:

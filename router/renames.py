@@ -151,6 +151,7 @@ class Renames:
             target,
             headers=version.headers,
             tags=version.tags,
+            acl=version.acl.name,
             empty_allowed=True,
             seal=lambda: sealed,
             encryption=version.encryption,

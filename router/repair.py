@@ -303,7 +303,7 @@ class Repair:
         self._metrics.repaired_objects.inc()
 
     async def _as_now(self, item: Owed, revision: int) -> tuple[Owed, int]:
-        """A debt as it is described after its bytes took long: tags, a lock may have been changed.
+        """A debt as it is described after its bytes took long: tags, lock, ACL may be others.
 
         Returns:
             It, and the revision of the description that follows.
@@ -313,7 +313,8 @@ class Repair:
         if found is None or found.token == item.token:
             return item, revision
         tags, tagged, lock = found.version.tags, found.version.tagged, found.version.lock
-        same = msgspec.structs.replace(version, tags=tags, tagged=tagged, lock=lock)
+        acl = found.version.acl
+        same = msgspec.structs.replace(version, tags=tags, tagged=tagged, lock=lock, acl=acl)
         if same != found.version:
             return item, revision
         now = dataclasses.replace(item, version=found.version, token=found.token)

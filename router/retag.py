@@ -1,4 +1,4 @@
-"""Changes tags and locks of files that are there, without writing their bytes again.
+"""Changes tags, locks and ACLs of files that are there, without writing their bytes again.
 
 A version is described anew (`common.records.Version.tagged`): the record goes to the putters that
 hold its bytes, and is durable before Redis tells what is new. It says where the bytes are, too, as

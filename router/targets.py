@@ -20,7 +20,7 @@ from common.errors import (
 from common.locks import NO_DEFAULT, UNLOCKED, Default, Lock
 from common.meta.interface import Commit, Outcome
 from common.names import format_name
-from common.records import Encryption, StoredObject, Version
+from common.records import NO_ACL, Acl, Encryption, StoredObject, Version
 from common.versions import plain_name, version_name, versions_of
 
 VISIBLE: Final = frozenset({Outcome.PUBLISHED, Outcome.SUPERSEDED})
@@ -59,6 +59,7 @@ class Target:
         tags: what its users call it by.
         seal: asked once the stream has ended; without it the entity tag is made of the BLAKE3.
         lock: what shall keep it; without a time it gets that of its bucket.
+        acl: whom it lets in beside those whom its bucket does; "": nobody.
         versioned: whether it becomes a version beside the null one.
         encryption: how what streams in was encrypted; None: it was not.
         size: how many bytes will come; None: nobody said so.
@@ -74,6 +75,7 @@ class Target:
     tags: dict[str, str] = field(default_factory=dict)
     seal: Callable[[], Sealed] | None = None
     lock: Lock = UNLOCKED
+    acl: str = ""
     versioned: bool = False
     encryption: Encryption | None = None
     size: int | None = None
@@ -130,6 +132,7 @@ class Target:
             parts=sealed.parts,
             digests=sealed.digests,
             tags=self.tags,
+            acl=Acl(self.acl) if self.acl else NO_ACL,
             encryption=self.encryption,
             lock=self._locked(created_ms),
         )

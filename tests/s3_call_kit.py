@@ -24,9 +24,9 @@ from router.gateway.s3.call import Call
 from router.gateway.s3.facts import Facts
 from router.gateway.s3.failures import S3Error
 from router.gateway.s3.gate import AllRules, Gate
+from router.gateway.s3.object_facts import ObjectFacts, none_given
 from router.gateway.s3.sigv4 import Verified
 from router.gateway.s3.sigv4_claim import Claim, Payload
-from router.gateway.s3.tag_facts import TagFacts, none_given
 from router.lately import Lately
 from tests.router_kit import Store
 
@@ -71,7 +71,9 @@ class S3Calls:
         request = make_mocked_request(method, path, given, payload=reader)
         address = address_of(path, "localhost", "")
         caller = Caller(_key(owner), _VERIFIED)
-        gate = Gate(self.store.rules, caller.key, _no_facts, TagFacts(self.store.meta, none_given))
+        gate = Gate(
+            self.store.rules, caller.key, _no_facts, ObjectFacts(self.store.meta, none_given)
+        )
         return Call(request, address, caller, self.store, gate)
 
     async def ask(self, handler: Handler, *request: Any, **options: Any) -> web.Response:

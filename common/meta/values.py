@@ -15,7 +15,9 @@ from common.meta.outbox import Post
 from common.quotas import kept_quota
 from common.records import (
     KEYS_BUCKET,
+    NO_ACL,
     AccessKey,
+    Acl,
     BucketSettings,
     Encryption,
     Extent,
@@ -47,6 +49,7 @@ class _Rest(msgspec.Struct, frozen=True, array_like=True):
     digests: bytes = b""
     lock: Lock | None = None
     encryption: Encryption | None = None
+    acl: Acl = NO_ACL
 
 
 class _Summary(msgspec.Struct, frozen=True, array_like=True):
@@ -147,6 +150,7 @@ def pack_version(version: Version) -> bytes:
             version.digests,
             None if version.lock == UNLOCKED else version.lock,
             version.encryption,
+            version.acl,
         )
     )
     head = (version.stamp, ids.encode(), len(etag), _pack_lock(version.lock))
@@ -192,6 +196,7 @@ def unpack_version(bucket: str, key: str, value: bytes) -> Version | None:
         digests=rest.digests,
         lock=rest.lock or UNLOCKED,
         encryption=rest.encryption,
+        acl=rest.acl,
     )
 
 

@@ -18,10 +18,10 @@ from common.meta.interface import Metadata
 from router.gateway.s3.access import owner_id
 from router.gateway.s3.facts import Facts, Signature
 from router.gateway.s3.gate import AllRules
+from router.gateway.s3.object_facts import ObjectFacts, none_given
 from router.gateway.s3.policy.model import Question, Who
 from router.gateway.s3.rules import Rights
 from router.gateway.s3.sigv4 import Claim
-from router.gateway.s3.tag_facts import TagFacts, none_given
 from router.rights import Key
 
 _OF_SIGNATURES: Final = ("s3:authtype", "s3:signatureage", "s3:signatureversion")
@@ -73,7 +73,7 @@ class Denials:
             for fact in _OF_SIGNATURES:
                 del values[fact]
         if rules.policy is not None:
-            tags = TagFacts(self._meta, none_given)
+            tags = ObjectFacts(self._meta, none_given)
             values |= await tags.values(rules.policy, action, (bucket, file, None))
         who = Who(key.owner, owner_id(key.owner))
         question = Question(who, action, f"{bucket}/{file}" if file else bucket, values)

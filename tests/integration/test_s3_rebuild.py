@@ -81,6 +81,11 @@ def fill(store: Cluster) -> list[str]:
             ContentLanguage="sv",
             WebsiteRedirectLocation="/copy",
         )
+        writer = {"Rules": [{"ObjectOwnership": "ObjectWriter"}]}
+        client.put_bucket_ownership_controls(Bucket="photos", OwnershipControls=writer)
+        open_ = {"BlockPublicAcls": False, "IgnorePublicAcls": False}
+        client.put_public_access_block(Bucket="photos", PublicAccessBlockConfiguration=open_)
+        client.put_object_acl(Bucket="photos", Key="plain", ACL="authenticated-read")
         client.put_object(Bucket="photos", Key=NAMES[1], Body=b"old")
         client.put_object(Bucket="photos", Key=NAMES[1], Body=b"new")
         client.put_object(Bucket="photos", Key="empty", Body=b"")
@@ -179,7 +184,7 @@ def questions(uploads: list[str]) -> list[tuple[str, str]]:
         found += [
             (method, path + more) for method in ("HEAD", "GET") for more in ("", "?partNumber=1")
         ]
-        found.append(("GET", f"{path}?attributes="))
+        found += [("GET", f"{path}?{each}=") for each in ("attributes", "acl")]
     for name in LOCKED:
         found.append(("HEAD", f"/ledger/{name}"))
         found += [("GET", f"/ledger/{name}?{each}=") for each in ("retention", "legal-hold")]

@@ -7,8 +7,8 @@ public-read-write                                       everybody READ and WRITE
 authenticated-read                                      whoever has an access key READ
 ```
 
-READ of a bucket is to list it, WRITE to put objects into it. An object here belongs to its
-bucket's owner, whoever wrote it, and has no ACL of its own.
+READ of a bucket is to list it, WRITE to put objects into it. READ of an object is to read it; it
+belongs to its bucket's owner here, whoever wrote it.
 """
 
 from __future__ import annotations
@@ -30,6 +30,9 @@ ALWAYS: Final = frozenset({PRIVATE, "bucket-owner-full-control"})
 """What can be asked for even where there are no ACLs: it is so anyway."""
 _EVERYBODY: Final = "http://acs.amazonaws.com/groups/global/AllUsers"
 _WITH_KEY: Final = "http://acs.amazonaws.com/groups/global/AuthenticatedUsers"
+
+READS: Final = frozenset({"GetObject", "GetObjectVersion"})
+"""What READ of an object lets somebody do."""
 
 GRANTS: Final[Mapping[str, frozenset[tuple[str, str]]]] = {
     PRIVATE: frozenset(),
@@ -63,6 +66,20 @@ def allows(acl: str, action: str, *, with_key: bool) -> bool:
     )
 
 
+def lets_read(acl: str, action: str, *, with_key: bool) -> bool:
+    """The same of the ACL of an object.
+
+    Args:
+        acl: its name.
+        action: of the policy language.
+        with_key: whether he has an access key.
+    """
+    return action in READS and any(
+        permission == "READ" and (with_key or group == _EVERYBODY)
+        for group, permission in GRANTS.get(acl, ())
+    )
+
+
 def asked_acl(headers: Mapping[str, str], parameters: Mapping[str, str]) -> str | None:
     """The canned ACL that a request names: in a header, or in a presigned URL.
 
@@ -87,7 +104,7 @@ def asked_acl(headers: Mapping[str, str], parameters: Mapping[str, str]) -> str 
 
 
 def kept(acl: str) -> str:
-    """What a bucket with this ACL keeps: those that leave all with the owner are one.
+    """What is kept of this ACL: those that leave all with the owner are one.
 
     Raises:
         S3Error: ``NotImplemented``: it is for services that are not here.
@@ -95,3 +112,13 @@ def kept(acl: str) -> str:
     if acl in _FOR_SERVICES:
         raise S3Error("NotImplemented", Header=HEADER)
     return PRIVATE if acl in _OWNERS else acl
+
+
+def kept_of_object(acl: str | None) -> str:
+    """What an object with this ACL keeps; "" if it leaves all with the owner, or none is named.
+
+    Raises:
+        S3Error: ``NotImplemented``: it is for services that are not here.
+    """
+    found = PRIVATE if acl is None else kept(acl)
+    return "" if found == PRIVATE else found

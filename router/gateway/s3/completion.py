@@ -262,6 +262,7 @@ async def _make(call: Call, of: Open, parts: Sequence[Version], etag: str) -> Ve
         if_match,
         empty_allowed=True,
         tags=dict(of.tags),
+        acl=of.acl,
         seal=seal,
         encryption=None if of.encryption is None else joined(of.encryption, parts),
         size=sum(part.size for part in parts),

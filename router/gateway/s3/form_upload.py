@@ -28,6 +28,7 @@ from common.records import Version
 from common.versions import plain_name
 from router.blocks import ChunkSource
 from router.gateway.s3.access import NOBODY, SIGNS, AccessKey, AccessKeys
+from router.gateway.s3.acls import HEADER, asked_acl
 from router.gateway.s3.address import Address, checked_key
 from router.gateway.s3.announced import BodyChecks, announced
 from router.gateway.s3.call import Store
@@ -44,9 +45,10 @@ from router.gateway.s3.headers import checksum_headers, kept_headers, refuse_unk
 from router.gateway.s3.intake import Hashed, content_length, go_on, next_chunk
 from router.gateway.s3.locking import check_lock
 from router.gateway.s3.locks import said_lock
+from router.gateway.s3.object_acls import allowed_acl
+from router.gateway.s3.object_facts import ObjectFacts, Tags
 from router.gateway.s3.sigv4_form import FormClaim, parse_form, verify_form
 from router.gateway.s3.sse_headers import asked_for
-from router.gateway.s3.tag_facts import TagFacts, Tags
 from router.gateway.s3.tags import OBJECT_TAGS_MAX, tags_in
 from router.gateway.s3.writing import told_of_written
 from router.targets import Target
@@ -56,7 +58,7 @@ _UNTOUCHED: Final = frozenset({"policy", "x-amz-signature"})
 _SIGNATURE: Final = frozenset(
     {"x-amz-algorithm", "x-amz-credential", "x-amz-date", "x-amz-signature"}
 )
-_AS_HEADERS: Final = {"acl": "x-amz-acl"}
+_AS_HEADERS: Final = {"acl": HEADER}
 """Fields that are headers of a PutObject by another name."""
 _ANYTHING: Final = FormPolicy(datetime.max.replace(tzinfo=UTC), ())
 """What a form may be that has no policy."""
@@ -110,11 +112,14 @@ async def post_object(
     if not key:
         raise S3Error("InvalidArgument", _no_field("key"), ArgumentName="key")
 
+    named = fields.get("acl", fields.get(HEADER))
+    asked = None if named is None else asked_acl({HEADER: named}, {})
+
     def facts() -> Facts:
-        acl, peer = fields.get("acl", fields.get("x-amz-acl")), request.remote or ""
+        peer = request.remote or ""
         headers = {name.lower(): [value] for name, value in request.headers.items()}
         now_ms = clock.now_ms()
-        known = Facts("PostObject", headers, {}, acl, signature, peer, request.secure, now_ms)
+        known = Facts("PostObject", headers, {}, asked, signature, peer, request.secure, now_ms)
         return replace(known, encryption=asked_for(fields))
 
     tags = _tags(fields)
@@ -122,8 +127,9 @@ async def post_object(
     async def given() -> Tags:
         return tags
 
-    gate = Gate(store.rules, signer, facts, TagFacts(store.meta, given))
+    gate = Gate(store.rules, signer, facts, ObjectFacts(store.meta, given))
     await _check_may(gate, bucket, key, tags)
+    acl = await allowed_acl(store, gate, bucket, key, asked)
     await store.bucket(bucket)
     lock = said_lock(fields, clock.now_ms())
     await check_lock(lock, store, gate, bucket, key)
@@ -159,6 +165,7 @@ async def post_object(
         None,
         empty_allowed=True,
         tags=tags,
+        acl=acl,
         seal=writing.seal(hashed.sealed),
         encryption=writing.encryption,
         lock=lock,

@@ -15,13 +15,14 @@ from common.meta.buckets import Buckets
 from common.names import check_bucket
 from common.records import Version
 from router.gateway.s3.access import NOBODY, AccessKey, owner_id
+from router.gateway.s3.acls import READS
 from router.gateway.s3.address import Address
 from router.gateway.s3.facts import Facts
 from router.gateway.s3.failures import S3Error
+from router.gateway.s3.object_facts import ObjectFacts, Tags
 from router.gateway.s3.policy.actions import changes, needed, of_version
 from router.gateway.s3.policy.model import Question, Who
 from router.gateway.s3.rules import GRANTED, OWNERS_ONLY, Rights, Rules, rules_of
-from router.gateway.s3.tag_facts import TagFacts, Tags
 from router.recent import Recent
 
 _REMEMBERED_MAX: Final = 4_096
@@ -95,18 +96,18 @@ class Gate:
         rules: of the buckets.
         key: that it is signed with; `NOBODY` if it is not.
         facts: asked for what else is known of it, if a policy may want to know.
-        tags: asked for tags in the same way.
+        about: asked for what is known of objects, in the same way.
     """
 
     def __init__(
-        self, rules: AllRules, key: AccessKey, facts: Callable[[], Facts], tags: TagFacts
+        self, rules: AllRules, key: AccessKey, facts: Callable[[], Facts], about: ObjectFacts
     ) -> None:
         self._rules = rules
         self._key = key
         self._anonymous = key is NOBODY
         self._make = facts
         self._facts: Facts | None = None
-        self._tags = tags
+        self._object = about
 
     async def admit(self, operation: str, address: Address) -> None:
         """Let a request in.
@@ -167,10 +168,15 @@ class Gate:
             self._facts = self._make()
         values = self._facts.values(action, version)
         if rules.policy is not None:
-            values |= await self._tags.values(rules.policy, action, (bucket, key, version), tags)
+            values |= await self._object.values(rules.policy, action, (bucket, key, version), tags)
         resource = f"{bucket}/{key}" if key else bucket
         question = Question(who, action, resource, values)
-        return rules.let(Rights(owner, own, held.read_only), question)
+        rights = Rights(owner, own, held.read_only)
+        if rules.let(rights, question):
+            return True
+        if not rules.hears_objects or action not in READS:
+            return False
+        return rules.let(rights, question, await self._object.acl((bucket, key, version)))
 
     def confirm(self, bucket: str, key: str, text: str | None, version: Version) -> None:
         """Hold what was decided of an object to the version that was found then.
@@ -182,9 +188,9 @@ class Gate:
             version: what was found.
 
         Raises:
-            S3Error: its tags are others than those that it was decided by.
+            S3Error: its tags, or its ACL, are others than it was decided by.
         """
-        self._tags.confirm((bucket, key, text), version)
+        self._object.confirm((bucket, key, text), version)
 
     async def masked(self, error: S3Error, bucket: str) -> S3Error:
         """What to tell instead of an error: who may not list a bucket learns of no name in it.

@@ -20,7 +20,7 @@ from common.records import Encryption, Version
 from common.uploads import part_name, parts_of, read_part_name
 from router.gateway.conditions import Representation, byte_range
 from router.gateway.s3.access import owner_id
-from router.gateway.s3.acls import asked_acl
+from router.gateway.s3.acls import asked_acl, kept_of_object
 from router.gateway.s3.address import Address, copy_source
 from router.gateway.s3.announced import Announced, BodyChecks
 from router.gateway.s3.call import Call, Store, answer, iso_date, owner_tree
@@ -40,6 +40,7 @@ from router.gateway.s3.headers import checksum_headers, kept_headers
 from router.gateway.s3.intake import Hashed
 from router.gateway.s3.locking import given_lock
 from router.gateway.s3.locks import packed, unpacked
+from router.gateway.s3.object_acls import given_acl
 from router.gateway.s3.object_parts import checksum_trees
 from router.gateway.s3.pages import limit_of
 from router.gateway.s3.tagging import given_tags
@@ -73,6 +74,7 @@ class Open:
         algorithm: of its checksums, or None: its client chose none.
         kind: what the object's checksum is over.
         tags: of the object.
+        acl: of the object.
         encryption: of the object; None: it is not encrypted.
         lock: of the object.
     """
@@ -86,6 +88,7 @@ class Open:
     algorithm: Algorithm | None
     kind: ChecksumType
     tags: Mapping[str, str] = field(default_factory=dict)
+    acl: str = ""
     encryption: Encryption | None = None
     lock: Lock = UNLOCKED
 
@@ -123,6 +126,7 @@ def read_upload(key: str, upload: str, kept: Version, bucket: str) -> Open:
         algorithm=algorithm,
         kind=ChecksumType(headers[_TYPE]) if algorithm else ChecksumType.FULL_OBJECT,
         tags=kept.tags,
+        acl=kept_of_object(headers.get(_ACL)),
         encryption=kept.encryption,
         lock=unpacked(headers[_LOCK]) if _LOCK in headers else UNLOCKED,
     )
@@ -184,6 +188,7 @@ async def create_upload(call: Call) -> web.StreamResponse:
             "header.",
         )
     headers[_OWNER] = call.caller.key.owner
+    await given_acl(call)
     acl = asked_acl(call.headers, call.parameters)
     if acl is not None:
         headers[_ACL] = acl

@@ -9,7 +9,6 @@ from aiohttp import web
 from common.errors import PreconditionFailed, RangeInvalid
 from common.records import Version
 from router.gateway.conditions import Representation, byte_range, check_read, http_date
-from router.gateway.s3.acl_documents import acl_tree
 from router.gateway.s3.call import Call, answer
 from router.gateway.s3.documents import Tree
 from router.gateway.s3.encryption import opened
@@ -108,13 +107,6 @@ async def get_attributes(call: Call) -> web.StreamResponse:
     told = {"Last-Modified": http_date(version.created_ms)}
     told |= await told_id(call.store, version)
     return answer(("GetObjectAttributesResponse", parts), **told)
-
-
-async def get_object_acl(call: Call) -> web.StreamResponse:
-    """GetObjectAcl: its bucket's owner may do everything, nobody else anything."""
-    await find(call)
-    bucket = await call.store.bucket(call.address.bucket)
-    return answer(acl_tree(call.owner_of(bucket)))
 
 
 def _part_number(call: Call, version: Version) -> int:

@@ -142,6 +142,11 @@ class Rules:
         """Whether others than those may perhaps do something."""
         return self.policy is not None or self.acl != acls.PRIVATE
 
+    @property
+    def hears_objects(self) -> bool:
+        """Whether the ACLs of its objects let in anybody."""
+        return self.readable and self.ownership != ENFORCED and not self.block.ignore_public_acls
+
     def is_owner(self, owner: str | None) -> bool:
         """Whether the keys of an owner decide who may: those of the bucket's, and of the store's.
 
@@ -150,12 +155,13 @@ class Rules:
         """
         return owner is not None and owner in (self.owner or ROOT, ROOT)
 
-    def let(self, rights: Rights, question: Question) -> bool:
+    def let(self, rights: Rights, question: Question, acl: str = "") -> bool:
         """Whether somebody may do something.
 
         Args:
             rights: what he may by himself.
             question: what he wants; about this bucket.
+            acl: that of the object, if that is about one that has some, and `hears_objects`.
         """
         action, owns = question.action, self.is_owner(rights.owner)
         if not self.readable:
@@ -172,7 +178,10 @@ class Rules:
             return True
         if self.ownership == ENFORCED or self.block.ignore_public_acls:
             return False
-        return acls.allows(self.acl, action, with_key=rights.owner is not None)
+        with_key = rights.owner is not None
+        if acls.lets_read(acl, action, with_key=with_key):
+            return True
+        return acls.allows(self.acl, action, with_key=with_key)
 
     def check_acl(self, acl: str | None, *, new: bool = False) -> None:
         """Refuse an ACL that something in this bucket cannot have.

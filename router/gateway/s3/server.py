@@ -35,6 +35,7 @@ from router.gateway.s3 import (
     lifecycle,
     locking,
     multipart,
+    object_acls,
     origins,
     reading,
     sharing,
@@ -53,14 +54,13 @@ from router.gateway.s3.form_upload import is_form, post_object
 from router.gateway.s3.gate import Gate
 from router.gateway.s3.headers import refuse_unknown
 from router.gateway.s3.mapping import mapped
+from router.gateway.s3.object_facts import ObjectFacts
 from router.gateway.s3.operations import OPERATIONS, operation_of, takes_no_body
 from router.gateway.s3.pages import list_objects
 from router.gateway.s3.policy.actions import ON_UPLOADS, TAKE_ACLS
 from router.gateway.s3.renaming import rename_object
-from router.gateway.s3.sharing import check_object_acl
 from router.gateway.s3.sigv4 import SignedRequest
 from router.gateway.s3.sse_headers import asked_for
-from router.gateway.s3.tag_facts import TagFacts
 from router.gateway.s3.uploads import list_uploads
 from router.gateway.s3.versioning import get_bucket_versioning, put_bucket_versioning
 from router.gateway.s3.versions import list_versions
@@ -132,8 +132,8 @@ _HANDLERS: Final[dict[str, Operation]] = {
     "DeleteObject": writing.delete_object,
     "GetObject": reading.get_object,
     "HeadObject": reading.get_object,
-    "GetObjectAcl": reading.get_object_acl,
-    "PutObjectAcl": sharing.put_object_acl,
+    "GetObjectAcl": object_acls.get_object_acl,
+    "PutObjectAcl": object_acls.put_object_acl,
     "GetObjectAttributes": reading.get_attributes,
     "GetObjectTagging": tagging.get_object_tagging,
     "PutObjectTagging": tagging.put_object_tagging,
@@ -142,8 +142,6 @@ _HANDLERS: Final[dict[str, Operation]] = {
 assert set(OPERATIONS.values()) | {"CopyObject", "UploadPartCopy"} == (
     set(_HANDLERS) | set(fixed.DOCUMENTS) | set(fixed.ABSENT)
 )
-_TAKE_OBJECT_ACLS: Final = frozenset({"CopyObject", "CreateMultipartUpload", "PutObject"})
-"""The operations that may name an ACL for what they write."""
 
 
 class S3Door:
@@ -234,15 +232,13 @@ class S3Door:
             raise
         refuse_unknown(request.headers.items(), name)
         asked = await self._asked(request, address, name)
-        tags = TagFacts(self._store.meta, lambda: tagging.asked_tags(call, name))
+        about = ObjectFacts(self._store.meta, lambda: tagging.asked_tags(call, name))
         rules, key = self._store.rules, caller.key
-        gate = Gate(rules, key, lambda: self._facts(name, signed, call, *asked), tags)
+        gate = Gate(rules, key, lambda: self._facts(name, signed, call, *asked), about)
         call = Call(request, address, caller, self._store, gate)
         await gate.admit(name, address)
         if address.bucket:
             await call.check_owner(address.bucket, "x-amz-expected-bucket-owner")
-        if name in _TAKE_OBJECT_ACLS:
-            check_object_acl(await rules.of(address.bucket), asked[0])
         handler = _HANDLERS.get(name)
         try:
             if request.body_exists and takes_no_body(name):

@@ -155,7 +155,7 @@ async def get_bucket_acl(call: Call) -> web.StreamResponse:
 
 async def put_bucket_acl(call: Call) -> web.StreamResponse:
     """PutBucketAcl: one of those that have names, by its name or as a document."""
-    acl = await _wanted_acl(call)
+    acl = await wanted_acl(call)
 
     async def decide(settings: Mapping[str, Any]) -> Mapping[str, Any]:
         _rules(call, settings).check_acl(acl)
@@ -164,29 +164,22 @@ async def put_bucket_acl(call: Call) -> web.StreamResponse:
     return await _change(call, decide)
 
 
-async def put_object_acl(call: Call) -> web.StreamResponse:
-    """PutObjectAcl: only what is so anyway."""
-    if call.parameters.get("versionId") not in (None, "null"):
-        raise S3Error("NoSuchVersion")
-    acl = await _wanted_acl(call)
-    await call.store.find(call.address.bucket, call.address.key)
-    check_object_acl(await _current(call), acl)
-    return web.Response()
-
-
-def check_object_acl(rules: Rules, acl: str | None) -> None:
-    """Refuse an ACL that an object cannot have.
-
-    Args:
-        rules: of its bucket.
-        acl: its name; None: none is wanted.
+async def wanted_acl(call: Call) -> str:
+    """The ACL that a request names, or describes.
 
     Raises:
-        S3Error: it is refused in this bucket, or would grant something to others.
+        S3Error: it does neither, or both, or that can be none.
     """
-    rules.check_acl(acl)
-    if acl is not None and kept(acl) != PRIVATE:
-        raise S3Error("NotImplemented", "Objects have no ACLs of their own; use a bucket policy.")
+    acl = asked_acl(call.headers, call.parameters)
+    document = await call.document(_DOCUMENT_BYTES_MAX)
+    if acl is not None:
+        if document:
+            raise S3Error("UnexpectedContent")
+        return acl
+    if not document:
+        raise S3Error("MissingSecurityHeader", MissingHeaderName=HEADER)
+    bucket = await call.store.bucket(call.address.bucket)
+    return acl_of(parsed(document, "AccessControlPolicy"), call.owner_of(bucket))
 
 
 def settings_of_new(call: Call) -> Mapping[str, Any]:
@@ -236,20 +229,6 @@ async def _settings(call: Call) -> Mapping[str, Any]:
 async def _change(call: Call, decide: Decision, status: int = 200) -> web.Response:
     await change_settings(call, decide)
     return web.Response(status=status)
-
-
-async def _wanted_acl(call: Call) -> str:
-    """The ACL that a request names, or describes."""
-    acl = asked_acl(call.headers, call.parameters)
-    document = await call.document(_DOCUMENT_BYTES_MAX)
-    if acl is not None:
-        if document:
-            raise S3Error("UnexpectedContent")
-        return acl
-    if not document:
-        raise S3Error("MissingSecurityHeader", MissingHeaderName=HEADER)
-    bucket = await call.store.bucket(call.address.bucket)
-    return acl_of(parsed(document, "AccessControlPolicy"), call.owner_of(bucket))
 
 
 def _ownership(root: Element) -> str:

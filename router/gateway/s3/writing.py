@@ -32,6 +32,7 @@ from router.gateway.s3.headers import checksum_headers, copied_headers, kept_hea
 from router.gateway.s3.intake import Hashed
 from router.gateway.s3.locking import bypass, given_lock
 from router.gateway.s3.mapping import mapped
+from router.gateway.s3.object_acls import given_acl
 from router.gateway.s3.object_parts import checksum_trees
 from router.gateway.s3.sse_headers import asked_for
 from router.gateway.s3.tagging import copied_tags, given_tags
@@ -51,6 +52,7 @@ DEFAULT: Final = Algorithm.CRC64NVME
 async def put_object(call: Call) -> web.StreamResponse:
     """PutObject: the body becomes what the name holds."""
     bucket, key = await destination(call)
+    acl = await given_acl(call)
     body = call.body()
     sha256 = call.caller.verified.sha256
     checks = BodyChecks(body.announced, sha256=sha256, default=DEFAULT)
@@ -66,6 +68,7 @@ async def put_object(call: Call) -> web.StreamResponse:
         if_match,
         empty_allowed=True,
         tags=tags,
+        acl=acl,
         seal=writing.seal(hashed.sealed),
         encryption=writing.encryption,
         size=body.length,
@@ -78,6 +81,7 @@ async def put_object(call: Call) -> web.StreamResponse:
 async def copy_object(call: Call) -> web.StreamResponse:
     """CopyObject: the bytes of another name, under new tickets, become what this one holds."""
     bucket, key = await destination(call)
+    acl = await given_acl(call)
     source = copy_source(call.headers[_SOURCE])
     replaces = _replaces(call)
     changes = replaces or REDIRECT in call.headers or bool(asked_for(call.headers))
@@ -116,6 +120,7 @@ async def copy_object(call: Call) -> web.StreamResponse:
         if_match,
         empty_allowed=True,
         tags=tags,
+        acl=acl,
         seal=writing.seal(seal),
         encryption=writing.encryption,
         size=version.size,

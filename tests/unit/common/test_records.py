@@ -17,6 +17,7 @@ from common.records import (
     KEYS_BUCKET,
     Abort,
     AccessKey,
+    Acl,
     BucketSettings,
     CommitRecord,
     Encryption,
@@ -248,3 +249,18 @@ def test_descriptions_are_joined_in_any_order(order: list[tuple[int, int]]) -> N
         locked,
         locked,
     )
+
+
+@given(st.permutations([(0, 0), (3, 4), (2, 9), (0, 5)]))
+def test_an_acl_is_as_its_last_change_says(order: list[tuple[int, int]]) -> None:
+    """Whatever else was changed meanwhile."""
+
+    def described(tagged: int, changed: int) -> Version:
+        tags, acl = {"t": str(tagged)}, Acl(f"of {changed}", changed)
+        return Version("b", "k", 1, 0, "e", 0, (), tags=tags, tagged=tagged, acl=acl)
+
+    found = reduce(joined, (described(*each) for each in order))
+    assert (found.tags, found.acl) == ({"t": "3"}, Acl("of 9", 9))
+    assert (kept_under(found), kept_under(described(9, 3))) == (9, 9)
+    assert records.decode(records.encode(found)) == found
+    assert "acl" not in msgspec.msgpack.decode(records.encode(VERSION))

@@ -11,7 +11,7 @@ import pytest
 from common.errors import NodesUnavailable, NotFound, WriteConflict
 from common.locks import UNLOCKED, Lock
 from common.meta.repairs import Described
-from common.records import Version
+from common.records import Acl, Version
 from router import relock
 from router.quorum import Consistency, Policy
 from tests.router_kit import FRAME, SimPutter, Store, payload
@@ -50,6 +50,13 @@ async def change(store: Store, what: str) -> Version:
 
 def said(version: Version) -> tuple[dict[str, str], Lock]:
     return version.tags, version.lock
+
+
+async def share(store: Store, acl: str, router: int = 0, key: str = "cat") -> Version:
+    def described(version: Version, stamp: int) -> Version:
+        return msgspec.structs.replace(version, acl=Acl(acl, stamp))
+
+    return await store.routers[router].retag.describe(lambda: version_of(store, key), described)
 
 
 async def rebuilt(store: Store) -> None:
@@ -309,5 +316,20 @@ def test_of_several_versions_only_the_one_that_is_found_gets_them(size: int) -> 
         await rebuilt(store)
         assert await version_of(store, "cat") == after
         assert await store.read() == payload(size, "new")
+
+    with_store(scene, putters=2)
+
+
+def test_an_acl_and_tags_that_change_at_once_are_both_there() -> None:
+    async def scene(store: Store) -> None:
+        await store.add_router()
+        before = (await store.write(b"x", acl="public-read")).version
+        assert before.acl == Acl("public-read")
+        await asyncio.gather(tag(store, a="1"), share(store, "", 1), tag(store, 1, b="2"))
+        after = await version_of(store, "cat")
+        assert (after.acl.name, len(after.tags)) == ("", 1)
+        assert after.acl.stamp > before.stamp
+        await rebuilt(store)
+        assert await version_of(store, "cat") == after
 
     with_store(scene, putters=2)

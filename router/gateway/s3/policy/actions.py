@@ -138,6 +138,7 @@ TAKE_ACLS: Final = frozenset(
         "CopyObject",
         "CreateBucket",
         "CreateMultipartUpload",
+        "PostObject",
         "PutBucketAcl",
         "PutObject",
         "PutObjectAcl",

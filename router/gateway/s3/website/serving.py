@@ -28,9 +28,9 @@ from router.gateway.s3.failures import S3Error
 from router.gateway.s3.gate import Gate
 from router.gateway.s3.headers import told_headers
 from router.gateway.s3.mapping import mapped
+from router.gateway.s3.object_facts import ObjectFacts, none_given
 from router.gateway.s3.reading import send_found
 from router.gateway.s3.sigv4 import SignedRequest
-from router.gateway.s3.tag_facts import TagFacts, none_given
 from router.gateway.s3.website.configuration import ABSENT
 from router.gateway.s3.website.locations import (
     HEADER,
@@ -124,7 +124,7 @@ class Websites:
         facts = Facts(
             "GetObject", headers, {}, None, None, request.remote or "", request.secure, now_ms
         )
-        tags = TagFacts(self._store.meta, none_given)
+        tags = ObjectFacts(self._store.meta, none_given)
         gate = Gate(self._store.rules, NOBODY, lambda: facts, tags)
         return Call(request, address, caller, self._store, gate)
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from common.errors import IntegrityError
 from common.meta import values
-from common.records import KEYS_BUCKET, AccessKey, Encryption, Extent, StoredObject, Version
+from common.records import KEYS_BUCKET, AccessKey, Acl, Encryption, Extent, StoredObject, Version
 from tests.metadata_kit import BUCKET, stored, version
 
 NODES = st.lists(st.from_regex(r"\A[a-z0-9.:_-]*[a-z0-9]\Z"), max_size=4, unique=True).map(tuple)
@@ -42,6 +42,7 @@ VERSIONS = st.builds(
     digests=st.binary(max_size=9),
     encryption=st.none() | st.builds(Encryption, st.text(max_size=8), *[st.binary(max_size=9)] * 3),
     replicas=st.integers(1, 9),
+    acl=st.builds(Acl, st.text(max_size=9), st.integers(0, 2**53)),
 )
 
 

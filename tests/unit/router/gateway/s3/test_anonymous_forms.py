@@ -87,6 +87,20 @@ def test_so_does_an_acl(seen: Seen) -> None:
     seen.put("ownershipControls", ACLS_ON)
     assert seen.outcome("ANN", "PUT", f"/{seen.bucket}?acl", x_amz_acl="public-read-write") == 200
     assert send(seen, **UP).status == 204
+    assert outcome(send(seen, **UP, acl="public-read")) == DENIED, "that is another right"
+
+
+def test_a_form_may_name_an_acl(seen: Seen) -> None:
+    seen.unblock()
+    seen.policy(ALLOW | {"Action": ["s3:PutObject", "s3:PutObjectAcl"]})
+    path = f"/{seen.bucket}/up/cat.jpg"
+    assert outcome(send(seen, **UP, acl="public-read"))[1] == "AccessControlListNotSupported"
+    seen.put("ownershipControls", ACLS_ON)
+    assert outcome(send(seen, **UP, acl="nonsense"))[1] == "InvalidArgument"
+    assert send(seen, **UP, acl="private").status == 204
+    assert seen.outcome("", "GET", path) == DENIED
+    assert send(seen, **UP, acl="public-read").status == 204
+    assert seen.outcome("", "GET", path) == 200
 
 
 def test_a_part_of_a_signature_never_counts_as_none(seen: Seen) -> None:

@@ -489,20 +489,6 @@ def test_acls_are_off_until_they_are_on(seen: Seen) -> None:
     assert seen.outcome("ANN", "PUT", f"/{seen.bucket}?ownershipControls", back) == 200
 
 
-def test_objects_have_no_acls_of_their_own(seen: Seen) -> None:
-    seen.put("ownershipControls", ACLS_ON)
-    path = f"/{seen.bucket}/a"
-    assert seen.outcome("ANN", "PUT", path, BODY, x_amz_acl="public-read") == DENIED
-    seen.unblock()
-    no = (501, "NotImplemented")
-    assert seen.outcome("ANN", "PUT", path, BODY, x_amz_acl="public-read") == no
-    assert seen.outcome("ANN", "PUT", f"{path}?acl", x_amz_acl="public-read") == no
-    assert seen.outcome("ANN", "PUT", path, BODY, x_amz_acl="bucket-owner-read") == 200
-    assert seen.outcome("ANN", "PUT", f"{path}?acl", x_amz_acl="bucket-owner-full-control") == 200
-    assert seen.outcome("ANN", "PUT", path, BODY, x_amz_grant_read="id=x") == no
-    assert seen.outcome("ANN", "PUT", f"/{seen.bucket}/none?acl", x_amz_acl="private") == MISSING
-
-
 def test_a_bucket_may_begin_with_acls_on(seen: Seen) -> None:
     path = f"/{seen.bucket}-2"
     refused = (400, "InvalidBucketAclWithObjectOwnership")

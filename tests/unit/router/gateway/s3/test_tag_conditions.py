@@ -15,10 +15,10 @@ from common.records import Version
 from router.gateway.denials import Denials
 from router.gateway.s3.failures import S3Error
 from router.gateway.s3.gate import AllRules
+from router.gateway.s3.object_facts import ObjectFacts, Tags, none_given
 from router.gateway.s3.policy.conditions import ConditionInvalid, condition_of
 from router.gateway.s3.policy.model import Policy
 from router.gateway.s3.policy.parsing import parse_policy
-from router.gateway.s3.tag_facts import TagFacts, Tags, none_given
 from router.rights import Key
 from tests.s3_door_kit import S3Door
 from tests.s3_gate_kit import ALLOW, BODY, DENIED, Seen, bucket_of, open_to_all_kinds
@@ -219,7 +219,7 @@ async def test_nothing_is_looked_for_that_no_policy_asks() -> None:
         raise AssertionError
 
     files = Files({"a": "b"})
-    facts = TagFacts(files, given)  # type: ignore[arg-type]
+    facts = ObjectFacts(files, given)  # type: ignore[arg-type]
     name = ("b", "k", None)
     plain = policy({"StringEquals": {"aws:username": "ann"}})
     assert await facts.values(plain, "GetObject", name) == {}
@@ -234,7 +234,7 @@ async def test_nothing_is_looked_for_that_no_policy_asks() -> None:
 
 
 async def test_what_was_decided_by_other_tags_does_not_count() -> None:
-    facts = TagFacts(Files({"a": "b"}), none_given)  # type: ignore[arg-type]
+    facts = ObjectFacts(Files({"a": "b"}), none_given)  # type: ignore[arg-type]
     name = ("b", "k", None)
     facts.confirm(name, version({"x": "y"}))
     await facts.values(policy(IS_OPEN), "GetObject", name)

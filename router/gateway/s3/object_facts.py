@@ -1,7 +1,8 @@
-"""What policies may ask of tags: those that an object has, and those that a request gives one.
+"""What a decision may need of an object: its tags, its ACL, and the tags that a request gives one.
 
-Neither is looked for unless the policy of the bucket asks. What was decided by the tags of an
-object holds for these alone: whoever finds others on it afterwards is refused, and asks again.
+Nothing is looked for unless the policy of the bucket asks, or only its ACL can let somebody in.
+What was decided by tags or an ACL holds for these alone: whoever finds others on the object
+afterwards is refused, and asks again.
 """
 
 from __future__ import annotations
@@ -21,18 +22,18 @@ Tags = Mapping[str, str]
 _Name = tuple[str, str, str | None]
 
 
-class TagFacts:
-    """The tags that one request has to do with.
+class ObjectFacts:
+    """What one request has to do with.
 
     Args:
-        meta: knows those of objects.
-        given: asked for those that the request gives the object that it is about.
+        meta: knows objects.
+        given: asked for the tags that the request gives the object that it is about.
     """
 
     def __init__(self, meta: Metadata, given: Callable[[], Awaitable[Tags]]) -> None:
         self._meta = meta
         self._given = given
-        self._found: dict[_Name, Tags] = {}
+        self._found: dict[_Name, Version | None] = {}
 
     async def values(
         self, policy: Policy, action: str, name: _Name, given: Tags | None = None
@@ -51,33 +52,49 @@ class TagFacts:
         """
         values: dict[str, list[str]] = {}
         if policy.asks_existing_tags and action in ON_TAGGED:
-            found = await self._existing(name)
-            values |= {EXISTING_TAG + key: [value] for key, value in found.items()}
+            found = await self._find(name)
+            tags = {} if found is None else found.tags
+            values |= {EXISTING_TAG + key: [value] for key, value in tags.items()}
         if policy.asks_given_tags and action in TAGGING:
-            tags = await self._given() if given is None else given
-            values |= {REQUEST_TAG + key: [value] for key, value in tags.items()}
-            if tags:
-                values[REQUEST_TAG_KEYS] = list(tags)
+            given = await self._given() if given is None else given
+            values |= {REQUEST_TAG + key: [value] for key, value in given.items()}
+            if given:
+                values[REQUEST_TAG_KEYS] = list(given)
         return values
 
+    async def acl(self, name: _Name) -> str:
+        """The ACL of an object; "" if it has none, or there is no such object.
+
+        Args:
+            name: bucket, key, and the version that is named, if one is.
+
+        Raises:
+            MetadataUnavailable: Redis does not answer.
+        """
+        found = await self._find(name)
+        return "" if found is None else found.acl.name
+
     def confirm(self, name: _Name, version: Version) -> None:
-        """Hold what was decided by the tags of an object to those of the version that was found.
+        """Hold what was decided by what an object had to the version that was found.
 
         Args:
             name: bucket, key, and the version that is named, if one is.
             version: what was found.
 
         Raises:
-            S3Error: it was decided by others: they were changed, or the object was, meanwhile.
+            S3Error: it was decided by other tags, or another ACL: they were changed meanwhile, or
+                the object was.
         """
-        found = self._found.get(name)
-        if found is not None and found != version.tags:
-            raise S3Error("ServiceUnavailable", "The tags of the object changed. Please try again.")
-
-    async def _existing(self, name: _Name) -> Tags:
         if name not in self._found:
-            version = await self._held(*name)
-            self._found[name] = {} if version is None else version.tags
+            return
+        found = self._found[name]
+        had = ({}, "") if found is None else (found.tags, found.acl.name)
+        if had != (version.tags, version.acl.name):
+            raise S3Error("ServiceUnavailable", "The object changed meanwhile. Please try again.")
+
+    async def _find(self, name: _Name) -> Version | None:
+        if name not in self._found:
+            self._found[name] = await self._held(*name)
         return self._found[name]
 
     async def _held(self, bucket: str, key: str, version: str | None) -> Version | None:
