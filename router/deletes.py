@@ -172,18 +172,6 @@ class Deletes:
                 raise PreconditionFailed(f"{format_name(bucket, key)} has other versions now")
         raise _changed_all_the_time(bucket, key)
 
-    async def exactly(self, version: Version) -> bool:
-        """Delete this very version, whatever else its name may hold; ends a claim of the name.
-
-        Returns:
-            False if the name holds it no more.
-
-        Raises:
-            PutterError: it may be there still.
-        """
-        buried = await self._bury(version.bucket, version.key, of=version.stamp)
-        return buried is Outcome.PUBLISHED
-
     # -- inside ----------------------------------------------------------------------------
 
     async def _delete_claimed(self, version: Version) -> bool:

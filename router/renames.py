@@ -16,9 +16,9 @@ A rename with a mark can be sent again: the version that came of it tells which 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import secrets
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
 from typing import Final
 
@@ -29,6 +29,7 @@ from common.logs import get_logger
 from common.names import format_name
 from common.records import Version
 from common.tickets import format_id
+from common.versions import has_versions, number_of, plain_name
 from router.blocks import ChunkSource
 from router.claims import NameClaim
 from router.object_keys import encrypted, own_key
@@ -45,7 +46,7 @@ Check = Callable[[Version], Awaitable[None]]
 
 async def pieces(reads: ReadPath, version: Version) -> AsyncGenerator[Buffer, None]:
     """The bytes of a version, verified, in memory of their own."""
-    async with aclosing(reads.stream(version, 0, version.size)) as read:
+    async with contextlib.aclosing(reads.stream(version, 0, version.size)) as read:
         async for piece in read:
             yield bytes(piece)
 
@@ -174,18 +175,26 @@ class Renames:
         """Let the old name hold nothing, if it holds what was copied.
 
         Raises:
-            WriteConflict: it holds something else.
+            WriteConflict: it holds something else, or nothing.
         """
-        now = await self._writes.meta.files.resolve(version.bucket, version.key)
-        same = now is not None and (now.stamp, now.tagged) == (version.stamp, version.tagged)
-        if not same or not await self._writes.deletes.exactly(version):
-            name = format_name(version.bucket, version.key)
+        bucket, key = plain_name(version)
+        number = number_of(version) if has_versions(version.bucket) else None
+        gone = None
+        with contextlib.suppress(PreconditionFailed):
+            gone = await self._writes.deletes.version(
+                bucket,
+                key,
+                number,
+                lambda held: (held.stamp, held.tagged) == (version.stamp, version.tagged),
+            )
+        if gone is None:
             raise WriteConflict(
-                f"{name} was changed while it was renamed: the new name has what it held before",
+                f"{format_name(bucket, key)} was changed while it was renamed: the new name has "
+                "what it held before",
                 hint="look at both",
             )
 
-    @asynccontextmanager
+    @contextlib.asynccontextmanager
     async def _alone(self, bucket: str, key: str) -> AsyncIterator[None]:
         """Nobody else renames a file, or changes it on a condition.
 

@@ -212,10 +212,10 @@ def test_one_that_was_interrupted_can_be_ended() -> None:
         stamp = (await store.write(b"one")).version.stamp
         mark = mark_of("token", "asked")
 
-        async def dead(*_: object) -> bool:
+        async def dead(*_: object) -> None:
             raise MetadataUnavailable("gone")
 
-        with patch.object(Deletes, "exactly", dead), pytest.raises(MetadataUnavailable):
+        with patch.object(Deletes, "version", dead), pytest.raises(MetadataUnavailable):
             await renames(store).rename("photos", "cat", Target("photos", "dog"), None, mark)
         assert await names(store) == {"cat": b"one", "dog": b"one"}
         await rebuilt(store)

@@ -208,10 +208,12 @@ def test_of_a_query_nothing_counts(door: S3Door, query: str) -> None:
 
 def test_a_signature_opens_no_website(door: S3Door) -> None:
     """Neither on the long way nor on the short one."""
-    headers, _ = door.signer.signed("GET", "/shut/index.html", {"host": "shut.web.test"})
-    answer = told(door.raw(head_of("GET", "/shut/index.html", headers)))
-    assert answer.status == 403
-    assert answer.headers["content-type"].startswith("text/html")
+    for method, status in (("GET", 403), ("PUT", 405)):
+        headers, _ = door.signer.signed(method, "/shut/index.html", {"host": "shut.web.test"})
+        answer = told(door.raw(head_of(method, "/shut/index.html", headers)))
+        assert answer.status == status
+        assert answer.headers["content-type"].startswith("text/html")
+    assert door.ask("GET", "/shut/index.html").body == b"home"
 
 
 @pytest.mark.parametrize(
