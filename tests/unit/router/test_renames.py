@@ -271,3 +271,39 @@ def test_a_bucket_that_encrypts_does_so_with_what_comes_to_it() -> None:
         assert await store.read("dog") == LONG
 
     with_store(scene)
+
+
+@pytest.mark.parametrize("size", [20, 50_000])
+def test_one_that_ends_at_any_moment_leaves_one_name_or_both(size: int) -> None:
+    moments = 24
+
+    async def scene(store: Store) -> None:
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        await store.write(payload(size, "x"), "x")
+        await renames(store).rename("photos", "x", Target("photos", "to-x"))
+        whole_s = loop.time() - began
+        bodies = {f"{number:02}": payload(size, number) for number in range(moments)}
+        for number, (key, body) in enumerate(bodies.items()):
+            await store.write(body, key)
+            target = Target("photos", f"to-{key}")
+            work = asyncio.ensure_future(renames(store).rename("photos", key, target))
+            await asyncio.sleep(whole_s * number / moments)
+            work.cancel()
+            await asyncio.gather(work, return_exceptions=True)
+        seen = set()
+        for _ in range(2):
+            held = await names(store)
+            for key, body in bodies.items():
+                there = tuple(name for name in (key, f"to-{key}") if name in held)
+                assert there
+                assert {held[name] for name in there} == {body}
+                seen.add(len(there) if there != (f"to-{key}",) else 0)
+            await rebuilt(store)
+        assert seen >= {0, 1}, "some came to their end, and some did not"
+        for key in bodies.keys() & (await names(store)).keys():
+            await renames(store, 1).rename("photos", key, Target("photos", f"to-{key}"))
+        wanted = {f"to-{key}": body for key, body in bodies.items()}
+        assert await names(store) == wanted | {"to-x": payload(size, "x")}
+
+    with_store(scene)
