@@ -92,6 +92,10 @@ class Metrics:
         lifecycle_expired: what ended by lifecycle rules of buckets, by what.
         lifecycle_completed_seconds: when this router last carried them out, seconds since 1970.
         surplus_freed: objects freed on putters that held them in the place of others.
+        events_waiting: events of buckets that wait for a target, by target.
+        events_delivered: events that a target took, by target.
+        events_failed: tries to deliver some that failed, by target.
+        events_dropped: events that had to go undelivered, by target.
     """
 
     def __init__(self, role: Literal["router", "putter"]) -> None:
@@ -103,6 +107,7 @@ class Metrics:
         self._disk()
         self._scrub()
         self._repair()
+        self._events()
 
     def render(self) -> bytes:
         """Everything in the text format of Prometheus (`CONTENT_TYPE`)."""
@@ -276,6 +281,20 @@ class Metrics:
         )
         self.surplus_freed = self._counter(
             "putter_surplus_freed", "Objects freed on putters that need not hold them any more."
+        )
+
+    def _events(self) -> None:
+        self.events_waiting = self._gauge(
+            "putter_events_waiting", "Events of buckets that wait for their target.", "target"
+        )
+        self.events_delivered = self._counter(
+            "putter_events_delivered", "Events that their target took.", "target"
+        )
+        self.events_failed = self._counter(
+            "putter_events_failed", "Tries to deliver events that failed.", "target"
+        )
+        self.events_dropped = self._gauge(
+            "putter_events_dropped", "Events that had to go undelivered.", "target"
         )
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:

@@ -11,15 +11,16 @@ import socket
 from collections.abc import Mapping
 from pathlib import Path
 from types import UnionType
-from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin
+from typing import Annotated, Final, Literal, Union, get_args, get_origin
 
 import msgspec
 from msgspec import Meta
 
 from common import limits
 from common.errors import SettingInvalid
+from common.settings_rules import contradiction as contradiction
 
-SECRETS: Final = frozenset({"token"})
+SECRETS: Final = frozenset({"notify_targets", "token"})
 """Fields whose values never appear in a message."""
 
 _DAY_MS: Final = 86_400_000
@@ -246,6 +247,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             "counted from midnight UTC; 0: none, and nothing expires",
         ),
     ] = limits.LIFECYCLE_PERIOD_S
+    notify_targets: Annotated[
+        tuple[_Text, ...],
+        Meta(
+            description="targets of events of buckets, `NAME=URL` separated by commas: webhooks "
+            "(`https://[TOKEN@]host/path`, `http://`), streams of a Redis "
+            "(`redis://host?stream=KEY`) or of the store's own (`redis:?stream=KEY`)"
+        ),
+    ] = ()
     rebalance_percent: Annotated[
         int,
         Meta(
@@ -340,11 +349,10 @@ FIELDS: Final[Mapping[str, msgspec.structs.FieldInfo]] = {
     field.name: field for field in msgspec.structs.fields(Settings)
 }
 
-_TLS: Final = ("tls_cert", "tls_key", "tls_ca")
-
 _IN_WORDS: Final[Mapping[str, str]] = {
     "redis": "a URL",
     "nodes": "a list of host:port",
+    "notify_targets": "a list of NAME=URL",
     "host": "a host name or address",
     "advertise_host": "a host name or address",
 }
@@ -374,37 +382,6 @@ def shown(name: str, value: object) -> str:
         scheme, found, _ = account.partition("://")
         return repr(f"{scheme}://***@{address}" if found else f"***@{address}")
     return repr(str(value)) if isinstance(value, Path) else repr(value)
-
-
-def contradiction(values: Mapping[str, Any]) -> tuple[str, tuple[str, ...]] | None:
-    """The first relation between settings that does not hold.
-
-    Args:
-        values: every field with its value.
-
-    Returns:
-        What is wrong, and the fields that take part in it; None if all is well.
-    """
-    for name in ("write_quorum", "read_quorum"):
-        if values[name] > values["replicas"]:
-            wrong = f"{name} {values[name]} is more than replicas {values['replicas']}"
-            return wrong, (name, "replicas")
-    given = [name for name in _TLS if values[name] is not None]
-    if given and len(given) < len(_TLS):
-        missing = next(name for name in _TLS if name not in given)
-        return f"{given[0]} is given, and {missing} is not: they go together", _TLS
-    websites, api = values["s3_website_domain"], values["s3_domain"]
-    if websites and api and f".{api}".lower().endswith(f".{websites}".lower()):
-        names = ("s3_domain", "s3_website_domain")
-        return f"s3_domain {api} is, or is below, s3_website_domain {websites}", names
-    taken: dict[int, str] = {}
-    for name in (name for name in FIELDS if name.endswith("_port")):
-        port = values[name]
-        if port in taken:
-            return f"{taken[port]} and {name} are both {port}", (taken[port], name)
-        if port:
-            taken[port] = name
-    return None
 
 
 def description(name: str) -> str:

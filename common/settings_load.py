@@ -24,6 +24,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from common.errors import SettingInvalid
+from common.event_targets import parse_targets
 from common.settings import (
     FIELDS,
     Settings,
@@ -34,6 +35,8 @@ from common.settings import (
     variable_of,
 )
 
+_LISTS: Final = frozenset({"nodes", "notify_targets"})
+"""Fields of which text may hold several values, separated by commas."""
 CONFIG_FILE: Final = "putter.toml"
 REDIS_SCHEMES: Final = ("redis", "rediss", "unix", "redis+sentinel", "redis+cluster")
 
@@ -139,7 +142,7 @@ def _from_file(file: Path | str | None) -> dict[str, _Given]:
 def _converted(name: str, given: _Given) -> Any:
     """The value in the field's type."""
     value = given.value
-    if name == "nodes" and isinstance(value, str):
+    if name in _LISTS and isinstance(value, str):
         value = [part.strip() for part in value.split(",") if part.strip()]
     try:
         converted = msgspec.convert(
@@ -190,7 +193,15 @@ def _check_redis(origin: str, url: str) -> None:
         )
 
 
+def _check_targets(origin: str, pairs: tuple[str, ...]) -> None:
+    try:
+        parse_targets(pairs)
+    except SettingInvalid as error:
+        raise SettingInvalid(f"{origin}: {error.message}", hint=error.hint) from None
+
+
 _CHECKS: Final[Mapping[str, Callable[[str, Any], None]]] = {
     "nodes": _check_nodes,
+    "notify_targets": _check_targets,
     "redis": _check_redis,
 }

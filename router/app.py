@@ -27,6 +27,7 @@ from router.catchup import CatchUp, CatchUpOptions
 from router.census import Census
 from router.configure import Configure
 from router.copying import Copier
+from router.delivery import Delivery
 from router.doors import Doors
 from router.expiry import Expiry
 from router.fetching import Fetching
@@ -187,6 +188,7 @@ class Router:
             belonging,
             replicas,
             self.numbers,
+            self.policies,
             self.metrics,
             identity.instance,
             options.janitor_period_ms,
@@ -208,6 +210,9 @@ class Router:
             self.metrics,
             identity.instance,
             options.lifecycle_period_ms,
+        )
+        self.delivery: Final = Delivery(
+            meta, options.event_targets, clock, rng, self.metrics, identity
         )
         self.repair: Final = Repair(
             meta,
@@ -335,6 +340,7 @@ class Router:
         self.sweep.start()
         self.leftovers.start()
         self.expiry.start()
+        self.delivery.start()
         self.repair.start()
         self.healer.start()
         self.vacate.start()
@@ -371,6 +377,7 @@ class Router:
         await self.vacate.stop()
         await self.healer.stop()
         await self.repair.stop()
+        await self.delivery.stop()
         await self.expiry.stop()
         await self.leftovers.stop()
         await self.sweep.stop()
@@ -406,6 +413,7 @@ class Router:
             self.rebalance,
             self.audit,
             self.vacate,
+            self.delivery,
         )
 
     def _introduce(self) -> Hello:

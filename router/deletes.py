@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Final
 from common.errors import Locked, PreconditionFailed, PutterError, WriteConflict
 from common.locks import SETTING, UNLOCKED
 from common.logs import get_logger
-from common.meta.interface import Outcome
+from common.meta.interface import Commit, Outcome
 from common.meta.outcomes import UNGUARDED, Guard
 from common.names import format_name
 from common.records import Tombstone, Version
@@ -40,6 +40,7 @@ from common.versions import (
     versions_of,
 )
 from router.claims import NameClaim
+from router.events import MARKER, of_deletion, of_version
 from router.targets import Changes, Target, VersioningChangedError
 
 if TYPE_CHECKING:
@@ -253,7 +254,10 @@ class Deletes:
         Raises:
             Locked: a lock keeps what it is about.
         """
-        outcome = await self._path.meta.files.delete(tombstone, guard=guard)
+        policy = await self._path.policies.of(tombstone.bucket)
+        outcome = await self._path.meta.files.delete(
+            tombstone, of_deletion(policy, tombstone), guard=guard
+        )
         bucket, key = plain_file(tombstone.bucket, tombstone.key)
         if outcome is Outcome.LOCKED:
             raise Locked(
@@ -282,7 +286,8 @@ class Deletes:
                 await claim.take()
             marker = await self._marker(bucket, key, versioning)
             found = expected.stamp if expected is not None else 0
-            await self._path.publish_empty(marker, if_match, found)
+            post = of_version(await self._path.policies.of(bucket), MARKER, marker)
+            await self._path.publish_empty(Commit(marker, 0, 0, if_match, found, post))
         except BaseException as error:
             if claim is not None:
                 self._path.in_background(claim.give_back())

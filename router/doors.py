@@ -174,6 +174,7 @@ class Doors:
             router.metrics,
             self._hashers,
             options.idle_ms,
+            options.event_targets,
         )
         node, keys, domain = router.identity.node, router.access_keys, options.s3_domain
         websites = Websites(store, self._clock, options.s3_website_domain, node)

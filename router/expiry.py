@@ -27,6 +27,7 @@ from common.meta.interface import Metadata
 from common.meta.outcomes import Guard, Rank
 from common.metrics import Metrics
 from common.records import Version
+from common.requests import current_request
 from common.uploads import read_upload_name, uploads_of
 from common.versions import number_of
 from router.compare import TakenOverError
@@ -45,6 +46,7 @@ from router.lifecycle import (
     prefix_of,
     rules_of,
 )
+from router.origin import Origin, bind_origin
 from router.pace import Pace
 from router.rounds import Rounds
 from router.uploads import Uploads
@@ -155,6 +157,7 @@ class Expiry:
         if not await self._lease.held():
             self._pass = None
             return False
+        bind_origin(Origin(request=current_request(), expiry=True))
         standing = await self._meta.recovery.standing()
         if not standing.complete:
             return False

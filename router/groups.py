@@ -12,6 +12,7 @@ from common.limits import KIB
 from common.records import Version
 from common.wire import frames
 from router.blocks import Block
+from router.origin import NOBODY, Origin
 from router.placement import Placement
 from router.quorum import Policy
 from router.targets import Target, Written
@@ -33,6 +34,7 @@ class Entry:
     policy: Policy
     request_id: str
     done: asyncio.Future[Written | None]
+    origin: Origin = NOBODY
     object_id: str = ""
     first: int = 0
     count: int = 0

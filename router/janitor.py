@@ -31,9 +31,12 @@ from common.records import Abort, CommitRecord, Version, joined
 from common.requests import bind_request
 from common.wire.session import FindRecord, RecordReply
 from router.belonging import Belonging
+from router.events import COMPLETE, PUT, of_version
 from router.fleet import Fleet
 from router.links import NodeLink
 from router.numbers import Numbers
+from router.origin import NOBODY
+from router.policies import Policies
 from router.replicas import Replicas, free
 
 _log = get_logger(__name__)
@@ -72,6 +75,7 @@ class Janitor:
         belonging: which of them are not waited for.
         replicas: verifies and completes what is rolled forward.
         numbers: stamps of corrected records.
+        policies: know who is told of changes.
         metrics: counters.
         instance: of this router.
         period_ms: time between two rounds.
@@ -85,6 +89,7 @@ class Janitor:
         belonging: Belonging,
         replicas: Replicas,
         numbers: Numbers,
+        policies: Policies,
         metrics: Metrics,
         instance: str,
         period_ms: int = JANITOR_PERIOD_MS,
@@ -95,6 +100,7 @@ class Janitor:
         self._belonging = belonging
         self._replicas = replicas
         self._numbers = numbers
+        self._policies = policies
         self._metrics = metrics
         self._instance = instance
         self._period_ms = period_ms
@@ -236,7 +242,9 @@ class Janitor:
         Then it must never come: nobody was told of it, and what is newer may be acknowledged.
         """
         tickets = sum(stored.tickets for stored in version.objects)
-        outcome = await self._meta.objects.commit(Commit(version, tickets, tickets))
+        name = COMPLETE if version.upload else PUT
+        post = of_version(await self._policies.of(version.bucket), name, version, NOBODY)
+        outcome = await self._meta.objects.commit(Commit(version, tickets, tickets, post=post))
         if outcome in {Outcome.ELSEWHERE, Outcome.OVER_QUOTA}:
             return False
         _log.info(

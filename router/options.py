@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from common.callers import CallerLimits
+from common.event_targets import EventTarget
 from common.limits import (
     AUDIT_PERIOD_S,
     FRAME_DATA_BYTES_DEFAULT,
@@ -57,6 +59,7 @@ class RouterOptions:
         local_reads: read large objects from the files of putters on the same machine.
         rebuild_auto: bring a Redis that lost everything back without being asked.
         token: of the web door where it is not on loopback.
+        event_targets: where events of buckets can go, by name.
     """
 
     host: str = "127.0.0.1"
@@ -89,3 +92,4 @@ class RouterOptions:
     local_reads: bool = True
     rebuild_auto: bool = True
     token: str = field(default="", repr=False)
+    event_targets: Mapping[str, EventTarget] = field(default_factory=dict)

@@ -22,6 +22,7 @@ from common.quotas import NAMES as QUOTA_NAMES
 from common.quotas import kept_quota
 from common.uploads import kept_like
 from common.versions import versioning_of
+from router.events import rules_of
 from router.object_keys import SETTING
 from router.quorum import Consistency, Policy
 from router.recent import STALE_S, Recent
@@ -151,6 +152,7 @@ class Policies:
             policy = policy_of(self.store, own_policy(settings))
             versioning, quota = versioning_of(settings), kept_quota(configured.record)
             policy = replace(policy, locks=default_of(settings) or NO_DEFAULT)
+            policy = replace(policy, events=rules_of(bucket, settings))
             return replace(policy, versioning=versioning, quota=quota, encrypted=encrypted)
         except UsageError as error:
             _log.error("a bucket goes by the store's settings", bucket=bucket, why=str(error))

@@ -9,6 +9,7 @@ from common.errors import NodesUnavailable
 from common.locks import NO_DEFAULT, Default
 from common.quotas import NO_QUOTA, Quota
 from common.versions import Versioning
+from router.events import Rules
 
 Consistency = Literal["available", "strict"]
 
@@ -27,6 +28,7 @@ class Policy:
         encrypted: whether what is written to the bucket is encrypted with a key of its own.
         quota: how much it may hold; writes that differ in it alone go the same way.
         locks: what versions of the bucket are locked by that say nothing of it themselves.
+        events: what is told of its changes, and to whom.
     """
 
     replicas: int
@@ -37,6 +39,7 @@ class Policy:
     encrypted: bool = False
     quota: Quota = field(default=NO_QUOTA, compare=False)
     locks: Default = field(default=NO_DEFAULT, compare=False)
+    events: Rules = field(default=(), compare=False)
 
     def __post_init__(self) -> None:
         if not 1 <= self.write_quorum <= self.replicas:

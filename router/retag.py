@@ -22,6 +22,7 @@ from common.meta.interface import Metadata
 from common.names import format_name
 from common.records import Version
 from common.versions import plain_name
+from router.events import TAGGED, of_version
 from router.fleet import Fleet
 from router.inventory import named
 from router.keeping import Keeping
@@ -65,12 +66,13 @@ class Retag:
         self._keeping = keeping
         self._numbers = numbers
 
-    async def change(self, find: Find, tags: Mapping[str, str]) -> Version:
+    async def change(self, find: Find, tags: Mapping[str, str], event: str = TAGGED) -> Version:
         """Give a version these tags, in place of those that it has; durable by the return.
 
         Args:
             find: finds the version; asked again if it was described anew, or is no more.
             tags: all of them, by key.
+            event: what those are told who are told of it.
 
         Returns:
             The version, as it is described now.
@@ -87,14 +89,15 @@ class Retag:
                 return version
             return msgspec.structs.replace(version, tags=dict(tags), tagged=stamp)
 
-        return await self.describe(find, tagged)
+        return await self.describe(find, tagged, event)
 
-    async def describe(self, find: Find, what: Anew) -> Version:
+    async def describe(self, find: Find, what: Anew, event: str = "") -> Version:
         """Change what is said of a version; durable by the return.
 
         Args:
             find: as for `change`.
             what: asked for each description that is found; an exception of it ends the call.
+            event: what those are told who are told of it; "": nobody is.
 
         Returns:
             The version, as it is described now.
@@ -108,11 +111,14 @@ class Retag:
             found = await self._meta.repairs.at(wanted.bucket, wanted.key)
             if found is None or found.version.stamp != wanted.stamp:
                 continue
-            new = what(found.version, await self._numbers.stamp())
+            stamp = await self._numbers.stamp()
+            new = what(found.version, stamp)
             if new is found.version:
                 return new
             await self._keep(new)
-            if await self._meta.repairs.amend(found.token, new):
+            policy = await self._policies.of(new.bucket)
+            post = of_version(policy, event, new, stamp=stamp) if event else None
+            if await self._meta.repairs.amend(found.token, new, post):
                 return new
         raise WriteConflict("what it holds is changed again and again", hint="try it again")
 

@@ -24,13 +24,16 @@ from common.errors import MetadataUnavailable, NodesUnavailable, PutterError
 from common.limits import KIB, OBJECT_LEASE_MS
 from common.logs import get_logger
 from common.meta.interface import Begin, Commit, Outcome
+from common.meta.outbox import Post
 from common.records import Extent, StoredObject, Version
 from common.requests import current_request, resume_request
 from common.wire import frames
 from common.wire.session import RunHeader
 from router.ahead import Ahead
 from router.blocks import Block
+from router.events import of_version
 from router.groups import Entry, Group, RegroupError, take_group
+from router.origin import current_origin
 from router.parcels import RecordEntry, RecordsParcel, RunsParcel
 from router.placement import Placement
 from router.quorum import Policy
@@ -84,7 +87,8 @@ class SmallWrites:
             PutterError: the version was refused, and never comes to life.
         """
         loop = asyncio.get_running_loop()
-        entry = Entry(block, target, policy, current_request(), loop.create_future())
+        request, done = current_request(), loop.create_future()
+        entry = Entry(block, target, policy, request, done, current_origin())
         self._waiting.append(entry)
         self._plan(loop)
         try:
@@ -320,7 +324,9 @@ class SmallWrites:
         group.begun = []
         self._ahead.follow(group.entries, len(self._waiting))
         commits = [
-            Commit(version, entry.count, entry.count, entry.target.if_match)
+            Commit(
+                version, entry.count, entry.count, entry.target.if_match, post=_post(entry, version)
+            )
             for entry, version in zip(group.entries, group.versions, strict=True)
         ]
         outcomes = await asyncio.gather(
@@ -419,3 +425,7 @@ async def _all(*calls: Awaitable[T]) -> list[T]:
             raise result
         done.append(result)
     return done
+
+
+def _post(entry: Entry, version: Version) -> Post | None:
+    return of_version(entry.policy, entry.target.event, version, entry.origin)

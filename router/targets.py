@@ -22,6 +22,7 @@ from common.meta.interface import Commit, Outcome
 from common.names import format_name
 from common.records import NO_ACL, Acl, Encryption, StoredObject, Version
 from common.versions import plain_name, version_name, versions_of
+from router.events import PUT
 
 VISIBLE: Final = frozenset({Outcome.PUBLISHED, Outcome.SUPERSEDED})
 """Outcomes of a commit that count as written; the second one was overwritten at once."""
@@ -65,6 +66,7 @@ class Target:
         size: how many bytes will come; None: nobody said so.
         upload: the upload in parts that it is made of; "" if it comes in one piece.
         default: what its bucket has for those that say nothing.
+        event: what those are told who are told of it.
     """
 
     bucket: str
@@ -81,6 +83,7 @@ class Target:
     size: int | None = None
     upload: str = ""
     default: Default = NO_DEFAULT
+    event: str = PUT
 
     @property
     def place(self) -> str:

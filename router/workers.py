@@ -93,6 +93,7 @@ class Part(msgspec.Struct, frozen=True):
         audit: the comparison under way and the last one, as it is told.
         left: putters that leave: names that were on each when it walked last.
         empty: of these, which are not needed any more.
+        stuck: why events do not get through, by bucket and target, if it delivers them.
     """
 
     instance: str
@@ -104,6 +105,7 @@ class Part(msgspec.Struct, frozen=True):
     audit: dict[str, Any] = {}
     left: dict[str, int] = {}
     empty: frozenset[str] = frozenset()
+    stuck: dict[str, str] = {}
 
 
 class Workers:

@@ -30,6 +30,7 @@ from common.versions import plain_bucket
 from router.blocks import Block, BlockFiller, Source
 from router.claims import NameClaim
 from router.deletes import Condition, Deletes
+from router.events import of_version
 from router.fleet import Fleet
 from router.keeping import Keeping
 from router.numbers import Numbers
@@ -299,7 +300,8 @@ class WritePath:
     # -- inside ----------------------------------------------------------------------------
 
     async def _publish(self, version: Version, upload: Upload, target: Target) -> None:
-        commit = Commit(version, upload.tickets, upload.acked, target.if_match)
+        post = of_version(upload.policy, target.event, version)
+        commit = Commit(version, upload.tickets, upload.acked, target.if_match, post=post)
         upload.undecided = True
         outcome = await self.meta.objects.commit(commit)
         upload.undecided = False
@@ -351,24 +353,22 @@ class WritePath:
         version = target.version(
             target.name(stamp), stamp, self.clock.now_ms(), policy.replicas, _EMPTY_DIGEST, ()
         )
-        holders = await self.publish_empty(version, target.if_match)
+        post = of_version(policy, target.event, version)
+        holders = await self.publish_empty(Commit(version, 0, 0, target.if_match, post=post))
         return self.written(version, "", _EMPTY_DIGEST, holders)
 
-    async def publish_empty(
-        self, version: Version, if_match: str | None = None, replaces: int = 0
-    ) -> int:
+    async def publish_empty(self, commit: Commit) -> int:
         """Publish a version without a byte; how many putters hold its record.
 
         Raises:
             PutterError: it is not visible, and never will be.
         """
+        version = commit.version
         try:
-            name = f"{version.bucket}/{version.key}"
-            holders = len(await self.keeping.keep([version], name))
+            holders = len(await self.keeping.keep([version], f"{version.bucket}/{version.key}"))
         except PutterError:
             await self.take_back([version])
             raise
-        commit = Commit(version, 0, 0, if_match, replaces)
         outcome = await self.meta.objects.commit(commit)
         if outcome not in VISIBLE:
             await self.take_back([version])

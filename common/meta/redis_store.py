@@ -80,7 +80,7 @@ class RedisMetadata:
         reach_ms: int = REACH_MS,
         clock: Clock | None = None,
     ) -> None:
-        link = _link(where)
+        link = link_to(where)
         self._address = link.address
         self._calls = Calls(link, clock or SystemClock(), patience_ms)
         random_word = secrets.token_hex(20)
@@ -218,7 +218,8 @@ def connect(
     return RedisMetadata(url, grace_ms=grace_ms, patience_ms=patience_ms, clock=clock)
 
 
-def _link(where: str | Redis | RedisCluster) -> Link:
+def link_to(where: str | Redis | RedisCluster) -> Link:
+    """The way to a server: a URL, or a client of the redis package."""
     if isinstance(where, RedisCluster):
         nodes = ",".join(f"{node.host}:{node.port}" for node in where.startup_nodes)
         return ClusterLink(where, nodes)

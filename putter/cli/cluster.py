@@ -197,7 +197,7 @@ def _print_status(url: str, told: StoreStatus) -> None:
 
 
 def _print_repair(told: StoreStatus) -> None:
-    """What putters are owed, and what cannot be healed; nothing if all is as it should be."""
+    """What is owed to putters and targets, and what cannot be healed; nothing if all is well."""
     found = told.audit.found
     if told.audit.running and found is not None:
         missing = found.objects + found.records + found.bare
@@ -225,6 +225,12 @@ def _print_repair(told: StoreStatus) -> None:
                 typer.echo(f"  object {stuck.object}: {stuck.reason}")
     if told.balance is not None and told.balance.left_bytes:
         typer.echo(f"uneven:   {human_size(told.balance.left_bytes)} move to other putters next")
+    for queue in told.events:
+        typer.echo(
+            f"events:   {queue.waiting} of bucket {queue.bucket} wait for {queue.target}"
+            + (f", {queue.dropped} were dropped" if queue.dropped else "")
+            + (f": {queue.trouble}" if queue.trouble else "")
+        )
     for wound in told.incurable:
         typer.echo(
             f"damaged:  {wound.count} tickets from {wound.first} of object {wound.object} on "

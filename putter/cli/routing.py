@@ -10,6 +10,7 @@ import random
 from common.callers import CallerLimits
 from common.certificates import Certificates
 from common.clock import SystemClock
+from common.event_targets import parse_targets
 from common.keys import Keyring
 from common.meta.redis_store import RedisMetadata, connect
 from common.settings import Settings
@@ -70,6 +71,7 @@ def make_router(
             rebalance_percent=settings.rebalance_percent,
             replace_after_ms=settings.replace_after_s * 1000,
             token=settings.token or "",
+            event_targets=parse_targets(settings.notify_targets),
         ),
         Identity(instance, instance, version()),
         keyring,

@@ -275,6 +275,24 @@ class Incurable(msgspec.Struct, frozen=True):
     reason: str
 
 
+class EventQueue(msgspec.Struct, frozen=True):
+    """Events of a bucket that wait for a target.
+
+    Attributes:
+        bucket: bucket name.
+        target: name of the target.
+        waiting: how many wait.
+        dropped: how many had to go undelivered.
+        trouble: why the last try to deliver some failed, if this router delivers them.
+    """
+
+    bucket: str
+    target: str
+    waiting: int
+    dropped: int = 0
+    trouble: str = ""
+
+
 class Drain(msgspec.Struct, frozen=True):
     """How far a putter is emptied.
 
@@ -382,6 +400,7 @@ class StoreStatus(msgspec.Struct, frozen=True):
         buckets: those that have.
         audit: comparisons of what putters hold with what they should.
         balance: how evenly the bytes are spread; None from a router that has not looked.
+        events: those of buckets that wait.
     """
 
     version: str
@@ -398,3 +417,4 @@ class StoreStatus(msgspec.Struct, frozen=True):
     buckets: tuple[BucketInfo, ...] = ()
     audit: AuditState = AuditState()
     balance: Balance | None = None
+    events: tuple[EventQueue, ...] = ()

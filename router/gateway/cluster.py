@@ -12,6 +12,7 @@ from common import names
 from common.errors import NotFound, PutterError, UsageError
 from common.limits import LIST_PAGE_MAX
 from common.meta.interface import Metadata
+from common.meta.outbox import Queue
 from common.meta.packing import Packing
 from common.quotas import kept_quota
 from common.tickets import TICKETS_MAX, format_id, parse_ticket
@@ -26,7 +27,7 @@ from router.gateway.buckets import bucket_told, policy_told
 from router.gateway.describe import place_of_ticket
 from router.gateway.keyed_door import KEY
 from router.gateway.openapi import document
-from router.gateway.parts import audit, balance, incurable, link_to, repair, told_of_workers
+from router.gateway.parts import audit, balance, events, incurable, link_to, repair, told_of_workers
 from router.gateway.scrub import ScrubRoutes, ask, summary
 from router.policies import Policies
 from router.quotas import held_by
@@ -183,6 +184,7 @@ class ClusterRoutes:
                 "balance": balance(parts),
                 "audit": audit(parts),
                 "incurable": incurable(parts),
+                "events": events(await self._queues(), parts),
                 "numbers": {"tickets_used": self._tickets_used(), "tickets_max": TICKETS_MAX},
             }
         )
@@ -206,6 +208,15 @@ class ClusterRoutes:
             for each in configured
             if each.record.settings
         ]
+
+    async def _queues(self) -> dict[str, list[Queue]]:
+        """What waits in outboxes of buckets; nothing while Redis is away."""
+        outbox = self._meta.outbox
+        try:
+            async with asyncio.timeout(_STATUS_MS / 1000):
+                return {name: await outbox.queues(name) for name in await outbox.buckets()}
+        except (PutterError, TimeoutError):
+            return {}
 
     async def _nodes(self, parts: dict[int, Part | None]) -> list[dict[str, Any]]:
         """What is known of each putter, and how the verification of its disk goes."""

@@ -31,6 +31,7 @@ from common.records import Version
 from common.tickets import format_id
 from common.web import error_response, json_response
 from router.blocks import ChunkSource
+from router.events import COPY
 from router.gateway.bodies import SignedBody
 from router.gateway.conditions import (
     Representation,
@@ -252,7 +253,9 @@ def _like(version: Version, target: Target) -> Target:
 
     The tag and checksums of an upload in parts tell of its parts, which a copy does not have.
     """
-    copy = replace(target, headers=version.headers, tags=version.tags, size=version.size)
+    copy = replace(
+        target, headers=version.headers, tags=version.tags, size=version.size, event=COPY
+    )
     if version.parts:
         return copy
     sealed = Sealed(version.etag, version.checksums)

@@ -27,7 +27,8 @@ from aiohttp import web
 from common.clock import Clock
 from common.errors import Forbidden, NotAuthorised, UsageError
 from common.keys import Keyring
-from common.pairs import new_secret
+from common.pairs import ROOT, new_secret
+from common.requests import current_request
 from common.web import Door
 from router.access_keys import AccessKeys
 from router.gateway.bodies import BODY_SHA256
@@ -36,6 +37,7 @@ from router.gateway.files import COPY_SOURCE, MOVE_SOURCE, name_of
 from router.gateway.s3.access import verified_by
 from router.gateway.s3.failures import S3Error
 from router.gateway.s3.sigv4 import SignedRequest, Verified, parse
+from router.origin import Origin, bind_origin
 from router.rights import Key
 
 KEY: Final = web.RequestKey("access key", Key)
@@ -165,6 +167,7 @@ class KeyedDoor(Door):
         path, _, query = request.raw_path.partition("?")
         if not claims_key(request.headers, query):
             self.check(request.headers)
+            bind_origin(Origin(ROOT, request.remote or "", current_request()))
             return
         self.check_host(request.headers)
         scheme, _, given = request.headers.get("Authorization", "").partition(" ")
@@ -202,6 +205,7 @@ class KeyedDoor(Door):
                 about = each.bucket, each.key
                 await self._denials.check(request, key, claim, each.action, about)
         request[KEY] = key
+        bind_origin(Origin(key.owner, request.remote or "", current_request()))
 
     # -- inside ----------------------------------------------------------------------------
 

@@ -6,10 +6,12 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict
 from typing import Any
 
+from common.meta.outbox import Queue
 from common.records import ANYONE
 from common.tickets import format_id
 from common.wire.handshake import Identity
 from router.audit import Audit
+from router.delivery import Delivery
 from router.fleet import Fleet
 from router.heal import Healer, Incurable
 from router.rebalance import Balance, Rebalance
@@ -30,6 +32,7 @@ def part_of(
     rebalance: Rebalance,
     audit: Audit,
     vacate: Vacate,
+    delivery: Delivery,
 ) -> Part:
     """What this worker knows and the others do not."""
     return Part(
@@ -55,6 +58,7 @@ def part_of(
         audit=_audit(audit),
         left=dict(vacate.left),
         empty=vacate.empty,
+        stuck={_queue(*each): why.reason for each, why in delivery.troubles.items()},
     )
 
 
@@ -165,6 +169,28 @@ def drains(parts: Collection[Part], decided: Mapping[str, str]) -> list[Told]:
     ]
 
 
+def events(queues: Mapping[str, Collection[Queue]], parts: Iterable[Part]) -> list[Told]:
+    """What waits for targets of events, with what whoever delivers it knows of that.
+
+    Args:
+        queues: of the buckets in which any waits, by name.
+        parts: what each worker knows.
+    """
+    stuck = {queue: why for part in parts for queue, why in part.stuck.items()}
+    return [
+        {
+            "bucket": bucket,
+            "target": queue.target,
+            "waiting": queue.waiting,
+            "dropped": queue.dropped,
+            "trouble": stuck.get(_queue(bucket, queue.target), ""),
+        }
+        for bucket, found in sorted(queues.items())
+        for queue in found
+        if queue.waiting
+    ]
+
+
 def balance(parts: Iterable[Part]) -> Told | None:
     """How evenly the bytes are spread: one of them looks, if any."""
     return next((part.balance for part in parts if part.balance is not None), None)
@@ -180,6 +206,10 @@ def audit(parts: Iterable[Part]) -> Told:
         "found": next((each["found"] for each in told if each["running"]), None),
         "last": max(last, key=lambda each: int(each["ended_ms"]), default=None),
     }
+
+
+def _queue(bucket: str, target: str) -> str:
+    return f"{bucket} {target}"
 
 
 def _audit(audit: Audit) -> Told:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Final
@@ -13,6 +13,7 @@ from typing import Final
 from aiohttp import web
 
 from common.errors import NotFound
+from common.event_targets import EventTarget
 from common.meta.interface import Metadata
 from common.metrics import Metrics
 from common.pairs import ROOT
@@ -50,6 +51,7 @@ class Store:
         metrics: counters.
         threads: where checksums are computed.
         idle_ms: silence of an upload after which it fails.
+        event_targets: where events can go, by name.
     """
 
     meta: Metadata
@@ -61,6 +63,7 @@ class Store:
     metrics: Metrics
     threads: Executor
     idle_ms: int
+    event_targets: Mapping[str, EventTarget] = field(default_factory=dict)
 
     async def bucket(self, name: str) -> Bucket:
         """A bucket that is there, or was within the last second.

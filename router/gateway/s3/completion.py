@@ -32,6 +32,7 @@ from common.logs import get_logger
 from common.records import Version
 from common.requests import current_request
 from common.uploads import is_upload_id
+from router.events import COMPLETE
 from router.gateway.s3.announced import Announced, BodyChecks
 from router.gateway.s3.call import Call, answer
 from router.gateway.s3.checksums import (
@@ -268,6 +269,7 @@ async def _make(call: Call, of: Open, parts: Sequence[Version], etag: str) -> Ve
         size=sum(part.size for part in parts),
         upload=of.upload,
         lock=of.lock,
+        event=COMPLETE,
     )
     return (await write_from(call, chunks(), target)).version
 

@@ -13,7 +13,6 @@ from router.gateway.s3.failures import S3Error
 DOCUMENTS: Final[dict[str, Tree]] = {
     "GetBucketAccelerateConfiguration": ("AccelerateConfiguration", ""),
     "GetBucketLogging": ("BucketLoggingStatus", ""),
-    "GetBucketNotificationConfiguration": ("NotificationConfiguration", ""),
     "GetBucketRequestPayment": ("RequestPaymentConfiguration", [("Payer", "BucketOwner")]),
 }
 """Operations that are always answered with the same document."""

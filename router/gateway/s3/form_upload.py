@@ -25,8 +25,10 @@ from aiohttp import web
 from common.clock import Clock
 from common.limits import OBJECT_BYTES_MAX
 from common.records import Version
+from common.requests import current_request
 from common.versions import plain_name
 from router.blocks import ChunkSource
+from router.events import POST
 from router.gateway.s3.access import NOBODY, SIGNS, AccessKey, AccessKeys
 from router.gateway.s3.acls import HEADER, asked_acl
 from router.gateway.s3.address import Address, checked_key
@@ -51,6 +53,7 @@ from router.gateway.s3.sigv4_form import FormClaim, parse_form, verify_form
 from router.gateway.s3.sse_headers import asked_for
 from router.gateway.s3.tags import OBJECT_TAGS_MAX, tags_in
 from router.gateway.s3.writing import told_of_written
+from router.origin import Origin, bind_origin
 from router.targets import Target
 
 _FILENAME: Final = "${filename}"
@@ -169,7 +172,9 @@ async def post_object(
         seal=writing.seal(hashed.sealed),
         encryption=writing.encryption,
         lock=lock,
+        event=POST,
     )
+    bind_origin(Origin(signer.owner, request.remote or "", current_request()))
     chunks = writing.chunks(hashed.chunks())
     source = ChunkSource(chunks, store.writes.filler())
     try:

@@ -76,6 +76,7 @@ _OF_OPERATIONS: Final[Mapping[str, frozenset[str]]] = {
     "CopyObject": frozenset({"x-amz-tagging", REDIRECT}) | LOCK,
     "CreateMultipartUpload": frozenset({"x-amz-tagging", REDIRECT}) | LOCK,
     "PostObject": frozenset({REDIRECT}) | LOCK,
+    "PutBucketNotificationConfiguration": frozenset({"x-amz-skip-destination-validation"}),
     "PutObject": frozenset({"x-amz-tagging", REDIRECT}) | LOCK,
     "PutObjectLockConfiguration": frozenset({"x-amz-bucket-object-lock-token"}),
     "RenameObject": frozenset(

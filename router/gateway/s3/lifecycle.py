@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -19,7 +19,13 @@ from common.limits import KEY_BYTES_MAX, MIB
 from router.gateway.s3.call import Call, answer, iso_date
 from router.gateway.s3.documents import Element, Tree
 from router.gateway.s3.failures import S3Error
-from router.gateway.s3.subresources import delete_setting, element_of, put_setting, setting_of
+from router.gateway.s3.subresources import (
+    check_children,
+    delete_setting,
+    element_of,
+    put_setting,
+    setting_of,
+)
 from router.gateway.s3.tags import OBJECT_TAGS_MAX, tags_in
 from router.lifecycle import DAY_MS, SETTING, Rule, kept, rules_of
 
@@ -99,7 +105,7 @@ def _rule(element: Element) -> Rule:
     for child in element.children:
         if child.name in _MOVES:
             raise S3Error("NotImplemented", ResourceType=child.name)
-    _check_names(element, _PARTS)
+    check_children(element, _PARTS)
     name = element.value("ID") or secrets.token_hex(16)
     if len(name) > _NAME_CHARS_MAX:
         raise S3Error("InvalidArgument", "ID length should not exceed allowed limit of 255")
@@ -148,13 +154,13 @@ def _about(rule: Element) -> dict[str, Any]:
         raise S3Error("MalformedXML")
     if not filters:
         return {"form": "Prefix", **_predicates(rule.all("Prefix"))}
-    _check_names(filters[0], _PREDICATES | {"And"})
+    check_children(filters[0], _PREDICATES | {"And"})
     if len(filters[0].children) > 1:
         raise S3Error("MalformedXML")
     both = filters[0].all("And")
     if not both:
         return {"form": "Filter", **_predicates(filters[0].children)}
-    _check_names(both[0], _PREDICATES, many="Tag")
+    check_children(both[0], _PREDICATES, many="Tag")
     if not both[0].children:
         raise S3Error("MalformedXML")
     return {"form": "And", **_predicates(both[0].children)}
@@ -186,7 +192,7 @@ def _predicates(elements: Sequence[Element]) -> dict[str, Any]:
 
 
 def _expiration(element: Element) -> dict[str, Any]:
-    _check_names(element, ("Days", "Date", "ExpiredObjectDeleteMarker"))
+    check_children(element, ("Days", "Date", "ExpiredObjectDeleteMarker"))
     if len(element.children) != 1:
         raise S3Error("MalformedXML")
     [child] = element.children
@@ -201,7 +207,7 @@ def _expiration(element: Element) -> dict[str, Any]:
 
 
 def _noncurrent(element: Element) -> dict[str, Any]:
-    _check_names(element, ("NoncurrentDays", "NewerNoncurrentVersions"))
+    check_children(element, ("NoncurrentDays", "NewerNoncurrentVersions"))
     found: dict[str, Any] = {}
     for child in element.children:
         if child.name == "NoncurrentDays":
@@ -214,18 +220,10 @@ def _noncurrent(element: Element) -> dict[str, Any]:
 
 
 def _abort(element: Element) -> dict[str, Any]:
-    _check_names(element, ("DaysAfterInitiation",))
+    check_children(element, ("DaysAfterInitiation",))
     if not element.children:
         raise S3Error("MalformedXML")
     return {"abort_days": _days(element.children[0], element.name)}
-
-
-def _check_names(element: Element, known: Collection[str], many: str = "") -> None:
-    """Refuse children that are not known, and those that are there twice, but for one name."""
-    names = [child.name for child in element.children]
-    once = [name for name in names if name != many]
-    if not set(names) <= set(known) or len(set(once)) < len(once):
-        raise S3Error("MalformedXML")
 
 
 def _days(element: Element, action: str) -> int:

@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from common.errors import WriteConflict
 from common.records import Acl, Version
+from router.events import ACL
 from router.gateway.s3.acl_documents import acl_tree
 from router.gateway.s3.acls import GRANTS, PRIVATE, asked_acl, kept_of_object
 from router.gateway.s3.call import Call, Store, answer
@@ -63,7 +64,7 @@ async def put_object_acl(call: Call) -> web.StreamResponse:
         return version if version.acl.name == acl else replace(version, acl=Acl(acl, stamp))
 
     try:
-        version = await call.store.retag.describe(lambda: find_now(call), described)
+        version = await call.store.retag.describe(lambda: find_now(call), described, ACL)
     except WriteConflict as error:
         raise S3Error("OperationAborted", Key=call.address.key) from error
     return web.Response(headers=await told_id(call.store, version))

@@ -1,9 +1,10 @@
 """The short way of PutObject: what most writes of small objects are, with the same answers.
 
 A request that is plain (`common.plain`), signed in its header, and whole, goes this way, if its
-bucket has no policy and encrypts nothing, and its body is what was announced of it. All others are
-left to `router.gateway.s3.server`, which looks at them anew: until its write begins, nothing here
-changes anything. What comes of the write is told here, be it an error.
+bucket has no policy, encrypts nothing and tells nobody of changes, and its body is what was
+announced of it. All others are left to `router.gateway.s3.server`, which looks at them anew: until
+its write begins, nothing here changes anything. What comes of the write is told here, be it an
+error.
 """
 
 from __future__ import annotations

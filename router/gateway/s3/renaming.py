@@ -14,6 +14,7 @@ from blake3 import blake3
 
 from common.errors import PreconditionFailed, WriteConflict
 from common.records import Version
+from router.events import COPY
 from router.gateway.conditions import Representation, check_read
 from router.gateway.s3.address import Source, checked_key, decoded
 from router.gateway.s3.call import Call
@@ -59,7 +60,7 @@ async def rename_object(call: Call) -> web.StreamResponse:
         check_source(call.headers, version, SOURCE)
         await copied_tags(call, Source(bucket, source), version)
 
-    target = Target(bucket, key, if_match=await _condition(call))
+    target = Target(bucket, key, if_match=await _condition(call), event=COPY)
     try:
         await renames.rename(bucket, source, target, check, mark)
     except PreconditionFailed:

@@ -35,6 +35,7 @@ from router.gateway.s3 import (
     lifecycle,
     locking,
     multipart,
+    notification,
     object_acls,
     origins,
     reading,
@@ -66,6 +67,7 @@ from router.gateway.s3.versioning import get_bucket_versioning, put_bucket_versi
 from router.gateway.s3.versions import list_versions
 from router.gateway.s3.website import configuration
 from router.gateway.s3.website.serving import OPERATION, Websites
+from router.origin import Origin, bind_origin
 
 _log = get_logger(__name__)
 _RETRY: Final = 503
@@ -102,6 +104,8 @@ _HANDLERS: Final[dict[str, Operation]] = {
     "GetBucketLifecycleConfiguration": lifecycle.get_lifecycle,
     "PutBucketLifecycleConfiguration": lifecycle.put_lifecycle,
     "DeleteBucketLifecycle": lifecycle.delete_lifecycle,
+    "GetBucketNotificationConfiguration": notification.get_notification,
+    "PutBucketNotificationConfiguration": notification.put_notification,
     "GetBucketTagging": tagging.get_bucket_tagging,
     "PutBucketTagging": tagging.put_bucket_tagging,
     "DeleteBucketTagging": tagging.delete_bucket_tagging,
@@ -239,6 +243,7 @@ class S3Door:
         await gate.admit(name, address)
         if address.bucket:
             await call.check_owner(address.bucket, "x-amz-expected-bucket-owner")
+        bind_origin(Origin(key.owner, request.remote or "", current_request()))
         handler = _HANDLERS.get(name)
         try:
             if request.body_exists and takes_no_body(name):

@@ -13,7 +13,7 @@ by the same process.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Final
 
 from aiohttp import web
@@ -71,6 +71,18 @@ async def element_of(call: Call, root: str, bytes_max: int, *, sum_needed: bool 
         S3Error: as `document_of`; or ``MalformedXML``.
     """
     return parsed(await document_of(call, bytes_max, sum_needed=sum_needed), root)
+
+
+def check_children(element: Element, known: Collection[str], many: str = "") -> None:
+    """Refuse children that are not known, and those that are there twice, but for one name.
+
+    Raises:
+        S3Error: ``MalformedXML``.
+    """
+    names = [child.name for child in element.children]
+    once = [name for name in names if name != many]
+    if not set(names) <= set(known) or len(set(once)) < len(once):
+        raise S3Error("MalformedXML")
 
 
 async def change_settings(call: Call, what: Decision) -> None:

@@ -10,6 +10,7 @@ from aiohttp import web
 from common.errors import WriteConflict
 from common.limits import KIB
 from common.records import Version
+from router.events import TAGGED, UNTAGGED
 from router.gateway.s3.address import Source
 from router.gateway.s3.call import Call, answer
 from router.gateway.s3.failures import S3Error
@@ -113,7 +114,7 @@ async def copied_tags(call: Call, source: Source, version: Version) -> dict[str,
 async def put_object_tagging(call: Call) -> web.StreamResponse:
     """PutObjectTagging: all tags of the object, in place of those that it had."""
     await find_now(call)
-    version = await _change(call, await _tags_of_document(call))
+    version = await _change(call, await _tags_of_document(call), TAGGED)
     return web.Response(headers=await told_id(call.store, version))
 
 
@@ -125,7 +126,7 @@ async def get_object_tagging(call: Call) -> web.StreamResponse:
 
 async def delete_object_tagging(call: Call) -> web.StreamResponse:
     """DeleteObjectTagging: there are none any more."""
-    version = await _change(call, {})
+    version = await _change(call, {}, UNTAGGED)
     return web.Response(status=204, headers=await told_id(call.store, version))
 
 
@@ -149,7 +150,7 @@ async def _check_may(call: Call, tags: Mapping[str, str]) -> None:
         raise S3Error("AccessDenied")
 
 
-async def _change(call: Call, tags: Mapping[str, str]) -> Version:
+async def _change(call: Call, tags: Mapping[str, str], event: str) -> Version:
     """Change the tags of the version that a request is about; durable by the return.
 
     Raises:
@@ -157,6 +158,6 @@ async def _change(call: Call, tags: Mapping[str, str]) -> Version:
         PutterError: they are as before, or Redis did not answer at the end.
     """
     try:
-        return await call.store.retag.change(lambda: find_now(call), tags)
+        return await call.store.retag.change(lambda: find_now(call), tags, event)
     except WriteConflict as error:
         raise S3Error("OperationAborted", Key=call.address.key) from error

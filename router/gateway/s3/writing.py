@@ -13,6 +13,7 @@ from common.limits import MIB
 from common.records import Version
 from common.versions import plain_name, read_version_id
 from router.blocks import ChunkSource
+from router.events import COPY
 from router.gateway.conditions import Representation, check_read
 from router.gateway.s3.address import checked_key, copy_source
 from router.gateway.s3.announced import Announced, BodyChecks
@@ -125,6 +126,7 @@ async def copy_object(call: Call) -> web.StreamResponse:
         encryption=writing.encryption,
         size=version.size,
         lock=lock,
+        event=COPY,
     )
     written = (await write_from(call, writing.chunks(pieces), target)).version
     told: list[Tree] = [

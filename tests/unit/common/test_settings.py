@@ -31,6 +31,7 @@ GOOD = {
     "s3_website_domain": "web.example.com",
     "redis": "redis://h:6379/0",
     "nodes": "a:5000,b:5000",
+    "notify_targets": "hook=https://t0ken@h/,log=redis:?stream=told",
     "zone": "rack-7",
     "compress": "zstd",
     "scrub_bytes_per_s": "1000000",
@@ -105,6 +106,17 @@ def test_redis_by_host_and_port_stands_behind_its_url() -> None:
     both = {"REDIS_HOSTPORT": "h:1", "PUTTER_REDIS": "unix:///run/valkey.sock"}
     assert load({}, both).redis == "unix:///run/valkey.sock"
     assert load({}, {"REDIS_HOSTPORT": "h:1"}, 'redis = "redis://file"').redis == "redis://h:1"
+
+
+def test_targets_of_events_are_a_list_by_commas_and_nothing_tells_their_secrets() -> None:
+    pairs = ("hook=https://t0ken@h/", "log=redis:?stream=told")
+    settings = load({"notify_targets": ",".join(pairs)}, {})
+    assert settings.notify_targets == pairs
+    assert "t0ken" not in repr(settings)
+    for wrong in ("https://t0ken@h/", "hook=t0ken", "hook=https://t0ken@h/,hook=http://h"):
+        with pytest.raises(SettingInvalid, match="environment variable") as caught:
+            load({}, {"PUTTER_NOTIFY_TARGETS": wrong})
+        assert "t0ken" not in str(caught.value) + str(caught.value.hint)
 
 
 def test_nodes_are_a_list_by_commas_or_of_the_file() -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from common.errors import NodesUnavailable, NotFound, WriteConflict
 from common.locks import UNLOCKED, Lock
+from common.meta.outbox import Post
 from common.meta.repairs import Described
 from common.records import Acl, Version
 from router import relock
@@ -166,14 +167,14 @@ def test_a_repair_at_the_same_time_undoes_nothing_and_is_not_undone(
         waiting: dict[str, asyncio.Event] = {"repair": asyncio.Event(), "change": asyncio.Event()}
         go_on = asyncio.Event()
 
-        async def slow(token: bytes, version: Version) -> bool:
+        async def slow(token: bytes, version: Version, post: Post | None = None) -> bool:
             who = "repair" if said(version) == NOTHING else "change"
             waiting[who].set()
             await (waiting["change" if who == "repair" else "repair"]).wait()
             if who != first:
                 await go_on.wait()
             try:
-                return await amend(token, version)
+                return await amend(token, version, post)
             finally:
                 go_on.set()
 

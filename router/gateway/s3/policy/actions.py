@@ -65,6 +65,7 @@ ACTIONS: Final[Mapping[str, tuple[str, ...]]] = {
     "PutBucketCors": ("PutBucketCORS",),
     "PutBucketEncryption": ("PutEncryptionConfiguration",),
     "PutBucketLifecycleConfiguration": ("PutLifecycleConfiguration",),
+    "PutBucketNotificationConfiguration": ("PutBucketNotification",),
     "PutBucketOwnershipControls": ("PutBucketOwnershipControls",),
     "PutBucketPolicy": ("PutBucketPolicy",),
     "PutBucketTagging": ("PutBucketTagging",),

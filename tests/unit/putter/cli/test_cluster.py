@@ -96,6 +96,7 @@ STATUS = {
     "numbers": {"tickets_used": 50, "tickets_max": 100},
     "repair": [],
     "incurable": [],
+    "events": [],
     "balance": None,
     "audit": {"running": False, "wanted": [], "found": None, "last": None},
 }
@@ -124,6 +125,15 @@ def test_status_tells_of_workers_where_there_are_several(shop: Any) -> None:
     workers = [{"worker": 0, "router": "R1", "answers": True}, {"worker": 1, "answers": False}]
     shop.answers(lambda _: as_json(STATUS | {"workers": workers}))
     assert "\nworkers:  1 of 2 answer\n" in shop.run("status").stdout
+
+
+def test_status_tells_of_events_that_wait(shop: Any) -> None:
+    queue = {"bucket": "photos", "target": "hook", "waiting": 3, "dropped": 0, "trouble": ""}
+    stuck = queue | {"target": "log", "dropped": 2, "trouble": "it answers 503"}
+    shop.answers(lambda _: as_json(STATUS | {"events": [queue, stuck]}))
+    text = shop.run("status").stdout
+    assert "events:   3 of bucket photos wait for hook\n" in text
+    assert "3 of bucket photos wait for log, 2 were dropped: it answers 503\n" in text
 
 
 def test_status_tells_what_is_owed_and_what_cannot_be_healed(shop: Any) -> None:
