@@ -8,7 +8,7 @@ ticket.
 
 from __future__ import annotations
 
-from typing import Final, Literal
+from typing import Final, Literal, TypeVar, cast
 
 from prometheus_client import (
     CollectorRegistry,
@@ -25,6 +25,7 @@ CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
 _SYNC_BUCKETS: Final = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5)
 _REQUEST_BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5, 30, 120)
+Labelled = TypeVar("Labelled", Counter, Histogram)
 
 
 class Metrics:
@@ -101,6 +102,7 @@ class Metrics:
     def __init__(self, role: Literal["router", "putter"]) -> None:
         self.role = role
         self.registry = CollectorRegistry()
+        self._children: dict[tuple[object, ...], Counter | Histogram] = {}
         self._process()
         self._writing()
         self._links()
@@ -112,6 +114,19 @@ class Metrics:
     def render(self) -> bytes:
         """Everything in the text format of Prometheus (`CONTENT_TYPE`)."""
         return generate_latest(self.registry)
+
+    def child(self, metric: Labelled, *values: str) -> Labelled:
+        """What ``metric.labels(…)`` gives, remembered: the library looks for it anew each time.
+
+        Args:
+            metric: one of these.
+            values: of its labels.
+        """
+        key = (metric, *values)
+        found = self._children.get(key)
+        if found is None:
+            found = self._children[key] = metric.labels(*values)
+        return cast("Labelled", found)
 
     def count_acks(self, statuses: dict[int, int]) -> None:
         """Add a batch of acks, status byte to count."""

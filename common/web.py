@@ -192,8 +192,8 @@ def count_answer(metrics: Metrics, method: str, status: int, started_s: float) -
         started_s: `time.perf_counter` when the request was there.
     """
     known = method if method in _METHODS else "other"
-    metrics.requests.labels(known, str(status)).inc()
-    metrics.request_seconds.labels(known).observe(time.perf_counter() - started_s)
+    metrics.child(metrics.requests, known, str(status)).inc()
+    metrics.child(metrics.request_seconds, known).observe(time.perf_counter() - started_s)
 
 
 class Vitals(Protocol):

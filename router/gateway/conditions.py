@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import format_datetime, parsedate_to_datetime
+from functools import lru_cache
 from typing import Final
 
 from common.errors import PreconditionFailed, RangeInvalid, UsageError
@@ -33,7 +34,12 @@ class Representation:
 
 def http_date(ms: int) -> str:
     """A moment in the form of ``Last-Modified``."""
-    return format_datetime(datetime.fromtimestamp(ms // 1000, UTC), usegmt=True)
+    return _http_date(ms // 1000)
+
+
+@lru_cache(maxsize=1024)
+def _http_date(seconds: int) -> str:
+    return format_datetime(datetime.fromtimestamp(seconds, UTC), usegmt=True)
 
 
 def matches(header: str, etag: str) -> bool:

@@ -12,6 +12,8 @@ from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Final, Protocol
 
+import msgspec
+
 from common.clock import Clock
 from router.gateway.s3.failures import S3Error
 from router.gateway.s3.sigv4 import Claim, Payload, SignedRequest, Verified, parse, verify
@@ -84,8 +86,7 @@ class Nobody:
 NOBODY: Final = Nobody()
 
 
-@dataclass(frozen=True)
-class Caller:
+class Caller(msgspec.Struct, frozen=True):
     """Who a request is from.
 
     Attributes:

@@ -230,8 +230,8 @@ def count(metrics: Metrics, method: str, operation: str, status: int, started_s:
         started_s: `time.perf_counter` when the request was there.
     """
     count_answer(metrics, method, status, started_s)
-    metrics.s3_requests.labels(operation, str(status)).inc()
-    metrics.s3_seconds.labels(operation).observe(time.perf_counter() - started_s)
+    metrics.child(metrics.s3_requests, operation, str(status)).inc()
+    metrics.child(metrics.s3_seconds, operation).observe(time.perf_counter() - started_s)
 
 
 def no_bucket(name: str) -> S3Error:

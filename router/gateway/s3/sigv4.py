@@ -10,11 +10,12 @@ still to be checked while the body comes in is in what `verify` returns.
 from __future__ import annotations
 
 import hmac
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from hashlib import sha256
 from typing import Any, Final
+
+import msgspec
 
 from router.gateway.s3.canonical import (
     SignedRequest,
@@ -34,8 +35,7 @@ _BOUND: Final = ("x-amz-date", "x-amz-content-sha256")
 """In a header's claim these are part of what is signed in any case."""
 
 
-@dataclass(frozen=True)
-class Verified:
+class Verified(msgspec.Struct, frozen=True):
     """A claim that holds, and what its body has still to be held to.
 
     Attributes:

@@ -9,11 +9,13 @@ from __future__ import annotations
 import enum
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 from typing import Final, NoReturn
 from urllib.parse import unquote
+
+import msgspec
 
 from router.gateway.s3.canonical import ALGORITHM, SignedRequest
 from router.gateway.s3.failures import S3Error
@@ -21,6 +23,8 @@ from router.gateway.s3.failures import S3Error
 EXPIRES_MAX_S: Final = 7 * 24 * 3600
 """How long a presigned URL may be good for."""
 
+_REMEMBERED_MAX: Final = 256
+"""Of each part of a claim that recurs: those of a client differ in little but the signature."""
 _UNSIGNED: Final = "UNSIGNED-PAYLOAD"
 _CREDENTIAL: Final = '"<YOUR-AKID>/YYYYMMDD/REGION/SERVICE/aws4_request"'
 _TIMESTAMP: Final = re.compile(r"(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)Z", re.ASCII)
@@ -55,8 +59,7 @@ _CHUNKED: Final = (Payload.CHUNKS_SIGNED, Payload.CHUNKS_SIGNED_TRAILER, Payload
 _BY_WORD: Final = {each.value: each for each in Payload if each is not Payload.HASHED}
 
 
-@dataclass(frozen=True)
-class Claim:
+class Claim(msgspec.Struct, frozen=True):
     """Who a request says that it is from.
 
     Attributes:
@@ -85,7 +88,10 @@ class Claim:
     payload_hash: str
     presigned: bool = False
     expires_s: int = 0
-    token: str = field(default="", repr=False)
+    token: str = ""
+
+    def __repr__(self) -> str:
+        return f"<claim of {self.access_key_id}>"  # the token is a secret
 
 
 def parse(request: SignedRequest, *, region: str | None = None) -> Claim | None:
@@ -102,8 +108,10 @@ def parse(request: SignedRequest, *, region: str | None = None) -> Claim | None:
         S3Error: a claim that is malformed, or of a kind that is not accepted.
     """
     pairs = request.pairs
-    names = {name for name, _ in pairs}
     headers = request.values("authorization")
+    if not pairs and len(headers) == 1:
+        return _parse_header(request, headers[0], region)
+    names = {name for name, _ in pairs}
     in_query = not names.isdisjoint(("X-Amz-Algorithm", "X-Amz-Signature", "X-Amz-Credential"))
     if {"AWSAccessKeyId", "Signature"} <= names:
         refuse_version_two()
@@ -138,6 +146,11 @@ def read_credential(text: str, timestamp: str, code: str, start: str) -> tuple[s
     Raises:
         S3Error: it is malformed, for another service, or of another day.
     """
+    return _read_credential(text, timestamp[:8], code, start)
+
+
+@lru_cache(maxsize=_REMEMBERED_MAX)
+def _read_credential(text: str, signed_on: str, code: str, start: str) -> tuple[str, str, str]:
     parts = text.rsplit("/", 4)
     if len(parts) != 5 or not all(parts):
         raise S3Error(code, f"{start}; the Credential is mal-formed; expecting {_CREDENTIAL}.")
@@ -151,15 +164,16 @@ def read_credential(text: str, timestamp: str, code: str, start: str) -> tuple[s
             code,
             f'{start}; incorrect terminal "{terminal}". This endpoint uses "aws4_request".',
         )
-    if day != timestamp[:8]:
+    if day != signed_on:
         raise S3Error(
             code,
             f'{start}; Invalid credential date "{day}". This date is not the same as '
-            f'X-Amz-Date: "{timestamp[:8]}".',
+            f'X-Amz-Date: "{signed_on}".',
         )
     return access_key_id, region, f"{day}/{region}/{service}/{terminal}"
 
 
+@lru_cache(maxsize=_REMEMBERED_MAX)
 def read_timestamp(text: str) -> datetime | None:
     """The time of ``YYYYMMDDTHHMMSSZ``, or None if it is not one."""
     match = _TIMESTAMP.fullmatch(text)
@@ -318,6 +332,7 @@ def _expires(text: str) -> int:
     return expires_s
 
 
+@lru_cache(maxsize=_REMEMBERED_MAX)
 def _signed_headers(text: str, code: str, start: str) -> tuple[str, ...]:
     names = tuple(text.lower().split(";"))
     if not all(names) or "host" not in names:

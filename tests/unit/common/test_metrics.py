@@ -72,8 +72,19 @@ def test_acks_are_counted_by_the_batch_under_the_names_of_their_status() -> None
     assert samples["putter_acks_total[('status', 'unknown')]"] == 2
 
 
+def test_a_child_is_the_one_that_the_library_gives() -> None:
+    metrics = Metrics("router")
+    for _ in range(2):
+        metrics.child(metrics.requests, "GET", "200").inc()
+        metrics.child(metrics.request_seconds, "GET").observe(0.5)
+    metrics.requests.labels("GET", "200").inc()
+    samples = families(metrics)
+    assert samples["putter_requests_total[('method', 'GET'), ('status', '200')]"] == 3
+    assert samples["putter_request_seconds_count[('method', 'GET')]"] == 2
+
+
 def test_every_metric_is_an_attribute_that_the_class_describes() -> None:
-    attributes = {name for name in vars(Metrics("router")) if name != "role"}
+    attributes = {n for n in vars(Metrics("router")) if n != "role" and not n.startswith("_")}
     assert Metrics.__doc__ is not None
     described = set(re.findall(r"^        (\w+): ", Metrics.__doc__, re.MULTILINE))
     assert described == attributes
