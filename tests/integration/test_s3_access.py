@@ -69,7 +69,7 @@ def opened(client: Any, bucket: str, *actions: str) -> str:
     return bucket
 
 
-def test_everything_that_is_set_is_told(client: Any) -> None:
+def test_everything_that_is_set_is_told(client: Any, anybody: Any) -> None:
     name = {"Bucket": "told"}
     client.create_bucket(**name)
     told = client.get_public_access_block(**name)["PublicAccessBlockConfiguration"]
@@ -103,6 +103,17 @@ def test_everything_that_is_set_is_told(client: Any) -> None:
         **name, AccessControlPolicy={"Owner": acl["Owner"], "Grants": acl["Grants"][:1]}
     )
     assert len(client.get_bucket_acl(**name)["Grants"]) == 1
+    client.put_object(**name, Key="a", Body=b"x", ACL="public-read")
+    assert anybody.get_object(**name, Key="a")["Body"].read() == b"x"
+    acl = client.get_object_acl(**name, Key="a")
+    owners = {"Owner": acl["Owner"], "Grants": acl["Grants"][:1]}
+    client.put_object_acl(**name, Key="a", AccessControlPolicy=owners)
+    assert refused(lambda: anybody.get_object(**name, Key="a")) == DENIED
+    client.put_object_acl(
+        **name, Key="a", AccessControlPolicy={"Owner": acl["Owner"], "Grants": acl["Grants"]}
+    )
+    assert client.get_object_acl(**name, Key="a")["Grants"] == acl["Grants"]
+    assert anybody.get_object(**name, Key="a")["Body"].read() == b"x"
     client.delete_bucket_ownership_controls(**name)
     gone = refused(lambda: client.get_bucket_ownership_controls(**name))
     assert gone == ("OwnershipControlsNotFoundError", 404)

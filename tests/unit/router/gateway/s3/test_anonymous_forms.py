@@ -2,27 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
-import pytest
-
-from tests.s3_door_kit import S3Door, head_of, told
-from tests.s3_gate_kit import ACLS_ON, ALLOW, DENIED, Seen, bucket_of, open_to_all_kinds
+from tests.s3_door_kit import head_of, told
+from tests.s3_gate_kit import ACLS_ON, ALLOW, DENIED, Seen
 from tests.s3_kit import Told
 
 BOUNDARY = "----frontier"
 UP = {"key": "up/${filename}"}
-
-
-@pytest.fixture(scope="module")
-def door() -> Iterator[S3Door]:
-    with open_to_all_kinds() as made:
-        yield made
-
-
-@pytest.fixture
-def seen(door: S3Door, request: pytest.FixtureRequest) -> Seen:
-    return bucket_of(door, request.node.name)
 
 
 def send(

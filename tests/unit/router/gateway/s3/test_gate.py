@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from router.uploads import Uploads
-from tests.s3_door_kit import S3Door, head_of, told
+from tests.s3_door_kit import head_of, told
 from tests.s3_gate_kit import (
     ACLS_ON,
     ALLOW,
@@ -20,8 +19,6 @@ from tests.s3_gate_kit import (
     OPEN,
     Seen,
     block,
-    bucket_of,
-    open_to_all_kinds,
     ownership,
 )
 from tests.s3_kit import (
@@ -34,18 +31,6 @@ from tests.s3_kit import (
     customer_headers,
     unsigned_chunks,
 )
-
-
-@pytest.fixture(scope="module")
-def door() -> Iterator[S3Door]:
-    with open_to_all_kinds() as made:
-        yield made
-
-
-@pytest.fixture
-def seen(door: S3Door, request: pytest.FixtureRequest) -> Seen:
-    return bucket_of(door, request.node.name)
-
 
 EVERYTHING = [
     ("GET", "/"), ("PUT", "/new-one"), ("GET", "/{b}"), ("HEAD", "/{b}"), ("DELETE", "/{b}"),

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
 
 import pytest
 
 from router.gateway.s3.object_facts import ObjectFacts
-from tests.s3_door_kit import S3Door
 from tests.s3_gate_kit import (
     ACLS_ON,
     ALLOW,
@@ -17,25 +15,12 @@ from tests.s3_gate_kit import (
     MISSING,
     Seen,
     block,
-    bucket_of,
-    open_to_all_kinds,
     ownership,
 )
 
 OFF = (400, "AccessControlListNotSupported")
 EVERYBODY = b"global/AllUsers</URI></Grantee><Permission>READ</Permission>"
 CANNED = ["private", "public-read", "authenticated-read", "bucket-owner-read"]
-
-
-@pytest.fixture(scope="module")
-def door() -> Iterator[S3Door]:
-    with open_to_all_kinds() as made:
-        yield made
-
-
-@pytest.fixture
-def seen(door: S3Door, request: pytest.FixtureRequest) -> Seen:
-    return bucket_of(door, request.node.name)
 
 
 @pytest.fixture

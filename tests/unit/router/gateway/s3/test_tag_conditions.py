@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -20,25 +19,18 @@ from router.gateway.s3.policy.conditions import ConditionInvalid, condition_of
 from router.gateway.s3.policy.model import Policy
 from router.gateway.s3.policy.parsing import parse_policy
 from router.rights import Key
-from tests.s3_door_kit import S3Door
-from tests.s3_gate_kit import ALLOW, BODY, DENIED, Seen, bucket_of, open_to_all_kinds
+from tests.s3_gate_kit import ALLOW, BODY, DENIED, Seen
 
 DENY = {"Effect": "Deny", "Principal": "*"}
 IS_OPEN = {"StringEquals": {"s3:ExistingObjectTag/stage": "open"}}
 ANY_STAGE = {"Null": {"s3:RequestObjectTag/stage": "false"}}
 
 
-@pytest.fixture(scope="module")
-def door() -> Iterator[S3Door]:
-    with open_to_all_kinds() as made:
-        yield made
-
-
 @pytest.fixture
-def seen(door: S3Door, request: pytest.FixtureRequest) -> Seen:
-    made = bucket_of(door, request.node.name)
-    made.unblock()
-    return made
+def seen(seen: Seen) -> Seen:
+    """Public policies count, too."""
+    seen.unblock()
+    return seen
 
 
 def tagging(**tags: str) -> bytes:
