@@ -9,7 +9,6 @@
 
 Stop the node before; nothing is written to it. Without a key file, frames only have to stand where
 their tickets belong; of what is encrypted (compressed, without zstandard) stored bytes are checked.
-What routers encrypted (docs/formats/commit-records.md) comes out as it is stored.
 Ends with 0; 1 if something is damaged or missing, as standard error tells; 2 if it cannot begin.
 See docs/formats/segment.md. Memory: what one segment lists, 60 bytes a record of all, one body.
 """
