@@ -7,7 +7,6 @@ change of a lock may not do in `router.relock`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
 from typing import Any, Final
 
 from aiohttp import web
@@ -24,6 +23,7 @@ from router.gateway.s3.call import Call, Store, answer, no_bucket
 from router.gateway.s3.failures import S3Error
 from router.gateway.s3.gate import Gate
 from router.gateway.s3.locks import (
+    ENABLED,
     default_in,
     default_tree,
     denied,
@@ -40,7 +40,6 @@ from router.gateway.s3.versioning import find_now
 from router.relock import held, retained
 from router.retag import Anew
 
-ENABLED: Final = "x-amz-bucket-object-lock-enabled"
 BYPASS: Final = "x-amz-bypass-governance-retention"
 _DOCUMENT_BYTES_MAX: Final = 64 * KIB
 _ABSENT: Final = "NoSuchObjectLockConfiguration"
@@ -89,7 +88,11 @@ async def put_retention(call: Call) -> web.StreamResponse:
     root = await element_of(call, "Retention", _DOCUMENT_BYTES_MAX)
     mode, until_ms = retention_in(root, call.store.writes.clock.now_ms())
     may = await bypass(call, call.address.key, call.parameters.get("versionId"))
-    await _change(call, partial(_retained, mode=mode, until_ms=until_ms, bypass=may))
+
+    def anew(version: Version, stamp: int) -> Version:
+        return retained(version, mode, until_ms, stamp, bypass=may)
+
+    await _change(call, anew)
     return web.Response()
 
 
@@ -125,7 +128,7 @@ async def given_lock(call: Call, *, summed: bool = False) -> Lock:
         summed: whether S3 demands a checksum of what is sent then.
 
     Raises:
-        S3Error: as `checked_lock`.
+        S3Error: as `said_lock` and `check_lock`, or ``InvalidRequest``.
     """
     lock = said_lock(call.headers, call.store.writes.clock.now_ms())
     if lock != UNLOCKED and summed and not announces_sum(call.headers):
@@ -178,10 +181,6 @@ async def bypass(call: Call, key: str, version: str | None) -> bool:
 
 
 # -- inside --------------------------------------------------------------------------------
-
-
-def _retained(version: Version, stamp: int, **wanted: Any) -> Version:
-    return retained(version, stamp=stamp, **wanted)
 
 
 async def _check_now(call: Call) -> Lock:

@@ -16,6 +16,7 @@ from router.gateway.s3.failures import S3Error
 MODE: Final = "x-amz-object-lock-mode"
 UNTIL: Final = "x-amz-object-lock-retain-until-date"
 HOLD: Final = "x-amz-object-lock-legal-hold"
+ENABLED: Final = "x-amz-bucket-object-lock-enabled"
 HEADERS: Final = frozenset({MODE, UNTIL, HOLD})
 _MODES: Final = ("GOVERNANCE", "COMPLIANCE")
 _HOLDS: Final = ("ON", "OFF")
@@ -24,6 +25,11 @@ _DATE: Final = re.compile(
     r"(Z|[+-][0-9]{2}:?[0-9]{2})?"
 )
 _NUMBER: Final = re.compile(r"[+-]?[0-9]{1,9}")
+
+
+def is_about_locks(name: str) -> bool:
+    """Whether a parameter of a query would be one of these headers; it would count nowhere."""
+    return name.lower() in HEADERS or name.lower() == ENABLED
 
 
 def said_lock(headers: Mapping[str, str], now_ms: int) -> Lock:

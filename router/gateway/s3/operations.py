@@ -10,6 +10,7 @@ from typing import Final
 
 from router.gateway.s3.address import Address
 from router.gateway.s3.failures import S3Error
+from router.gateway.s3.locks import is_about_locks
 from router.gateway.s3.sse_headers import is_about_encryption
 
 _SUBRESOURCES: Final = frozenset(
@@ -230,7 +231,7 @@ def operation_of(method: str, address: Address, *, copies: bool) -> str:
     for name, value in address.query:
         if name in _SUBRESOURCES:
             subresources.add(name)
-        elif is_about_encryption(name):
+        elif is_about_encryption(name) or is_about_locks(name):
             raise S3Error("InvalidArgument", "This is said in a header.", ArgumentName=name)
         elif not value and not _is_parameter(name):
             raise S3Error("NotImplemented", ResourceType=name)

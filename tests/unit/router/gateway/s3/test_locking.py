@@ -302,6 +302,15 @@ def test_what_no_lock_can_be(locked: Locked, headers: dict[str, str], code: str,
     assert locked.outcome("GET", "/k") == (404, "NoSuchKey")
 
 
+def test_nothing_is_said_of_it_in_a_query(locked: Locked) -> None:
+    for said in (f"{MODE}=GOVERNANCE", f"{UNTIL}=2090", f"{HOLD}=ON"):
+        assert locked.outcome("PUT", f"/k?{said}", "x") == (400, "InvalidArgument")
+    assert locked.outcome("PUT", "?x-amz-bucket-object-lock-enabled=true") == (
+        (400, "InvalidArgument")
+    )
+    assert locked.outcome("GET", "/k") == (404, "NoSuchKey")
+
+
 def test_what_is_locked_is_summed(locked: Locked) -> None:
     path = f"/{locked.bucket}/k"
     given = {name.replace("_", "-"): value for name, value in under().items()}
