@@ -51,7 +51,7 @@ Condition = Callable[[Version], bool]
 _TRIES: Final = 8
 _PAUSE_S_MAX: Final = 60.0
 _KEEP_TRIES: Final = 12
-"""With pauses that double: a quarter of an hour, or until the router stops."""
+"""With pauses that double: some minutes, or until the router stops."""
 _DONE: Final = frozenset({Outcome.PUBLISHED, Outcome.SUPERSEDED})
 
 
@@ -216,11 +216,13 @@ class Deletes:
         live = {link.node for link in self._path.fleet.up()}
         policy.copies(len(live))  # else nobody would take the record
         tombstone = await self._tombstone(version.bucket, version.key, version.stamp)
-        outcome = await self._tell(tombstone, guard)
-        if outcome is not Outcome.PUBLISHED:
-            return outcome
         try:
+            outcome = await self._tell(tombstone, guard)
+            if outcome is not Outcome.PUBLISHED:
+                return outcome
             await self._keep(tombstone)
+        except Locked:
+            raise
         except BaseException:
             self._path.in_background(self._keep_at_last(tombstone))
             raise
@@ -236,11 +238,14 @@ class Deletes:
         await self._path.keeping.keep([tombstone], name)
 
     async def _keep_at_last(self, tombstone: Tombstone) -> None:
-        """Make durable what is deleted, and was told to have failed."""
+        """Make durable what was told to have failed, if Redis deleted it."""
+        reason = ""
         for tries in range(_KEEP_TRIES):
             await asyncio.sleep(min(2.0**tries, _PAUSE_S_MAX))
             try:
-                await self._keep(tombstone)
+                held = await self._path.meta.versions.held(tombstone.bucket, tombstone.key)
+                if held is None or held.stamp != tombstone.of:
+                    await self._keep(tombstone)
             except PutterError as error:
                 reason = str(error)
             else:

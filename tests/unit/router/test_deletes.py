@@ -11,6 +11,7 @@ import pytest
 
 from common.errors import (
     Locked,
+    MetadataUnavailable,
     NodesUnavailable,
     NoSpace,
     NotFound,
@@ -243,6 +244,33 @@ def test_one_that_redis_decided_is_durable_at_last() -> None:
             putter.engine.fail.clear()
         await until(lambda: len(tombstones(store)) == 1, 120)
         assert await deletes.version("photos", "cat", number) is None
+
+    with_store(scene)
+
+
+@pytest.mark.parametrize("done", [True, False])
+def test_one_of_which_redis_said_nothing_is_durable_if_it_was_done(
+    done: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scene(store: Store) -> None:
+        version = await lockable(store)
+        delete = MemoryFiles.delete
+
+        async def silent(self: MemoryFiles, *asked: Any, **guarded: Any) -> Outcome:
+            if done:
+                await delete(self, *asked, **guarded)
+            raise MetadataUnavailable("its answer got lost")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(MemoryFiles, "delete", silent)
+            with pytest.raises(MetadataUnavailable):
+                await store.router.writes.deletes.version("photos", "cat", number_of(version))
+        if done:
+            await until(lambda: len(tombstones(store)) == 1, 120)
+        else:
+            await asyncio.sleep(120)
+            assert tombstones(store) == []
+            assert await store.read() == b"one"
 
     with_store(scene)
 
