@@ -11,6 +11,7 @@ import pytest
 from common.errors import Locked, NotFound, WriteConflict
 from common.locks import SETTING, UNLOCKED, Hold, Lock, Mode
 from common.meta.memory_tables import MemoryFiles
+from common.meta.outbox import Post
 from common.meta.outcomes import Guard, Outcome
 from common.records import Version, kept_under
 from common.versions import number_of
@@ -167,11 +168,11 @@ def test_a_change_that_was_refused_at_last_does_not_count_after_a_rebuild(mode: 
         amend = store.meta.repairs.amend
         came: list[Lock] = []
 
-        async def late(token: bytes, described: Version) -> bool:
+        async def late(token: bytes, described: Version, *posted: Post | None) -> bool:
             if not came:
                 came.append(UNLOCKED)
                 came.append(await retain(store, version, "COMPLIANCE", FURTHER_MS, router=1))
-            return await amend(token, described)
+            return await amend(token, described, *posted)
 
         until_ms = AHEAD_MS - 1 if mode else 0
         with patch.object(store.meta.repairs, "amend", late), pytest.raises(Locked):
@@ -219,9 +220,9 @@ def test_of_a_lock_and_a_deletion_that_come_together_one_counts(first: str) -> N
                 if who != first:
                     await go_on[first].wait()
 
-        async def locking(token: bytes, described: Version) -> bool:
+        async def locking(token: bytes, described: Version, *posted: Post | None) -> bool:
             await turn("lock")
-            done = await amend(token, described)
+            done = await amend(token, described, *posted)
             go_on["lock"].set()
             return done
 
@@ -262,13 +263,13 @@ def test_one_that_others_change_for_ever_is_given_up() -> None:
         amend = store.meta.repairs.amend
         deep = 0
 
-        async def at_once_other(token: bytes, described: Version) -> bool:
+        async def at_once_other(token: bytes, described: Version, *posted: Post | None) -> bool:
             nonlocal deep
             deep += 1
             if deep % 2:
                 status: Hold = "ON" if deep % 4 == 1 else "OFF"
                 await hold(store, version, status)
-            return await amend(token, described)
+            return await amend(token, described, *posted)
 
         with (
             patch.object(store.meta.repairs, "amend", at_once_other),
