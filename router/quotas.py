@@ -125,6 +125,7 @@ class Quotas:
         held = self._recent.known(bucket, None)
         if held is None:
             if size <= SMALL_BYTES_MAX and not part_of:
+                self._recent.soon(bucket)
                 return
             held = await self._recent.of(bucket)
         if policy.quota.allows(_beside(held, target), more):

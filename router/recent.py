@@ -83,6 +83,11 @@ class Recent(Generic[T]):
         task = self._asking.get(name) or self._ask(name, asyncio.get_running_loop())
         return await asyncio.shield(task)
 
+    def soon(self, name: str) -> None:
+        """Read the thing of a name in the background, unless it is being read."""
+        if name not in self._asking:
+            self._ask(name, asyncio.get_running_loop())
+
     def changed(self, name: str) -> None:
         """A thing was changed here: what was read before counts no more."""
         self._held.pop(name, None)

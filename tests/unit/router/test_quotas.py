@@ -223,6 +223,21 @@ def test_a_version_is_beside_the_others_also_where_it_is_announced() -> None:
     with_store(scene)
 
 
+def test_small_files_learn_of_parts_without_waiting() -> None:
+    async def scene(store: Store) -> None:
+        upload = await Uploads(store.meta, store.router.writes).begin("photos", "cat", {})
+        await limit(store, 10 * KIB)
+        name = part_name(upload, 1)
+        await store.write(payload(10 * KIB), name, bucket=parts_of("photos"), size=10 * KIB)
+        await asyncio.sleep(3)
+        for key in ("policy", "use"):
+            await store.write(payload(10), key, size=10)
+        with pytest.raises(QuotaExceeded, match="20 of 10240 bytes are used and 10240 in parts"):
+            await store.write(payload(10), "more", size=10)
+
+    with_store(scene)
+
+
 def test_an_upload_that_is_given_up_makes_room() -> None:
     async def scene(store: Store) -> None:
         uploads = Uploads(store.meta, store.router.writes)

@@ -59,6 +59,19 @@ def test_that_there_is_nothing_is_remembered_too() -> None:
     with_recent(scene)
 
 
+def test_whoever_will_need_it_can_have_it_read_meanwhile() -> None:
+    async def scene(source: Source, recent: Recent[str | None]) -> None:
+        source.things["a"] = "new"
+        for _ in range(2):
+            recent.soon("a")
+        assert recent.known("a", "unknown") == "unknown"
+        await asyncio.sleep(0.1)
+        assert recent.known("a", "unknown") == "new"
+        assert source.asked == 1
+
+    with_recent(scene)
+
+
 def test_in_use_it_is_read_again_before_it_is_too_old() -> None:
     async def scene(source: Source, recent: Recent[str | None]) -> None:
         source.things["a"] = "old"
