@@ -41,6 +41,8 @@ _LEASE_MS: Final = 6_000
 _LOOK_S: Final = 0.5
 _LOOK_SHARE: Final = 20
 """A look takes at most this part of the time: with many buckets there is one less often."""
+_LOOK_S_MAX: Final = 10.0
+"""But at least as often as this: one may have taken long because Redis was away."""
 _BATCH: Final = 100
 _QUEUES_MAX: Final = 64
 """So many are delivered at the same time."""
@@ -146,7 +148,8 @@ class Delivery:
             for bucket in await self._meta.outbox.buckets()
             for queue in await self._meta.outbox.queues(bucket)
         }
-        self._look_at = loop.time() + (loop.time() - began) * _LOOK_SHARE
+        now = loop.time()
+        self._look_at = now + min((now - began) * _LOOK_SHARE, _LOOK_S_MAX)
         self._tell(queues)
         for address in self._troubles_over(queues):
             del self.troubles[address]
@@ -210,10 +213,9 @@ class Delivery:
                     return
                 messages = [_message(each, owner) for each in waiting]
                 sent = await sender.send(messages)
-                done = [*sent.done]
-                if done:
-                    await self._meta.outbox.done(*address, done)
-                    self._metrics.events_delivered.labels(address.target).inc(len(done))
+                if sent.done:
+                    await self._meta.outbox.done(*address, sent.done)
+                    self._metrics.events_delivered.labels(address.target).inc(len(sent.done))
                 if sent.trouble:
                     self._fails(address, sent.trouble)
                     return

@@ -24,6 +24,7 @@ from common.metrics import Metrics
 from common.requests import bind_request
 from common.transport import Listener, Network
 from router.blocks import Block
+from router.origin import Origin, bind_origin
 from router.targets import Target, Written, as_putter_error
 from router.writes import WritePath
 
@@ -237,7 +238,9 @@ class IngestConnection(asyncio.BufferedProtocol):
             self._task = asyncio.get_running_loop().create_task(self._store())
 
     async def _store(self) -> None:
-        bind_request()
+        request = bind_request()
+        host = self._peer[0] if isinstance(self._peer, tuple) else ""
+        bind_origin(Origin(address=str(host), request=request))
         try:
             written = await self._port.path.write(self, Target(BUCKET))
             line = success_line(written)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
+from unittest.mock import patch
 
 import msgspec
 import pytest
@@ -223,6 +225,23 @@ async def test_a_target_that_nobody_named_keeps_its_events() -> None:
     assert await kit.waiting() == {"unknown": 2}
     assert "no such target" in delivery.troubles[Address(BUCKET, "unknown")].reason
     assert kit.moved("waiting", "unknown") == 2
+
+
+async def test_a_look_that_took_long_does_not_put_the_next_one_off_for_long() -> None:
+    kit = Kit()
+    delivery = kit.router()
+    loop = asyncio.get_running_loop()
+    buckets, now_s = kit.meta.outbox.buckets, loop.time()
+
+    async def slow() -> list[str]:
+        nonlocal now_s
+        now_s += 60
+        return await buckets()
+
+    kit.meta.outbox.buckets = slow  # type: ignore[method-assign]
+    with patch.object(loop, "time", lambda: now_s):
+        await look(delivery)
+    assert now_s < delivery._look_at <= now_s + 10
 
 
 async def test_what_had_to_go_is_counted_and_told_once() -> None:

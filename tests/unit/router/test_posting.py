@@ -24,14 +24,15 @@ from router.events import (
     read_event,
 )
 from router.expiry import Expiry
+from router.ingest import BUCKET as UPLOADED
 from router.lifecycle import DAY_MS
 from router.lifecycle import SETTING as LIFECYCLE
 from router.lifecycle import Rule as Ends
 from router.lifecycle import kept as kept_ends
 from router.origin import Origin, bind_origin
 from router.uploads import Uploads
-from tests.node_kit import play
-from tests.router_kit import Store, payload
+from tests.node_kit import Wire, play
+from tests.router_kit import INGEST, Store, payload
 from tests.simulation.loop import World
 from tests.unit.router.test_expiry import Ahead
 from tests.unit.router.test_janitor import with_orphan
@@ -185,6 +186,20 @@ def test_what_a_rebuild_restores_is_not_told_again() -> None:
         assert await posted(store) == []
         await store.write(payload(10))
         assert await names(store) == [(PUT, "cat")], "the rules are there again"
+
+    with_rules(scene)
+
+
+def test_what_comes_to_the_raw_port_is_posted() -> None:
+    async def scene(store: Store) -> None:
+        await store.router.configure.change(UPLOADED, {SETTING: EVERYTHING})
+        wire = await Wire.open(store.network.host("client"), "r0", INGEST)
+        answer = await wire.send(payload(10)).finish().all()
+        (event,) = await posted(store, UPLOADED)
+        assert answer.decode().split()[3] == event.key
+        assert (event.name, event.size, event.principal) == (PUT, 10, "")
+        assert event.address
+        assert event.request
 
     with_rules(scene)
 
