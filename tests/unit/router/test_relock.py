@@ -9,7 +9,7 @@ from unittest.mock import patch
 import pytest
 
 from common.errors import Locked, NotFound, WriteConflict
-from common.locks import SETTING, UNLOCKED, Hold, Lock, Mode
+from common.locks import SETTING, Hold, Lock, Mode
 from common.meta.memory_tables import MemoryFiles
 from common.meta.outbox import Post
 from common.meta.outcomes import Guard, Outcome
@@ -63,6 +63,11 @@ async def hold(store: Store, version: Version, status: Hold, router: int = 0) ->
         lambda: now(store, version), lambda found, stamp: held(found, status, stamp)
     )
     return done.lock
+
+
+def descriptions(store: Store) -> list[Version]:
+    """What one of the putters was told of versions."""
+    return [each for each in store.putters[0].records if isinstance(each, Version)]
 
 
 async def deleted(store: Store, version: Version, *, bypass: bool = False) -> bool:
@@ -166,22 +171,34 @@ def test_a_change_that_was_refused_at_last_does_not_count_after_a_rebuild(mode: 
         version = await lockable(store)
         await retain(store, version, "GOVERNANCE", AHEAD_MS)
         amend = store.meta.repairs.amend
-        came: list[Lock] = []
+        durable, done = asyncio.Event(), asyncio.Event()
 
-        async def late(token: bytes, described: Version, *posted: Post | None) -> bool:
-            if not came:
-                came.append(UNLOCKED)
-                came.append(await retain(store, version, "COMPLIANCE", FURTHER_MS, router=1))
-            return await amend(token, described, *posted)
+        async def in_turn(token: bytes, described: Version, *posted: Post | None) -> bool:
+            first = described.lock.until_ms == FURTHER_MS
+            if first:
+                await durable.wait()
+            else:
+                durable.set()
+                await done.wait()
+            told = await amend(token, described, *posted)
+            if first:
+                done.set()
+            return told
 
         until_ms = AHEAD_MS - 1 if mode else 0
-        with patch.object(store.meta.repairs, "amend", late), pytest.raises(Locked):
-            await retain(store, version, mode, until_ms, bypass=True)
-        assert (await now(store, version)).lock == came[1]
-        records = [each for each in store.putters[0].records if isinstance(each, Version)]
-        assert {each.lock.mode for each in records} == {"", "GOVERNANCE", "COMPLIANCE", mode}
+        with patch.object(store.meta.repairs, "amend", in_turn):
+            before = asyncio.create_task(retain(store, version, "COMPLIANCE", FURTHER_MS, router=1))
+            while len(descriptions(store)) < 3:
+                await asyncio.sleep(0.01)
+            with pytest.raises(Locked):
+                await retain(store, version, mode, until_ms, bypass=True)
+            lock = await before
+        assert (await now(store, version)).lock == lock
+        refused = max(descriptions(store), key=lambda each: each.lock.retained).lock
+        assert (refused.mode, refused.until_ms) == (mode, until_ms)
+        assert refused.retained > lock.retained
         await rebuilt(store)
-        assert (await now(store, version)).lock == came[1]
+        assert (await now(store, version)).lock == lock
         assert not await deleted(store, version, bypass=True)
 
     with_store(scene, putters=2)
