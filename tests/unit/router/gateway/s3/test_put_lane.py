@@ -63,6 +63,8 @@ HEADERS = st.dictionaries(st.sampled_from(sorted(VALUES)), st.integers(0, 2), ma
 def door() -> Iterator[S3Door]:
     with open_door() as made:
         assert made.ask("PUT", "/photos").status == 200
+        for path in PATHS:  # so that a condition on what is there holds for both ways, or for none
+            made.ask("PUT", path, BODY)
         yield made
 
 
