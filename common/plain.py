@@ -101,9 +101,9 @@ class Begun:
     head_bytes: int
     whole_bytes: int
 
-    def whole(self, data: bytes | bytearray) -> Ask:
-        """The request, once so many bytes of it are there."""
-        body = bytes(data[self.head_bytes : self.whole_bytes])
+    def whole(self, data: bytes) -> Ask:
+        """The request, once so many bytes of it are there; its body is a view of them."""
+        body = memoryview(data)[self.head_bytes : self.whole_bytes]
         return Ask(self.ask.path, self.ask.headers, body)
 
 

@@ -114,7 +114,7 @@ class TestPlainBegin:
         assert (begun.head_bytes, begun.whole_bytes) == (head_bytes, len(WHOLE))
         headers = {"Host": "localhost:5004", "Content-Length": "3"}
         assert begun.ask == Ask("/b/k", headers)
-        asked = begun.whole(bytearray(WHOLE))
+        asked = begun.whole(WHOLE)
         assert asked == Ask("/b/k", headers, b"abc")
         assert asked.method == "PUT"
 
