@@ -37,6 +37,7 @@ from router.gateway.s3.writing import DEFAULT, told_of_put
 from router.targets import Target
 
 _log = get_logger(__name__)
+_TRAILER: Final = "x-amz-trailer"
 _NAMES: Final = (
     "Accept",
     "Accept-Encoding",
@@ -58,7 +59,7 @@ _NAMES: Final = (
     "x-amz-date",
     "x-amz-decoded-content-length",
     "x-amz-sdk-checksum-algorithm",
-    "x-amz-trailer",
+    _TRAILER,
     "x-amz-user-agent",
     *BY_HEADER,
 )
@@ -158,7 +159,7 @@ class PutLane:
         if not (await store.bucket(bucket)).settings.keys() <= _HARMLESS:
             return None
         by_name = {name.lower(): value for name, value in headers.items()}
-        trailers = [by_name[name] for name in ("x-amz-trailer",) if name in by_name]
+        trailers = [by_name[_TRAILER]] if _TRAILER in by_name else []
         framed = framing(by_name, trailers, caller.verified)
         body = ask.body or b""
         data, behind = _decoded(framed, body)
