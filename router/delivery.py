@@ -154,7 +154,8 @@ class Delivery:
         for address in self._troubles_over(queues):
             del self.troubles[address]
         now_ms = self._clock.monotonic_ms()
-        for address, queue in queues.items():
+        # Where many wait for a target that takes nothing, those for others have their turn first.
+        for address, queue in sorted(queues.items(), key=lambda each: each[0] in self.troubles):
             trouble = self.troubles.get(address)
             waits = trouble is not None and trouble.again_ms > now_ms
             if queue.waiting and not waits and len(self._under_way) < _QUEUES_MAX:
@@ -217,7 +218,7 @@ class Delivery:
                     await self._meta.outbox.done(*address, sent.done)
                     self._metrics.events_delivered.labels(address.target).inc(len(sent.done))
                 if sent.trouble:
-                    self._fails(address, sent.trouble)
+                    self._fails(address, sent.trouble, moved=bool(sent.done))
                     return
                 self._works(address)
         except PutterError as error:
@@ -230,9 +231,10 @@ class Delivery:
         if self.troubles.pop(address, None) is not None:
             _log.info("a target takes events again", **address._asdict())
 
-    def _fails(self, address: Address, reason: str) -> None:
+    def _fails(self, address: Address, reason: str, *, moved: bool = False) -> None:
+        """Try a queue again later; soon if some of it moved: its target takes events."""
         before = self.troubles.get(address)
-        failures = before.failures + 1 if before is not None else 1
+        failures = before.failures + 1 if before is not None and not moved else 1
         pause_ms = min(RETRY_MS_MAX, RETRY_MS_MIN << min(failures - 1, 10))
         pause_ms = round(pause_ms * (0.5 + self._rng.random() / 2))
         again_ms = self._clock.monotonic_ms() + pause_ms

@@ -185,4 +185,7 @@ def sender_to(target: EventTarget, meta: Metadata, agent: str) -> Sender:
 
 def _reason(error: Exception, url: str) -> str:
     """What went wrong, without the URL, which may have a secret in its path."""
+    if isinstance(error, aiohttp.ClientResponseError):
+        # Its text has the URL as it was sent, which is not always as the operator wrote it.
+        return f"{type(error).__name__}: its answer cannot be read"
     return f"{type(error).__name__}: {error}".replace(url, "its URL")

@@ -27,7 +27,7 @@ from common.errors import PreconditionFailed, PutterError, UsageError, WriteConf
 from common.limits import CLAIM_LEASE_MS
 from common.logs import get_logger
 from common.names import format_name
-from common.records import Version
+from common.records import Acl, Version
 from common.tickets import format_id
 from common.versions import has_versions, number_of, plain_name
 from router.blocks import ChunkSource
@@ -92,6 +92,8 @@ class Renames:
     ) -> Written:
         """Give what a name holds another name; all that belongs to the bytes goes with them.
 
+        An ACL does within a bucket: another one may have none, or none of that kind.
+
         Args:
             bucket: bucket name.
             key: key.
@@ -152,7 +154,8 @@ class Renames:
             target,
             headers=version.headers,
             tags=version.tags,
-            acl=version.acl.name,
+            # Whom another bucket may let in is for its own rules to say.
+            acl=version.acl.name if target.bucket == plain_name(version)[0] else "",
             empty_allowed=True,
             seal=lambda: sealed,
             encryption=version.encryption,
@@ -185,7 +188,7 @@ class Renames:
                 bucket,
                 key,
                 number,
-                lambda held: (held.stamp, held.tagged) == (version.stamp, version.tagged),
+                lambda held: _told(held) == _told(version),
             )
         if gone is None:
             raise WriteConflict(
@@ -216,6 +219,11 @@ class Renames:
             done.set()
             await keeper
             self._writes.in_background(claim.give_back())
+
+
+def _told(version: Version) -> tuple[int, int, Acl]:
+    """What is another one as soon as a version, or what is said of it, changes."""
+    return version.stamp, version.tagged, version.acl
 
 
 async def _keep(claim: NameClaim, done: asyncio.Event) -> None:

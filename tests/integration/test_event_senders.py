@@ -127,3 +127,20 @@ async def test_nobody_there_is_a_failure_that_tells_no_url() -> None:
     assert trouble
     assert "with-a-secret" not in trouble
     await streams.close()
+
+
+async def test_an_answer_that_cannot_be_read_is_a_failure_that_tells_no_url() -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"none of HTTP\r\n\r\n")
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1") as server:
+        port = server.sockets[0].getsockname()[1]
+        # It is sent as /with-a-secret: what an error tells is not how it is written here.
+        sender = Webhook(f"http://127.0.0.1:{port}/%77ith-a-secret", "", "agent")
+        sent = await sender.send(messages("a"))
+        await sender.close()
+    assert sent.done == []
+    assert sent.trouble
+    assert "ith-a-secret" not in sent.trouble

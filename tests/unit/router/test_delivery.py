@@ -22,7 +22,7 @@ from common.meta.outbox import Post
 from common.metrics import Metrics
 from common.records import BucketSettings
 from common.wire.handshake import Identity
-from router.delivery import RETRY_MS_MAX, Address, Delivery
+from router.delivery import RETRY_MS_MAX, RETRY_MS_MIN, Address, Delivery
 from router.event_messages import Message
 from router.event_senders import Sent, sender_to
 from router.events import PUT, TEST, Event, Rule, of_test
@@ -166,6 +166,34 @@ async def test_a_target_that_refuses_is_asked_less_and_less_often_and_holds_up_n
     assert [each["event"] for each in logs] == ["a target takes events again"]
     assert [each.number for each in hook.taken] == [1, 2, 3, 4, 5], "none twice"
     assert delivery.troubles == {}
+
+
+async def test_a_target_that_takes_some_is_asked_again_soon() -> None:
+    kit = Kit()
+    delivery = kit.router()
+    hook = kit.targets["hook"]
+    hook.trouble, hook.takes = "it answers 503", 2
+    await kit.post(40)
+    with capture_logs() as logs:
+        for _ in range(20):
+            await look(delivery)
+            kit.clock.advance(RETRY_MS_MIN)
+    assert await kit.waiting() == {}
+    assert [each.number for each in hook.taken] == list(range(1, 41))
+    assert len(logs) == 1, "it is told once"
+
+
+async def test_many_buckets_of_a_target_that_hangs_do_not_keep_others_from_theirs() -> None:
+    kit = Kit()
+    delivery = kit.router()
+    kit.targets["hook"].trouble = "it does not answer"
+    for number in range(64):
+        await kit.post(1, bucket=f"a-{number:02}")
+    await look(delivery)
+    await kit.post(1, "log", "z-films")
+    kit.clock.advance(RETRY_MS_MAX)
+    await look(delivery)
+    assert len(kit.targets["log"].taken) == 1
 
 
 async def test_one_router_delivers_and_another_one_takes_over() -> None:

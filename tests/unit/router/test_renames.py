@@ -8,6 +8,7 @@ from typing import Any
 from unittest.mock import patch
 
 import pytest
+from msgspec.structs import replace
 
 from common.errors import (
     MetadataUnavailable,
@@ -18,8 +19,9 @@ from common.errors import (
     WriteConflict,
 )
 from common.limits import CLAIM_LEASE_MS
-from common.records import Version
+from common.records import Acl, Version
 from router.deletes import Deletes
+from router.events import ACL
 from router.quorum import Policy
 from router.renames import Renames, mark_of, marked
 from router.targets import Sealed, Target
@@ -175,10 +177,22 @@ def test_a_writer_on_a_condition_waits_for_a_long_rename() -> None:
     with_store(scene)
 
 
-@pytest.mark.parametrize("change", ["written", "deleted", "tagged"])
+def test_an_acl_stays_in_its_bucket() -> None:
+    async def scene(store: Store) -> None:
+        await store.write(b"one", acl="public-read")
+        path = renames(store)
+        near = await path.rename("photos", "cat", Target("photos", "dog"))
+        assert near.version.acl.name == "public-read"
+        far = await path.rename("photos", "dog", Target("films", "dog"))
+        assert far.version.acl.name == "", "that bucket may block public ACLs"
+
+    with_store(scene)
+
+
+@pytest.mark.parametrize("change", ["written", "deleted", "tagged", "shut"])
 def test_what_somebody_does_to_the_old_name_meanwhile_stays(change: str) -> None:
     async def scene(store: Store) -> None:
-        await store.write(b"one")
+        await store.write(b"one", acl="public-read")
 
         async def meanwhile(_: Version) -> None:
             path = store.routers[1].writes
@@ -193,11 +207,17 @@ def test_what_somebody_does_to_the_old_name_meanwhile_stays(change: str) -> None
                     assert version is not None
                     return version
 
-                await store.routers[1].retag.change(find, {"new": "tag"})
+                def shut(version: Version, stamp: int) -> Version:
+                    return replace(version, acl=Acl("", stamp))
+
+                if change == "tagged":
+                    await store.routers[1].retag.change(find, {"new": "tag"})
+                else:
+                    await store.routers[1].retag.describe(find, shut, ACL)
 
         with pytest.raises(WriteConflict, match="was changed while it was renamed"):
             await renames(store).rename("photos", "cat", Target("photos", "dog"), meanwhile)
-        old = {"written": {"cat": b"two"}, "deleted": {}, "tagged": {"cat": b"one"}}[change]
+        old = {"written": {"cat": b"two"}, "deleted": {}}.get(change, {"cat": b"one"})
         assert await names(store) == {"dog": b"one"} | old
         await rebuilt(store)
         assert await names(store) == {"dog": b"one"} | old
