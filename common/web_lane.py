@@ -243,12 +243,16 @@ class LaneConnection(WebConnection):
     def _look_at_part(self, begun: Begun) -> None:
         if len(self._part) < begun.whole_bytes:
             return
-        if len(self._part) > begun.whole_bytes:  # the next request came with it
-            self._pass_on_part()
-            return
-        data = bytes(self._part)
+        end = begun.whole_bytes
+        data, behind = bytes(self._part[:end]), bytes(self._part[end:])
         self._drop_part()
-        self._begin(begun.whole(data), data)
+        if not behind:
+            self._begin(begun.whole(data), data)
+            return
+        # The next request came with it. If that is none, aiohttp would not answer this one either
+        # unless it gets them one by one.
+        self._pass_on(data)
+        self._pass_on(behind)
 
     def _pass_on_part(self) -> None:
         """A body that is slow, or ends early, is aiohttp's business."""

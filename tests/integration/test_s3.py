@@ -36,21 +36,8 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 
 
 @pytest.fixture
-def client(store: Cluster) -> Iterator[Any]:
-    with s3(store.s3_ports[0]) as made:
-        yield made
-
-
-@pytest.fixture
 def signer(store: Cluster) -> Signer:
     return Signer(store.s3_ports[0])
-
-
-@pytest.fixture
-def bucket(client: Any) -> str:
-    name = f"b-{random.randrange(10**12)}"
-    client.create_bucket(Bucket=name)
-    return name
 
 
 def refused(call: Callable[[], Any]) -> tuple[str, int]:

@@ -32,12 +32,6 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 
 
 @pytest.fixture
-def client(store: Cluster) -> Iterator[Any]:
-    with s3(store.s3_ports[0]) as made:
-        yield made
-
-
-@pytest.fixture
 def anybody(store: Cluster) -> Iterator[Any]:
     with s3(store.s3_ports[0], signature_version=UNSIGNED) as made:
         yield made

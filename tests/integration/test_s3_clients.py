@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.s3_kit import KEY_ID, REGION, SECRET, s3, s3_cluster
+from tests.s3_kit import KEY_ID, REGION, SECRET, s3_cluster
 from tests.store_kit import Cluster
 from tests.traffic_kit import payload
 from tests.tree_kit import files_below, plant
@@ -33,12 +33,6 @@ FILES = {
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     with s3_cluster(tmp_path_factory.mktemp("clients")) as made:
-        yield made
-
-
-@pytest.fixture
-def client(store: Cluster) -> Iterator[Any]:
-    with s3(store.s3_ports[0]) as made:
         yield made
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from tests.s3_kit import Signer, Told, refusal, s3, s3_cluster
+from tests.s3_kit import Signer, Told, refusal, s3_cluster
 from tests.store_kit import Cluster, eventually
 
 pytestmark = pytest.mark.slow
@@ -22,19 +22,6 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     flags = ("--lifecycle-period-s", "1")
     with s3_cluster(tmp_path_factory.mktemp("s3"), putters=2, router_flags=flags) as made:
         yield made
-
-
-@pytest.fixture
-def client(store: Cluster) -> Iterator[Any]:
-    with s3(store.s3_ports[0]) as made:
-        yield made
-
-
-@pytest.fixture
-def bucket(client: Any) -> str:
-    name = f"b-{random.randrange(10**12)}"
-    client.create_bucket(Bucket=name)
-    return name
 
 
 def refused(call: Callable[[], Any]) -> tuple[str, int]:

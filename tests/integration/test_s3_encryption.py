@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import random
 from collections.abc import Iterator
 from mmap import ACCESS_READ, mmap
 from typing import Any
@@ -13,7 +12,7 @@ import pytest
 from boto3.s3.transfer import TransferConfig
 from botocore.exceptions import ClientError
 
-from tests.s3_kit import SSE, customer_headers, customer_secret, refusal, s3, s3_cluster
+from tests.s3_kit import SSE, customer_headers, customer_secret, refusal, s3_cluster
 from tests.store_kit import Cluster, digest
 from tests.traffic_kit import payload
 
@@ -28,19 +27,6 @@ PLAIN = b"nobody else shall read this, " * 1_000
 def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     with s3_cluster(tmp_path_factory.mktemp("s3"), putters=2) as made:
         yield made
-
-
-@pytest.fixture
-def client(store: Cluster) -> Iterator[Any]:
-    with s3(store.s3_ports[0]) as made:
-        yield made
-
-
-@pytest.fixture
-def bucket(client: Any) -> str:
-    name = f"b-{random.randrange(10**12)}"
-    client.create_bucket(Bucket=name)
-    return name
 
 
 def on_disk(store: Cluster, *words: bytes) -> list[bytes]:

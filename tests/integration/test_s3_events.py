@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import random
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -14,7 +13,7 @@ import redis
 from botocore.exceptions import ClientError
 
 from tests.metadata_kit import ValkeyServer, running
-from tests.s3_kit import refusal, s3, s3_cluster
+from tests.s3_kit import refusal, s3_cluster
 from tests.store_kit import Cluster, eventually
 
 pytestmark = pytest.mark.slow
@@ -105,19 +104,6 @@ def other(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyServer]:
     server = ValkeyServer(tmp_path_factory.mktemp("other"))
     with running(server):
         yield server
-
-
-@pytest.fixture
-def client(store: Cluster) -> Iterator[Any]:
-    with s3(store.s3_ports[0]) as made:
-        yield made
-
-
-@pytest.fixture
-def bucket(client: Any) -> str:
-    name = f"e-{random.randrange(10**12)}"
-    client.create_bucket(Bucket=name)
-    return name
 
 
 def notify(client: Any, bucket: str, *rules: dict[str, Any], **more: Any) -> None:

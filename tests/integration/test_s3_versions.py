@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import random
 import subprocess
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -35,13 +34,6 @@ def client(store: Cluster) -> Iterator[Any]:
     """Tries again what is refused since its router did not hear of a setting yet."""
     with s3(store.s3_ports[0], retries={"total_max_attempts": 5}) as made:
         yield made
-
-
-@pytest.fixture
-def bucket(client: Any) -> str:
-    name = f"v-{random.randrange(10**12)}"
-    client.create_bucket(Bucket=name)
-    return name
 
 
 def keep_versions(client: Any, bucket: str, status: str = "Enabled") -> None:
