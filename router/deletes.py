@@ -95,6 +95,7 @@ class Deletes:
             anyway: whether a delete marker is wanted if it holds nothing already.
 
         Raises:
+            Locked: a lock keeps what it holds, in a bucket that keeps no versions any more.
             PreconditionFailed: it holds something else.
             WriteConflict: others change the name, or how its bucket keeps versions, all the time.
             PutterError: it may hold something still.
@@ -117,11 +118,15 @@ class Deletes:
                     )
                 continue
             assert version is not None
-            if condition is None:
+            if version.lock != UNLOCKED:
+                # It came while its bucket was removed, whose settings know of no locks any more.
+                if await self._decide(version, UNGUARDED) is Outcome.PUBLISHED:
+                    return Deleted(found=True)
+            elif condition is None:
                 # One that came while its bucket was removed may be no null version.
                 buried = await self._bury(version.bucket, version.key)
                 return Deleted(found=buried in _DONE)
-            if await self._delete_claimed(version):
+            elif await self._delete_claimed(version):
                 return Deleted(found=True)
         raise _changed_all_the_time(bucket, key)
 

@@ -141,3 +141,22 @@ def test_the_count_is_what_a_listing_adds_up_to(
         await twins.redis.close()
 
     asyncio.run(compare())
+
+
+def test_delete_markers_alone_are_counted_once() -> None:
+    """Else each further change would go through all of them again, in one step of Redis."""
+
+    async def mark() -> None:
+        twins = Twins(fakeredis.FakeAsyncRedis(server=fakeredis.FakeServer(server_type="valkey")))
+        await complete(twins.redis)
+        await twins.check()
+        assert not await twins.fake.exists(bucket_key(BUCKET, "bucket")), "asking leaves nothing"
+        settings_now = BucketSettings(BUCKET, 50, 50, {"versioning": "Enabled"})
+        await twins.redis.buckets.change(settings_now)
+        for stamp in (60, 70):
+            what = version(version_name("k", stamp), stamp, bucket=KEPT, etag="")
+            assert await publish(twins.redis, what) is Outcome.PUBLISHED
+        assert await twins.fake.hget(bucket_key(BUCKET, "bucket"), "use") == b"0 0"
+        await twins.redis.close()
+
+    asyncio.run(mark())

@@ -49,6 +49,7 @@ else
   use_files, use_bytes = 0, 0
   count_all(NAMES, FILES)
   count_all(KEYS[20], KEYS[19])
+  use_changed = redis.call('EXISTS', NAMES, KEYS[20]) > 0 -- delete markers alone are kept as 0, too
 end
 
 -- A name holds another file value; this is the only way to change what counts.

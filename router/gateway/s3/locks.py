@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Final, cast
 
 import msgspec
@@ -24,6 +24,8 @@ _DATE: Final = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}(:[0-9]{2}([.,][0-9]{1,9})?)?"
     r"(Z|[+-][0-9]{2}:?[0-9]{2})?"
 )
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND: Final = timedelta(milliseconds=1)
 _NUMBER: Final = re.compile(r"[+-]?[0-9]{1,9}")
 
 
@@ -154,13 +156,13 @@ def unpacked(text: str) -> Lock:
 
 
 def _future(name: str, text: str, now_ms: int) -> int:
-    """A moment that has not come yet, milliseconds since 1970."""
+    """A moment that has not come yet, and that can be told again; milliseconds since 1970."""
     try:
         if not _DATE.fullmatch(text):
             raise ValueError  # noqa: TRY301 - what `datetime` takes beside that is no date here
         moment = datetime.fromisoformat(text)
-        moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-        until_ms = int(moment.timestamp()) * 1000 + moment.microsecond // 1000
+        moment = moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+        until_ms = (moment - _EPOCH) // _MILLISECOND
     except (ValueError, OverflowError):
         message = "The retain until date must be provided in ISO 8601 format"
         raise _invalid(message, name, text) from None

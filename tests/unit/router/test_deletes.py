@@ -26,6 +26,7 @@ from common.meta.memory_claims import MemoryClaims
 from common.meta.memory_tables import MemoryFiles
 from common.meta.outcomes import Guard, Rank
 from common.records import Tombstone, Version
+from common.versions import SETTING as VERSIONING
 from common.versions import number_of
 from router.keeping import Keeping
 from tests.node_kit import play, until
@@ -206,6 +207,33 @@ def test_what_a_lock_keeps_stays_and_leaves_no_record() -> None:
         assert gone is not None
         assert [each.of for each in tombstones(store)] == [version.stamp]
         assert await deletes.version("photos", "cat", number) is None
+
+    with_store(scene)
+
+
+@pytest.mark.parametrize("conditional", [False, True])
+def test_what_came_locked_while_its_bucket_was_removed_stays(conditional: bool) -> None:
+    async def scene(store: Store) -> None:
+        version = await lockable(store, Lock("COMPLIANCE", 10**15))
+        gone = {SETTING: None, VERSIONING: None}
+        assert await store.router.configure.change("photos", gone) is not None
+        condition = holds(version.etag) if conditional else None
+        with pytest.raises(Locked):
+            await store.router.writes.deletes.name("photos", "cat", condition)
+        assert tombstones(store) == [], "a rebuild would delete it"
+        assert await store.read() == b"one"
+
+    with_store(scene)
+
+
+def test_what_came_there_with_a_lock_that_ended_is_deleted() -> None:
+    async def scene(store: Store) -> None:
+        version = await lockable(store, Lock("COMPLIANCE", 1))
+        gone = {SETTING: None, VERSIONING: None}
+        assert await store.router.configure.change("photos", gone) is not None
+        assert (await store.router.writes.deletes.name("photos", "cat")).found
+        assert [each.of for each in tombstones(store)] == [version.stamp]
+        assert not (await store.router.writes.deletes.name("photos", "cat")).found
 
     with_store(scene)
 

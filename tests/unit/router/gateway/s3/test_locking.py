@@ -386,3 +386,25 @@ def test_a_key_for_all_buckets_is_not_the_owner_of_each(locked: Locked) -> None:
         assert locked.outcome("DELETE", named, who=who, **BYPASS) == DENIED
     assert locked.outcome("DELETE", "?policy") == 204
     assert locked.outcome("DELETE", named, **BYPASS) == 204
+
+
+@pytest.mark.parametrize(
+    ("until", "told"),
+    [
+        ("9999-12-31T23:59:59-14:00", None),
+        ("9999-12-31T23:59:59.999999999Z", "9999-12-31T23:59:59.999Z"),
+        ("9999-12-31T23:59:59+14:00", "9999-12-31T09:59:59.000Z"),
+        ("2090-01-02T03:04:05.9999+02:00", "2090-01-02T01:04:05.999Z"),
+    ],
+)
+def test_a_time_can_be_told_again_or_is_refused(
+    locked: Locked, until: str, told: str | None
+) -> None:
+    """Else whoever looks at the object would be told of an error, for ever."""
+    version = locked.write()
+    if told is None:
+        assert locked.retain(version, "GOVERNANCE", until) == (400, "InvalidArgument")
+        assert locked.ask("HEAD", "/k").status == 200
+        return
+    assert locked.retain(version, "GOVERNANCE", until) == 200
+    assert locked.lock() == ("GOVERNANCE", told, None)
