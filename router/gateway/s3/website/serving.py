@@ -184,6 +184,7 @@ class Websites:
             raise failure
         try:
             found = await self._find(call, site.error)
+            found.reads.check_key(found.version)
         except (S3Error, PutterError) as error:
             second = await call.gate.masked(mapped(error), call.address.bucket)
             response = error_page(failure, self._host_id, second)

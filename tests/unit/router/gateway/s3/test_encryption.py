@@ -360,7 +360,11 @@ def test_parts_with_a_key_of_the_client(door: S3Door) -> None:
     for wrong in ({}, BEN):
         assert outcome(door.ask("PUT", part, BODY, wrong)) == (400, "InvalidRequest")
     document = filled(door, path, upload, more=ANN)
-    assert door.ask("GET", f"{path}?uploadId={upload}", headers=ANN).status == 200
+    told_sums = [
+        b"<ChecksumCRC64NVME>" in door.ask("GET", f"{path}?uploadId={upload}", headers=each).body
+        for each in (ANN, {})
+    ]
+    assert told_sums == [True, False]  # of 8 bytes it tells the bytes
     refused = door.ask("POST", f"{path}?uploadId={upload}", document, BEN)
     assert outcome(refused) == (400, "InvalidRequest")
     assert door.ask("POST", f"{path}?uploadId={upload}", document).status == 200

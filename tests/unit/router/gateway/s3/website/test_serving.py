@@ -9,7 +9,7 @@ import pytest
 
 from tests.s3_call_kit import md5
 from tests.s3_door_kit import S3Door, head_of, open_door, told
-from tests.s3_kit import Told
+from tests.s3_kit import Told, customer_headers
 
 ROOT = "PublicAccessBlockConfiguration"
 BLOCK = f"<{ROOT}><BlockPublicAcls>true</BlockPublicAcls></{ROOT}>"
@@ -247,6 +247,16 @@ def test_scripts_of_other_pages_are_told_the_rules_of_the_bucket(door: S3Door) -
     assert visit(door, "open", "/nothing", **asked).headers[allowed] == "https://page.example"
     before = visit(door, "open", "/", "OPTIONS", **asked, access_control_request_method="GET")
     assert (before.status, before.headers[allowed]) == (200, "https://page.example")
+
+
+def test_an_error_document_that_a_client_has_the_key_of_is_shown_to_nobody(door: S3Door) -> None:
+    site(door, "sealed", RULES, actions=("s3:GetObject", "s3:ListBucket"))
+    put(door, "/sealed/404.html", PAGE, **customer_headers("ann"))
+    for method in ("GET", "HEAD"):
+        answer = visit(door, "sealed", "/nothing", method)
+        assert (answer.status, answer.headers["x-amz-error-code"]) == (404, "NoSuchKey")
+        assert "etag" not in answer.headers
+        assert PAGE.encode() not in answer.body
 
 
 def test_a_website_can_be_taken_away(door: S3Door) -> None:
