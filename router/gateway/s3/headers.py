@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from base64 import b64encode
 from collections.abc import Iterable, Mapping
 from typing import Final
@@ -29,6 +30,8 @@ _KEPT: Final = (
     "cache-control",
     "expires",
 )
+_META_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_CONTROL: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _OVERRIDES: Final = {f"response-{name}": name for name in _KEPT}
 _MEANT: Final = frozenset(
     {
@@ -126,13 +129,15 @@ def kept_headers(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
         headers: of the request, names in any case.
 
     Raises:
-        S3Error: more than a version keeps.
+        S3Error: more than a version keeps, or what no answer can tell, as fields of forms may be.
     """
     kept: dict[str, str] = {}
     for word, value in headers:
         name = word.lower()
         if name in _KEPT or (name.startswith(META) and len(name) > len(META)):
             text = readable(value)
+            if _CONTROL.search(text) or not _META_NAME.fullmatch(name):
+                raise S3Error("InvalidArgument", ArgumentName=name)
             kept[name] = f"{kept[name]},{text}" if name in kept else text
         elif name == REDIRECT:
             kept[name] = checked(readable(value))

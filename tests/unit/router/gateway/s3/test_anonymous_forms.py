@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.s3_door_kit import head_of, told
 from tests.s3_gate_kit import ACLS_ON, ALLOW, DENIED, Seen
 from tests.s3_kit import Told
@@ -86,6 +88,25 @@ def test_a_form_may_name_an_acl(seen: Seen) -> None:
     assert seen.outcome("", "GET", path) == DENIED
     assert send(seen, **UP, acl="public-read").status == 204
     assert seen.outcome("", "GET", path) == 200
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        ("Content-Type", "text/html\r\nSet-Cookie: a=b"),
+        ("content-disposition", "a\nb"),
+        ("x-amz-meta-a", "1\0"),
+        ("x-amz-meta-%0D%0Aset-cookie", "1"),
+        ("x-amz-meta-a:b", "1"),
+        ("x-amz-meta-\u00e9", "1"),
+    ],
+)
+def test_what_no_answer_could_tell_is_refused(seen: Seen, field: tuple[str, str]) -> None:
+    seen.unblock()
+    seen.policy(ALLOW | {"Action": "s3:PutObject"})
+    assert send(seen, **UP).status == 204
+    assert outcome(send(seen, b"other", **UP, **dict([field]))) == (400, "InvalidArgument")
+    assert seen.ask("ANN", "GET", f"/{seen.bucket}/up/cat.jpg").body == b"x"
 
 
 def test_a_part_of_a_signature_never_counts_as_none(seen: Seen) -> None:
