@@ -259,6 +259,35 @@ def test_a_lock_that_comes_at_the_last_moment_counts(monkeypatch: pytest.MonkeyP
     with_store(scene)
 
 
+@pytest.mark.parametrize("guard", [Guard(bypass=True), Guard(rank=Rank.ALONE)])
+def test_what_comes_behind_one_that_redis_decided_stays(
+    monkeypatch: pytest.MonkeyPatch, guard: Guard
+) -> None:
+    async def scene(store: Store) -> None:
+        await store.router.configure.change("photos", {VERSIONING: "Suspended"})
+        lock = Lock("GOVERNANCE", 10**15) if guard.bypass else UNLOCKED
+        version = (await store.write(b"one")).version
+        found = await store.meta.repairs.at(version.bucket, version.key)
+        assert found is not None
+        held = msgspec.structs.replace(version, lock=lock)
+        assert await store.meta.repairs.amend(found.token, held)
+        delete, outcomes = MemoryFiles.delete, list[Outcome]()
+
+        async def told(self: MemoryFiles, *asked: Any, **guarded: Any) -> Outcome:
+            if len(outcomes) == 1:
+                await store.write(b"two")
+            outcomes.append(await delete(self, *asked, **guarded))
+            return outcomes[-1]
+
+        monkeypatch.setattr(MemoryFiles, "delete", told)
+        assert await store.router.writes.deletes.version("photos", "cat", None, None, guard) == held
+        assert outcomes == [Outcome.PUBLISHED, Outcome.REFUSED]
+        assert [each.of for each in tombstones(store)] == [version.stamp]
+        assert await store.read() == b"two"
+
+    with_store(scene)
+
+
 def test_one_that_redis_decided_is_durable_at_last() -> None:
     async def scene(store: Store) -> None:
         version = await lockable(store)
