@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from common import records
@@ -206,6 +206,8 @@ class Upload:
             extents=tuple(more_wanted(extent, replicas) for extent in extents),
         )
         self._name = self._name or target.name(stamp, self.object_id)
+        if target.versioned:
+            target = replace(target, default=self.policy.locks)
         now_ms = self._path.clock.now_ms()
         return target.version(self._name, stamp, now_ms, replicas, digest, (stored,))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import msgspec
@@ -28,7 +28,9 @@ from common.meta.outcomes import Guard, Rank
 from common.records import Tombstone, Version
 from common.versions import SETTING as VERSIONING
 from common.versions import number_of
+from router.blocks import ChunkSource
 from router.keeping import Keeping
+from router.targets import Target
 from tests.node_kit import play, until
 from tests.router_kit import Store
 from tests.simulation.loop import World
@@ -234,6 +236,25 @@ def test_what_came_there_with_a_lock_that_ended_is_deleted() -> None:
         assert (await store.router.writes.deletes.name("photos", "cat")).found
         assert [each.of for each in tombstones(store)] == [version.stamp]
         assert not (await store.router.writes.deletes.name("photos", "cat")).found
+
+    with_store(scene)
+
+
+def test_what_travelled_for_long_gets_the_lock_that_its_bucket_gives_at_its_end() -> None:
+    async def scene(store: Store) -> None:
+        await store.router.configure.change("photos", {VERSIONING: "Enabled"})
+        given = {SETTING: {"mode": "COMPLIANCE", "days": 3}}
+
+        async def body() -> AsyncIterator[bytes]:
+            for _ in range(60):
+                yield bytes(50_000)
+            await store.router.configure.change("photos", given)
+            yield b"the end"
+
+        source = ChunkSource(body(), store.router.writes.filler())
+        version = (await store.router.writes.write(source, Target("photos", "cat"))).version
+        source.close()
+        assert version.lock == Lock("COMPLIANCE", version.created_ms + 3 * 86_400_000)
 
     with_store(scene)
 
