@@ -57,6 +57,7 @@ async def rename_object(call: Call) -> web.StreamResponse:
     mark = mark_of(token, _asked(call)) if token else ""
 
     async def check(version: Version) -> None:
+        call.gate.confirm(bucket, source, None, version)
         check_source(call.headers, version, SOURCE)
         await copied_tags(call, Source(bucket, source), version)
 

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from unittest.mock import patch
 
 import pytest
 
+from router.blocks import ChunkSource
+from router.renames import Renames
+from router.targets import Target
 from tests.s3_call_kit import md5
 from tests.s3_door_kit import S3Door, head_of, open_door, told
 from tests.s3_kit import Told
@@ -160,3 +165,32 @@ def test_a_bucket_with_versions_is_left_alone(door: S3Door) -> None:
     answer = door.ask("PUT", "/films/b?renameObject=", headers={SOURCE: "a"})
     assert (answer.status, answer.code) == (400, "InvalidRequest")
     assert door.ask("GET", "/films/a").body == b"x"
+
+
+def test_who_may_is_decided_by_the_tags_of_what_is_renamed(door: S3Door) -> None:
+    put(door, "a", b"cat")
+    secret = {"StringEquals": {"s3:ExistingObjectTag/secret": "yes"}}
+    told = {"Effect": "Deny", "Principal": "*", "Action": "s3:GetObject", "Condition": secret}
+    policy = json.dumps({"Statement": told | {"Resource": "arn:aws:s3:::photos/*"}}).encode()
+    summed = {"content-md5": md5(policy)}
+    assert door.ask("PUT", "/photos?policy=", policy, summed).status == 204
+    alone = Renames._alone
+
+    @asynccontextmanager
+    async def waits(renames: Renames, bucket: str, key: str) -> AsyncIterator[None]:
+        async with alone(renames, bucket, key):
+            target = Target(bucket, key, tags={"secret": "yes"}, empty_allowed=True)
+            body = ChunkSource(_nothing(), renames._writes.filler())
+            await renames._writes.write(body, target)
+            body.close()
+            yield
+
+    with patch.object(Renames, "_alone", waits):
+        assert rename(door, "a", "b").status == 503
+    assert door.ask("DELETE", "/photos?policy=").status == 204
+    assert (body_of(door, "a"), body_of(door, "b")) == (b"", None)
+
+
+async def _nothing() -> AsyncGenerator[bytes, None]:
+    for each in ():
+        yield each
