@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import random
 from collections.abc import Callable
@@ -516,15 +517,23 @@ QUESTIONS: list[Ask] = [
 ]
 
 
-@pytest.mark.parametrize("ask", QUESTIONS)
-async def test_nothing_is_answered_before_it_is_complete(lost_world: World, ask: Ask) -> None:
+async def test_nothing_is_answered_before_it_is_complete(lost_world: World) -> None:
+    """All at the same time, as each waits until its patience ends."""
     store = lost_world.store
+
+    async def answered(refusal: type[Unavailable]) -> list[int]:
+        answers = await asyncio.gather(*(ask(store) for ask in QUESTIONS), return_exceptions=True)
+        return [n for n, answer in enumerate(answers) if not isinstance(answer, refusal)]
+
     store.recovery.refuse(Unavailable("rebuild it"))
-    with pytest.raises(Unavailable):
-        await ask(store)
+    assert await answered(Unavailable) == []
     store.recovery.refuse(None)
-    with pytest.raises(MetadataUnavailable):
-        await ask(store)
+    assert await answered(MetadataUnavailable) == []
+
+
+@pytest.mark.parametrize("ask", QUESTIONS)
+async def test_everything_is_answered_once_it_is_complete(lost_world: World, ask: Ask) -> None:
+    store = lost_world.store
     standing = await store.recovery.standing()
     assert not standing.complete
     assert standing.fresh
