@@ -150,10 +150,14 @@ class Policies:
         encrypted = SETTING in settings
         try:
             policy = policy_of(self.store, own_policy(settings))
-            versioning, quota = versioning_of(settings), kept_quota(configured.record)
-            policy = replace(policy, locks=default_of(settings) or NO_DEFAULT)
-            policy = replace(policy, events=rules_of(bucket, settings))
-            return replace(policy, versioning=versioning, quota=quota, encrypted=encrypted)
+            return replace(
+                policy,
+                versioning=versioning_of(settings),
+                quota=kept_quota(configured.record),
+                locks=default_of(settings) or NO_DEFAULT,
+                events=rules_of(bucket, settings),
+                encrypted=encrypted,
+            )
         except UsageError as error:
             _log.error("a bucket goes by the store's settings", bucket=bucket, why=str(error))
             return replace(self.store, encrypted=encrypted)
